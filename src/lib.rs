@@ -1,0 +1,6 @@
+//! hraftd: a clustered key-value server on Raft. This page is the map of the code.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod command;
+pub mod node_id;
+pub mod raft_types;

@@ -1,0 +1,169 @@
+//! Public node ids and the addresses in them.
+//!
+//! A node is known to people by `<advertised haddr>,<advertised raddr>`, for example
+//! `192.168.10.101:11001,192.168.10.101:12001`. This module parses, checks and prints that; it
+//! resolves no name and opens no socket. The *Raft* id is another thing: see [`crate::raft_types`].
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A host and a port. The host is a name, an IPv4 address, or an IPv6 address without brackets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostPort {
+    /// Host name or address; IPv6 without its brackets.
+    pub host: String,
+    /// TCP port; never 0 in an advertised address.
+    pub port: u16,
+}
+
+impl HostPort {
+    /// Puts a host (IPv6 without brackets) and a port together.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port }
+    }
+
+    /// Whether the host is the loopback interface: `localhost`, `127.0.0.0/8` or `::1`.
+    pub fn is_loopback(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost")
+            || self.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// The address as the authority of a URL: what [`fmt::Display`] prints.
+    pub fn authority(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Why a text is not an address or a node id; the text is part of the message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {wanted}: {why}")]
+pub struct ParseAddrError {
+    text: String,
+    wanted: &'static str,
+    why: String,
+}
+
+impl ParseAddrError {
+    fn new(text: &str, wanted: &'static str, why: impl Into<String>) -> Self {
+        Self { text: text.to_owned(), wanted, why: why.into() }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = ParseAddrError;
+
+    /// Parses `host:port` or `[v6]:port`; the host may not be empty.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = |why: &str| ParseAddrError::new(text, "an address HOST:PORT", why);
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) = rest.split_once("]:").ok_or_else(|| bad("no `]:` after the IPv6 address"))?;
+                host.parse::<Ipv6Addr>().map_err(|_| bad("no IPv6 address between the brackets"))?;
+                (host, port)
+            }
+            None => {
+                let (host, port) = text.rsplit_once(':').ok_or_else(|| bad("it has no `:PORT`"))?;
+                if host.contains(':') {
+                    return Err(bad("an IPv6 address needs brackets, as in [::1]:11000"));
+                }
+                (host, port)
+            }
+        };
+        if host.is_empty() {
+            return Err(bad("the host is empty"));
+        }
+        if !host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':')) {
+            return Err(bad("a host has letters, digits, `.`, `-` and `_` only"));
+        }
+        if !port.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad("the port is not a number"));
+        }
+        let port: u16 = port.parse().map_err(|_| bad("the port is not between 1 and 65535"))?;
+        if port == 0 {
+            return Err(bad("the port is not between 1 and 65535"));
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+/// A node's public id: the two addresses it tells others, printed as `haddr,raddr`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PublicId {
+    /// Address of the client HTTP API.
+    pub haddr: HostPort,
+    /// Address of the Raft HTTP transport.
+    pub raddr: HostPort,
+}
+
+impl fmt::Display for PublicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.haddr, self.raddr)
+    }
+}
+
+impl FromStr for PublicId {
+    type Err = ParseAddrError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (haddr, raddr) = text
+            .split_once(',')
+            .ok_or_else(|| ParseAddrError::new(text, "a node id HADDR,RADDR", "it has no comma"))?;
+        Ok(Self { haddr: haddr.parse()?, raddr: raddr.parse()? })
+    }
+}
+
+impl Serialize for PublicId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_ports_round_trip() {
+        for text in ["localhost:11000", "127.0.0.1:1", "[::1]:11000", "a-b.example:65535"] {
+            assert_eq!(text.parse::<HostPort>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn bad_addresses_name_the_text() {
+        for text in ["", "x", ":11000", "x:", "x:0", "x:65536", "x:+1", "::1:80", "[::1]80", "[x]:80", "a b:80", "x:8a"] {
+            let error = text.parse::<HostPort>().unwrap_err().to_string();
+            assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn public_ids_round_trip() {
+        let text = "192.168.10.101:11001,[::1]:12001";
+        let id: PublicId = text.parse().unwrap();
+        assert_eq!(id.to_string(), text);
+        assert!(id.raddr.is_loopback() && !id.haddr.is_loopback());
+        assert!("a:1".parse::<PublicId>().is_err());
+        assert!("a:1,b:2,c:3".parse::<PublicId>().is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! The types openraft is instantiated with.
+//!
+//! The *Raft* node id is a random number made once per data directory, so a wiped disk is a new
+//! Raft node that never voted; people see the [`PublicId`] that travels in [`Member`] instead.
+
+use openraft::impls::leader_id_std::LeaderId;
+use openraft::{AnyError, Entry, EntryPayload, RaftTypeConfig, Vote};
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Command, Reply};
+use crate::node_id::PublicId;
+
+/// A Raft node id: random, made with the data directory, never used again.
+pub type RaftId = u64;
+
+/// The id of a cluster: random, made when the cluster is formed. Printed as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ClusterId(pub u128);
+
+impl std::fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl std::fmt::Debug for ClusterId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// What a member asked to be; a learner with [`Role::Voter`] is promoted once it has caught up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Takes part in elections and quorums.
+    Voter,
+    /// Only follows.
+    Learner,
+}
+
+/// What the membership keeps of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The addresses it is reached at.
+    pub id: PublicId,
+    /// What it asked to be.
+    pub role: Role,
+}
+
+/// openraft's type parameters for hraftd.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TypeConfig;
+
+impl RaftTypeConfig for TypeConfig {
+    type D = Command;
+    type R = Reply;
+    type NodeId = RaftId;
+    type Node = Member;
+    type Term = u64;
+    // One leader a term, as in the paper.
+    type LeaderId = LeaderId<u64, RaftId>;
+    type Vote = Vote<Self::LeaderId>;
+    type Payload = EntryPayload<Command, RaftId, Member>;
+    type Entry = Entry<openraft::alias::CommittedLeaderIdOf<Self>, Self::Payload>;
+    type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
+    type Responder<T>
+        = openraft::impls::OneshotResponder<Self, T>
+    where
+        T: openraft::OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: openraft::OptionalSend + 'static;
+    type ErrorSource = AnyError;
+}
+
+/// The names the rest of the crate uses for openraft's types.
+pub mod alias {
+    use super::TypeConfig;
+
+    /// A log entry.
+    pub type LogEntry = openraft::alias::EntryOf<TypeConfig>;
+    /// Term and index of an entry.
+    pub type LogId = openraft::alias::LogIdOf<TypeConfig>;
+    /// A vote: term, candidate, and whether a quorum granted it.
+    pub type Vote = openraft::alias::VoteOf<TypeConfig>;
+    /// A membership and the log id of the entry that holds it.
+    pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
+    /// Last log id and membership of a snapshot.
+    pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
+}
+
+#[cfg(test)]
+impl Default for Member {
+    /// openraft's storage suite asks for a default node.
+    fn default() -> Self {
+        Self { id: "127.0.0.1:1,127.0.0.1:2".parse().expect("a fixed valid id"), role: Role::Voter }
+    }
+}
