@@ -4,3 +4,4 @@
 pub mod command;
 pub mod node_id;
 pub mod raft_types;
+pub mod storage;

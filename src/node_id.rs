@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn bad_addresses_name_the_text() {
-        for text in ["", "x", ":11000", "x:", "x:0", "x:65536", "x:+1", "::1:80", "[::1]80", "[x]:80", "a b:80", "x:8a"] {
+        for text in ["", "x", ":11000", "x:", "x:0", "x:65536", "x:+1", "::1:80", "[::1]80", "[x]:80", "a b:80", "x:8a"]
+        {
             let error = text.parse::<HostPort>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{error}");
         }

@@ -1,0 +1,119 @@
+//! The seam between storage and a disk.
+//!
+//! A [`Disk`] is one flat directory. [`RealDisk`] is a directory of the operating system,
+//! [`MemDisk`] one in memory: what `--rmem` runs on, and what tests crash and break. Nothing above
+//! this module opens a file by itself.
+//!
+//! Caveats: a file's *name* is durable only after [`Disk::sync_dir`], its *content* only after
+//! [`DiskFile::sync_data`]; a failed sync means that nobody knows what is on the disk, so callers
+//! never retry one.
+
+mod mem;
+mod real;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+pub use mem::MemDisk;
+pub use real::RealDisk;
+
+/// A flat directory of files.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Makes a new, empty file.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where the name is taken; whatever the system says.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens an existing file to read and write.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none; whatever the system says.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// The names of all files, in no order.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Gives a file another name, replacing the file that had it, atomically.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file; handles that are open stay readable.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes creations, renames and removals durable.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn sync_dir(&self) -> io::Result<()>;
+
+    /// Bytes that can still be written, where that is known.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn free_bytes(&self) -> io::Result<Option<u64>>;
+
+    /// The place of a file as an operator would name it, for messages.
+    fn display(&self, name: &str) -> String;
+}
+
+/// An open file. Reads and writes name their offset, so a handle is shared freely.
+pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
+    /// Reads at most `buf.len()` bytes at `offset`; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `buf` at `offset`, extending the file where needed.
+    ///
+    /// # Errors
+    /// Whatever the system says; part of `buf` may have been written.
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes what was written durable, and the length where it changed.
+    ///
+    /// # Errors
+    /// Whatever the system says; what is on the disk is then unknown.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// The length in bytes.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file has no bytes.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` where the file ends before; whatever the system says.
+    fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buf.is_empty() {
+            match self.read_at(buf, offset)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => {
+                    buf = &mut buf[n..];
+                    offset += n as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+}

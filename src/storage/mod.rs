@@ -1,0 +1,6 @@
+//! Everything that is kept on disk: identity, Raft log, snapshots.
+
+pub mod disk;
+mod error;
+
+pub use error::StorageError;
