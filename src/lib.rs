@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod command;
+pub mod node;
 pub mod node_id;
 pub mod raft_types;
 pub mod storage;
