@@ -1,0 +1,288 @@
+//! The replicated state: openraft's state machine over the map.
+//!
+//! Contract:
+//! * The map is in memory only; the newest snapshot and the log above it make it again. [`StateMachine::open`] loads the
+//!   snapshot, openraft replays the log.
+//! * Every [`ApplyResponder`] is sent, after the entry is visible to readers.
+//! * Readers see whole commands, and a map and an applied index that belong together.
+//! * Readers and writers wait for each other only for [`MAX_KEYS_A_HOLD`] changes: a command of more is applied to a
+//!   clone of the map beside them. No lock is held across an await.
+//! * Building and installing a snapshot stop neither reads nor, for a build, writes.
+//!
+//! What openraft does with an error (0.10.0-alpha.37, `core/sm/worker.rs`, `raft_core.rs`): an `Err` from any method here, a
+//! background snapshot included, stops the node for good. See [`SnapshotBuilder`] for how a failed snapshot is kept from that.
+//!
+//! Caveats: dropping the state machine [stops](SnapshotStore::stop) its snapshot store. An entry that
+//! openraft has committed but cannot read ends `apply` with an error, after what came before was applied.
+
+mod builder;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::mem;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures_util::{FutureExt, Stream, StreamExt};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use tokio::sync::watch;
+
+use crate::command::Reply;
+use crate::kv::{self, KvStore};
+use crate::raft_types::TypeConfig;
+use crate::raft_types::alias::{LogEntry, LogId, SnapshotMeta, StoredMembership};
+use crate::storage::StorageError;
+use crate::storage::identity::ClusterHandle;
+use crate::storage::snapshot::{SnapshotFile, SnapshotStore};
+
+pub use builder::SnapshotBuilder;
+pub use reader::MapReader;
+
+/// The most keys that are changed while readers wait: some 0.4 ms.
+pub const MAX_KEYS_A_HOLD: usize = 256;
+
+type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>;
+
+/// What entries are applied to.
+#[derive(Debug, Clone, Default)]
+struct State {
+    kv: KvStore,
+    last_applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: RwLock<State>,
+    /// Index of the last applied entry; 0 before the first. Sent once the entry can be read.
+    applied: watch::Sender<u64>,
+}
+
+impl Shared {
+    fn replace(&self, state: State) -> State {
+        let index = index_of(&state);
+        let old = mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state);
+        self.applied.send_replace(index);
+        old
+    }
+}
+
+fn index_of(state: &State) -> u64 {
+    state.last_applied.as_ref().map_or(0, |log_id| log_id.index)
+}
+
+impl State {
+    fn apply(&mut self, entry: LogEntry) -> Reply {
+        self.last_applied = Some(entry.log_id);
+        match entry.payload {
+            EntryPayload::Blank => Reply::None,
+            EntryPayload::Normal(command) => self.kv.apply(command),
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(self.last_applied, membership);
+                Reply::None
+            }
+        }
+    }
+}
+
+/// openraft's state machine; openraft owns it, [`MapReader`] is what others keep.
+#[derive(Debug)]
+pub struct StateMachine {
+    shared: Arc<Shared>,
+    snapshots: SnapshotStore,
+    cluster: ClusterHandle,
+}
+
+impl StateMachine {
+    /// Loads the newest snapshot, if there is one. Blocks for as long as reading it takes.
+    ///
+    /// # Errors
+    /// What [`SnapshotStore::load`] says: this node must not start.
+    pub fn open(snapshots: SnapshotStore, cluster: ClusterHandle) -> Result<Self, StorageError> {
+        let state = snapshots.current().map_or(Ok(State::default()), |file| load(&snapshots, &file))?;
+        let applied = watch::Sender::new(index_of(&state));
+        Ok(Self { shared: Arc::new(Shared { state: RwLock::new(state), applied }), snapshots, cluster })
+    }
+
+    /// A handle to read the map with.
+    pub fn reader(&self) -> MapReader {
+        MapReader::new(self.shared.clone())
+    }
+
+    /// Where the snapshots are: the network receives into it.
+    pub fn snapshots(&self) -> &SnapshotStore {
+        &self.snapshots
+    }
+
+    fn state(&self) -> State {
+        self.shared.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn builder(&self, must: bool) -> SnapshotBuilder {
+        let State { kv, last_applied, membership } = self.state();
+        let meta = SnapshotMeta { last_log_id: last_applied, last_membership: membership };
+        SnapshotBuilder::new(kv, meta, self.snapshots.clone(), self.cluster.clone(), must)
+    }
+
+    /// Applies entries, makes them visible, and then answers who waits for them.
+    fn apply_now(&self, batch: &mut Batch) {
+        if batch.entries.is_empty() {
+            return;
+        }
+        let apply_all = |state: &mut State, batch: &mut Batch| {
+            for (entry, responder) in batch.entries.drain(..) {
+                let reply = state.apply(entry);
+                batch.replies.extend(responder.map(|responder| (responder, reply)));
+            }
+            index_of(state)
+        };
+        if mem::take(&mut batch.keys) > MAX_KEYS_A_HOLD {
+            // Nobody else changes the state: `&mut self` is needed to get here.
+            let mut state = self.state();
+            apply_all(&mut state, batch);
+            drop(self.shared.replace(state));
+        } else {
+            let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
+            let index = apply_all(&mut state, batch);
+            drop(state);
+            self.shared.applied.send_replace(index);
+        }
+        for (responder, reply) in batch.replies.drain(..) {
+            responder.send(reply);
+        }
+    }
+}
+
+impl Drop for StateMachine {
+    fn drop(&mut self) {
+        // A build may still run on a blocking thread, and keeps the directory locked while it does.
+        self.snapshots.stop();
+    }
+}
+
+/// Entries that are applied under one hold of the lock.
+#[derive(Default)]
+struct Batch {
+    entries: Vec<EntryResponder<TypeConfig>>,
+    /// How many keys they change.
+    keys: usize,
+    replies: Vec<(ApplyResponder<TypeConfig>, Reply)>,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.entries.len() >= MAX_KEYS_A_HOLD || self.keys >= MAX_KEYS_A_HOLD
+    }
+
+    fn push(&mut self, item: EntryResponder<TypeConfig>) {
+        if let EntryPayload::Normal(command) = &item.0.payload {
+            self.keys += kv::weight(command);
+        }
+        self.entries.push(item);
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let State { last_applied, membership, .. } = self.state();
+        Ok((last_applied, membership))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut batch = Batch::default();
+        loop {
+            // What is at hand goes into one batch; waiting for more would make those applied wait.
+            let next = match entries.next().now_or_never() {
+                Some(next) => next,
+                None => {
+                    self.apply_now(&mut batch);
+                    entries.next().await
+                }
+            };
+            match next {
+                Some(Ok(item)) => batch.push(item),
+                Some(Err(error)) => {
+                    self.apply_now(&mut batch);
+                    return Err(error);
+                }
+                None => {
+                    self.apply_now(&mut batch);
+                    return Ok(());
+                }
+            }
+            if batch.is_full() {
+                self.apply_now(&mut batch);
+                // The lock is not fair: without a pause, readers that were woken find it taken again.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
+        Some(self.builder(force))
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        self.builder(true)
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
+        let invalid = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        if *meta != *snapshot.meta() {
+            return invalid("the snapshot to install is not the one announced");
+        }
+        if meta.last_log_id < self.state().last_applied {
+            return invalid("the snapshot to install is older than what is applied");
+        }
+        let (shared, snapshots) = (self.shared.clone(), self.snapshots.clone());
+        blocking(move || {
+            // Read before it replaces the previous one: reading checks all of it again.
+            let state = load(&snapshots, &snapshot)?;
+            snapshots.install(&snapshot)?;
+            // The old map is dropped here, on a thread that may take its time.
+            drop(shared.replace(state));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        Ok(self.snapshots.current().map(openraft_snapshot))
+    }
+}
+
+fn openraft_snapshot(file: SnapshotFile) -> Snapshot {
+    Snapshot { meta: file.meta().clone(), snapshot: file }
+}
+
+fn load(snapshots: &SnapshotStore, file: &SnapshotFile) -> Result<State, StorageError> {
+    let kv = snapshots.load(file)?;
+    let SnapshotMeta { last_log_id, last_membership } = file.meta().clone();
+    Ok(State { kv, last_applied: last_log_id, membership: last_membership })
+}
+
+/// Runs blocking work beside the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StorageError> + Send + 'static) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(io_error(error)),
+        Err(gone) => Err(io::Error::other(gone)),
+    }
+}
+
+/// A storage error as openraft takes it: its kind and the whole message.
+fn io_error(error: StorageError) -> io::Error {
+    let kind = match &error {
+        StorageError::Io { source, .. } => source.kind(),
+        _ => io::ErrorKind::InvalidData,
+    };
+    io::Error::new(kind, error)
+}

@@ -1,0 +1,146 @@
+//! The directory of one node, locked for as long as anything uses it.
+//!
+//! The lock belongs to the [`Disk`], not to the [`DataDir`]: a snapshot that is still being written in the
+//! background keeps it, so that a second opener cannot meet its files.
+//!
+//! Caveats: the lock is advisory (`flock`), is gone when the process is, and on some network file
+//! systems does not reach other hosts. The lock file is the one file opened outside the [`Disk`]
+//! seam; it holds nothing, and is never removed, because removing it would let two processes lock two files of that name.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::StorageError;
+use super::disk::{Disk, DiskFile, MemDisk, RealDisk};
+
+const LOCK_NAME: &str = "lock";
+
+/// An open data directory, or one in memory.
+#[derive(Debug)]
+pub struct DataDir {
+    /// Where identity, log and snapshots are kept.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl DataDir {
+    /// Opens a directory of the operating system, making it where it does not exist, and locks it.
+    ///
+    /// # Errors
+    /// `Locked` where another process (or another `DataDir` of this one) uses it; `Io`.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        let place = path.join(LOCK_NAME).display().to_string();
+        let disk = RealDisk::open(path).map_err(|error| StorageError::io(path.display().to_string(), error))?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join(LOCK_NAME))
+            .map_err(|error| StorageError::io(&place, error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { disk: Arc::new(LockedDisk { disk, _lock: lock }) }),
+            Err(TryLockError::WouldBlock) => Err(StorageError::Locked(path.display().to_string())),
+            Err(TryLockError::Error(error)) => Err(StorageError::io(place, error)),
+        }
+    }
+
+    /// A directory in memory, empty, gone when it is dropped.
+    pub fn in_memory() -> Self {
+        Self { disk: Arc::new(MemDisk::without_crashes()) }
+    }
+
+    /// Removes the Raft log and the snapshots, durably; the identity stays. For a removed node
+    /// that joins anew. Nothing may use them meanwhile.
+    ///
+    /// A Raft id whose vote is lost must never be used again: call this while the identity still
+    /// says `removed`, and only then save one with a new Raft id. After a crash between the two,
+    /// `removed` still stands, and the whole is repeated.
+    ///
+    /// # Errors
+    /// `Io`; some of the files may be gone, so that the directory must not be used before this has succeeded.
+    pub fn wipe_raft_state(&self) -> Result<(), StorageError> {
+        let io = |name: &str, error| StorageError::io(self.disk.display(name), error);
+        for name in self.disk.list().map_err(|error| io("", error))? {
+            if name.starts_with("log-") || name.starts_with("snapshot") {
+                self.disk.remove(&name).map_err(|error| io(&name, error))?;
+            }
+        }
+        self.disk.sync_dir().map_err(|error| io("", error))
+    }
+}
+
+/// A directory and the lock on it.
+#[derive(Debug)]
+struct LockedDisk {
+    disk: RealDisk,
+    _lock: File,
+}
+
+impl Disk for LockedDisk {
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.create(name)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        self.disk.free_bytes()
+    }
+
+    fn display(&self, name: &str) -> String {
+        self.disk.display(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new");
+        let first = DataDir::open(&path).unwrap();
+        let held = first.disk.clone();
+        drop(first);
+        let error = DataDir::open(&path).unwrap_err();
+        assert!(matches!(&error, StorageError::Locked(name) if *name == path.display().to_string()), "{error}");
+        drop(held);
+        DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn wiping_keeps_the_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        for data in [DataDir::in_memory(), DataDir::open(dir.path()).unwrap()] {
+            for name in ["identity", "log-1", "log-2", "snapshot-3-4", "snapshot-build-1.tmp"] {
+                data.disk.create(name).unwrap();
+            }
+            data.wipe_raft_state().unwrap();
+            let mut left = data.disk.list().unwrap();
+            left.retain(|name| name != LOCK_NAME);
+            assert_eq!(left, ["identity"]);
+        }
+    }
+}

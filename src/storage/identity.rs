@@ -1,0 +1,219 @@
+//! Who this data directory is: the file `identity`.
+//!
+//! It is replaced as a whole (`identity.tmp`, flush, rename, flush of the directory), so a crash leaves the old one or the
+//! new one. Format: a sealed head (see `sealed.rs`) whose body is the postcard of [`Identity`]; any other field
+//! needs another version.
+//!
+//! Caveat: the Raft id is never given to another directory, so a copied directory is two nodes
+//! with one id; nothing here can tell that.
+
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::{Deserialize, Serialize};
+
+use super::StorageError;
+use super::disk::Disk;
+use super::sealed;
+use crate::node_id::PublicId;
+use crate::raft_types::{ClusterId, RaftId};
+
+const NAME: &str = "identity";
+const TMP_NAME: &str = "identity.tmp";
+const MAGIC: &[u8; 8] = b"hraftdID";
+const VERSION: u32 = 1;
+
+/// What a data directory is to its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The addresses it was last started with.
+    pub public_id: PublicId,
+    /// Its Raft node id: random, made with the directory.
+    pub raft_id: RaftId,
+    /// The cluster it belongs to, once it formed or joined one.
+    pub cluster: Option<ClusterId>,
+    /// Set once a quorum-confirmed leader said that this node was removed: the log index of the membership without it.
+    pub removed: Option<u64>,
+}
+
+/// Reads and replaces the identity of a data directory. All calls block.
+#[derive(Debug)]
+pub struct IdentityStore {
+    disk: Arc<dyn Disk>,
+}
+
+impl IdentityStore {
+    /// The store of a data directory; touches nothing yet.
+    pub fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk }
+    }
+
+    /// The identity, or `None` in a new directory. Removes what an interrupted save left.
+    ///
+    /// # Errors
+    /// `Damaged`, `Version`, or `Io`.
+    pub fn load(&self) -> Result<Option<Identity>, StorageError> {
+        self.remove_tmp()?;
+        let file = match self.disk.open(NAME) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.io(NAME, error)),
+        };
+        let place = self.disk.display(NAME);
+        let len = file.len().map_err(|error| self.io(NAME, error))?;
+        let head = sealed::unseal(&*file, &place, MAGIC, VERSION, len)?;
+        if head.end != len {
+            return Err(sealed::damaged(&place, head.end, format!("{} bytes too many", len - head.end)));
+        }
+        let identity = sealed::decode(&place, &head.body)?;
+        // A save that was killed between rename and flush left a name that a power loss would take back.
+        self.disk.sync_dir().map_err(|error| self.io(NAME, error))?;
+        Ok(Some(identity))
+    }
+
+    /// Replaces the identity; when this returns it is durable.
+    ///
+    /// # Errors
+    /// `Io`; the old identity or the new one is then in force, and only [`load`](Self::load) tells which.
+    pub fn save(&self, identity: &Identity) -> Result<(), StorageError> {
+        self.remove_tmp()?;
+        let body = postcard::to_stdvec(identity).map_err(|error| self.io(NAME, io::Error::other(error)))?;
+        let write = || {
+            let file = self.disk.create(TMP_NAME)?;
+            file.write_all_at(&sealed::seal(MAGIC, VERSION, &body).0, 0)?;
+            file.sync_data()?;
+            self.disk.rename(TMP_NAME, NAME)?;
+            self.disk.sync_dir()
+        };
+        write().map_err(|error| self.io(NAME, error))
+    }
+
+    fn remove_tmp(&self) -> Result<(), StorageError> {
+        match self.disk.remove(TMP_NAME) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io(TMP_NAME, error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn io(&self, name: &str, error: io::Error) -> StorageError {
+        StorageError::io(self.disk.display(name), error)
+    }
+}
+
+/// The id of the cluster this node belongs to, shared by all that must know it; a joiner learns it while it
+/// runs. Clones share it.
+///
+/// It is set once the identity file says so, never before: what is on disk is the truth.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterHandle(Arc<RwLock<Option<ClusterId>>>);
+
+impl ClusterHandle {
+    /// A handle that starts with what the identity file says.
+    pub fn new(cluster: Option<ClusterId>) -> Self {
+        Self(Arc::new(RwLock::new(cluster)))
+    }
+
+    /// The cluster, where it is known.
+    pub fn get(&self) -> Option<ClusterId> {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the cluster known, after the identity was saved.
+    pub fn set(&self, cluster: ClusterId) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(cluster);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+    use crate::storage::disk::{MemDisk, RealDisk};
+    use crate::storage::test_disk::crash_everywhere;
+
+    fn identity(raft_id: RaftId, cluster: Option<u128>) -> Identity {
+        Identity {
+            public_id: "127.0.0.1:11001,[::1]:12001".parse().unwrap(),
+            raft_id,
+            cluster: cluster.map(ClusterId),
+            removed: cluster.map(|_| 17),
+        }
+    }
+
+    fn store(disk: &MemDisk) -> IdentityStore {
+        IdentityStore::new(Arc::new(disk.clone()))
+    }
+
+    #[test]
+    fn it_round_trips() {
+        let dir = tempfile::tempdir().unwrap();
+        let disks: [Arc<dyn Disk>; 2] = [Arc::new(MemDisk::new()), Arc::new(RealDisk::open(dir.path()).unwrap())];
+        for disk in disks {
+            let store = IdentityStore::new(disk.clone());
+            assert_eq!(store.load().unwrap(), None);
+            for identity in [identity(1, None), identity(u64::MAX, Some(u128::MAX))] {
+                store.save(&identity).unwrap();
+                assert_eq!(store.load().unwrap(), Some(identity));
+            }
+            disk.create(TMP_NAME).unwrap();
+            store.load().unwrap();
+            assert_eq!(disk.list().unwrap(), [NAME]);
+        }
+    }
+
+    #[test]
+    fn a_crash_keeps_the_old_or_the_new() {
+        let (old, new) = (identity(1, None), identity(1, Some(7)));
+        let base = || {
+            let disk = MemDisk::new();
+            store(&disk).save(&old).unwrap();
+            disk
+        };
+        let points = crash_everywhere(
+            base,
+            |disk| IdentityStore::new(disk).save(&new).is_ok(),
+            |after, saved| {
+                let found = store(after).load().unwrap().unwrap();
+                assert!(found == new || (found == old && !saved), "{found:?}");
+            },
+        );
+        assert!(points >= 5, "{points}");
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let disk = MemDisk::new();
+        store(&disk).save(&identity(3, Some(9))).unwrap();
+        let good = disk.bytes(NAME).unwrap();
+        let check = |bytes: Vec<u8>, what: &str| {
+            let disk = MemDisk::new();
+            disk.put(NAME, bytes);
+            let found = store(&disk).load();
+            assert!(matches!(found, Err(StorageError::Damaged { .. })), "{what}: {found:?}");
+        };
+        for bit in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            check(bytes, &format!("bit {bit}"));
+        }
+        for len in 0..good.len() {
+            check(good[..len].to_vec(), &format!("cut to {len}"));
+        }
+        check([good.as_slice(), b"x"].concat(), "longer");
+        let mut rng = StdRng::seed_from_u64(1);
+        for _ in 0..300 {
+            let bytes: Vec<u8> = (0..rng.random_range(0..200)).map(|_| rng.random()).collect();
+            check([MAGIC.as_slice(), &bytes].concat(), "random");
+        }
+    }
+
+    #[test]
+    fn another_version_is_told() {
+        let disk = MemDisk::new();
+        disk.put(NAME, sealed::seal(MAGIC, VERSION + 1, b"of another time").0);
+        let found = store(&disk).load();
+        assert!(matches!(found, Err(StorageError::Version { found: 2, known: 1, .. })), "{found:?}");
+    }
+}

@@ -1,0 +1,123 @@
+//! Handles to snapshot files, and names of those that are not finished.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::raft_types::ClusterId;
+use crate::raft_types::alias::SnapshotMeta;
+use crate::storage::disk::{Disk, DiskFile, MemDisk};
+
+/// A whole, verified snapshot. Clones share it.
+///
+/// It holds the file open: a transfer goes on after the name was removed for a newer snapshot. One that was received
+/// has no name yet, and is removed with its last handle unless it is installed.
+#[derive(Debug, Clone)]
+pub struct SnapshotFile {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    meta: SnapshotMeta,
+    cluster: ClusterId,
+    len: u64,
+    file: Arc<dyn DiskFile>,
+    place: String,
+    /// Until it is installed.
+    tmp: Mutex<Option<TmpName>>,
+}
+
+impl SnapshotFile {
+    pub(super) fn new(
+        meta: SnapshotMeta,
+        cluster: ClusterId,
+        len: u64,
+        file: Arc<dyn DiskFile>,
+        place: String,
+        tmp: Option<TmpName>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { meta, cluster, len, file, place, tmp: Mutex::new(tmp) }) }
+    }
+
+    /// Stands for "no snapshot" where openraft's interface has no way to say that: its metadata has no
+    /// log id, and it has no bytes. It cannot be loaded.
+    ///
+    /// # Errors
+    /// None in fact.
+    pub(crate) fn nothing() -> io::Result<Self> {
+        let file = MemDisk::without_crashes().create("nothing")?;
+        Ok(Self::new(SnapshotMeta::default(), ClusterId(0), 0, file, "memory:nothing".to_owned(), None))
+    }
+
+    /// The last log id and the membership it covers.
+    pub fn meta(&self) -> &SnapshotMeta {
+        &self.inner.meta
+    }
+
+    /// The cluster it is of.
+    pub fn cluster(&self) -> ClusterId {
+        self.inner.cluster
+    }
+
+    /// Its length in bytes; at least one.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.inner.len
+    }
+
+    /// The file, to be read from 0 to [`len`](Self::len). Reads block.
+    pub fn file(&self) -> &Arc<dyn DiskFile> {
+        &self.inner.file
+    }
+
+    /// Where it was when it was made, as an operator would name it.
+    pub fn place(&self) -> &str {
+        &self.inner.place
+    }
+
+    /// The unfinished name, where it is one of this directory; taken once, by who installs it.
+    pub(super) fn take_tmp(&self, of: &Arc<dyn Disk>) -> Option<TmpName> {
+        let mut tmp = self.inner.tmp.lock().unwrap_or_else(PoisonError::into_inner);
+        tmp.take_if(|tmp| Arc::ptr_eq(&tmp.disk, of))
+    }
+}
+
+/// The name of an unfinished file; the file is removed when this is dropped.
+pub(super) struct TmpName {
+    disk: Arc<dyn Disk>,
+    name: Option<String>,
+}
+
+impl fmt::Debug for TmpName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TmpName").field(&self.name).finish()
+    }
+}
+
+impl TmpName {
+    /// Makes the file.
+    pub fn create(disk: &Arc<dyn Disk>, name: String) -> io::Result<(Self, Arc<dyn DiskFile>)> {
+        let file = disk.create(&name)?;
+        Ok((Self { disk: disk.clone(), name: Some(name) }, file))
+    }
+
+    /// Gives the file its final name; on an error it is removed.
+    pub fn rename(mut self, to: &str) -> io::Result<()> {
+        let Some(name) = &self.name else { return Ok(()) };
+        self.disk.rename(name, to)?;
+        self.name = None;
+        Ok(())
+    }
+}
+
+impl Drop for TmpName {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name
+            && let Err(error) = self.disk.remove(name)
+        {
+            // Not worse than disk space: the next start removes it.
+            tracing::warn!(file = self.disk.display(name), %error, "cannot remove an unfinished snapshot");
+        }
+    }
+}

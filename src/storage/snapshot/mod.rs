@@ -1,0 +1,276 @@
+//! Snapshots of the map: files `snapshot-<index, 16 hex digits>-<term, 8 hex digits>`.
+//!
+//! Contract:
+//! * A file with such a name is whole: it was written under another (`*.tmp`), flushed, read back and checked before it
+//!   was renamed. Older ones are removed only once the new name is durable.
+//! * A damaged newest snapshot is an error, never a reason to use an older one: the log that
+//!   followed the older one may have been purged.
+//! * The current snapshot never goes back: what would replace it by an older one is dropped.
+//! * Never the whole map in one buffer: one block (256 KiB) and one record, to write, to check and to load.
+//!
+//! All calls block (`spawn_blocking`). Caveats:
+//! * What is read back right after writing comes from the page cache: that checks the writer, not the disk.
+//! * Keys and values are not compressed.
+//! * With a directory in memory a snapshot is held beside the map, in the same memory.
+
+mod file;
+mod format;
+mod receive;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use self::file::TmpName;
+use self::format::{Header, Reader, Writer};
+use super::StorageError;
+use super::disk::Disk;
+use super::identity::ClusterHandle;
+use super::sealed::damaged;
+use crate::command::Key;
+use crate::kv::KvStore;
+use crate::raft_types::ClusterId;
+use crate::raft_types::alias::{LogId, SnapshotMeta};
+
+pub use file::SnapshotFile;
+pub use receive::Incoming;
+
+const PREFIX: &str = "snapshot-";
+const TMP_SUFFIX: &str = ".tmp";
+
+/// The snapshots of one data directory. Clones share it.
+#[derive(Debug, Clone)]
+pub struct SnapshotStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    disk: Arc<dyn Disk>,
+    cluster: ClusterHandle,
+    current: RwLock<Option<SnapshotFile>>,
+    /// Held while names change; never while a file is written.
+    installing: Mutex<()>,
+    next_tmp: AtomicU64,
+    stopped: AtomicBool,
+}
+
+/// Index and term, as in a name.
+type Place = (u64, u64);
+
+fn place_of(log_id: &LogId) -> Place {
+    (log_id.index, log_id.leader_id.term)
+}
+
+fn name_of((index, term): Place) -> String {
+    format!("{PREFIX}{index:016x}-{term:08x}")
+}
+
+fn parse_name(name: &str) -> Option<Place> {
+    let (index, term) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    let place = (u64::from_str_radix(index, 16).ok()?, u64::from_str_radix(term, 16).ok()?);
+    (name_of(place) == name).then_some(place)
+}
+
+impl SnapshotStore {
+    /// Finds the newest snapshot and checks its head; removes unfinished ones and, after checking all of the
+    /// newest, older ones. [`load`](Self::load) checks the rest.
+    ///
+    /// # Errors
+    /// `Damaged`, `Version`, `Io`; `Mixed` where the snapshot is of another cluster than the handle says.
+    pub fn open(disk: Arc<dyn Disk>, cluster: ClusterHandle) -> Result<Self, StorageError> {
+        let store = Self {
+            shared: Arc::new(Shared {
+                disk,
+                cluster,
+                current: RwLock::default(),
+                installing: Mutex::default(),
+                next_tmp: AtomicU64::new(1),
+                stopped: AtomicBool::new(false),
+            }),
+        };
+        let mut found = Vec::new();
+        for name in store.list()? {
+            if name.starts_with(PREFIX) && name.ends_with(TMP_SUFFIX) {
+                store.shared.disk.remove(&name).map_err(|error| store.io(&name, error))?;
+            } else {
+                found.extend(parse_name(&name));
+            }
+        }
+        if let Some(newest) = found.iter().max() {
+            let file = store.open_file(*newest, found.len() > 1)?;
+            // If the process died between rename and flush, the name is only now made durable.
+            store.shared.disk.sync_dir().map_err(|error| store.io("", error))?;
+            store.remove_older(*newest)?;
+            *store.shared.current.write().unwrap_or_else(PoisonError::into_inner) = Some(file);
+        }
+        Ok(store)
+    }
+
+    /// The newest snapshot, if there is one. Does not block.
+    pub fn current(&self) -> Option<SnapshotFile> {
+        self.shared.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes a snapshot, makes it the current one and removes the previous one. Where the current
+    /// one already covers as much, that is given and nothing is written.
+    ///
+    /// # Errors
+    /// `Io`, with `InvalidInput` where `meta` has no log id, and `Interrupted` after [`stop`](Self::stop); the
+    /// current snapshot is then what it was.
+    pub fn write<'a>(
+        &self,
+        meta: &SnapshotMeta,
+        cluster: ClusterId,
+        records: impl IntoIterator<Item = (&'a Key, &'a Bytes)>,
+    ) -> Result<SnapshotFile, StorageError> {
+        if meta.last_log_id.is_none() {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "a snapshot that covers no log entry");
+            return Err(self.io("snapshot", error));
+        }
+        if let Some(current) = self.current().filter(|current| current.meta().last_log_id >= meta.last_log_id) {
+            return Ok(current);
+        }
+        let name = self.tmp_name("build");
+        let place = self.shared.disk.display(&name);
+        let io = |error| StorageError::io(&place, error);
+        let (tmp, file) = TmpName::create(&self.shared.disk, name).map_err(io)?;
+        let mut writer = Writer::new(&*file, &Header { cluster, meta: meta.clone() }).map_err(io)?;
+        for (key, value) in records {
+            self.go_on(&place)?;
+            writer.add(key, value).map_err(io)?;
+        }
+        let len = writer.finish().map_err(io)?;
+        // The log is purged on the word of this file: read it once before its name says that it is whole.
+        Reader::open(&*file, &place)?.0.verify()?;
+        self.go_on(&place)?;
+        self.install(&SnapshotFile::new(meta.clone(), cluster, len, file, place, Some(tmp)))
+    }
+
+    /// Starts to receive a snapshot from a peer.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn receive(&self) -> Result<Incoming, StorageError> {
+        Incoming::new(self.clone(), &self.shared.disk, self.tmp_name("receive"))
+    }
+
+    /// Makes a snapshot from [`Incoming::finish`] the current one, durably, and removes the previous one. Gives the
+    /// current one: another where that covers as much. A snapshot of another directory is copied.
+    ///
+    /// # Errors
+    /// `Io`; which of the two is in force after a restart is then not known, both being whole. What
+    /// [`Incoming::finish`] says of a copy.
+    pub fn install(&self, file: &SnapshotFile) -> Result<SnapshotFile, StorageError> {
+        let disk = &self.shared.disk;
+        let Some(last) = &file.meta().last_log_id else { return Ok(file.clone()) };
+        let covered = || self.current().filter(|current| current.meta().last_log_id.as_ref() >= Some(last));
+        let Some(tmp) = file.take_tmp(disk) else {
+            return covered().map_or_else(|| self.install(&self.copy(file)?), Ok);
+        };
+        let _turn = self.shared.installing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(current) = covered() {
+            return Ok(current);
+        }
+        let place = place_of(last);
+        tmp.rename(&name_of(place)).map_err(|error| self.io(&name_of(place), error))?;
+        disk.sync_dir().map_err(|error| self.io("", error))?;
+        *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = Some(file.clone());
+        if let Err(error) = self.remove_older(place) {
+            // The next one, or the next start, tries again.
+            tracing::warn!(%error, "cannot remove an older snapshot");
+        }
+        Ok(file.clone())
+    }
+
+    /// A copy in this directory, as if it had been received.
+    fn copy(&self, file: &SnapshotFile) -> Result<SnapshotFile, StorageError> {
+        let mut incoming = self.receive()?;
+        let mut chunk = vec![0; 256 * 1024];
+        loop {
+            let read = file.file().read_at(&mut chunk, incoming.received());
+            match read.map_err(|error| StorageError::io(file.place(), error))? {
+                0 => return incoming.finish(Some(file.meta())),
+                n => incoming.write(&chunk[..n])?,
+            }
+        }
+    }
+
+    /// Reads a whole snapshot, checking all of it. Needs the memory of the new map and of one block.
+    ///
+    /// # Errors
+    /// `Damaged`, `Version`, `Io`.
+    pub fn load(&self, file: &SnapshotFile) -> Result<KvStore, StorageError> {
+        let mut kv = KvStore::new();
+        let (reader, _) = Reader::open(&**file.file(), file.place())?;
+        reader.for_each(|key, value| {
+            let (key, value) = format::owned(key, value);
+            kv.insert(key, value);
+        })?;
+        Ok(kv)
+    }
+
+    /// Makes writes in progress and to come fail with `Interrupted`, so that the directory is soon free after a
+    /// shutdown.
+    pub fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`stop`](Self::stop) was called.
+    pub fn is_stopped(&self) -> bool {
+        self.shared.stopped.load(Ordering::Relaxed)
+    }
+
+    fn go_on(&self, place: &str) -> Result<(), StorageError> {
+        if self.is_stopped() { Err(StorageError::io(place, io::ErrorKind::Interrupted.into())) } else { Ok(()) }
+    }
+
+    fn check_cluster(&self, place: &str, found: ClusterId) -> Result<(), StorageError> {
+        match self.shared.cluster.get() {
+            Some(expected) if expected != found => Err(StorageError::Mixed { file: place.to_owned(), found, expected }),
+            _ => Ok(()),
+        }
+    }
+
+    fn open_file(&self, place: Place, verify: bool) -> Result<SnapshotFile, StorageError> {
+        let name = name_of(place);
+        let shown = self.shared.disk.display(&name);
+        let file = self.shared.disk.open(&name).map_err(|error| self.io(&name, error))?;
+        let len = file.len().map_err(|error| self.io(&name, error))?;
+        let (reader, header) = Reader::open(&*file, &shown)?;
+        if header.meta.last_log_id.as_ref().map(place_of) != Some(place) {
+            return Err(damaged(&shown, 0, "its name and its head tell different log ids"));
+        }
+        self.check_cluster(&shown, header.cluster)?;
+        if verify {
+            reader.verify()?;
+        }
+        Ok(SnapshotFile::new(header.meta, header.cluster, len, file, shown, None))
+    }
+
+    /// Removes all before this one.
+    fn remove_older(&self, than: Place) -> Result<(), StorageError> {
+        for name in self.list()? {
+            if parse_name(&name).is_some_and(|place| place < than) {
+                self.shared.disk.remove(&name).map_err(|error| self.io(&name, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<String>, StorageError> {
+        self.shared.disk.list().map_err(|error| self.io("", error))
+    }
+
+    fn tmp_name(&self, what: &str) -> String {
+        format!("{PREFIX}{what}-{}{TMP_SUFFIX}", self.shared.next_tmp.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn io(&self, name: &str, error: io::Error) -> StorageError {
+        StorageError::io(self.shared.disk.display(name), error)
+    }
+}
