@@ -21,7 +21,8 @@ use crate::storage::snapshot::{SnapshotFile, SnapshotStore};
 ///
 /// A *forced* build (openraft asks for one at start only, where logs were purged and no snapshot is there) fails with the error.
 ///
-/// Caveat: the map is held while this lives, so that changes meanwhile copy the nodes they touch.
+/// Caveats: before anything was applied both give `nothing`, which openraft's suite asks for; a log that was purged and a
+/// snapshot that is missing must be told before openraft starts. The map is held while this lives, so that changes meanwhile copy the nodes they touch.
 #[derive(Debug)]
 pub struct SnapshotBuilder {
     /// Taken by the first build.
@@ -44,6 +45,9 @@ impl SnapshotBuilder {
     }
 
     async fn build(&mut self) -> io::Result<SnapshotFile> {
+        if self.meta.last_log_id.is_none() {
+            return SnapshotFile::nothing();
+        }
         let view = self.view.take().ok_or_else(|| io::Error::other("a snapshot builder builds once"))?;
         let Some(cluster) = self.cluster.get() else {
             return Err(io::Error::other("no snapshot before the cluster is known"));

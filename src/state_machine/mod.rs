@@ -16,7 +16,11 @@
 //! openraft has committed but cannot read ends `apply` with an error, after what came before was applied.
 
 mod builder;
+#[cfg(test)]
+mod raft_tests;
 mod reader;
+#[cfg(test)]
+mod test_log;
 #[cfg(test)]
 mod tests;
 

@@ -35,7 +35,8 @@ const END: u8 = 2;
 /// Kind, length, checksum.
 const BLOCK_HEAD_BYTES: usize = 9;
 const RECORD_HEAD_BYTES: usize = 6;
-const BLOCK_BYTES: usize = 256 * 1024;
+/// Small in tests, so that small maps have many blocks.
+const BLOCK_BYTES: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
 /// What is written is flushed this often, so that the last flush, and the log's beside it, wait for little.
 const FLUSH_BYTES: u64 = 8 << 20;
 

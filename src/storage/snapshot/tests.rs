@@ -47,7 +47,7 @@ fn restore(disk: &MemDisk) -> Result<Option<(SnapshotMeta, KvStore)>, StorageErr
 
 fn receive(store: &SnapshotStore, bytes: &[u8]) -> Result<SnapshotFile, StorageError> {
     let mut incoming = store.receive()?;
-    for chunk in bytes.chunks(60_000) {
+    for chunk in bytes.chunks(5000) {
         incoming.write(chunk)?;
     }
     assert_eq!(incoming.received(), bytes.len() as u64);
@@ -122,7 +122,7 @@ fn a_transfer_outlives_the_name() {
 
 #[test]
 fn a_crash_keeps_the_old_or_the_new() {
-    let (old, new) = ((meta(1, 3), map(3, 50, 100)), (meta(1, 8), map(4, 40, 40_000)));
+    let (old, new) = ((meta(1, 3), map(3, 50, 100)), (meta(1, 8), map(4, 40, 2000)));
     let base = || {
         let disk = MemDisk::new();
         write(&open(&disk), &old.0, &old.1).unwrap();
@@ -173,8 +173,8 @@ fn a_failed_write_keeps_the_old_and_leaves_nothing() {
 
 #[test]
 fn damage_is_always_told() {
-    let mut kv = map(5, 300, 2000);
-    kv.insert("large".into(), vec![7; 300_000].into());
+    let mut kv = map(5, 50, 1000);
+    kv.insert("large".into(), vec![7; 20_000].into());
     let good = sample(&kv);
     let name = name_of((5, 1));
     let check = |bytes: Vec<u8>, what: &str| {
