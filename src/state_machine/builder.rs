@@ -15,13 +15,13 @@ use crate::storage::snapshot::{SnapshotFile, SnapshotStore};
 ///
 /// A snapshot that cannot be written (a full disk, say) must not stop the node, but openraft makes any `Err` of a
 /// build fatal (`handle_state_machine_result`: `command_result.result?`), and only that of a *deferred* one nothing. So a background
-/// build that fails warns and gives the previous snapshot again, or [`SnapshotFile::nothing`]: openraft compares log ids
+/// build that fails warns and gives the previous snapshot again, or an empty stand-in (`SnapshotFile::nothing`): openraft compares log ids
 /// (`on_building_snapshot_done`), finds nothing new, purges nothing, and asks again after another
 /// `LogsSinceLast` entries. The log grows meanwhile.
 ///
 /// A *forced* build (openraft asks for one at start only, where logs were purged and no snapshot is there) fails with the error.
 ///
-/// Caveats: before anything was applied both give `nothing`, which openraft's suite asks for; a log that was purged and a
+/// Caveats: before anything was applied both give the stand-in, which openraft's suite asks for; a log that was purged and a
 /// snapshot that is missing must be told before openraft starts. The map is held while this lives, so that changes meanwhile copy the nodes they touch.
 #[derive(Debug)]
 pub struct SnapshotBuilder {

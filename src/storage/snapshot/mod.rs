@@ -116,6 +116,23 @@ impl SnapshotStore {
         self.shared.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Checks that no entry is missing between the snapshot and the log, which was purged up to and with
+    /// `purged`. To be called at every start: openraft does not tell a missing snapshot in each case.
+    ///
+    /// # Errors
+    /// `Damaged` where the snapshot covers less.
+    pub fn check_log(&self, purged: Option<&LogId>) -> Result<(), StorageError> {
+        let covered = self.current().and_then(|file| file.meta().last_log_id);
+        match purged {
+            Some(purged) if covered.as_ref() < Some(purged) => {
+                let shown = covered.map_or_else(|| "no entry".to_owned(), |covered| format!("index {}", covered.index));
+                let what = format!("the log was purged up to index {}, but the snapshot covers {shown}", purged.index);
+                Err(damaged(&self.shared.disk.display("snapshot"), 0, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes a snapshot, makes it the current one and removes the previous one. Where the current
     /// one already covers as much, that is given and nothing is written.
     ///

@@ -293,3 +293,16 @@ fn names_parse_back() {
         assert_eq!(parse_name(other), None);
     }
 }
+
+#[test]
+fn a_hole_between_snapshot_and_log_is_told() {
+    let store = open(&MemDisk::new());
+    let purged = |index| meta(1, index).last_log_id;
+    let told = |index| {
+        let found = store.check_log(purged(index).as_ref());
+        matches!(found, Err(StorageError::Damaged { .. }))
+    };
+    assert!(store.check_log(None).is_ok() && told(0));
+    write(&store, &meta(1, 5), &KvStore::new()).unwrap();
+    assert!(store.check_log(None).is_ok() && !told(5) && told(6));
+}
