@@ -2,7 +2,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod command;
+pub mod config;
+pub mod duration;
 pub mod node;
 pub mod node_id;
 pub mod raft_types;
 pub mod storage;
+pub mod telemetry;
