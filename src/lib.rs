@@ -2,9 +2,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod command;
-pub mod kv;
+pub mod config;
+pub mod duration;
 pub mod node;
 pub mod node_id;
 pub mod raft_types;
 pub mod state_machine;
 pub mod storage;
+pub mod telemetry;

@@ -1,0 +1,212 @@
+//! What was typed: the command line as clap reads it, before any of it means something.
+//!
+//! Every value is kept as it was given; [`super::Config`] is what it means. Values from the environment are
+//! laid under these in [`super::given`]: clap's own `env` reads the process, and then tests could not run side by side.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+use super::exit::Exit;
+
+/// The flags, raw. A flag given twice counts once, its last value; `--rjoin` adds up.
+#[derive(Debug, Default, Parser)]
+#[command(
+    name = "hraftd",
+    version,
+    about = "A clustered key-value server: one binary, curl as the client",
+    override_usage = "hraftd [--haddr HOST:PORT] [--rjoin A,B,...] [flags]",
+    after_help = FOOTER,
+    max_term_width = 100,
+    no_binary_name = true,
+    args_override_self = true
+)]
+pub(super) struct Args {
+    /// Bind address of the client HTTP API; `:11000` is every interface [default: localhost:11000]
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Addresses")]
+    pub haddr: Option<OsString>,
+    /// Bind address of the Raft transport [default: the host of --haddr, its port + 1000]
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Addresses")]
+    pub raddr: Option<OsString>,
+    /// Client address told to others [default: that of --haddr, or found by --iface or --rjoin]
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Addresses")]
+    pub hadv: Option<OsString>,
+    /// Raft address told to others [default: likewise]
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Addresses")]
+    pub radv: Option<OsString>,
+    /// Tell others this interface's address, where the bind address names no host
+    #[arg(long, value_name = "NAME", help_heading = "Addresses")]
+    pub iface: Option<OsString>,
+
+    /// Client addresses of nodes to form or join a cluster with; `:PORT` is on this machine
+    #[arg(long, value_name = "A,B,...", help_heading = "Cluster")]
+    pub rjoin: Vec<OsString>,
+    /// Read level of a GET that names none: linearizable, none [default: linearizable]
+    #[arg(long, value_name = "LEVEL", help_heading = "Cluster")]
+    pub read_level: Option<OsString>,
+
+    /// Data directory [default: ~/.hraftd/<port of --haddr>]
+    #[arg(long, value_name = "DIR", help_heading = "Storage")]
+    pub rdir: Option<OsString>,
+    /// Keep everything in memory, nothing on disk [default: false]
+    #[arg(long, value_name = "true|false", help_heading = "Storage")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub rmem: Option<OsString>,
+    /// Log entries between snapshots [default: 100000]
+    #[arg(long, value_name = "N", help_heading = "Storage")]
+    pub snapshot_threshold: Option<OsString>,
+
+    /// Largest value, in bytes or as 512K, 1M [default: 1M]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub max_value: Option<OsString>,
+    /// Largest request body [default: 8M]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub max_request: Option<OsString>,
+
+    /// How often the leader calls [default: 100ms]
+    #[arg(long, value_name = "TIME", help_heading = "Raft timers")]
+    pub heartbeat_interval: Option<OsString>,
+    /// Silence before an election, at least; at most twice that [default: 400ms]
+    #[arg(long, value_name = "TIME", help_heading = "Raft timers")]
+    pub election_timeout: Option<OsString>,
+
+    /// error, warn, info, debug, trace, off, or RUST_LOG directives [default: $RUST_LOG, or info]
+    #[arg(long, value_name = "LEVEL", help_heading = "Logs")]
+    pub log_level: Option<OsString>,
+    /// text or json, on stderr [default: text]
+    #[arg(long, value_name = "FORMAT", help_heading = "Logs")]
+    pub log_format: Option<OsString>,
+}
+
+const FOOTER: &str = "\
+Flags are read as --haddr :11000, --haddr=:11000 and -haddr :11000. Each can be set in the
+environment too: --haddr is HRAFTD_HADDR, --read-level is HRAFTD_READ_LEVEL; a flag wins.";
+
+/// Reads the command line; `argv` starts with the program's name, as `std::env::args_os` does.
+///
+/// # Errors
+/// Help and version (code 0, on stdout), or one line on what is wrong (code 64).
+pub(super) fn read(argv: impl IntoIterator<Item = OsString>) -> Result<Args, Exit> {
+    let matches = Args::command().try_get_matches_from(normalize(argv.into_iter().skip(1)));
+    matches.and_then(|matches| Args::from_arg_matches(&matches)).map_err(|error| explain(&error))
+}
+
+/// Turns Go's `-haddr` into `--haddr`. A single dash before several letters is always that: the
+/// one-letter flags (`-h`, `-V`) do not combine. Nothing after a `--` is touched.
+fn normalize(argv: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut flags = true;
+    argv.map(move |arg| {
+        let bytes = arg.as_encoded_bytes();
+        flags &= bytes != b"--";
+        let go_style = bytes.len() > 2 && bytes[0] == b'-' && bytes[1] != b'-';
+        if !(flags && go_style) {
+            return arg;
+        }
+        let mut long = OsString::from("-");
+        long.push(arg);
+        long
+    })
+}
+
+/// clap's error, of several lines, as ours of one.
+fn explain(error: &clap::Error) -> Exit {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.join(", "),
+        _ => String::new(),
+    };
+    // clap names an argument as its usage does: "--haddr <HOST:PORT>".
+    let arg = text(ContextKind::InvalidArg);
+    let flag = arg.split(' ').next().unwrap_or_default();
+    let value = text(ContextKind::InvalidValue);
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::printed(error.to_string()),
+        ErrorKind::UnknownArgument if arg.starts_with('-') => {
+            let near = text(ContextKind::SuggestedArg);
+            let hint = if near.is_empty() { String::new() } else { format!(" (did you mean {near}?)") };
+            Exit::usage(format!("unknown flag {arg}{hint}; hraftd --help lists them"))
+        }
+        ErrorKind::UnknownArgument => {
+            let hint = match arg.as_str() {
+                "true" | "false" => format!("write --rmem={arg}"),
+                _ => "hraftd --help lists the flags".to_owned(),
+            };
+            Exit::usage(format!("unexpected argument {arg:?}: {hint}"))
+        }
+        ErrorKind::InvalidValue | ErrorKind::NoEquals if value.is_empty() => {
+            Exit::usage(format!("{flag}: the value is missing"))
+        }
+        ErrorKind::TooManyValues => Exit::usage(format!("{flag} takes no value, {value:?} was given")),
+        // None that is known of; still one line.
+        _ => {
+            let all = error.to_string();
+            let line = all.lines().next().unwrap_or_default();
+            Exit::usage(line.strip_prefix("error: ").unwrap_or(line))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(words: &[&str]) -> Result<Args, Exit> {
+        read(std::iter::once("hraftd").chain(words.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn gnu_and_go_style_are_one() {
+        for words in [&["--haddr", ":11000"][..], &["--haddr=:11000"], &["-haddr", ":11000"], &["-haddr=:11000"]] {
+            assert_eq!(typed(words).unwrap().haddr, Some(":11000".into()), "{words:?}");
+        }
+        for (words, rmem) in [(&["-rmem"][..], "true"), (&["--rmem=false"], "false"), (&["-rmem=true"], "true")] {
+            assert_eq!(typed(words).unwrap().rmem, Some(rmem.into()), "{words:?}");
+        }
+        assert_eq!(typed(&["-read-level", "none"]).unwrap().read_level, Some("none".into()));
+    }
+
+    #[test]
+    fn the_last_value_counts_and_rjoin_adds_up() {
+        let args = typed(&["--haddr", ":1", "-haddr", ":2", "--rjoin", "a:1", "-rjoin=b:2"]).unwrap();
+        assert_eq!(args.haddr, Some(":2".into()));
+        assert_eq!(args.rjoin, ["a:1", "b:2"]);
+        assert_eq!(typed(&["-rmem", "--rmem=false"]).unwrap().rmem, Some("false".into()));
+    }
+
+    #[test]
+    fn help_and_version_go_to_stdout() {
+        for flag in ["--help", "-help", "-h"] {
+            let exit = typed(&[flag]).unwrap_err();
+            assert_eq!((exit.code, &exit.err), (0, &None), "{flag}");
+            let help = exit.out.unwrap();
+            let (lines, width) = (help.lines().count(), help.lines().map(|line| line.chars().count()).max());
+            assert!(lines <= 60 && width <= Some(100), "{lines} lines, {width:?} columns");
+            for heading in ["Addresses:", "Cluster:", "Storage:", "Limits:", "Raft timers:", "Logs:"] {
+                assert!(help.contains(heading), "{heading}");
+            }
+        }
+        for flag in ["--version", "-version", "-V"] {
+            assert_eq!(typed(&[flag]).unwrap_err(), Exit::printed("hraftd 0.1.0\n"), "{flag}");
+        }
+    }
+
+    #[test]
+    fn bad_command_lines_are_one_line_that_names_the_flag() {
+        for (words, line) in [
+            (&["--rjion", "a:1"][..], "unknown flag --rjion (did you mean --rjoin?); hraftd --help lists them"),
+            (&["-bogus"], "unknown flag --bogus; hraftd --help lists them"),
+            (&["--non-voter"], "unknown flag --non-voter; hraftd --help lists them"),
+            (&["-x"], "unknown flag -x; hraftd --help lists them"),
+            (&["--haddr"], "--haddr: the value is missing"),
+            (&["--haddr", "--rmem"], "--haddr: the value is missing"),
+            (&["--rmem", "false"], "unexpected argument \"false\": write --rmem=false"),
+            (&["inspect", "x"], "unexpected argument \"inspect\": hraftd --help lists the flags"),
+            (&["--", "x"], "unexpected argument \"x\": hraftd --help lists the flags"),
+            (&["--help=x"], "--help takes no value, \"x\" was given"),
+            (&["a\nb"], "unexpected argument \"a\\nb\": hraftd --help lists the flags"),
+        ] {
+            assert_eq!(typed(words).unwrap_err(), Exit::usage(line), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! An end before the node runs: what to print, and the exit code.
+//!
+//! Codes follow `sysexits.h`. 2 is never used: supervisord's classic `exitcodes=0,2` takes it for a wanted end.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// A clean stop, or help that was asked for.
+pub const EX_OK: i32 = 0;
+/// A failure at run time: a port in use, a disk error.
+pub const EX_FAILURE: i32 = 1;
+/// A bad command line.
+pub const EX_USAGE: i32 = 64;
+/// A bad configuration: `HOME`, the data directory, a missing interface.
+pub const EX_CONFIG: i32 = 78;
+
+/// How the process ends when there is nothing to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// The exit code: one of the `EX_` constants.
+    pub code: i32,
+    /// Text for stdout, with its newlines.
+    pub out: Option<String>,
+    /// One line for stderr, without a newline and without the program's name.
+    pub err: Option<String>,
+}
+
+impl Exit {
+    /// Something that was asked for (help, version): stdout, code 0.
+    pub fn printed(text: impl Into<String>) -> Self {
+        Self { code: EX_OK, out: Some(text.into()), err: None }
+    }
+
+    /// A bad command line: 64.
+    pub fn usage(line: impl AsRef<str>) -> Self {
+        Self::error(EX_USAGE, line)
+    }
+
+    /// A bad configuration: 78.
+    pub fn config(line: impl AsRef<str>) -> Self {
+        Self::error(EX_CONFIG, line)
+    }
+
+    /// An error with a code of the caller's; control characters are escaped, so that it is one line.
+    pub fn error(code: i32, line: impl AsRef<str>) -> Self {
+        let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+        Self { code, out: None, err: Some(line.as_ref().chars().map(escape).collect()) }
+    }
+
+    /// Prints what there is and gives the process's exit code. A stdout that takes nothing is a failure
+    /// (`hraftd --help >/dev/full`), a stderr that takes nothing is not.
+    pub fn finish(self) -> ExitCode {
+        let mut code = self.code;
+        let mut line = self.err;
+        if let Some(text) = self.out {
+            let mut stdout = io::stdout().lock();
+            if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
+                code = EX_FAILURE;
+                line = Some(format!("cannot write to stdout: {error}"));
+            }
+        }
+        if let Some(line) = line {
+            let _ = writeln!(io::stderr(), "hraftd: {line}");
+        }
+        ExitCode::from(u8::try_from(code).unwrap_or(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line() {
+        let exit = Exit::usage("--rdir a\nb\r\u{1b}[31m");
+        assert_eq!(exit.err.as_deref(), Some("--rdir a\\nb\\r\\u{1b}[31m"));
+        assert_eq!((exit.code, exit.out), (64, None));
+    }
+}

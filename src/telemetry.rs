@@ -1,0 +1,165 @@
+//! Logs: `tracing` events to stderr, as text for people or JSON for machines.
+//!
+//! At error, warn and info openraft is silent: its warnings describe its insides, and what an operator can act on is
+//! logged by hraftd in its own words. `debug` shows openraft at info, `trace` shows everything.
+//! A panic is logged as one event too, so that stderr stays one format.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::str::FromStr;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogFilter {
+    /// hraftd at this level, its libraries at a fitting one.
+    Level(LevelFilter),
+    /// Directives in `RUST_LOG`'s syntax, and nothing but them.
+    Directives(String),
+}
+
+impl LogFilter {
+    /// The directives that this filter stands for.
+    pub fn directives(&self) -> String {
+        match self {
+            Self::Directives(directives) => directives.clone(),
+            Self::Level(level) => match *level {
+                LevelFilter::OFF => "off".to_owned(),
+                LevelFilter::ERROR => "error,openraft=off".to_owned(),
+                LevelFilter::DEBUG => "warn,hraftd=debug,openraft=info".to_owned(),
+                LevelFilter::TRACE => "trace".to_owned(),
+                level => format!("warn,hraftd={level},openraft=off"),
+            },
+        }
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    /// A level, or directives. A single word must be a level: as a directive, `inof` would turn everything off but a
+    /// target of that name.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let level = match text.to_ascii_lowercase().as_str() {
+            "off" => LevelFilter::OFF,
+            "error" => LevelFilter::ERROR,
+            "warn" => LevelFilter::WARN,
+            "info" => LevelFilter::INFO,
+            "debug" => LevelFilter::DEBUG,
+            "trace" => LevelFilter::TRACE,
+            _ if text.contains(['=', ',', '[']) => return Self::from_directives(text),
+            _ => return Err("not a level: error, warn, info, debug, trace or off".to_owned()),
+        };
+        Ok(Self::Level(level))
+    }
+}
+
+impl LogFilter {
+    /// Directives as they are, such as `RUST_LOG` has; a single word may be a target.
+    ///
+    /// # Errors
+    /// Which directive is none.
+    pub fn from_directives(text: &str) -> Result<Self, String> {
+        match EnvFilter::builder().parse(text) {
+            Ok(_) => Ok(Self::Directives(text.to_owned())),
+            Err(error) => Err(format!("not a level or log directives: {error}")),
+        }
+    }
+}
+
+/// How a log event is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line for people; coloured on a terminal only.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// What is logged.
+    pub filter: LogFilter,
+    /// How.
+    pub format: LogFormat,
+}
+
+/// Installs logging for the process; a second call changes nothing.
+pub fn init(settings: &LogSettings) {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(settings.filter.directives()))
+        .with_writer(io::stderr)
+        .with_timer(UtcMillis)
+        .with_target(false)
+        // It would report a failed write to stderr on stderr, with a macro that then panics.
+        .log_internal_errors(false);
+    let installed = match settings.format {
+        LogFormat::Text => builder.compact().with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
+    if installed.is_ok() {
+        log_panics();
+    }
+}
+
+fn log_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let why = info.payload_as_str().unwrap_or("no message");
+        tracing::error!(place, "internal error, please report it: {why}");
+    }));
+}
+
+/// `2026-02-13T15:49:15.123Z`.
+struct UtcMillis;
+
+impl FormatTime for UtcMillis {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let mut text = String::with_capacity(32);
+        SystemTime.format_time(&mut Writer::new(&mut text))?;
+        match text.rsplit_once('.') {
+            Some((seconds, fraction)) => write!(writer, "{seconds}.{}Z", fraction.get(..3).unwrap_or("000")),
+            None => writer.write_str(&text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_directives() {
+        for (text, directives) in [
+            ("error", "error,openraft=off"),
+            ("info", "warn,hraftd=info,openraft=off"),
+            ("WARN", "warn,hraftd=warn,openraft=off"),
+            ("debug", "warn,hraftd=debug,openraft=info"),
+            ("trace", "trace"),
+            ("off", "off"),
+            ("hraftd=debug,openraft=trace", "hraftd=debug,openraft=trace"),
+            ("info,hyper=debug", "info,hyper=debug"),
+        ] {
+            let filter: LogFilter = text.parse().unwrap();
+            assert_eq!(filter.directives(), directives, "{text}");
+            assert!(EnvFilter::builder().parse(directives).is_ok(), "{directives}");
+        }
+        for text in ["", "inof", "hraftd=loud", "a=b=c"] {
+            assert!(text.parse::<LogFilter>().is_err(), "{text}");
+        }
+        assert!(LogFilter::from_directives("some_program").is_ok());
+    }
+
+    #[test]
+    fn time_is_utc_with_milliseconds() {
+        let mut text = String::new();
+        UtcMillis.format_time(&mut Writer::new(&mut text)).unwrap();
+        assert_eq!(text.len(), "2026-02-13T15:49:15.123Z".len(), "{text}");
+        assert!(text.as_bytes()[19] == b'.' && text.ends_with('Z'), "{text}");
+    }
+}
