@@ -1,9 +1,10 @@
 //! hraftd: a clustered key-value server on Raft. This page is the map of the code.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod api;
 pub mod command;
-pub mod config;
 pub mod duration;
+pub mod http;
 pub mod node;
 pub mod node_id;
 pub mod raft_types;

@@ -1,0 +1,166 @@
+//! The key requests: `POST /hraftd/key`, and `GET` and `DELETE /hraftd/key/{key}`.
+//!
+//! Every answer, an error too, has `X-Hraftd-Index` and `X-Hraftd-Served-By`.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+
+use super::error::ApiError;
+use super::query::Query;
+use super::service::Service;
+use super::{App, body, json, key_path, pairs, text, timer, within};
+use crate::command::{Command, Reply};
+use crate::node::{NodeError, ReadLevel, Written};
+use crate::node_id::PublicId;
+
+const INDEX: HeaderName = HeaderName::from_static("x-hraftd-index");
+const SERVED_BY: HeaderName = HeaderName::from_static("x-hraftd-served-by");
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A success: its JSON text and what its headers say.
+struct Answer {
+    json: Vec<u8>,
+    index: u64,
+    /// `None` for this node.
+    served_by: Option<HeaderValue>,
+}
+
+/// The header value of a node's id.
+pub(super) fn served_by(id: &PublicId) -> Option<HeaderValue> {
+    HeaderValue::try_from(id.to_string()).ok()
+}
+
+/// Answers a request for the raw key of a path, or for `/hraftd/key`.
+pub(super) async fn respond<S: Service>(
+    app: &App<S>,
+    raw_key: Option<&str>,
+    head: &Parts,
+    body: Body,
+    allowed: Result<(), ApiError>,
+) -> Response {
+    let outcome = match allowed {
+        Err(refused) => Err(refused),
+        Ok(()) => match (raw_key, &head.method) {
+            (None, &Method::POST) => post(app, head, body).await,
+            // `curl $URL/key/$KEY` with nothing in KEY, perhaps without the slash.
+            (None, &Method::GET) => get(app, "", head).await,
+            (None, method) => Err(ApiError::method(method, "POST")),
+            (Some(raw), &Method::GET) => get(app, raw, head).await,
+            (Some(raw), &Method::DELETE) => delete(app, raw, head).await,
+            (Some(_), method) => Err(ApiError::method(method, "GET, DELETE")),
+        },
+    };
+    let (mut response, index, by) = match outcome {
+        Ok(answer) => (json::response(answer.json), answer.index, answer.served_by),
+        Err(error) => (error.into_response(), app.service.applied_index(), None),
+    };
+    let headers = response.headers_mut();
+    headers.insert(INDEX, HeaderValue::from(index));
+    if let Some(by) = by.or_else(|| app.served_by.clone()) {
+        headers.insert(SERVED_BY, by);
+    }
+    response
+}
+
+async fn get<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -> Result<Answer, ApiError> {
+    let query = Query::parse(head.uri.query(), &["level", "timeout"])?;
+    let level = match query.value("level")? {
+        None => app.settings.read_level,
+        Some(name) => level(name)?,
+    };
+    let timeout = query.timeout(DEFAULT_TIMEOUT, MAX_TIMEOUT)?;
+    let key = key_path::decode(raw_key)?;
+
+    let deadline = Instant::now() + timeout;
+    let found = within(pin!(timer(deadline)), app.service.read(&key, level, deadline)).await.unwrap_or_else(|| {
+        Err(NodeError::Timeout(format!("no answer within {}; ?level=none reads this node's own copy", spell(timeout))))
+    })?;
+    let Some(value) = found.value else {
+        return Err(NodeError::NotFound(format!("there is no key {}", text::quoted(&key))).into());
+    };
+    let mut out = Vec::with_capacity(key.len() + value.len() + 8);
+    let mut object = json::Object::new(&mut out);
+    object.name(&key).extend_from_slice(&value);
+    object.end();
+    Ok(Answer { json: out, index: found.index, served_by: None })
+}
+
+async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+    let timeout = Query::parse(head.uri.query(), &["timeout"])?.timeout(DEFAULT_TIMEOUT, MAX_TIMEOUT)?;
+    let deadline = Instant::now() + timeout;
+    let mut timer = pin!(timer(deadline));
+    let body = within(timer.as_mut(), body::read(body, app.settings.max_request_bytes)).await.unwrap_or_else(|| {
+        Err(ApiError::RequestTimeout(format!("the request body did not arrive within {}", spell(timeout))))
+    })?;
+    let pairs = pairs::parse(&body, app.settings.max_value_bytes)?;
+    drop(body);
+
+    let write = app.service.write(Command::Set(pairs), deadline);
+    let written = written(within(timer, write).await, timeout)?;
+    match written.reply {
+        Reply::Set => Ok(answer(app, &written, "")),
+        ref other => Err(unexpected(other)),
+    }
+}
+
+async fn delete<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -> Result<Answer, ApiError> {
+    let timeout = Query::parse(head.uri.query(), &["timeout"])?.timeout(DEFAULT_TIMEOUT, MAX_TIMEOUT)?;
+    let key = key_path::decode(raw_key)?;
+
+    let deadline = Instant::now() + timeout;
+    let write = app.service.write(Command::Delete(key), deadline);
+    let written = written(within(pin!(timer(deadline)), write).await, timeout)?;
+    match written.reply {
+        Reply::Deleted(count) => Ok(answer(app, &written, format_args!(",\"deleted\":{count}"))),
+        ref other => Err(unexpected(other)),
+    }
+}
+
+/// A write that timed out may have been done, or may still be: the message always says so.
+fn written(result: Option<Result<Written, NodeError>>, timeout: Duration) -> Result<Written, NodeError> {
+    let why = match result {
+        Some(Err(NodeError::Timeout(why))) => why,
+        Some(other) => return other,
+        None => format!("no answer within {}", spell(timeout)),
+    };
+    Err(NodeError::Timeout(format!("{why}. The outcome of this write is unknown: read before you repeat it")))
+}
+
+fn unexpected(reply: &Reply) -> ApiError {
+    NodeError::Internal(format!("the write was answered by {reply:?}, which does not fit it")).into()
+}
+
+fn answer<S>(app: &App<S>, written: &Written, more: impl std::fmt::Display) -> Answer
+where
+    S: Service,
+{
+    let mut out = Vec::with_capacity(64);
+    json::plain(&mut out, format_args!("{{\"ok\":true,\"msg\":\"OK\",\"index\":{}{more}}}", written.index));
+    let here = written.served_by == *app.service.id();
+    Answer { json: out, index: written.index, served_by: if here { None } else { served_by(&written.served_by) } }
+}
+
+fn level(name: &str) -> Result<ReadLevel, ApiError> {
+    match name {
+        "linearizable" => Ok(ReadLevel::Linearizable),
+        "none" => Ok(ReadLevel::None),
+        "weak" | "strong" | "auto" => Err(ApiError::BadRequest(format!(
+            "level={name} is not there yet in this version; take linearizable or none"
+        ))),
+        other => {
+            Err(ApiError::BadRequest(format!("unknown read level {}; take linearizable or none", text::quoted(other))))
+        }
+    }
+}
+
+fn spell(timeout: Duration) -> String {
+    format!("{} (timeout=)", text::go_duration(timeout))
+}

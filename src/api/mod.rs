@@ -1,0 +1,117 @@
+//! The client HTTP API: routes, limits, JSON and status codes.
+//!
+//! The only code, with `network`, that knows HTTP; what the answers mean is [`crate::node`]'s. Contract: every answer
+//! is as API.md has it, every error has its JSON shape and is never a 200, nothing of a refused request is stored,
+//! and a handler that panics answers 500.
+//!
+//! The router has one handler, which matches the *raw* path itself: axum's routing decodes percent escapes, which a
+//! key must be spared, and its 404 and 405 are not in our shape.
+//!
+//! Reading order: [`route`], then [`keys`] and [`raft`]; [`error`] is the one place that knows status codes.
+
+mod body;
+mod browser;
+mod error;
+mod json;
+mod key_path;
+mod keys;
+mod pairs;
+mod query;
+mod raft;
+mod route;
+mod service;
+mod text;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use tokio::time::{Instant, Sleep};
+
+use crate::node::{Node, ReadLevel};
+
+pub use service::Service;
+
+use error::ApiError;
+use route::Route;
+
+/// How much later than its deadline a request is given up here: the node's own answer says more, so it goes first.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// What the command line decides for this API.
+#[derive(Debug, Clone)]
+pub struct ApiSettings {
+    /// The most bytes the JSON text of one value may have (`--max-value`).
+    pub max_value_bytes: usize,
+    /// The most bytes a request body may have (`--max-request`).
+    pub max_request_bytes: usize,
+    /// The level of a GET that names none (`--read-level`).
+    pub read_level: ReadLevel,
+    /// Whether the port is bound to loopback alone: then a `Host` that is not loopback is refused.
+    pub loopback_only: bool,
+}
+
+/// The routes of the client port, for [`crate::http::serve`].
+pub fn router(node: Node, settings: ApiSettings) -> Router {
+    router_of(node, settings)
+}
+
+/// [`router`] over anything that does what a node does: tests have no cluster.
+pub fn router_of<S: Service>(service: S, settings: ApiSettings) -> Router {
+    let served_by = keys::served_by(service.id());
+    Router::new().fallback(handle::<S>).with_state(Arc::new(App { service, settings, served_by }))
+}
+
+struct App<S> {
+    service: S,
+    settings: ApiSettings,
+    /// This node's public id, the usual `X-Hraftd-Served-By`.
+    served_by: Option<HeaderValue>,
+}
+
+async fn handle<S: Service>(State(app): State<Arc<App<S>>>, request: Request) -> Response {
+    // The panic hook has logged what and where.
+    AssertUnwindSafe(dispatch(&app, request)).catch_unwind().await.unwrap_or_else(|_panic| {
+        ApiError::Node(crate::node::NodeError::Internal(
+            "a fault of this program; its log has more. Please report it".to_owned(),
+        ))
+        .into_response()
+    })
+}
+
+async fn dispatch<S: Service>(app: &Arc<App<S>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    tracing::debug!(method = %head.method, uri = %head.uri, "request");
+    let allowed = browser::check(&head, app.settings.loopback_only);
+    match Route::of(head.uri.path()) {
+        Some(Route::Keys) => keys::respond(app, None, &head, body, allowed).await,
+        Some(Route::Key(raw)) => keys::respond(app, Some(raw), &head, body, allowed).await,
+        Some(Route::Other(other)) => match allowed {
+            Ok(()) => raft::respond(app, other, &head, body).await.unwrap_or_else(IntoResponse::into_response),
+            Err(refused) => refused.into_response(),
+        },
+        None => allowed.err().unwrap_or_else(|| ApiError::no_route(head.uri.path())).into_response(),
+    }
+}
+
+/// Runs `work` unless `sleep` ends first; one timer serves all the steps of a request.
+async fn within<T>(mut sleep: std::pin::Pin<&mut Sleep>, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = sleep.as_mut() => None,
+    }
+}
+
+/// The timer of a request that must be done by `deadline`.
+fn timer(deadline: Instant) -> Sleep {
+    tokio::time::sleep_until(deadline + GRACE)
+}
+
+#[cfg(test)]
+mod tests;

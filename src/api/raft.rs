@@ -1,0 +1,240 @@
+//! What is not about keys: the node's own state, membership, and `GET /`.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::error::ApiError;
+use super::query::Query;
+use super::route::{LIST, Other};
+use super::service::Service;
+use super::{App, body, json, text, timer, within};
+use crate::node::{About, Cluster, ClusterServer, NodeError, Stats};
+use crate::node_id::{HostPort, PublicId};
+
+/// The decimal Raft id of a process that asks to join.
+const RAFT_ID: &str = "x-hraftd-raft-id";
+
+/// Default and bound of `timeout=` on join and remove: a joiner has to catch up first.
+const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(super) async fn respond<S: Service>(
+    app: &Arc<App<S>>,
+    route: Other,
+    head: &Parts,
+    body: Body,
+) -> Result<Response, ApiError> {
+    if !route.takes(&head.method) {
+        return Err(ApiError::method(&head.method, route.allow()));
+    }
+    match route {
+        Other::Join => return join(app, head, body).await,
+        Other::Remove => return remove(app, head, body).await,
+        _ => Query::parse(head.uri.query(), &[])?,
+    };
+    let mut out = Vec::with_capacity(1024);
+    match route {
+        Other::Stats => stats(&mut out, &app.service.stats()),
+        Other::Cluster => cluster(&mut out, &app.service.cluster().await),
+        Other::State => {
+            json::plain(&mut out, format_args!("{{\"ok\":true,\"msg\":\"{}\"}}", app.service.state().as_str()));
+        }
+        Other::Node => about(&mut out, &app.service.about()),
+        Other::Health => return Ok(health()),
+        Other::Ready => {
+            app.service.ready()?;
+            return Ok(json::ok());
+        }
+        Other::Index | Other::Join | Other::Remove => index(&mut out),
+    }
+    Ok(json::response(out))
+}
+
+fn health() -> Response {
+    let mut response = Response::new(Body::from("OK"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+fn index(out: &mut Vec<u8>) {
+    let mut object = json::Object::new(out);
+    object.string("name", env!("CARGO_PKG_NAME"));
+    object.string("version", env!("CARGO_PKG_VERSION"));
+    json::array(object.name("routes"), LIST, |out, route| json::string(out, route));
+    object.end();
+}
+
+/// In the order of the seed's sample; every value but the members is a string.
+fn stats(out: &mut Vec<u8>, stats: &Stats) {
+    let mut object = json::Object::new(out);
+    object.quoted("applied_index", stats.applied_index);
+    object.quoted("commit_index", stats.commit_index);
+    object.quoted("fsm_pending", stats.fsm_pending);
+    object.string(
+        "last_contact",
+        &match stats.last_contact {
+            None => "never".to_owned(),
+            // On the leader, without a unit.
+            Some(Duration::ZERO) => "0".to_owned(),
+            Some(ago) => text::go_duration(ago),
+        },
+    );
+    object.quoted("last_log_index", stats.last_log_index);
+    object.quoted("last_log_term", stats.last_log_term);
+    object.quoted("last_snapshot_index", stats.last_snapshot_index);
+    object.quoted("last_snapshot_term", stats.last_snapshot_term);
+    json::array(object.name("latest_configuration"), &stats.latest_configuration, |out, server| {
+        let mut object = json::Object::new(out);
+        object.quoted("id", &server.id);
+        object.quoted("address", &server.id.raddr);
+        object.string("suffrage", suffrage(server.voter));
+        object.end();
+    });
+    object.quoted("latest_configuration_index", stats.latest_configuration_index);
+    object.quoted("num_peers", stats.num_peers);
+    // Constants, for programs that read Go's hraftd.
+    object.string("protocol_version", "3");
+    object.string("protocol_version_max", "3");
+    object.string("protocol_version_min", "0");
+    object.string("snapshot_version_max", "1");
+    object.string("snapshot_version_min", "0");
+    object.string("state", stats.state.as_str());
+    object.quoted("term", stats.term);
+    object.end();
+}
+
+fn cluster(out: &mut Vec<u8>, cluster: &Cluster) {
+    let mut object = json::Object::new(out);
+    server(object.name("current"), &cluster.current);
+    match &cluster.leader {
+        Some(leader) => server(object.name("leader"), leader),
+        None => object.name("leader").extend_from_slice(b"null"),
+    }
+    json::array(object.name("servers"), &cluster.servers, server);
+    object.end();
+}
+
+fn server(out: &mut Vec<u8>, server: &ClusterServer) {
+    let mut object = json::Object::new(out);
+    object.quoted("address", &server.id.raddr);
+    object.quoted("id", &server.id);
+    object.string("state", server.state.as_str());
+    object.string("suffrage", suffrage(server.voter));
+    object.end();
+}
+
+fn suffrage(voter: bool) -> &'static str {
+    if voter { "Voter" } else { "Nonvoter" }
+}
+
+fn about(out: &mut Vec<u8>, about: &About) {
+    let mut object = json::Object::new(out);
+    object.string("startTime", &text::rfc3339(about.start_time));
+    object.quoted("nodeID", &about.id);
+    object.string("hostname", &about.hostname);
+    object.string("IP", &about.id.raddr.host);
+    object.string("version", env!("CARGO_PKG_VERSION"));
+    object.end();
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JoinBody {
+    id: String,
+    addr: Option<String>,
+}
+
+async fn join<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result<Response, ApiError> {
+    let query = Query::parse(head.uri.query(), &["timeout"])?;
+    let (timeout, deadline) = time_for(&query)?;
+    let raft_id = raft_id(&head.headers)?;
+    let body = whole(app, body, timeout, deadline).await?;
+    let wanted: JoinBody = object(&body, r#"{"id":"HADDR,RADDR"}"#)?;
+    let id: PublicId = wanted.id.parse().map_err(|error| ApiError::BadRequest(format!("id: {error}")))?;
+    if let Some(addr) = &wanted.addr {
+        let addr: HostPort = addr.parse().map_err(|error| ApiError::BadRequest(format!("addr: {error}")))?;
+        if addr != id.raddr {
+            let msg = format!("addr {addr} is not the Raft address in the id, {}; leave addr out", id.raddr);
+            return Err(ApiError::BadRequest(msg));
+        }
+    }
+    let task = app.clone();
+    to_its_end(deadline, async move { task.service.join(id, raft_id, deadline).await }).await
+}
+
+fn raft_id(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let Some(value) = headers.get(RAFT_ID) else { return Ok(None) };
+    match value.to_str().ok().and_then(|text| text.parse().ok()) {
+        Some(id) => Ok(Some(id)),
+        None => Err(ApiError::BadRequest("the header X-Hraftd-Raft-Id is not a decimal number of 64 bits".to_owned())),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemoveBody {
+    id: String,
+}
+
+async fn remove<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result<Response, ApiError> {
+    let query = Query::parse(head.uri.query(), &["id", "force", "timeout"])?;
+    let (timeout, deadline) = time_for(&query)?;
+    let force = query.switch("force")?;
+    let body = whole(app, body, timeout, deadline).await?;
+    let wanted = match query.value("id")? {
+        Some(id) if body.is_empty() => id.to_owned(),
+        Some(_) => return Err(ApiError::BadRequest("there is ?id= and a body; name the node once".to_owned())),
+        None => object::<RemoveBody>(&body, r#"{"id":"HADDR,RADDR"} (or none, with ?id=)"#)?.id,
+    };
+    if wanted.is_empty() {
+        return Err(ApiError::BadRequest("the id is empty; name the node to remove".to_owned()));
+    }
+    let task = app.clone();
+    to_its_end(deadline, async move { task.service.remove(&wanted, force, deadline).await }).await
+}
+
+fn time_for(query: &Query<'_>) -> Result<(Duration, Instant), ApiError> {
+    let timeout = query.timeout(MEMBERSHIP_TIMEOUT, MEMBERSHIP_TIMEOUT)?;
+    Ok((timeout, Instant::now() + timeout))
+}
+
+async fn whole<S: Service>(
+    app: &App<S>,
+    body: Body,
+    timeout: Duration,
+    deadline: Instant,
+) -> Result<axum::body::Bytes, ApiError> {
+    within(pin!(timer(deadline)), body::read(body, app.settings.max_request_bytes)).await.unwrap_or_else(|| {
+        let msg = format!("the request body did not arrive within {}", text::go_duration(timeout));
+        Err(ApiError::RequestTimeout(msg))
+    })
+}
+
+fn object<T: DeserializeOwned>(body: &[u8], sample: &str) -> Result<T, ApiError> {
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::BadRequest(format!("the body must be one JSON object {sample}: {error}")))
+}
+
+/// Runs a change of the membership in a task of its own: half of one, because the client hung up, helps nobody.
+async fn to_its_end(
+    deadline: Instant,
+    change: impl Future<Output = Result<(), NodeError>> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let change = tokio::spawn(change);
+    match within(pin!(timer(deadline)), change).await {
+        Some(Ok(result)) => result.map(|()| json::ok()).map_err(ApiError::from),
+        Some(Err(error)) => Err(NodeError::Internal(format!("a change of the membership ended badly: {error}")).into()),
+        None => Err(NodeError::Timeout(
+            "the change goes on; GET /hraftd/raft/cluster shows what came of it, and repeating it is safe".to_owned(),
+        )
+        .into()),
+    }
+}

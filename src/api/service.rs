@@ -1,0 +1,76 @@
+//! What the API needs of a node, so that its tests can do without one.
+
+use std::future::Future;
+
+use tokio::time::Instant;
+
+use crate::command::{Command, Key};
+use crate::node::{About, Cluster, Found, Node, NodeError, ReadLevel, State, Stats, Written};
+use crate::node_id::PublicId;
+
+/// The part of [`Node`] that the API uses; the methods are the node's own.
+#[allow(missing_docs)]
+pub trait Service: Send + Sync + 'static {
+    fn id(&self) -> &PublicId;
+    fn applied_index(&self) -> u64;
+    fn write(&self, command: Command, deadline: Instant) -> impl Future<Output = Result<Written, NodeError>> + Send;
+    fn read(
+        &self,
+        key: &Key,
+        level: ReadLevel,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Found, NodeError>> + Send;
+    fn stats(&self) -> Stats;
+    fn cluster(&self) -> impl Future<Output = Cluster> + Send;
+    fn state(&self) -> State;
+    fn about(&self) -> About;
+    fn ready(&self) -> Result<(), NodeError>;
+    fn join(
+        &self,
+        id: PublicId,
+        asker_raft_id: Option<u64>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send;
+    fn remove(
+        &self,
+        wanted: &str,
+        force: bool,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send;
+}
+
+impl Service for Node {
+    fn id(&self) -> &PublicId {
+        self.id()
+    }
+    fn applied_index(&self) -> u64 {
+        self.stats().applied_index
+    }
+    async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
+        self.write(command, deadline).await
+    }
+    async fn read(&self, key: &Key, level: ReadLevel, deadline: Instant) -> Result<Found, NodeError> {
+        self.read(key, level, deadline).await
+    }
+    fn stats(&self) -> Stats {
+        self.stats()
+    }
+    async fn cluster(&self) -> Cluster {
+        self.cluster().await
+    }
+    fn state(&self) -> State {
+        self.state()
+    }
+    fn about(&self) -> About {
+        self.about()
+    }
+    fn ready(&self) -> Result<(), NodeError> {
+        self.ready()
+    }
+    async fn join(&self, id: PublicId, asker_raft_id: Option<u64>, deadline: Instant) -> Result<(), NodeError> {
+        self.join(id, asker_raft_id, deadline).await
+    }
+    async fn remove(&self, wanted: &str, force: bool, deadline: Instant) -> Result<(), NodeError> {
+        self.remove(wanted, force, deadline).await
+    }
+}

@@ -1,0 +1,166 @@
+//! A map that answers as a node does, and does as it is told.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use axum::body::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::api::Service;
+use crate::command::{Command, Key, Reply};
+use crate::node::{
+    About, Cluster, ClusterServer, Found, NodeError, ReadLevel, Server as Member, State, Stats, Written,
+};
+use crate::node_id::PublicId;
+
+pub const ID: &str = "127.0.0.1:11000,127.0.0.1:12000";
+pub const OTHER: &str = "127.0.0.1:11001,127.0.0.1:12001";
+
+#[derive(Debug, Default, Clone)]
+pub struct Fake(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    id: PublicId,
+    map: Mutex<(u64, BTreeMap<Key, Bytes>)>,
+    orders: Mutex<Orders>,
+    calls: Mutex<Vec<String>>,
+    go: Notify,
+}
+
+/// What to do instead of the usual.
+#[derive(Debug, Default, Clone)]
+pub struct Orders {
+    pub fail: Option<NodeError>,
+    pub hang: bool,
+    pub panic: bool,
+    pub served_by: Option<PublicId>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            id: ID.parse().unwrap(),
+            map: Mutex::new((10, BTreeMap::new())),
+            orders: Mutex::default(),
+            calls: Mutex::default(),
+            go: Notify::new(),
+        }
+    }
+}
+
+impl Fake {
+    pub fn order(&self, orders: Orders) {
+        *self.0.orders.lock().unwrap() = orders;
+    }
+
+    pub fn keys(&self) -> Vec<Key> {
+        self.0.map.lock().unwrap().1.keys().cloned().collect()
+    }
+
+    /// What was asked, oldest first; forgets it.
+    pub fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.calls.lock().unwrap())
+    }
+
+    /// Lets one hanging call go on.
+    pub fn go(&self) {
+        self.0.go.notify_one();
+    }
+
+    async fn called(&self, call: String) -> Result<(), NodeError> {
+        self.0.calls.lock().unwrap().push(call);
+        let orders = self.0.orders.lock().unwrap().clone();
+        assert!(!orders.panic, "wanted by a test");
+        if orders.hang {
+            self.0.go.notified().await;
+            self.0.calls.lock().unwrap().push("done".to_owned());
+        }
+        orders.fail.map_or(Ok(()), Err)
+    }
+
+    fn line(&self, id: &str, state: State, voter: bool) -> ClusterServer {
+        ClusterServer { id: id.parse().unwrap(), state, voter }
+    }
+}
+
+impl Service for Fake {
+    fn id(&self) -> &PublicId {
+        &self.0.id
+    }
+
+    fn applied_index(&self) -> u64 {
+        self.0.map.lock().unwrap().0
+    }
+
+    async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
+        let seconds = deadline.duration_since(Instant::now()).as_secs_f64().round();
+        self.called(format!("{command} in {seconds}")).await?;
+        let mut map = self.0.map.lock().unwrap();
+        map.0 += 1;
+        let reply = match command {
+            Command::Set(pairs) => {
+                map.1.extend(pairs);
+                Reply::Set
+            }
+            Command::Delete(key) => Reply::Deleted(map.1.remove(&key).is_some().into()),
+        };
+        let served_by = self.0.orders.lock().unwrap().served_by.clone().unwrap_or_else(|| self.0.id.clone());
+        Ok(Written { index: map.0, reply, served_by })
+    }
+
+    async fn read(&self, key: &Key, level: ReadLevel, deadline: Instant) -> Result<Found, NodeError> {
+        let seconds = deadline.duration_since(Instant::now()).as_secs_f64().round();
+        self.called(format!("get {key} {level:?} in {seconds}")).await?;
+        let map = self.0.map.lock().unwrap();
+        Ok(Found { value: map.1.get(key).cloned(), index: map.0 })
+    }
+
+    fn stats(&self) -> Stats {
+        Stats {
+            applied_index: 7,
+            commit_index: 7,
+            fsm_pending: 0,
+            last_contact: Some(Duration::from_nanos(3_685_538)),
+            last_log_index: 7,
+            last_log_term: 8,
+            last_snapshot_index: 0,
+            last_snapshot_term: 0,
+            latest_configuration: vec![Member { id: self.0.id.clone(), voter: true }],
+            latest_configuration_index: 0,
+            num_peers: 2,
+            state: State::Follower,
+            term: 8,
+        }
+    }
+
+    async fn cluster(&self) -> Cluster {
+        let me = self.line(ID, State::Leader, true);
+        let silent = self.line(OTHER, State::Lost, false);
+        let leader = self.0.orders.lock().unwrap().fail.is_none().then(|| me.clone());
+        Cluster { current: me.clone(), leader, servers: vec![me, silent] }
+    }
+
+    fn state(&self) -> State {
+        State::Leader
+    }
+
+    fn about(&self) -> About {
+        let start_time = SystemTime::UNIX_EPOCH + Duration::from_secs(951_782_400);
+        About { start_time, id: self.0.id.clone(), hostname: "box \"1\"".to_owned() }
+    }
+
+    fn ready(&self) -> Result<(), NodeError> {
+        self.0.orders.lock().unwrap().fail.clone().map_or(Ok(()), Err)
+    }
+
+    async fn join(&self, id: PublicId, asker_raft_id: Option<u64>, _deadline: Instant) -> Result<(), NodeError> {
+        self.called(format!("join {id} {asker_raft_id:?}")).await
+    }
+
+    async fn remove(&self, wanted: &str, force: bool, _deadline: Instant) -> Result<(), NodeError> {
+        self.called(format!("remove {wanted} {force}")).await
+    }
+}

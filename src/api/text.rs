@@ -1,0 +1,110 @@
+//! Durations as Go prints them, times as RFC 3339 has them, and foreign text cut to fit a message.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A duration as Go's `Duration.String` prints it: `3.685538ms`, `1.5s`, `1m30s`, `0s`.
+pub fn go_duration(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    let (unit, size) = match nanos {
+        0 => return "0s".to_owned(),
+        1..1_000 => ("ns", 1),
+        1_000..1_000_000 => ("µs", 1_000),
+        1_000_000..1_000_000_000 => ("ms", 1_000_000),
+        _ => ("s", 1_000_000_000),
+    };
+    let mut out = String::with_capacity(24);
+    let mut whole = nanos / size;
+    if unit == "s" && whole >= 60 {
+        if whole >= 3600 {
+            let _ = write!(out, "{}h", whole / 3600);
+        }
+        let _ = write!(out, "{}m", whole / 60 % 60);
+        whole %= 60;
+    }
+    let _ = write!(out, "{whole}");
+    let rest = nanos % size;
+    if rest > 0 {
+        let fraction = format!("{:0width$}", rest, width = size.ilog10() as usize);
+        let _ = write!(out, ".{}", fraction.trim_end_matches('0'));
+    }
+    out.push_str(unit);
+    out
+}
+
+/// A time as RFC 3339 has it, in UTC, to the second: `2026-01-02T03:04:05Z`.
+pub fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Howard Hinnant's civil_from_days: years begin in March, so that the leap day is the last.
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+/// What a client sent, quoted and cut short, for a message.
+pub fn quoted(text: &str) -> String {
+    const MOST: usize = 64;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{:?}… ({} bytes)", &text[..end], text.len()),
+        None => format!("{text:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_go_prints_them() {
+        let cases = [
+            (0, "0s"),
+            (1, "1ns"),
+            (999, "999ns"),
+            (1_000, "1µs"),
+            (1_100, "1.1µs"),
+            (250_000, "250µs"),
+            (1_000_000, "1ms"),
+            (3_685_538, "3.685538ms"),
+            (999_999_999, "999.999999ms"),
+            (1_500_000_000, "1.5s"),
+            (1_000_000_001, "1.000000001s"),
+            (59_000_000_000, "59s"),
+            (60_000_000_000, "1m0s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (360_000_500_000_000, "100h0m0.5s"),
+        ];
+        for (nanos, text) in cases {
+            assert_eq!(go_duration(Duration::from_nanos(nanos)), text);
+        }
+    }
+
+    #[test]
+    fn times() {
+        let cases = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_164_800, "2024-02-29T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn quotes_are_short() {
+        assert_eq!(quoted("a\"b\n"), r#""a\"b\n""#);
+        let long = quoted(&"é".repeat(5000));
+        assert!(long.len() < 200 && long.ends_with("(10000 bytes)"), "{long}");
+    }
+}

@@ -1,0 +1,77 @@
+//! One connection, from its accept to its end.
+
+use std::convert::Infallible;
+use std::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::HttpLimits;
+use super::pulse::{Overdue, Pulse, PulseBody, Watchdog};
+use super::socket::Socket;
+
+const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Serves the requests of one client, one after the other.
+pub(super) async fn run(stream: TcpStream, router: axum::Router, limits: HttpLimits, stop: CancellationToken) {
+    let pulse = Arc::new(Pulse::default());
+    let socket = Socket::new(stream, pulse.clone(), limits.linger_bytes, limits.linger);
+    let inner = TowerToHyperService::new(router);
+    let service = service_fn({
+        let pulse = pulse.clone();
+        move |request: Request<Incoming>| {
+            let busy = pulse.begin();
+            let answer = inner.call(request);
+            async move {
+                let response: Response<axum::body::Body> = answer.await?;
+                Ok::<_, Infallible>(response.map(|body| PulseBody::new(body, busy)))
+            }
+        }
+    });
+    let mut connection = http1::Builder::new()
+        // Ours is cheaper and knows idle from slow: see `pulse`.
+        .header_read_timeout(None)
+        .max_buf_size(limits.max_head_bytes)
+        .serve_connection(TokioIo::new(socket), service);
+
+    let mut watchdog = Watchdog::new(&limits);
+    let overdue = tokio::select! {
+        biased;
+        result = &mut connection => ended(result),
+        overdue = watchdog.overdue(&pulse) => Some(overdue),
+        () = stop.cancelled() => {
+            pulse.no_linger.store(pulse.is_idle(), Relaxed);
+            pin::Pin::new(&mut connection).graceful_shutdown();
+            tokio::select! {
+                biased;
+                result = &mut connection => ended(result),
+                overdue = watchdog.overdue(&pulse) => Some(overdue),
+            }
+        }
+    };
+
+    // An answer that the client does not take must not get a second one in its midst.
+    if overdue == Some(Overdue::Head) && !pulse.write_blocked.load(Relaxed) {
+        let mut socket = connection.into_parts().io.into_inner();
+        if socket.write_all(REQUEST_TIMEOUT).await.is_ok() {
+            let _ = socket.shutdown().await;
+        }
+    }
+}
+
+/// A connection that ended by itself has broken no limit. Clients break off and send garbage: no more than debug.
+fn ended(result: hyper::Result<()>) -> Option<Overdue> {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended");
+    }
+    None
+}

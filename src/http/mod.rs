@@ -1,0 +1,146 @@
+//! The accept loop that both ports share: HTTP/1.1 connections in, an axum router behind.
+//!
+//! Contract of [`serve`]: bytes that are no HTTP, slow clients, a full table of file descriptors or a panic in a
+//! handler cost at most their own connection, never the server. Once the shutdown future is done it accepts nothing
+//! more, lets requests in flight end, and returns within `limits.drain`.
+//!
+//! Knows nothing of keys, of Raft or of JSON: a request too broken to parse gets a bare status.
+//!
+//! Caveats: a request body has no deadline here, its handler sets one. Timers are coarse (see [`pulse`]): a limit is
+//! kept to within half of `header_timeout`.
+
+mod connection;
+mod pulse;
+mod socket;
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long to wait after a failed accept that is not the fault of one client, such as EMFILE.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Accept errors are logged at most this often.
+const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(30);
+
+/// What one connection may cost.
+#[derive(Debug, Clone)]
+pub struct HttpLimits {
+    /// From the first byte of a request to the end of its head; then a bare 408.
+    pub header_timeout: Duration,
+    /// A kept-alive connection without a request is closed after this.
+    pub idle_timeout: Duration,
+    /// The largest request head; then a bare 431. At least 8 KiB. Also the size of the read buffer.
+    pub max_head_bytes: usize,
+    /// How much a client may still send after we closed, so that it gets to read the answer (a 413, say).
+    pub linger_bytes: usize,
+    /// How long it may take for that.
+    pub linger: Duration,
+    /// How long a shutdown waits for requests in flight; then they are dropped.
+    pub drain: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
+            max_head_bytes: 64 * 1024,
+            linger_bytes: 16 * 1024 * 1024,
+            linger: Duration::from_secs(1),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Serves `router` on `listener` until `shutdown` is done, then drains.
+pub async fn serve(listener: TcpListener, router: axum::Router, limits: HttpLimits, shutdown: impl Future) {
+    let stop = CancellationToken::new();
+    let mut connections = JoinSet::new();
+    let mut complaints = Complaints::default();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            _ = &mut shutdown => break,
+            Some(ended) = connections.join_next() => note_end(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => start(&mut connections, stream, &router, &limits, &stop),
+                Err(error) if is_clients_fault(&error) => {}
+                Err(error) => {
+                    complaints.note(&error);
+                    tokio::select! {
+                        _ = &mut shutdown => break,
+                        () = tokio::time::sleep(ACCEPT_BACKOFF) => {}
+                    }
+                }
+            },
+        }
+    }
+    drop(listener);
+    stop.cancel();
+    let drained = async {
+        while let Some(ended) = connections.join_next().await {
+            note_end(ended);
+        }
+    };
+    if tokio::time::timeout(limits.drain, drained).await.is_err() {
+        tracing::warn!(connections = connections.len(), "dropping connections that did not end in time");
+        connections.shutdown().await;
+    }
+}
+
+fn start(
+    connections: &mut JoinSet<()>,
+    stream: TcpStream,
+    router: &axum::Router,
+    limits: &HttpLimits,
+    stop: &CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+    // A child token each: polling the shared one would have all connections contend for its lock.
+    connections.spawn(connection::run(stream, router.clone(), limits.clone(), stop.child_token()));
+}
+
+fn note_end(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task panicked; the connection is closed, the server goes on");
+    }
+}
+
+/// The client went away between the handshake and our accept.
+fn is_clients_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Accept errors, logged once in a while: EMFILE would otherwise fill the disk with its log.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaints {
+    fn note(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now - last < ACCEPT_LOG_EVERY) {
+            self.unsaid += 1;
+            return;
+        }
+        tracing::warn!(%error, unsaid = self.unsaid, "cannot accept connections; trying again (file descriptor limit?)");
+        *self = Self { last: Some(now), unsaid: 0 };
+    }
+}
+
+#[cfg(test)]
+mod tests;

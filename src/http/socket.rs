@@ -1,0 +1,105 @@
+//! The TCP stream under hyper: reports what it sees to the [`Pulse`], and lingers when it closes.
+//!
+//! Closing a socket with unread bytes sends a reset, which can overtake the answer: a client that is still sending
+//! its 100 MB would never see the 413. So the end of a connection is: end our side, then read and throw away until
+//! the client ends its side, or a bound of bytes or of time is reached.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use super::pulse::Pulse;
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    pulse: Arc<Pulse>,
+    linger_bytes: usize,
+    linger: Duration,
+    /// Runs once our side is ended.
+    lingering: Option<Pin<Box<Sleep>>>,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, pulse: Arc<Pulse>, linger_bytes: usize, linger: Duration) -> Self {
+        Self { stream, pulse, linger_bytes, linger, lingering: None }
+    }
+
+    fn note_write(&self, result: &Poll<io::Result<usize>>) {
+        self.pulse.write_blocked.store(result.is_pending(), Relaxed);
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.pulse.received();
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_write(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_write(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let sleep = match &mut this.lingering {
+            Some(sleep) => sleep,
+            None => {
+                if let Err(error) = ready!(Pin::new(&mut this.stream).poll_shutdown(cx)) {
+                    // The client is gone already; that is an end, too.
+                    tracing::debug!(%error, "shutdown of a connection");
+                    return Poll::Ready(Ok(()));
+                }
+                if this.pulse.no_linger.load(Relaxed) {
+                    return Poll::Ready(Ok(()));
+                }
+                this.lingering.insert(Box::pin(tokio::time::sleep(this.linger)))
+            }
+        };
+        let mut space = [0; 8 * 1024];
+        while sleep.as_mut().poll(cx).is_pending() && this.linger_bytes > 0 {
+            let mut buf = ReadBuf::new(&mut space);
+            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {
+                    this.linger_bytes = this.linger_bytes.saturating_sub(buf.filled().len());
+                }
+                _ended => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

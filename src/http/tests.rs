@@ -1,0 +1,216 @@
+//! The accept loop over real loopback sockets.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use axum::routing::{get, post};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(10);
+
+struct Server {
+    addr: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(router: Router, limits: HttpLimits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(serve(listener, router, limits, stopped));
+        Self { addr, stop: Some(stop), task }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addr).await.unwrap()
+    }
+
+    fn stop(&mut self) {
+        let _ = self.stop.take().unwrap().send(());
+    }
+
+    /// Sends bytes and returns all that comes until the server closes.
+    async fn exchange(&self, bytes: &[u8]) -> String {
+        let mut client = self.connect().await;
+        client.write_all(bytes).await.unwrap();
+        to_end(&mut client).await
+    }
+}
+
+async fn to_end(client: &mut TcpStream) -> String {
+    let mut all = Vec::new();
+    timeout(SOON, client.read_to_end(&mut all)).await.unwrap().unwrap();
+    String::from_utf8(all).unwrap()
+}
+
+/// Reads until `end` has come.
+async fn until(client: &mut TcpStream, end: &str) -> String {
+    let mut all = Vec::new();
+    while !all.ends_with(end.as_bytes()) {
+        all.push(timeout(SOON, client.read_u8()).await.unwrap().unwrap());
+    }
+    String::from_utf8(all).unwrap()
+}
+
+/// `/slow` answers once the switch is on; `/refuse` answers without reading the body.
+fn router(go: watch::Receiver<bool>) -> Router {
+    let slow = move || {
+        let mut go = go.clone();
+        async move {
+            go.wait_for(|go| *go).await.unwrap();
+            "slow"
+        }
+    };
+    Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/slow", get(slow))
+        .route("/panic", get(panics))
+        .route("/refuse", post(|| async { Response::builder().status(413).body(Body::from("no")).unwrap() }))
+}
+
+async fn panics() -> &'static str {
+    panic!("wanted by a test")
+}
+
+fn quick() -> HttpLimits {
+    HttpLimits {
+        header_timeout: Duration::from_millis(50),
+        linger: Duration::from_millis(500),
+        ..HttpLimits::default()
+    }
+}
+
+const HELLO: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn garbage_harms_only_its_own_connection() {
+    let (_go, wait) = watch::channel(false);
+    let server = Server::start(router(wait), quick()).await;
+    let mut keep = server.connect().await;
+    for garbage in
+        [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"\0\0\0\0\r\n\r\n", b"GET\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\n"]
+    {
+        let answer = server.exchange(garbage).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    let mut head = b"GET / HTTP/1.1\r\nHost: x\r\nX: ".to_vec();
+    head.resize(100 * 1024, b'x');
+    assert!(server.exchange(&head).await.starts_with("HTTP/1.1 431"));
+    keep.write_all(HELLO).await.unwrap();
+    assert!(to_end(&mut keep).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn a_slow_head_gets_a_408() {
+    let (_go, wait) = watch::channel(false);
+    let server = Server::start(router(wait), quick()).await;
+    assert!(server.exchange(b"GET / HTT").await.starts_with("HTTP/1.1 408 "));
+    // Also on a connection that has served a request, and for one that drips.
+    let mut client = server.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    until(&mut client, "hello").await;
+    let (mut reader, mut writer) = client.into_split();
+    let drip = tokio::spawn(async move {
+        while writer.write_all(b"G").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let mut all = String::new();
+    // The drip goes on, so that a reset may end this.
+    let _ = timeout(SOON, reader.read_to_string(&mut all)).await.unwrap();
+    assert!(all.starts_with("HTTP/1.1 408 "), "{all}");
+    drip.abort();
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_without_a_word_and_a_busy_one_is_not() {
+    let (go, wait) = watch::channel(false);
+    let limits = HttpLimits { idle_timeout: Duration::from_millis(150), ..quick() };
+    let server = Server::start(router(wait), limits).await;
+    let mut busy = server.connect().await;
+    busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut client = server.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    until(&mut client, "hello").await;
+    assert_eq!(to_end(&mut client).await, "");
+    // By now the other has waited longer than any limit.
+    go.send(true).unwrap();
+    until(&mut busy, "slow").await;
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_connection() {
+    let (_go, wait) = watch::channel(false);
+    let server = Server::start(router(wait), quick()).await;
+    assert_eq!(server.exchange(b"GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").await, "");
+    assert!(server.exchange(HELLO).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn a_refusal_is_seen_by_a_client_that_is_still_sending() {
+    let (_go, wait) = watch::channel(false);
+    let server = Server::start(router(wait), quick()).await;
+    let mut client = server.connect().await;
+    client.write_all(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n").await.unwrap();
+    // Without the lingering close this write, or the read after it, meets a reset.
+    client.write_all(&vec![b'x'; 9_000_000]).await.unwrap();
+    let answer = to_end(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.ends_with("no"), "{answer}");
+}
+
+#[tokio::test]
+async fn shutdown_ends_the_idle_and_waits_for_the_busy() {
+    let (go, wait) = watch::channel(false);
+    let mut server = Server::start(router(wait), HttpLimits { linger: SOON, ..HttpLimits::default() }).await;
+    let mut idle = server.connect().await;
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    until(&mut idle, "hello").await;
+    let mut busy = server.connect().await;
+    busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    timeout(SOON, async {
+        while go.receiver_count() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+
+    server.stop();
+    assert_eq!(to_end(&mut idle).await, "");
+    assert!(TcpStream::connect(server.addr).await.is_err());
+    assert!(!server.task.is_finished());
+    go.send(true).unwrap();
+    assert!(to_end(&mut busy).await.ends_with("slow"));
+    drop(busy);
+    // Neither waits for `idle`, which is still open on our side.
+    timeout(SOON, server.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_is_bounded() {
+    let (_go, wait) = watch::channel(false);
+    let limits = HttpLimits { drain: Duration::from_millis(50), ..HttpLimits::default() };
+    let mut server = Server::start(router(wait), limits).await;
+    let mut busy = server.connect().await;
+    busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut half = server.connect().await;
+    half.write_all(b"GET /sl").await.unwrap();
+    server.stop();
+    timeout(SOON, server.task).await.unwrap().unwrap();
+    assert!(!matches!(busy.read_u8().await, Ok(b'H')));
+}
+
+#[test]
+fn accept_errors() {
+    assert!(is_clients_fault(&io::ErrorKind::ConnectionAborted.into()));
+    assert!(!is_clients_fault(&io::Error::from_raw_os_error(libc::EMFILE)));
+}
