@@ -47,21 +47,41 @@ pub struct Node {}
 
 #[allow(unused_variables, clippy::unimplemented, missing_docs)]
 impl Node {
-    pub fn id(&self) -> &PublicId { unimplemented!() }
+    pub fn id(&self) -> &PublicId {
+        unimplemented!()
+    }
     /// Proposes a command here or at the leader; returns once it is applied.
-    pub async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> { unimplemented!() }
+    pub async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
+        unimplemented!()
+    }
     /// Reads one key from this node's own map, at the level asked for.
-    pub async fn read(&self, key: &Key, level: ReadLevel, deadline: Instant) -> Result<Found, NodeError> { unimplemented!() }
-    pub fn stats(&self) -> Stats { unimplemented!() }
+    pub async fn read(&self, key: &Key, level: ReadLevel, deadline: Instant) -> Result<Found, NodeError> {
+        unimplemented!()
+    }
+    pub fn stats(&self) -> Stats {
+        unimplemented!()
+    }
     /// Asks all members at once, each for at most a second.
-    pub async fn cluster(&self) -> Cluster { unimplemented!() }
-    pub fn state(&self) -> State { unimplemented!() }
-    pub fn about(&self) -> About { unimplemented!() }
+    pub async fn cluster(&self) -> Cluster {
+        unimplemented!()
+    }
+    pub fn state(&self) -> State {
+        unimplemented!()
+    }
+    pub fn about(&self) -> About {
+        unimplemented!()
+    }
     /// Ok where key requests would be served; otherwise why not.
-    pub fn ready(&self) -> Result<(), NodeError> { unimplemented!() }
+    pub fn ready(&self) -> Result<(), NodeError> {
+        unimplemented!()
+    }
     /// Makes the named node a member: here, or at the leader. `asker_raft_id`: the Raft id the asking process gave
     /// in the header `X-Hraftd-Raft-Id`, if any.
-    pub async fn join(&self, id: PublicId, asker_raft_id: Option<u64>, deadline: Instant) -> Result<(), NodeError> { unimplemented!() }
+    pub async fn join(&self, id: PublicId, asker_raft_id: Option<u64>, deadline: Instant) -> Result<(), NodeError> {
+        unimplemented!()
+    }
     /// Removes a member, here or at the leader; `wanted` is an id or part of one, as users type it.
-    pub async fn remove(&self, wanted: &str, force: bool, deadline: Instant) -> Result<(), NodeError> { unimplemented!() }
+    pub async fn remove(&self, wanted: &str, force: bool, deadline: Instant) -> Result<(), NodeError> {
+        unimplemented!()
+    }
 }
