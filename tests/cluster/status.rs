@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::Cluster;
+use crate::support::lab::Lab;
 use crate::support::wait::{SETTLE, check, eventually};
 
 /// The keys of the seed's sample.
@@ -160,4 +161,32 @@ fn the_log_tells_of_events_not_of_requests() {
         let log = cluster.nodes[leader].log_text();
         check(log[lost..].lines().any(|line| line.contains(&addr)), || log)
     });
+}
+
+#[test]
+fn the_log_as_json() {
+    let lab = Lab::new();
+    let mut node = lab.node("only").args(&["--log-format", "json"]);
+    node.start();
+    node.wait_ready();
+    let id = node.id();
+    node.stop();
+    let log = node.log_text();
+    assert!(log.contains(&id), "{log}");
+    for line in log.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(event["level"].is_string() && event["timestamp"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn the_log_level() {
+    let lab = Lab::new();
+    for (number, args) in [["--log-level", "error"], ["-log-level", "warn"]].into_iter().enumerate() {
+        let mut node = lab.node(&format!("n{number}")).args(&args);
+        node.start();
+        node.wait_ready();
+        node.stop();
+        assert!(!node.log_text().contains("INFO"), "{}", node.log_text());
+    }
 }

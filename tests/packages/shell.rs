@@ -22,8 +22,10 @@ impl Shell {
 
     /// Runs a line to its end; what it printed, or how it failed.
     pub fn try_run(&self, line: &str) -> Result<String, String> {
-        // httpie takes any standard input that is no terminal for the request's body, unless it is closed.
-        let end = finish(self.command(&format!("exec 0<&-; {line}")).current_dir(&self.home), Duration::from_secs(30));
+        // httpie takes any standard input that is no terminal for the request's body, unless it is closed; to a
+        // daemon a closed one would do harm.
+        let stdin = if line.starts_with("http ") { "exec 0<&-; " } else { "" };
+        let end = finish(self.command(&format!("{stdin}{line}")).current_dir(&self.home), Duration::from_secs(30));
         if end.code == Some(0) { Ok(end.stdout) } else { Err(format!("{line}: {end:?}")) }
     }
 

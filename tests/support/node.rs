@@ -25,6 +25,8 @@ pub struct Node {
     pub haddr: String,
     pub raddr: String,
     pub rdir: PathBuf,
+    /// The arguments that say where it listens.
+    pub bind: Vec<String>,
     log: PathBuf,
     home: PathBuf,
     args: Vec<String>,
@@ -39,6 +41,7 @@ impl Node {
             haddr: format!("127.0.0.1:{port}"),
             raddr: format!("127.0.0.1:{}", port + 1000),
             rdir: dir.join(name),
+            bind: vec!["--haddr".to_owned(), format!("127.0.0.1:{port}")],
             log: dir.join(format!("{name}.log")),
             home: dir.join("home"),
             args: Vec::new(),
@@ -68,7 +71,7 @@ impl Node {
 
     pub fn command(&self) -> Command {
         let mut command = hraftd(&self.home);
-        command.args(["--haddr", &self.haddr, "--rdir"]).arg(&self.rdir).args(&self.args);
+        command.args(&self.bind).arg("--rdir").arg(&self.rdir).args(&self.args);
         command
     }
 
