@@ -1,0 +1,20 @@
+//! Clusters of the built binary on loopback.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod addresses;
+mod boot;
+mod failover;
+mod far_behind;
+mod keys;
+mod refusals;
+mod refused_starts;
+mod removed;
+mod restart;
+mod robustness;
+mod status;
+mod values;
+mod wiped;

@@ -1,0 +1,16 @@
+//! The built binary with the programs that people use beside it: supervisord, httpie, curl, several machines.
+//!
+//! Each test runs in network and process namespaces of its own, so that the documented ports 11000–11002 and wildcard
+//! binds can be used as they are written. Needs Debian packages; where one is missing the test says so and is skipped,
+//! except in CI.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod machines;
+mod namespace;
+mod shell;
+mod supervisor;
+mod walkthrough;

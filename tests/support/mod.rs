@@ -1,0 +1,23 @@
+//! What the integration tests share: processes of the built binary, free ports, a small HTTP client, polling.
+//!
+//! Every process is reaped when its owner is dropped, by a panic too; a dropped [`node::Node`] prints the end of its
+//! log when the test failed. Nothing here sleeps but [`wait::eventually`], between two looks.
+
+// Each test binary includes this module and uses a part of it.
+#![allow(dead_code)]
+
+pub mod cluster;
+pub mod http;
+pub mod lab;
+pub mod node;
+pub mod ports;
+pub mod process;
+pub mod wait;
+
+use std::io::Write;
+
+/// Prints a line that is seen even when the test passes (`println!` would be captured).
+pub fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush());
+}
