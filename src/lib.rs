@@ -1,13 +1,45 @@
 //! hraftd: a clustered key-value server on Raft. This page is the map of the code.
+//!
+//! ```text
+//! main ── config ── telemetry
+//!   │
+//! server ─────────── sole wiring: open the data directory, start Raft, serve both ports, drain
+//!   ├── api          client HTTP: routes, limits, JSON, status codes      ┐ the edges: the only code
+//!   ├── network      peer HTTP: one request enum over reqwest and axum    ┤ that knows HTTP
+//!   ├── http         the accept loop under both                           ┘
+//!   │
+//!  node ──────────── the façade: write, read, status, membership, formation; `Peers` is its seam
+//!   │
+//! state_machine ──── openraft's trait: apply, build and install snapshots
+//!   ├── kv           pure: a map and `apply(&Command) -> Reply`; no I/O, no clock, no randomness
+//! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
+//!       raft_types, node_id, command, duration: leaves
+//! ```
+//!
+//! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
+//!
+//! **A write**: [`api`] checks and parses, [`node::Node::write`] proposes it or passes it one hop to
+//! the leader, [`storage::log`] appends it with one flush for all that wait, openraft replicates and
+//! commits it, [`state_machine`] applies it to [`kv`] and answers with its index.
+//!
+//! **A linearizable read**: the leader confirms a read index with a quorum, once for all reads that
+//! wait; the node asked waits until it has applied that, and reads its own map.
+//!
+//! Where to begin: [`server::run`] is the life of a process, [`node::peers`] all that nodes say to one
+//! another, [`storage::log`] what is on the disk.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
 pub mod command;
+pub mod config;
 pub mod duration;
 pub mod http;
+pub mod kv;
+pub mod network;
 pub mod node;
 pub mod node_id;
 pub mod raft_types;
+pub mod server;
 pub mod state_machine;
 pub mod storage;
 pub mod telemetry;

@@ -1,19 +1,24 @@
-//! The daemon: configuration, logs, then the server.
+//! hraftd: a clustered key-value server. Reads the command line, and runs the node it asks for.
 
 use std::process::ExitCode;
 
-use hraftd::{config, telemetry};
+use hraftd::config::{self, Exit};
+use hraftd::{server, telemetry};
 
 fn main() -> ExitCode {
-    let config = match config::from_process() {
-        Ok(config) => config,
-        Err(exit) => return exit.finish(),
-    };
-    telemetry::init(&config.log);
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.finish(),
     }
-    // The server starts here.
-    tracing::info!(id = %config.public_id, http = %config.http_bind, raft = %config.raft_bind, data = %config.data, "configured");
-    ExitCode::SUCCESS
+}
+
+fn start() -> Result<(), Exit> {
+    let config = config::from_process()?;
+    telemetry::init(&config.log);
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Exit::error(config::EX_FAILURE, format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(server::run(config, server::terminated()));
+    // A blocking task that hangs on a dead disk must not keep the process.
+    runtime.shutdown_background();
+    result
 }

@@ -106,7 +106,7 @@ async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answ
     let write = app.service.write(Command::Set(pairs), deadline);
     let written = written(within(timer, write).await, timeout)?;
     match written.reply {
-        Reply::Set => Ok(answer(app, &written, "")),
+        Reply::Set => Ok(answer(&written, "")),
         ref other => Err(unexpected(other)),
     }
 }
@@ -119,7 +119,7 @@ async fn delete<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -> Result
     let write = app.service.write(Command::Delete(key), deadline);
     let written = written(within(pin!(timer(deadline)), write).await, timeout)?;
     match written.reply {
-        Reply::Deleted(count) => Ok(answer(app, &written, format_args!(",\"deleted\":{count}"))),
+        Reply::Deleted(count) => Ok(answer(&written, format_args!(",\"deleted\":{count}"))),
         ref other => Err(unexpected(other)),
     }
 }
@@ -138,14 +138,10 @@ fn unexpected(reply: &Reply) -> ApiError {
     NodeError::Internal(format!("the write was answered by {reply:?}, which does not fit it")).into()
 }
 
-fn answer<S>(app: &App<S>, written: &Written, more: impl std::fmt::Display) -> Answer
-where
-    S: Service,
-{
+fn answer(written: &Written, more: impl std::fmt::Display) -> Answer {
     let mut out = Vec::with_capacity(64);
     json::plain(&mut out, format_args!("{{\"ok\":true,\"msg\":\"OK\",\"index\":{}{more}}}", written.index));
-    let here = written.served_by == *app.service.id();
-    Answer { json: out, index: written.index, served_by: if here { None } else { served_by(&written.served_by) } }
+    Answer { json: out, index: written.index, served_by: written.served_by.as_ref().and_then(served_by) }
 }
 
 fn level(name: &str) -> Result<ReadLevel, ApiError> {

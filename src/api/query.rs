@@ -69,7 +69,7 @@ impl<'a> Query<'a> {
         let Some(value) = self.value("timeout")? else {
             return Ok(default);
         };
-        let duration = parse_duration(value).map_err(|why| ApiError::BadRequest(format!("timeout: {why}")))?;
+        let duration = parse_duration(value).map_err(|why| ApiError::BadRequest(format!("timeout={value}: {why}")))?;
         if duration.is_zero() || duration > most {
             return bad(format!("timeout={value} is not more than 0 and at most {}", text::go_duration(most)));
         }

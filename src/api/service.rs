@@ -44,7 +44,7 @@ impl Service for Node {
         self.id()
     }
     fn applied_index(&self) -> u64 {
-        self.stats().applied_index
+        self.applied_index()
     }
     async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
         self.write(command, deadline).await

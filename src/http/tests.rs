@@ -212,5 +212,5 @@ async fn shutdown_is_bounded() {
 #[test]
 fn accept_errors() {
     assert!(is_clients_fault(&io::ErrorKind::ConnectionAborted.into()));
-    assert!(!is_clients_fault(&io::Error::from_raw_os_error(libc::EMFILE)));
+    assert!(!is_clients_fault(&io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error())));
 }

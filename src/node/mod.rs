@@ -1,16 +1,57 @@
 //! The façade that the edges talk to: write, read, status, membership.
+//!
+//! A [`Node`] is a running Raft node with its state machine and the way to its peers. It knows
+//! nothing of HTTP: what arrives at the Raft port is handed to [`Node::answer`], what a client wants
+//! to [`Node::write`], [`Node::read`] and their neighbours, each with a deadline that it keeps.
+//!
+//! Caveats: an error says what is known of the outcome, see [`NodeError`]; only a request that
+//! provably was not appended to any log is tried again.
 
+mod answer;
+mod calls;
+mod contact;
 mod error;
+mod formation;
+mod forward;
+mod me;
+mod members;
+mod membership;
+mod monitor;
+pub mod peers;
+mod raft_network;
+mod read_index;
+mod status;
+#[cfg(test)]
+mod tests;
+mod transfer;
 mod view;
 
+use openraft::async_runtime::watch::WatchReceiver as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
+use openraft::{Config, Raft, SnapshotPolicy};
+use openraft::{Instant as _, RaftMetrics};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::command::{Command, Key, Reply};
+use crate::command::{Key, Reply};
 use crate::node_id::PublicId;
+use crate::raft_types::TypeConfig;
+use crate::state_machine::{MapReader, StateMachine};
+use crate::storage::SnapshotStore;
+use crate::storage::log::LogStore;
+use peers::{Peers, Target};
 
 pub use error::NodeError;
+pub use formation::{Start, ask_whether_removed};
+pub use me::Me;
 pub use view::{About, Cluster, ClusterServer, Server, State, Stats};
+
+/// Without a leader a request waits this long for one.
+const LEADER_WAIT: Duration = Duration::from_secs(3);
 
 /// What a read promises; the names are rqlite's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +69,8 @@ pub struct Written {
     pub index: u64,
     /// What applying it answered.
     pub reply: Reply,
-    /// The node that proposed it.
-    pub served_by: PublicId,
+    /// The leader that proposed it, where this node passed it on.
+    pub served_by: Option<PublicId>,
 }
 
 /// What a read found.
@@ -41,47 +82,249 @@ pub struct Found {
     pub index: u64,
 }
 
-/// A handle to the running node; clones share it.
-#[derive(Debug, Clone)]
-pub struct Node {}
+/// Raft's timers and thresholds.
+#[derive(Debug, Clone, Copy)]
+pub struct RaftOptions {
+    /// How often a leader calls its followers, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// The least time without a leader before an election, in milliseconds.
+    pub election_min_ms: u64,
+    /// The most, and how long a leader is believed after its last message, in milliseconds.
+    pub election_max_ms: u64,
+    /// Log entries between snapshots.
+    pub snapshot_threshold: u64,
+    /// Bytes of log after which a snapshot is made whatever the threshold says.
+    pub snapshot_bytes: u64,
+}
 
-#[allow(unused_variables, clippy::unimplemented, missing_docs)]
+impl RaftOptions {
+    fn election_max(self) -> Duration {
+        Duration::from_millis(self.election_max_ms)
+    }
+}
+
+/// How far this node is in becoming one that serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Not a member of a cluster, as far as it knows.
+    Joining,
+    /// A member that applies what its log says was committed before it was started.
+    Replaying,
+    /// Has its own past back, but has not been told how far the cluster is.
+    Recovering,
+    /// Has applied all that was committed when a leader first confirmed its index.
+    Ready,
+}
+
+struct Inner {
+    id: PublicId,
+    raft: Raft<TypeConfig, StateMachine>,
+    me: Arc<Me>,
+    peers: Arc<dyn Peers>,
+    map: MapReader,
+    log: LogStore,
+    snapshots: SnapshotStore,
+    options: RaftOptions,
+    start_time: SystemTime,
+    contact: contact::Contact,
+    calls: Arc<calls::Calls>,
+    phase: watch::Sender<Phase>,
+    reads: read_index::ReadIndex,
+    /// One membership change at a time: openraft refuses a second.
+    membership_turn: Mutex<()>,
+    /// The committed index that the log knew when it was opened.
+    committed_at_open: u64,
+}
+
+/// A handle to the running node; clones share it.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({}, raft id {})", self.inner.me.id(), self.inner.me.raft_id())
+    }
+}
+
+/// What a node runs on.
+#[derive(Debug)]
+pub struct Parts {
+    /// Who it is.
+    pub me: Arc<Me>,
+    /// The way to the others.
+    pub peers: Arc<dyn Peers>,
+    /// Its Raft log.
+    pub log: LogStore,
+    /// Its state machine.
+    pub machine: StateMachine,
+    /// Where snapshots are kept and received.
+    pub snapshots: SnapshotStore,
+}
+
+/// The tasks of a node; they end when the node is shut down.
+#[derive(Debug)]
+pub struct Tasks(Vec<JoinHandle<()>>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
 impl Node {
+    /// Starts Raft on what is on the disk. An empty node waits to be told to form or join a cluster:
+    /// see [`Node::find_cluster`].
+    ///
+    /// # Errors
+    /// [`NodeError::Internal`] where the storage cannot be read or the options contradict each other.
+    pub async fn start(parts: Parts, options: RaftOptions) -> Result<(Self, Tasks), NodeError> {
+        let Parts { me, peers, mut log, machine, snapshots } = parts;
+        let internal = |error: &dyn std::fmt::Display| NodeError::Internal(format!("Raft does not start: {error}"));
+        let config = raft_config(options, me.removed().borrow().is_none()).validate().map_err(|e| internal(&e))?;
+        let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
+        let calls = Arc::new(calls::Calls::default());
+        let network = raft_network::NetworkFactory {
+            peers: peers.clone(),
+            me: me.clone(),
+            calls: calls.clone(),
+            append_timeout: options.election_max().max(Duration::from_secs(2)),
+        };
+        let map = machine.reader();
+        let raft =
+            Raft::new(me.raft_id(), Arc::new(config), network, log.clone(), machine).await.map_err(|e| internal(&e))?;
+        let (reads, read_queue) = read_index::ReadIndex::new();
+        let inner = Inner {
+            id: me.id(),
+            raft,
+            me,
+            peers,
+            map,
+            log,
+            snapshots,
+            options,
+            start_time: SystemTime::now(),
+            contact: contact::Contact::default(),
+            calls,
+            phase: watch::Sender::new(Phase::Joining),
+            reads,
+            membership_turn: Mutex::new(()),
+            committed_at_open: committed.map_or(0, |id| id.index),
+        };
+        let node = Self { inner: Arc::new(inner) };
+        let authority = node.inner.raft.data_metrics();
+        node.inner.me.set_quorum_clock(Box::new(move || {
+            let acked = authority.borrow_watched().last_quorum_acked?.elapsed();
+            u64::try_from(acked.as_millis()).ok()
+        }));
+        let tasks = Tasks(vec![
+            tokio::spawn(node.clone().confirm_read_indexes(read_queue)),
+            tokio::spawn(node.clone().follow_phases()),
+            tokio::spawn(node.clone().report_changes()),
+            tokio::spawn(node.clone().promote_learners()),
+            tokio::spawn(node.clone().ask_whether_removed()),
+            tokio::spawn(node.clone().bound_the_log()),
+        ]);
+        Ok((node, tasks))
+    }
+
+    /// The public id.
     pub fn id(&self) -> &PublicId {
-        unimplemented!()
+        &self.inner.id
     }
-    /// Proposes a command here or at the leader; returns once it is applied.
-    pub async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
-        unimplemented!()
+
+    /// Index of the last entry applied here.
+    pub fn applied_index(&self) -> u64 {
+        *self.inner.map.applied().borrow()
     }
+
+    /// Stops Raft; nothing is proposed, applied or answered to peers afterwards.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::error!("Raft did not stop cleanly: {error}");
+        }
+    }
+
+    /// Ends with the reason when Raft cannot go on, which is a disk error or a bug.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.inner.raft.metrics();
+        match metrics.wait_until(|m| m.running_state.is_err()).await {
+            Ok(m) => m.running_state.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+            Err(_) => "Raft ended".to_owned(),
+        }
+    }
+
     /// Reads one key from this node's own map, at the level asked for.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing is changed by a read.
     pub async fn read(&self, key: &Key, level: ReadLevel, deadline: Instant) -> Result<Found, NodeError> {
-        unimplemented!()
+        match level {
+            ReadLevel::Linearizable => {
+                let index = self.read_index(deadline).await?;
+                self.wait_applied(index, deadline).await?;
+            }
+            ReadLevel::None => self.wait_phase(Phase::Recovering, deadline).await?,
+        }
+        let (value, index) = self.inner.map.get(key);
+        Ok(Found { value, index })
     }
-    pub fn stats(&self) -> Stats {
-        unimplemented!()
+
+    /// Waits until this node has applied `index`.
+    async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
+        let mut applied = self.inner.map.applied();
+        let waited = tokio::time::timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(NodeError::Internal("the state machine has stopped".to_owned())),
+            Err(_) => Err(NodeError::Timeout(format!("this node did not apply index {index} in time"))),
+        }
     }
-    /// Asks all members at once, each for at most a second.
-    pub async fn cluster(&self) -> Cluster {
-        unimplemented!()
+
+    fn metrics(&self) -> openraft::alias::WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>> {
+        self.inner.raft.metrics()
     }
-    pub fn state(&self) -> State {
-        unimplemented!()
+
+    fn refuse_removed(&self) -> Result<(), NodeError> {
+        match *self.inner.me.removed().borrow() {
+            Some(index) => Err(NodeError::Removed(format!(
+                "this node was removed from its cluster at index {index}; ask another, or start it again with --rjoin \
+                 naming one of the others to join anew"
+            ))),
+            None => Ok(()),
+        }
     }
-    pub fn about(&self) -> About {
-        unimplemented!()
-    }
-    /// Ok where key requests would be served; otherwise why not.
-    pub fn ready(&self) -> Result<(), NodeError> {
-        unimplemented!()
-    }
-    /// Makes the named node a member: here, or at the leader. `asker_raft_id`: the Raft id the asking process gave
-    /// in the header `X-Hraftd-Raft-Id`, if any.
-    pub async fn join(&self, id: PublicId, asker_raft_id: Option<u64>, deadline: Instant) -> Result<(), NodeError> {
-        unimplemented!()
-    }
-    /// Removes a member, here or at the leader; `wanted` is an id or part of one, as users type it.
-    pub async fn remove(&self, wanted: &str, force: bool, deadline: Instant) -> Result<(), NodeError> {
-        unimplemented!()
+}
+
+/// Who leads, as this node believes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Leader {
+    Me,
+    Other(Target),
+}
+
+fn raft_config(options: RaftOptions, may_elect: bool) -> Config {
+    Config {
+        cluster_name: "hraftd".to_owned(),
+        heartbeat_interval: options.heartbeat_ms,
+        election_timeout_min: options.election_min_ms,
+        election_timeout_max: options.election_max_ms,
+        // Only a bound for one transfer; what counts is that it makes progress, see `raft_network`.
+        install_snapshot_timeout: 3_600_000,
+        max_payload_entries: 1024,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_threshold),
+        // Above the snapshot policy, or a snapshot would not help one that lags (openraft's docs).
+        replication_lag_threshold: options.snapshot_threshold.saturating_mul(2),
+        max_in_snapshot_log_to_keep: (options.snapshot_threshold / 10).min(10_000),
+        purge_batch_size: 1,
+        enable_elect: may_elect,
+        enable_pre_vote: Some(true),
+        // A restored leader could serve a linearizable read that misses acknowledged writes.
+        enable_leader_restore: Some(false),
+        allow_log_reversion: None,
+        ..Config::default()
     }
 }

@@ -4,9 +4,13 @@ pub mod data_dir;
 pub mod disk;
 mod error;
 pub mod identity;
+pub mod log;
 mod sealed;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod test_disk;
 
+pub use data_dir::DataDir;
 pub use error::StorageError;
+pub use identity::{ClusterHandle, Identity, IdentityStore};
+pub use snapshot::{Incoming, SnapshotFile, SnapshotStore};

@@ -107,7 +107,7 @@ impl Service for Fake {
             }
             Command::Delete(key) => Reply::Deleted(map.1.remove(&key).is_some().into()),
         };
-        let served_by = self.0.orders.lock().unwrap().served_by.clone().unwrap_or_else(|| self.0.id.clone());
+        let served_by = self.0.orders.lock().unwrap().served_by.clone();
         Ok(Written { index: map.0, reply, served_by })
     }
 

@@ -1,0 +1,147 @@
+//! The client side of the transport: reqwest, one kept pool of connections.
+//!
+//! The distinction that matters is whether a request can have been received: only a failure to
+//! connect is [`PeerError::Unreachable`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Client;
+
+use super::snapshot;
+use super::wire::{self, Answer, CALL_PATH};
+use crate::node::Me;
+use crate::node::peers::{BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Refusal, Target};
+use crate::node_id::{HostPort, PublicId};
+use crate::raft_types::RaftId;
+use crate::raft_types::alias::{SnapshotMeta, Vote};
+use crate::storage::SnapshotFile;
+
+/// A host that does not answer a connection request within this is unreachable.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The way to other nodes over HTTP.
+#[derive(Debug)]
+pub struct HttpPeers {
+    client: Client,
+    me: Arc<Me>,
+}
+
+impl HttpPeers {
+    /// Makes a client that speaks for `me`.
+    ///
+    /// # Errors
+    /// Whatever keeps an HTTP client from being made.
+    pub fn new(me: Arc<Me>) -> Result<Self, reqwest::Error> {
+        let client = Client::builder()
+            // A proxy of the environment is for browsing, not for members of a cluster.
+            .no_proxy()
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self { client, me })
+    }
+}
+
+/// reqwest's error, told apart by whether the request can have been received.
+pub(super) fn peer_error(error: &reqwest::Error) -> PeerError {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text = inner.to_string();
+        source = inner.source();
+    }
+    if error.is_connect() {
+        PeerError::Unreachable(text)
+    } else if error.is_timeout() {
+        PeerError::Lost("it did not answer in time".to_owned())
+    } else {
+        PeerError::Lost(text)
+    }
+}
+
+/// The reply in the body of an answer.
+pub(super) async fn read_answer(response: reqwest::Response) -> Result<PeerReply, PeerError> {
+    let status = response.status();
+    if !status.is_success() {
+        let what = Refusal::Unreadable(format!("HTTP status {status}: is it a Raft port of hraftd?"));
+        return Err(PeerError::Refused(what));
+    }
+    let bytes = response.bytes().await.map_err(|error| peer_error(&error))?;
+    match wire::decode::<Answer>(&bytes) {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(refusal)) => Err(PeerError::Refused(refusal)),
+        Err(why) => Err(PeerError::Lost(format!("an unreadable answer: {why}"))),
+    }
+}
+
+impl Peers for HttpPeers {
+    fn call(
+        &self,
+        target: &Target,
+        request: PeerRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
+        let body = wire::encode(&(self.me.envelope(target), request));
+        let url = format!("http://{}{CALL_PATH}", target.id.raddr);
+        let sent = self.client.post(url).timeout(timeout).body(body).send();
+        Box::pin(async move { read_answer(sent.await.map_err(|error| peer_error(&error))?).await })
+    }
+
+    fn send_snapshot(
+        &self,
+        target: &Target,
+        vote: Vote,
+        meta: SnapshotMeta,
+        snapshot: SnapshotFile,
+        idle_timeout: Duration,
+    ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
+        let head = wire::encode(&(self.me.envelope(target), vote, meta));
+        Box::pin(snapshot::send(self.client.clone(), target.id.raddr.clone(), head, snapshot, idle_timeout))
+    }
+
+    fn ask_to_join(
+        &self,
+        haddr: &HostPort,
+        id: &PublicId,
+        raft_id: RaftId,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Result<(), JoinRefusal>, PeerError>> {
+        let sent = self
+            .client
+            .post(format!("http://{haddr}/hraftd/raft/join"))
+            .timeout(timeout)
+            .header("X-Hraftd-Raft-Id", raft_id)
+            .body(serde_json::json!({ "id": id, "addr": id.raddr.to_string() }).to_string())
+            .send();
+        Box::pin(async move {
+            let response = sent.await.map_err(|error| peer_error(&error))?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(Ok(()));
+            }
+            let body = response.text().await.map_err(|error| peer_error(&error))?;
+            let field = |name: &str| -> Option<String> {
+                let answer: serde_json::Value = serde_json::from_str(&body).ok()?;
+                Some(answer.get(name)?.as_str()?.to_owned())
+            };
+            Ok(Err(JoinRefusal {
+                code: field("code").unwrap_or_else(|| status.as_u16().to_string()),
+                msg: field("msg").unwrap_or_else(|| format!("HTTP status {status}: is it a client port of hraftd?")),
+            }))
+        })
+    }
+
+    fn probe(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
+        let sent = self.client.get(format!("http://{haddr}/hraftd/raft/stats")).timeout(timeout).send();
+        Box::pin(async move {
+            let response = sent.await.map_err(|error| peer_error(&error))?;
+            let body = response.text().await.map_err(|error| peer_error(&error))?;
+            let stats: serde_json::Value =
+                serde_json::from_str(&body).map_err(|error| PeerError::Lost(error.to_string()))?;
+            let members = stats.get("latest_configuration").and_then(serde_json::Value::as_array);
+            Ok(Probe { has_cluster: members.is_some_and(|members| !members.is_empty()) })
+        })
+    }
+}

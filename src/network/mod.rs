@@ -1,0 +1,15 @@
+//! The Raft transport: HTTP/1.1 with compact binary bodies, on the Raft address.
+//!
+//! [`HttpPeers`] is the client side, [`router`] the server side, [`wire`] what goes between them. A
+//! small request is answered in one exchange on a kept connection; a snapshot is streamed from file
+//! to file and never in memory whole.
+//!
+//! Caveat: whoever reaches the Raft port can be a member; there is no authentication.
+
+mod client;
+mod server;
+mod snapshot;
+mod wire;
+
+pub use client::HttpPeers;
+pub use server::router;

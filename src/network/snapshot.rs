@@ -1,0 +1,132 @@
+//! Snapshots on the wire: a length-prefixed head, then the bytes of the file.
+//!
+//! Either side gives up where nothing moves; a transfer that breaks is begun again from the start by
+//! openraft, and the receiver's half file is gone with it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{Stream, StreamExt, stream};
+use reqwest::Client;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::client::{peer_error, read_answer};
+use super::wire::{self, MAX_HEAD_BYTES, SNAPSHOT_PATH, SnapshotHead};
+use crate::node::Node;
+use crate::node::peers::{PeerError, PeerReply, Refusal};
+use crate::node_id::HostPort;
+use crate::storage::SnapshotFile;
+
+/// Bytes read from the file at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// How long the receiver may take to check and load what it has received.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Streams a snapshot to a Raft address.
+pub(super) async fn send(
+    client: Client,
+    raddr: HostPort,
+    head: Vec<u8>,
+    snapshot: SnapshotFile,
+    idle_timeout: Duration,
+) -> Result<PeerReply, PeerError> {
+    let (progress, mut moved) = watch::channel(false);
+    let length = u32::try_from(head.len()).expect("the head of a snapshot is small");
+    let mut prefix = length.to_le_bytes().to_vec();
+    prefix.extend_from_slice(&head);
+    let body = stream::once(async { Ok(Bytes::from(prefix)) }).chain(file_chunks(snapshot, progress));
+    let response = client.post(format!("http://{raddr}{SNAPSHOT_PATH}")).body(reqwest::Body::wrap_stream(body)).send();
+    let watchdog = async {
+        loop {
+            // `true` once the whole file has been handed over.
+            let limit = if *moved.borrow_and_update() { INSTALL_TIMEOUT } else { idle_timeout };
+            match timeout(limit, moved.changed()).await {
+                Ok(Ok(())) => {}
+                // The body is gone: what is left is the answer.
+                Ok(Err(_)) => tokio::time::sleep(INSTALL_TIMEOUT).await,
+                Err(_) => return,
+            }
+        }
+    };
+    tokio::select! {
+        response = response => read_answer(response.map_err(|error| peer_error(&error))?).await,
+        () = watchdog => Err(PeerError::Lost("nothing moved for too long".to_owned())),
+    }
+}
+
+fn file_chunks(
+    snapshot: SnapshotFile,
+    progress: watch::Sender<bool>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let snapshot = Arc::new(snapshot);
+    stream::try_unfold((snapshot, progress, 0_u64), |(snapshot, progress, offset)| async move {
+        let file = snapshot.clone();
+        let chunk = spawn_blocking(move || {
+            let mut chunk = vec![0; CHUNK_BYTES];
+            let n = file.file().read_at(&mut chunk, offset)?;
+            chunk.truncate(n);
+            io::Result::Ok(chunk)
+        })
+        .await
+        .map_err(io::Error::other)??;
+        progress.send_replace(chunk.is_empty());
+        if chunk.is_empty() {
+            return Ok(None);
+        }
+        let next = offset + chunk.len() as u64;
+        Ok(Some((Bytes::from(chunk), (snapshot, progress, next))))
+    })
+}
+
+/// Receives a snapshot, checks it, and installs it.
+pub(super) async fn receive(node: &Node, body: Body, idle_timeout: Duration) -> Result<PeerReply, Refusal> {
+    let unreadable = |why: &dyn std::fmt::Display| Refusal::Unreadable(why.to_string());
+    let mut chunks = body.into_data_stream();
+    let mut next = async || match timeout(idle_timeout, chunks.next()).await {
+        Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
+        Ok(Some(Err(error))) => Err(unreadable(&error)),
+        Ok(None) => Ok(None),
+        Err(_) => Err(unreadable(&"nothing moved for too long")),
+    };
+    let mut buffer = BytesMut::new();
+    let (envelope, vote, meta): SnapshotHead = loop {
+        if let Some(length) = buffer.first_chunk::<4>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            if length > MAX_HEAD_BYTES {
+                return Err(unreadable(&"its head is too long"));
+            }
+            if buffer.len() >= 4 + length {
+                buffer.advance(4);
+                break wire::decode(&buffer.split_to(length)).map_err(|why| unreadable(&why))?;
+            }
+        }
+        match next().await? {
+            Some(chunk) => buffer.extend_from_slice(&chunk),
+            None => return Err(unreadable(&"it ends within its head")),
+        }
+    };
+    let mut incoming = node.receive_snapshot(&envelope).await?;
+    let mut chunk = buffer.freeze();
+    loop {
+        incoming = spawn_blocking(move || incoming.write(&chunk).map(|()| incoming))
+            .await
+            .map_err(|error| unreadable(&error))?
+            .map_err(|error| unreadable(&error))?;
+        match next().await? {
+            Some(more) => chunk = more,
+            None => break,
+        }
+    }
+    let expected = meta.clone();
+    let snapshot = spawn_blocking(move || incoming.finish(Some(&expected)))
+        .await
+        .map_err(|error| unreadable(&error))?
+        .map_err(|error| unreadable(&error))?;
+    node.install_snapshot(vote, meta, snapshot).await
+}

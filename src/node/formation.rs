@@ -1,0 +1,253 @@
+//! How a node finds its cluster: it forms one, joins one, or has one.
+//!
+//! The same list of addresses on every node, started at once in any order, gives one cluster: only
+//! the first address may form it, and only after it has listened for a second in which every living
+//! leader that knows the address calls it.
+//!
+//! Caveat: a first node that comes back empty while *all* others are down forms a second cluster; it
+//! stops taking writes as soon as one of them calls it ([`super::answer`]).
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::peers::{MemberAnswer, PeerReply, PeerRequest, Peers, Target};
+use super::{Node, NodeError};
+use crate::node_id::{HostPort, PublicId};
+use crate::raft_types::{ClusterId, Member, RaftId, Role};
+
+/// How long a node that may form a cluster listens for one that is there already.
+const LISTEN: Duration = Duration::from_secs(1);
+
+/// How long each listed node is given to answer a request to join; it answers when the joiner is a
+/// voter, and asking again is safe.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long after a promise a joiner waits to see itself in the membership.
+const PROMISE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pauses between two rounds of asking, growing from the first to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// What the command line said about finding a cluster.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The listed nodes that are not this one, in their order.
+    pub others: Vec<HostPort>,
+    /// Whether this node may form a cluster: it is the first of the list, or there is none.
+    pub may_form: bool,
+    /// Whether the list was given and its first address is not known to be this node's.
+    pub first: Option<HostPort>,
+    /// The id of the cluster, should this node form it.
+    pub new_cluster: ClusterId,
+}
+
+impl Node {
+    /// Finds a cluster for a node that has none, or not the role it asked for; otherwise returns at
+    /// once. Never gives up.
+    ///
+    /// # Errors
+    /// [`NodeError::Internal`] where this node's own disk or Raft fails.
+    pub async fn find_cluster(&self, start: Start) -> Result<(), NodeError> {
+        let mut start = start;
+        loop {
+            if self.inner.log.is_empty() && start.may_form {
+                match self.listen(&start).await {
+                    Heard::Leader(caller) => start.others.insert(0, caller),
+                    Heard::ListedCluster => {}
+                    Heard::Nothing => return self.form(start.new_cluster).await,
+                }
+            }
+            for member in self.members() {
+                if member.raft_id != self.inner.me.raft_id() && !start.others.contains(&member.server.id.haddr) {
+                    start.others.push(member.server.id.haddr);
+                }
+            }
+            let mut removed = self.inner.me.removed();
+            tokio::select! {
+                _ = removed.wait_for(Option::is_some) => return Ok(()),
+                () = self.has_its_role() => return Ok(()),
+                // The first address of the list is this node's, by a name it could not know.
+                Myself = self.ask_to_join(&start) => (start.may_form, start.first) = (true, None),
+            }
+        }
+    }
+
+    /// Ends when this node sees itself in the membership with the role it asked for.
+    async fn has_its_role(&self) {
+        let me = self.inner.me.raft_id();
+        let role = self.inner.me.role;
+        let arrived = |m: &openraft::RaftMetrics<crate::raft_types::TypeConfig>| match role {
+            Role::Voter => m.membership_config.voter_ids().any(|id| id == me),
+            Role::Learner => m.membership_config.get_node(&me).is_some(),
+        };
+        if self.metrics().wait_until(arrived).await.is_err() {
+            // Raft has ended, and the server with it.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn listen(&self, start: &Start) -> Heard {
+        let mut caller = self.inner.calls.leader();
+        let asked = async {
+            let probes = start.others.iter().map(|haddr| self.inner.peers.probe(haddr, LISTEN));
+            let found = join_all(probes).await;
+            if found.into_iter().any(|probe| probe.is_ok_and(|probe| probe.has_cluster)) {
+                return;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            Ok(caller) = caller.wait_for(Option::is_some) => {
+                caller.as_ref().map_or(Heard::Nothing, |caller| {
+                    tracing::info!("the leader {caller} has this node as a member: rejoining");
+                    Heard::Leader(caller.haddr.clone())
+                })
+            }
+            () = asked => Heard::ListedCluster,
+            () = sleep(LISTEN) => Heard::Nothing,
+        }
+    }
+
+    async fn form(&self, cluster: ClusterId) -> Result<(), NodeError> {
+        let me = self.inner.me.clone();
+        let internal = |error: String| NodeError::Internal(format!("cannot form a cluster: {error}"));
+        tokio::task::spawn_blocking(move || me.adopt_cluster(cluster))
+            .await
+            .map_err(|e| internal(e.to_string()))?
+            .map_err(|e| internal(e.to_string()))?;
+        let member = Member { id: self.id().clone(), role: self.inner.me.role };
+        let members = BTreeMap::from([(self.inner.me.raft_id(), member)]);
+        self.inner.raft.initialize(members).await.map_err(|e| internal(e.to_string()))?;
+        tracing::info!("formed cluster {cluster}");
+        Ok(())
+    }
+
+    /// Asks the listed nodes in turn, round after round. Ends only where the first of them turns out
+    /// to be this node.
+    async fn ask_to_join(&self, start: &Start) -> Myself {
+        let id = self.id();
+        let raft_id = self.inner.me.raft_id();
+        let mut heard_myself = self.inner.calls.myself();
+        let mut last_said = String::new();
+        let mut pause = PAUSE.0;
+        loop {
+            for haddr in &start.others {
+                heard_myself.mark_unchanged();
+                let answer = self.inner.peers.ask_to_join(haddr, id, raft_id, JOIN_TIMEOUT).await;
+                if heard_myself.has_changed().unwrap_or(false) {
+                    if start.first.as_ref() == Some(haddr) && self.inner.log.is_empty() {
+                        return Myself;
+                    }
+                    continue;
+                }
+                let said = match answer {
+                    Ok(Ok(())) => {
+                        tracing::info!("joined through {haddr}");
+                        // The caller sees the role arrive; where it does not, ask again.
+                        sleep(PROMISE_TIMEOUT).await;
+                        continue;
+                    }
+                    Ok(Err(refusal)) => format!("{haddr} did not let this node join: {}", refusal.msg),
+                    Err(error) => format!("{haddr} did not let this node join: {error}"),
+                };
+                if said != last_said {
+                    tracing::info!("{said}; asking again");
+                    last_said = said;
+                }
+            }
+            // Spread over the nodes, so that many that start at once do not ask in step.
+            sleep(pause.mul_f64(0.75 + (raft_id % 64) as f64 / 128.0)).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+}
+
+/// The address that was asked to let this node join is this node's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Myself;
+
+enum Heard {
+    Leader(HostPort),
+    ListedCluster,
+    Nothing,
+}
+
+/// Asks the members a stopped node knew whether it is still one, each for at most a second; the
+/// membership index at which it was removed, if a leader that a quorum confirms says so.
+pub async fn ask_whether_removed(
+    peers: &Arc<dyn Peers>,
+    me: RaftId,
+    members: impl IntoIterator<Item = (RaftId, PublicId)>,
+) -> Option<u64> {
+    let timeout_each = Duration::from_secs(1);
+    let asked = members.into_iter().filter(|(raft_id, _)| *raft_id != me).map(async |(raft_id, id)| {
+        let target = Target { raft_id: Some(raft_id), id };
+        match timeout(timeout_each, peers.call(&target, PeerRequest::IsMember(me), timeout_each)).await {
+            Ok(Ok(PeerReply::IsMember(answer))) => Some(answer),
+            _ => None,
+        }
+    });
+    join_all(asked).await.into_iter().flatten().find_map(|answer| match answer {
+        MemberAnswer::Removed(index) => Some(index),
+        MemberAnswer::Member | MemberAnswer::Unknown => None,
+    })
+}
+
+/// How long a follower hears nothing before it asks whether it was removed.
+pub(super) fn silence_before_asking(election_max: Duration) -> Duration {
+    election_max * 2
+}
+
+impl Node {
+    /// The task of a node that hears no leader: a removed node is not told, so it must ask.
+    pub(super) async fn ask_whether_removed(self) {
+        let silence = silence_before_asking(self.inner.options.election_max());
+        let started = Instant::now();
+        let mut removed = self.inner.me.removed();
+        loop {
+            let quiet_since = self.inner.contact.age().unwrap_or_else(|| started.elapsed());
+            let wait = silence.saturating_sub(quiet_since).max(Duration::from_millis(500));
+            if timeout(wait, removed.wait_for(Option::is_some)).await.is_ok() {
+                return;
+            }
+            let (members, leads) = {
+                let metrics = self.inner.raft.metrics();
+                let metrics = metrics.borrow_watched();
+                // Only a *committed* membership makes a member: one that joined by an entry that was
+                // lost with its leader asks to join again instead.
+                let committed = &metrics.committed_membership_config;
+                let mine = committed.get_node(&metrics.id).is_some();
+                let members: Vec<_> =
+                    committed.nodes().map(|(raft_id, member)| (*raft_id, member.id.clone())).collect();
+                (if mine { members } else { Vec::new() }, metrics.current_leader == Some(metrics.id))
+            };
+            let quiet = self.inner.contact.age().unwrap_or_else(|| started.elapsed()) >= silence;
+            if leads || !quiet {
+                continue;
+            }
+            if let Some(index) = ask_whether_removed(&self.inner.peers, self.inner.me.raft_id(), members).await {
+                self.leave(index).await;
+                return;
+            }
+        }
+    }
+
+    /// Stops taking part, for good.
+    async fn leave(&self, index: u64) {
+        self.inner.raft.runtime_config().elect(false);
+        let me = self.inner.me.clone();
+        match tokio::task::spawn_blocking(move || me.set_removed(index)).await {
+            Ok(Ok(())) => tracing::warn!(
+                "this node was removed from its cluster at index {index}: it takes no part any more and answers \
+                 requests with 503; start it again with --rjoin naming another node to join anew"
+            ),
+            Ok(Err(error)) => tracing::error!("cannot note that this node was removed: {error}"),
+            Err(error) => tracing::error!("cannot note that this node was removed: {error}"),
+        }
+    }
+}

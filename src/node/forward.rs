@@ -1,0 +1,164 @@
+//! Writes: proposed here or, one hop away, by the leader.
+//!
+//! A command is tried again only where it provably reached no log: no leader known, no connection
+//! made, or a receiver that says it does not lead. Everything else that is not an answer becomes
+//! [`NodeError::Timeout`]: the outcome is unknown.
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use std::time::Duration;
+
+use openraft::errors::{ClientWriteError, RaftError};
+use tokio::time::{Instant, timeout_at};
+
+use super::peers::{ForwardError, PeerError, PeerReply, PeerRequest, Target};
+use super::{LEADER_WAIT, Leader, Node, NodeError, Phase, State, Written};
+use crate::command::{Command, Reply};
+
+/// How soon to look again where a leader is known but does not lead (yet, or any more).
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+impl Node {
+    /// Proposes a command here or at the leader; returns once it is applied there.
+    ///
+    /// # Errors
+    /// [`NodeError::Timeout`] where the outcome is unknown; with any other nothing was done.
+    pub async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
+        self.refuse_write()?;
+        let mut patience = Patience::new(deadline);
+        loop {
+            let attempt = match self.leader_by(&patience).await? {
+                Leader::Me => self.propose(command.clone(), deadline).await.map(|w| (w, None)),
+                Leader::Other(target) => {
+                    self.forward(&target, command.clone(), deadline).await.map(|w| (w, Some(target.id)))
+                }
+            };
+            match attempt {
+                Ok(((index, reply), served_by)) => return Ok(Written { index, reply, served_by }),
+                Err(ForwardError::Failed(error)) => return Err(error),
+                Err(ForwardError::NotLeader) => self.wait_for_a_change(&mut patience).await?,
+            }
+        }
+    }
+
+    /// A node that must not take writes says why.
+    fn refuse_write(&self) -> Result<(), NodeError> {
+        self.refuse_removed()?;
+        match self.inner.me.foreign() {
+            Some(why) => Err(NodeError::Conflict(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Proposes a command if this node leads; what a forwarding peer is answered.
+    pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<(u64, Reply), ForwardError> {
+        self.refuse_write().map_err(ForwardError::Failed)?;
+        let unknown = |why: &str| ForwardError::Failed(NodeError::Timeout(why.to_owned()));
+        match timeout_at(deadline, self.inner.raft.client_write(command)).await {
+            Ok(Ok(response)) => Ok((response.log_id.index, response.data)),
+            // openraft's contract: rejected before its entry was appended.
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(ForwardError::NotLeader),
+            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
+                Err(unknown("the leader changed before the entry was committed"))
+            }
+            Ok(Err(RaftError::APIError(other))) => Err(ForwardError::Failed(NodeError::Internal(other.to_string()))),
+            Ok(Err(RaftError::Fatal(fatal))) => Err(unknown(&format!("this node is stopping ({fatal})"))),
+            Err(_) => Err(unknown("a quorum did not acknowledge it in time")),
+        }
+    }
+
+    async fn forward(
+        &self,
+        target: &Target,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<(u64, Reply), ForwardError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let unknown = |why: String| {
+            let leader = &target.id;
+            ForwardError::Failed(NodeError::Timeout(format!("the leader {leader} did not answer: {why}")))
+        };
+        match self.inner.peers.call(target, PeerRequest::Forward { command, timeout_ms }, left).await {
+            Ok(PeerReply::Forward(outcome)) => outcome,
+            Ok(other) => Err(unknown(format!("{other:?}"))),
+            Err(PeerError::Lost(why)) => Err(unknown(why)),
+            Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(ForwardError::NotLeader),
+        }
+    }
+
+    /// The leader this node believes in, waiting for one as long as there is patience.
+    pub(super) async fn leader_by(&self, patience: &Patience) -> Result<Leader, NodeError> {
+        self.wait_phase_until(Phase::Replaying, patience).await?;
+        let mut metrics = self.metrics();
+        let known = timeout_at(patience.until, metrics.wait_until(|m| m.current_leader.is_some())).await;
+        if let Ok(Ok(_)) = known
+            && let Some(leader) = self.leader()
+        {
+            return Ok(leader);
+        }
+        Err(self.no_leader().await)
+    }
+
+    /// The leader this node believes in.
+    pub(super) fn leader(&self) -> Option<Leader> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader?;
+        if leader == self.inner.me.raft_id() {
+            return Some(Leader::Me);
+        }
+        let member = metrics.membership_config.get_node(&leader)?;
+        Some(Leader::Other(Target { raft_id: Some(leader), id: member.id.clone() }))
+    }
+
+    /// After an attempt that changed nothing: waits for news, for a moment at most, while there is
+    /// patience.
+    pub(super) async fn wait_for_a_change(&self, patience: &mut Patience) -> Result<(), NodeError> {
+        self.refuse_removed()?;
+        if Instant::now() >= patience.until {
+            return Err(self.no_leader().await);
+        }
+        let mut metrics = self.inner.raft.server_metrics();
+        drop(metrics.borrow_and_update());
+        // Both outcomes mean the same: try again.
+        let _ = timeout_at(patience.until.min(Instant::now() + LOOK_AGAIN), metrics.changed()).await;
+        Ok(())
+    }
+
+    /// The error of a request that found no leader: it names the voters that do not answer.
+    pub(super) async fn no_leader(&self) -> NodeError {
+        let cluster = self.ask_members(Duration::from_millis(300)).await;
+        let silent: Vec<String> = cluster
+            .servers
+            .iter()
+            .filter(|server| server.voter && server.state == State::Lost)
+            .map(|server| server.id.to_string())
+            .collect();
+        let voters = cluster.servers.iter().filter(|server| server.voter).count();
+        NodeError::NoLeader(if silent.is_empty() {
+            format!("no leader: all {voters} voters answer, an election may be under way; try again")
+        } else {
+            format!(
+                "no leader: {} of {voters} voters do not answer: {}; start them again",
+                silent.len(),
+                silent.join(" ")
+            )
+        })
+    }
+}
+
+/// How long a request waits for a leader: a part of its whole time.
+#[derive(Debug)]
+pub(super) struct Patience {
+    pub(super) until: Instant,
+}
+
+impl Patience {
+    pub(super) fn new(deadline: Instant) -> Self {
+        // A little less than the deadline, so that the answer can say who is missing.
+        let spare = Duration::from_millis(400);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let until = Instant::now() + left.saturating_sub(spare).max(left / 2);
+        Self { until: until.min(Instant::now() + LEADER_WAIT) }
+    }
+}

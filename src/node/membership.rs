@@ -1,0 +1,355 @@
+//! Membership: join = learner, catch up, voter; replace; remove.
+//!
+//! The leader changes one thing at a time ([`Inner::membership_turn`](super::Inner)). What a member
+//! asked to be is in the membership itself, so whoever leads finishes a promotion, or a joint
+//! membership, that another began.
+//!
+//! Caveat: openraft forbids an emptied log under a known Raft id and does not notice it in release
+//! builds; hence a node whose disk was wiped has a new Raft id and *replaces* its former self.
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use tokio::time::{Instant, timeout_at};
+
+use super::forward::Patience;
+use super::members;
+use super::peers::{Identification, NotLeader, PeerError, PeerReply, PeerRequest, Target};
+use super::status::MemberView;
+use super::{LEADER_WAIT, Leader, Node, NodeError};
+use crate::node_id::PublicId;
+use crate::raft_types::{Member, RaftId, Role};
+
+/// How long the leader waits for a joiner to say who it is.
+const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A learner this close to the end of the log, in entries, has caught up.
+const CAUGHT_UP_LAG: u64 = 100;
+
+/// How often the leader looks for learners to promote while nothing else wakes it.
+const PROMOTE_EVERY: Duration = Duration::from_millis(100);
+
+/// The inner result is the final answer; `NotLeader` sends the asker elsewhere.
+type AtLeader = Result<Result<(), NodeError>, NotLeader>;
+
+/// What only the leader can do to the membership.
+#[derive(Debug, Clone)]
+enum Change {
+    Join(PublicId),
+    Remove { wanted: String, force: bool },
+}
+
+impl Node {
+    /// Makes the named node a member: here, or at the leader. Returns once it has the role it asked
+    /// for. `asker`: the Raft id of the process that asks for itself.
+    ///
+    /// # Errors
+    /// [`NodeError`]. After [`NodeError::Timeout`] it may still become one.
+    pub async fn join(&self, id: PublicId, asker: Option<RaftId>, deadline: Instant) -> Result<(), NodeError> {
+        if asker == Some(self.inner.me.raft_id()) {
+            self.inner.calls.heard_myself();
+            return Err(NodeError::Conflict(format!("{id} asked itself to join")));
+        }
+        if id == *self.id() && asker.is_some() {
+            return Err(NodeError::Conflict(format!(
+                "this node is {id} itself, with another Raft id: two processes advertise one address; see --hadv, --radv"
+            )));
+        }
+        self.at_leader(Change::Join(id), deadline).await
+    }
+
+    /// Removes a member, here or at the leader; `wanted` is an id or part of one, as users type it.
+    ///
+    /// # Errors
+    /// [`NodeError`]. After [`NodeError::Timeout`] it may still be removed.
+    pub async fn remove(&self, wanted: &str, force: bool, deadline: Instant) -> Result<(), NodeError> {
+        self.at_leader(Change::Remove { wanted: wanted.to_owned(), force }, deadline).await
+    }
+
+    /// Does something here if this node leads, else asks the leader to.
+    async fn at_leader(&self, change: Change, deadline: Instant) -> Result<(), NodeError> {
+        self.refuse_removed()?;
+        let mut patience = Patience::new(deadline);
+        loop {
+            let outcome = match self.leader_by(&patience).await? {
+                Leader::Me => match change.clone() {
+                    Change::Join(id) => self.join_here(id, deadline).await,
+                    Change::Remove { wanted, force } => self.remove_here(wanted, force, deadline).await,
+                },
+                Leader::Other(target) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+                    let request = match change.clone() {
+                        Change::Join(id) => PeerRequest::Join { id, timeout_ms },
+                        Change::Remove { wanted, force } => PeerRequest::Remove { wanted, force, timeout_ms },
+                    };
+                    match self.inner.peers.call(&target, request, left).await {
+                        Ok(PeerReply::Admin(outcome)) => outcome,
+                        Ok(other) => Ok(Err(NodeError::Internal(format!("the leader answered {other:?}")))),
+                        Err(PeerError::Lost(why)) => {
+                            Ok(Err(NodeError::Timeout(format!("the leader {} did not answer: {why}", target.id))))
+                        }
+                        Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(NotLeader),
+                    }
+                }
+            };
+            match outcome {
+                Ok(done) => return done,
+                Err(NotLeader) => self.wait_for_a_change(&mut patience).await?,
+            }
+        }
+    }
+
+    /// As the leader: makes a node a member and waits until it has the role it asked for. Runs to its
+    /// end even where the asker goes away.
+    pub(super) async fn join_here(&self, id: PublicId, deadline: Instant) -> AtLeader {
+        let node = self.clone();
+        let done = tokio::spawn(async move {
+            match node.admit_member(&id, deadline).await? {
+                Ok((raft_id, role)) => node.wait_for_role(&id, raft_id, role, deadline).await,
+                Err(error) => Ok(Err(error)),
+            }
+        });
+        done.await.unwrap_or_else(|error| Ok(Err(NodeError::Internal(error.to_string()))))
+    }
+
+    /// Puts the joiner into the membership, in place of the member that has its addresses.
+    async fn admit_member(
+        &self,
+        id: &PublicId,
+        deadline: Instant,
+    ) -> Result<Result<(RaftId, Role), NodeError>, NotLeader> {
+        let Ok(_turn) = timeout_at(deadline, self.inner.membership_turn.lock()).await else {
+            return Ok(Err(NodeError::Timeout("other membership changes took too long".to_owned())));
+        };
+        self.confirm_as_leader().await.ok_or(NotLeader)?;
+        let joiner = match self.identify(id).await {
+            Ok(joiner) => joiner,
+            Err(error) => return Ok(Err(error)),
+        };
+        let members = self.members();
+        if let Some(member) = members.iter().find(|member| member.raft_id == joiner.raft_id) {
+            if member.server.id != *id {
+                return Ok(Err(NodeError::Conflict(format!("{id} is a member already, as {}", member.server.id))));
+            }
+            return Ok(Ok((joiner.raft_id, joiner.role)));
+        }
+        for old in members.iter().filter(|m| m.server.id.haddr == id.haddr || m.server.id.raddr == id.raddr) {
+            if old.raft_id == self.inner.me.raft_id() || !joiner.empty {
+                return Ok(Err(NodeError::Conflict(format!(
+                    "{id} has data and cannot replace the member {} that has its address; delete its data directory",
+                    old.server.id
+                ))));
+            }
+            tracing::info!("{id} came back empty and replaces its former self");
+            match self.drop_member(old, deadline).await? {
+                Ok(()) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        let member = Member { id: id.clone(), role: joiner.role };
+        let add = ChangeMembers::AddNodes(BTreeMap::from([(joiner.raft_id, member)]));
+        Ok(match self.change(add, deadline).await? {
+            Ok(()) => {
+                tracing::info!("{id} joined as a learner");
+                Ok((joiner.raft_id, joiner.role))
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Dials a joiner and checks that it is what it says and may be let in.
+    async fn identify(&self, id: &PublicId) -> Result<Identification, NodeError> {
+        if id.raddr.is_loopback() != self.id().raddr.is_loopback() {
+            return Err(NodeError::Conflict(format!(
+                "{id} and this cluster (for example {}) cannot reach each other: one of them advertises loopback; \
+                 start the node with --hadv and --radv set to addresses that the others can reach",
+                self.id()
+            )));
+        }
+        let target = Target { raft_id: None, id: id.clone() };
+        let joiner = match self.inner.peers.call(&target, PeerRequest::Identify, IDENTIFY_TIMEOUT).await {
+            Ok(PeerReply::Identify(joiner)) => joiner,
+            Ok(other) => return Err(NodeError::Conflict(format!("{} answered {other:?}", id.raddr))),
+            Err(error) => {
+                return Err(NodeError::Conflict(format!(
+                    "the leader {} cannot reach {id} at its Raft address: {error}; is it running, and are --hadv and \
+                     --radv addresses that the others can reach?",
+                    self.id()
+                )));
+            }
+        };
+        if joiner.id != *id {
+            return Err(NodeError::Conflict(format!("the node at {} is {}, not {id}", id.raddr, joiner.id)));
+        }
+        let cluster = self.inner.me.cluster();
+        if joiner.cluster.is_some() && joiner.cluster != cluster && !joiner.empty {
+            return Err(NodeError::Conflict(format!(
+                "{id} belongs to another cluster; to move it here, stop it, delete its data directory and start it again"
+            )));
+        }
+        Ok(joiner)
+    }
+
+    async fn wait_for_role(&self, id: &PublicId, raft_id: RaftId, role: Role, deadline: Instant) -> AtLeader {
+        let mut metrics = self.metrics();
+        let arrived = metrics.wait_until(|m| {
+            let voter = m.membership_config.voter_ids().any(|voter| voter == raft_id);
+            let leads = m.current_leader == Some(m.id);
+            let is_member = m.membership_config.get_node(&raft_id).is_some();
+            !leads || !is_member || voter || role == Role::Learner
+        });
+        match timeout_at(deadline, arrived).await {
+            Ok(Ok(m)) if m.membership_config.get_node(&raft_id).is_none() => {
+                Ok(Err(NodeError::Conflict(format!("{id} was removed while it joined"))))
+            }
+            Ok(Ok(m)) if m.current_leader != Some(m.id) => Err(NotLeader),
+            Ok(Ok(_)) => Ok(Ok(())),
+            Ok(Err(_)) => Err(NotLeader),
+            Err(_) => Ok(Err(NodeError::Timeout(format!(
+                "{id} is a learner and still catching up; it becomes a voter once it has"
+            )))),
+        }
+    }
+
+    /// As the leader: removes a member. Runs to its end even where the asker goes away.
+    pub(super) async fn remove_here(&self, wanted: String, force: bool, deadline: Instant) -> AtLeader {
+        let node = self.clone();
+        let done = tokio::spawn(async move {
+            let Ok(_turn) = timeout_at(deadline, node.inner.membership_turn.lock()).await else {
+                return Ok(Err(NodeError::Timeout("other membership changes took too long".to_owned())));
+            };
+            node.confirm_as_leader().await.ok_or(NotLeader)?;
+            let members = node.members();
+            let checked = members::find(&members, &wanted)
+                .and_then(|member| node.check_removal(&members, member, force).map(|()| member.clone()));
+            let member = match checked {
+                Ok(member) => member,
+                Err(error) => return Ok(Err(error)),
+            };
+            let done = node.drop_member(&member, deadline).await?;
+            if done.is_ok() {
+                tracing::info!("{} was removed from the cluster", member.server.id);
+            }
+            Ok(done)
+        });
+        done.await.unwrap_or_else(|error| Ok(Err(NodeError::Internal(error.to_string()))))
+    }
+
+    /// Refuses a removal after which the voters that answer would be no quorum.
+    fn check_removal(&self, members: &[MemberView], gone: &MemberView, force: bool) -> Result<(), NodeError> {
+        let rest: Vec<&MemberView> = members.iter().filter(|m| m.server.voter && m.raft_id != gone.raft_id).collect();
+        if rest.is_empty() {
+            return Err(NodeError::Conflict(format!("{} is the only voter; stop it instead", gone.server.id)));
+        }
+        let reachable = rest.iter().filter(|m| self.answered_lately(m.raft_id)).count();
+        if gone.server.voter && !force && reachable <= rest.len() / 2 {
+            return Err(NodeError::Conflict(format!(
+                "without {} only {reachable} of {} voters answer, which is no quorum; start the others first, or add \
+                 ?force",
+                gone.server.id,
+                rest.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// As the leader: whether a member acknowledged something within the election maximum.
+    pub(super) fn answered_lately(&self, raft_id: RaftId) -> bool {
+        if raft_id == self.inner.me.raft_id() {
+            return true;
+        }
+        self.silence_of(raft_id).is_some_and(|silence| silence <= self.inner.options.election_max())
+    }
+
+    async fn drop_member(&self, member: &MemberView, deadline: Instant) -> AtLeader {
+        let ids = BTreeSet::from([member.raft_id]);
+        let change =
+            if member.server.voter { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
+        self.change(change, deadline).await
+    }
+
+    /// Changes the membership; the caller has the turn. Waits for one that another leader began.
+    async fn change(&self, change: ChangeMembers<RaftId, Member>, deadline: Instant) -> AtLeader {
+        let unknown = |why: &str| Ok(Err(NodeError::Timeout(format!("{why}; the membership may still change"))));
+        loop {
+            let mut metrics = self.metrics();
+            drop(metrics.borrow_and_update());
+            // `retain` false: a voter that is removed does not stay as a learner.
+            match timeout_at(deadline, self.inner.raft.change_membership(change.clone(), false)).await {
+                Ok(Ok(_)) => return Ok(Ok(())),
+                Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => return Err(NotLeader),
+                Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
+                    return unknown("the leader changed");
+                }
+                Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                    ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
+                )))) => {
+                    if !matches!(timeout_at(deadline, metrics.changed()).await, Ok(Ok(()))) {
+                        return unknown("an earlier membership change is not committed yet");
+                    }
+                }
+                Ok(Err(RaftError::APIError(error))) => return Ok(Err(NodeError::Conflict(error.to_string()))),
+                Ok(Err(RaftError::Fatal(error))) => return unknown(&format!("this node is stopping ({error})")),
+                Err(_) => return unknown("a quorum did not acknowledge it in time"),
+            }
+        }
+    }
+
+    /// The task that, on the leader, promotes learners that have caught up and asked to be voters,
+    /// and finishes a joint membership whose leader is gone.
+    pub(super) async fn promote_learners(self) {
+        let mut server = self.inner.raft.server_metrics();
+        loop {
+            // Woken by a new leader or membership; the replication progress of a learner has no
+            // event of its own that is rarer than this tick.
+            let woken = tokio::time::timeout(PROMOTE_EVERY, server.changed()).await;
+            if matches!(woken, Ok(Err(_))) {
+                return;
+            }
+            if self.leader() != Some(Leader::Me) {
+                continue;
+            }
+            let Some(promoted) = self.to_promote() else { continue };
+            let _turn = self.inner.membership_turn.lock().await;
+            // Once more under the turn: a removal may have come between.
+            if self.to_promote().as_ref() != Some(&promoted) {
+                continue;
+            }
+            let change = ChangeMembers::AddVoterIds(promoted.clone());
+            match self.change(change, Instant::now() + LEADER_WAIT * 3).await {
+                Ok(Ok(())) => {
+                    for member in self.members().iter().filter(|m| promoted.contains(&m.raft_id)) {
+                        tracing::info!("{} caught up and is a voter", member.server.id);
+                    }
+                }
+                Ok(Err(error)) => tracing::warn!("a learner could not be made a voter yet: {error}"),
+                Err(NotLeader) => {}
+            }
+        }
+    }
+
+    /// Learners to promote; an empty set where only a joint membership is to be finished.
+    fn to_promote(&self) -> Option<BTreeSet<RaftId>> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let stored = &metrics.membership_config;
+        if metrics.committed_membership_config != *stored {
+            return None;
+        }
+        let voters: BTreeSet<RaftId> = stored.voter_ids().collect();
+        let end = metrics.last_log_index.unwrap_or(0);
+        let matched = |id: &RaftId| metrics.replication.as_ref()?.get(id)?.as_ref().map(|log_id| log_id.index);
+        let ready: BTreeSet<RaftId> = stored
+            .nodes()
+            .filter(|(id, member)| member.role == Role::Voter && !voters.contains(id))
+            .filter(|(id, _)| matched(id).is_some_and(|index| index + CAUGHT_UP_LAG >= end))
+            .map(|(id, _)| *id)
+            .collect();
+        let joint = stored.membership().get_joint_config().len() > 1;
+        (joint || !ready.is_empty()).then_some(ready)
+    }
+}

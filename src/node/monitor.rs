@@ -1,0 +1,133 @@
+//! The tasks that watch: phases of starting, events for the log, the size of the log.
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, interval, timeout};
+
+use super::{Leader, Node, Phase};
+use crate::raft_types::RaftId;
+
+/// How often silence is noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A member that acknowledges nothing for this long is reported lost.
+const LOST_AFTER: Duration = Duration::from_secs(2);
+
+impl Node {
+    /// Moves [`Phase`] on, from joining to ready.
+    pub(super) async fn follow_phases(self) {
+        let me = self.inner.me.raft_id();
+        let mut metrics = self.metrics();
+        if metrics.wait_until(|m| m.membership_config.get_node(&me).is_some()).await.is_err() {
+            return;
+        }
+        self.inner.phase.send_replace(Phase::Replaying);
+        let mut applied = self.inner.map.applied();
+        if applied.wait_for(|applied| *applied >= self.inner.committed_at_open).await.is_err() {
+            return;
+        }
+        self.inner.phase.send_replace(Phase::Recovering);
+        loop {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            if let Ok(index) = self.read_index(deadline).await
+                && self.wait_applied(index, deadline).await.is_ok()
+            {
+                break;
+            }
+            if self.inner.me.removed().borrow().is_some() {
+                return;
+            }
+        }
+        self.inner.phase.send_replace(Phase::Ready);
+        tracing::info!("ready: caught up with the cluster at index {}", self.applied_index());
+    }
+
+    /// One line for each event an operator would act on.
+    pub(super) async fn report_changes(self) {
+        let mut server = self.inner.raft.server_metrics();
+        let mut last_leader = None;
+        let mut lost: BTreeSet<RaftId> = BTreeSet::new();
+        let mut leading_since = None;
+        loop {
+            if matches!(timeout(LOOK_EVERY, server.changed()).await, Ok(Err(_))) {
+                return;
+            }
+            let (leader, term) = {
+                let now = server.borrow_and_update();
+                (
+                    now.current_leader.map(|id| (id, now.membership_config.get_node(&id).cloned())),
+                    now.vote.leader_id.term,
+                )
+            };
+            // The same leader in a later term was elected again.
+            let seen = leader.as_ref().map(|(id, _)| (*id, term));
+            if seen.is_some() && seen != last_leader {
+                if let Some((id, member)) = leader {
+                    if id == self.inner.me.raft_id() {
+                        tracing::info!("this node is the leader, term {term}");
+                    } else if let Some(member) = member {
+                        tracing::info!("the leader is {}, term {term}", member.id);
+                    }
+                }
+                last_leader = seen;
+            }
+            if self.leader() == Some(Leader::Me) {
+                let since = *leading_since.get_or_insert_with(Instant::now);
+                self.report_lost(&mut lost, since);
+            } else {
+                leading_since = None;
+                lost.clear();
+            }
+        }
+    }
+
+    /// As the leader: says which members stopped answering and which are back.
+    fn report_lost(&self, lost: &mut BTreeSet<RaftId>, leading_since: Instant) {
+        for member in self.members() {
+            if member.raft_id == self.inner.me.raft_id() {
+                continue;
+            }
+            let silent = match self.silence_of(member.raft_id) {
+                Some(silence) => silence > LOST_AFTER,
+                None => leading_since.elapsed() > LOST_AFTER,
+            };
+            let id = &member.server.id;
+            if silent && lost.insert(member.raft_id) {
+                tracing::warn!("{id} does not answer");
+            } else if !silent && lost.remove(&member.raft_id) {
+                tracing::info!("{id} answers again");
+            }
+        }
+    }
+
+    /// Keeps the log bounded in bytes, not only in entries: big values fill a disk long before the
+    /// snapshot threshold counts enough of them.
+    pub(super) async fn bound_the_log(self) {
+        let mut tick = interval(LOOK_EVERY);
+        let mut asked_at = None;
+        loop {
+            tick.tick().await;
+            if self.inner.log.bytes() <= self.inner.options.snapshot_bytes {
+                continue;
+            }
+            let (snapshot, applied, purged) = {
+                let metrics = self.inner.raft.metrics();
+                let metrics = metrics.borrow_watched();
+                (metrics.snapshot, metrics.last_applied, metrics.purged)
+            };
+            if asked_at.is_none_or(|asked| snapshot > asked) && applied > snapshot {
+                asked_at = Some(snapshot);
+                if self.inner.raft.trigger().snapshot().await.is_err() {
+                    return;
+                }
+            } else if let Some(snapshot) = snapshot
+                && purged < Some(snapshot)
+                && self.inner.raft.trigger().purge_log(snapshot.index).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! openraft's network on top of [`Peers`].
+//!
+//! `Unreachable` makes openraft back off, so it is returned only where no connection was made or
+//! the receiver refused; the back-off never grows, because a node that forms a cluster listens for
+//! one second only, and a living leader must have called it by then.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::RaftNetworkFactory;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, v2::RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+
+use super::calls::Calls;
+use super::me::Me;
+use super::peers::{PeerError, PeerReply, PeerRequest, Peers, Refusal, Target, TransferRequest};
+use crate::raft_types::alias::Vote;
+use crate::raft_types::{Member, RaftId, TypeConfig};
+use crate::storage::SnapshotFile;
+
+/// A silent member is called at least this often.
+const RETRY_SILENT_MEMBER: Duration = Duration::from_millis(200);
+
+/// Without any progress for this long, a snapshot transfer is given up and started again.
+const SNAPSHOT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes a [`RaftNetwork`] for each member.
+#[derive(Debug, Clone)]
+pub(super) struct NetworkFactory {
+    pub(super) peers: Arc<dyn Peers>,
+    pub(super) me: Arc<Me>,
+    pub(super) calls: Arc<Calls>,
+    /// How long an append of entries may take before it is sent again.
+    pub(super) append_timeout: Duration,
+}
+
+impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
+    type Network = RaftNetwork;
+
+    async fn new_client(&mut self, target: RaftId, node: &Member) -> RaftNetwork {
+        RaftNetwork {
+            peers: self.peers.clone(),
+            me: self.me.clone(),
+            calls: self.calls.clone(),
+            target: Target { raft_id: Some(target), id: node.id.clone() },
+            append_timeout: self.append_timeout,
+        }
+    }
+}
+
+/// openraft's connection to one member.
+#[derive(Debug)]
+pub(super) struct RaftNetwork {
+    peers: Arc<dyn Peers>,
+    me: Arc<Me>,
+    calls: Arc<Calls>,
+    target: Target,
+    append_timeout: Duration,
+}
+
+impl RaftNetwork {
+    async fn call(&self, request: PeerRequest, timeout: Duration) -> Result<PeerReply, RPCError<TypeConfig>> {
+        self.peers.call(&self.target, request, timeout).await.map_err(|error| {
+            self.report(&error);
+            rpc_error(error)
+        })
+    }
+
+    /// Two clusters on one address need an operator; said once.
+    fn report(&self, error: &PeerError) {
+        if let PeerError::Refused(Refusal::WrongCluster(who)) = error
+            && let (Some(mine), Some(theirs)) = (self.me.cluster(), who.cluster)
+            && self.calls.first_time(format!("refused {theirs} {}", who.id))
+        {
+            tracing::error!(
+                "{} is of cluster {theirs} and refuses {} of cluster {mine}: if the node there is the stray one, stop \
+                 it, delete its data directory and start it again; if this one is, delete {}",
+                who.id,
+                self.me.id(),
+                self.me.data_place,
+            );
+        }
+    }
+}
+
+fn rpc_error(error: PeerError) -> RPCError<TypeConfig> {
+    match error {
+        PeerError::Lost(_) => RPCError::Network(NetworkError::new(&error)),
+        PeerError::Unreachable(_) | PeerError::Refused(_) => RPCError::Unreachable(Unreachable::new(&error)),
+    }
+}
+
+fn unexpected(reply: &PeerReply) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::from_string(format!("an answer to another question: {reply:?}")))
+}
+
+impl RaftNetworkV2<TypeConfig> for RaftNetwork {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        // A heartbeat is abandoned by openraft after its interval. Entries have a disk to reach on
+        // the other side: sending them again because of a slow flush would only make it slower.
+        let timeout = if rpc.entries.is_empty() { option.soft_ttl() } else { self.append_timeout };
+        match self.call(PeerRequest::Append(rpc), timeout).await? {
+            PeerReply::Append(response) => Ok(response),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(PeerRequest::Vote(rpc), option.soft_ttl()).await? {
+            PeerReply::Vote(response) => Ok(response),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(PeerRequest::PreVote(rpc), option.soft_ttl()).await? {
+            PeerReply::Vote(response) => Ok(response),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let transfer =
+            self.peers.send_snapshot(&self.target, vote, snapshot.meta, snapshot.snapshot, SNAPSHOT_IDLE_TIMEOUT);
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = transfer => match sent.map_err(rpc_error)? {
+                PeerReply::Snapshot(vote) => Ok(SnapshotResponse::new(vote)),
+                other => Err(unexpected(&other).into()),
+            },
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let request = PeerRequest::TransferLeader(TransferRequest::from(&request));
+        match self.call(request, option.soft_ttl()).await? {
+            PeerReply::TransferLeader(response) => Ok(response),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(RETRY_SILENT_MEMBER)))
+    }
+}

@@ -1,0 +1,90 @@
+//! Linearizable reads at any node: a read index confirmed by a quorum (dissertation, 6.4).
+//!
+//! All reads that wait share one confirmation. One that arrives while a confirmation is under way
+//! needs the next one, because the index it gets must be confirmed *after* it arrived: hence one
+//! task, one round at a time.
+//!
+//! No lease is used, so no clock is trusted. The index is at least that of the leader's first entry
+//! of its own term, so a new leader never gives one that misses what its predecessor committed.
+
+use std::time::Duration;
+
+use openraft::ReadPolicy;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::forward::Patience;
+use super::peers::{PeerReply, PeerRequest};
+use super::{Leader, Node, NodeError};
+
+/// Answers a waiting reader: the index, or `None` where it must try again.
+type Waiter = oneshot::Sender<Option<u64>>;
+
+/// Where readers queue for the next confirmation.
+#[derive(Debug)]
+pub(super) struct ReadIndex(mpsc::UnboundedSender<Waiter>);
+
+impl ReadIndex {
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Waiter>) {
+        let (queue, waiters) = mpsc::unbounded_channel();
+        (Self(queue), waiters)
+    }
+
+    /// The next confirmed index; `None` where this round failed.
+    pub(super) async fn next(&self) -> Option<u64> {
+        let (waiter, index) = oneshot::channel();
+        self.0.send(waiter).ok()?;
+        index.await.ok()?
+    }
+}
+
+impl Node {
+    /// An index confirmed by a quorum after this call began.
+    pub(super) async fn read_index(&self, deadline: Instant) -> Result<u64, NodeError> {
+        self.refuse_removed()?;
+        let mut patience = Patience::new(deadline);
+        loop {
+            self.leader_by(&patience).await?;
+            match timeout_at(deadline, self.inner.reads.next()).await {
+                Ok(Some(index)) => return Ok(index),
+                Ok(None) => self.wait_for_a_change(&mut patience).await?,
+                Err(_) => return Err(NodeError::Timeout("no quorum confirmed the read in time".to_owned())),
+            }
+        }
+    }
+
+    /// The task that confirms, round after round.
+    pub(super) async fn confirm_read_indexes(self, mut queue: mpsc::UnboundedReceiver<Waiter>) {
+        while let Some(first) = queue.recv().await {
+            let mut waiters = vec![first];
+            while let Ok(waiter) = queue.try_recv() {
+                waiters.push(waiter);
+            }
+            let index = match self.leader() {
+                Some(Leader::Me) => self.confirm_as_leader().await,
+                Some(Leader::Other(target)) => {
+                    match self.inner.peers.call(&target, PeerRequest::ReadIndex, self.confirm_timeout()).await {
+                        Ok(PeerReply::ReadIndex(index)) => index,
+                        _ => None,
+                    }
+                }
+                None => None,
+            };
+            for waiter in waiters {
+                // A reader that is gone needs no answer.
+                let _ = waiter.send(index);
+            }
+        }
+    }
+
+    /// The read index, if this node leads and a quorum says so now.
+    pub(super) async fn confirm_as_leader(&self) -> Option<u64> {
+        let confirmed = self.inner.raft.get_read_linearizer(ReadPolicy::ReadIndex);
+        let linearizer = timeout(self.confirm_timeout(), confirmed).await.ok()?.ok()?;
+        Some(linearizer.read_log_id().index())
+    }
+
+    fn confirm_timeout(&self) -> Duration {
+        self.inner.options.election_max()
+    }
+}

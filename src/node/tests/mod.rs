@@ -1,0 +1,173 @@
+//! Whole nodes in one process, on simulated peers, disk and time.
+
+mod net;
+
+use std::sync::Arc;
+
+use super::{NodeError, ReadLevel, State};
+use crate::storage::disk::MemDisk;
+use net::{Net, TestNode, id, in_secs, until};
+
+async fn three(net: &Arc<Net>) -> Vec<TestNode> {
+    let mut nodes = Vec::new();
+    for port in [1, 2, 3] {
+        nodes.push(TestNode::start(net, port, &[1], MemDisk::new()).await);
+    }
+    for node in &nodes {
+        until("three voters", || node.voters() == 3).await;
+    }
+    nodes
+}
+
+fn leader(nodes: &[TestNode]) -> usize {
+    nodes.iter().position(|n| n.node.state() == State::Leader).expect("there is a leader")
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_node_alone_takes_writes() {
+    let net = Arc::default();
+    let node = TestNode::start(&net, 1, &[], MemDisk::new()).await;
+    let written = node.set("k", "1").await.unwrap();
+    assert_eq!(node.get("k", ReadLevel::Linearizable).await.unwrap(), Some("1".to_owned()));
+    assert_eq!(written.served_by, None);
+    assert_eq!(node.node.state(), State::Leader);
+    assert_eq!(node.node.ready(), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_node_takes_any_request() {
+    let net = Arc::default();
+    let nodes = three(&net).await;
+    for (i, node) in nodes.iter().enumerate() {
+        node.set(&format!("k{i}"), "true").await.unwrap();
+        for reader in &nodes {
+            let read = reader.get(&format!("k{i}"), ReadLevel::Linearizable).await;
+            assert_eq!(read.unwrap(), Some("true".to_owned()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn four_started_at_once_are_one_cluster() {
+    let net = Arc::default();
+    let mut nodes = Vec::new();
+    for port in [3, 1, 4, 2] {
+        nodes.push(TestNode::start(&net, port, &[1, 2, 3, 4], MemDisk::new()).await);
+    }
+    for node in &nodes {
+        until("four voters", || node.voters() == 4).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_leader_serves_no_linearizable_read_and_heals() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    nodes[0].set("k", "1").await.unwrap();
+    let old = leader(&nodes);
+    for other in [1, 2, 3] {
+        net.set_cut(nodes[old].port, other, true);
+    }
+    let other = (old + 1) % 3;
+    nodes[other].set("k", "2").await.unwrap();
+    let read = nodes[old].get("k", ReadLevel::Linearizable).await;
+    assert!(matches!(read, Err(NodeError::NoLeader(_))), "{read:?}");
+    assert_eq!(nodes[old].get("k", ReadLevel::None).await.unwrap(), Some("1".to_owned()));
+    assert_eq!(nodes[old].node.state(), State::Follower, "its quorum is older than the election maximum");
+    assert!(nodes[old].set("k", "3").await.is_err());
+    for other in [1, 2, 3] {
+        net.set_cut(nodes[old].port, other, false);
+    }
+    until("the old leader follows", || nodes[old].node.ready() == Ok(())).await;
+    assert_eq!(nodes[old].get("k", ReadLevel::Linearizable).await.unwrap(), Some("2".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_crash_and_nothing_acknowledged_is_lost() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    for i in 0..200 {
+        nodes[i % 3].set(&format!("k{i}"), "1").await.unwrap();
+    }
+    let mut disks = Vec::new();
+    for node in nodes {
+        disks.push((node.port, node.crash().await));
+    }
+    let mut nodes = Vec::new();
+    for (port, disk) in disks {
+        nodes.push(TestNode::start(&net, port, &[1], disk).await);
+    }
+    for i in 0..200 {
+        let read = nodes[i % 3].get(&format!("k{i}"), ReadLevel::Linearizable).await.unwrap();
+        assert_eq!(read, Some("1".to_owned()), "k{i}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_node_replaces_itself_the_first_one_included() {
+    let net: Arc<Net> = Arc::default();
+    let mut nodes = three(&net).await;
+    for i in 0..100 {
+        nodes[0].set(&format!("k{i}"), "1").await.unwrap();
+    }
+    for wiped in 0..3 {
+        let node = nodes.remove(wiped);
+        let port = node.port;
+        node.crash().await;
+        let back = TestNode::start(&net, port, &[1], MemDisk::new()).await;
+        until("it is ready", || back.node.ready() == Ok(())).await;
+        nodes.insert(wiped, back);
+        until("it is a voter", || nodes[wiped].voters() == 3).await;
+        let ids: Vec<_> = nodes[wiped].node.stats().latest_configuration.into_iter().map(|s| s.id).collect();
+        assert_eq!(ids, [id(1), id(2), id(3)]);
+        assert_eq!(nodes[wiped].get("k99", ReadLevel::Linearizable).await.unwrap(), Some("1".to_owned()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_node_learns_it_and_stays_down() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    nodes[0].set("k", "1").await.unwrap();
+    let gone = (leader(&nodes) + 1) % 3;
+    let asked = (gone + 1) % 3;
+    nodes[asked].node.remove(&format!(":{}", nodes[gone].port), false, in_secs(10)).await.unwrap();
+    until("it knows", || nodes[gone].node.state() == State::Shutdown).await;
+    assert!(matches!(nodes[gone].set("k", "2").await, Err(NodeError::Removed(_))));
+    assert!(matches!(nodes[gone].get("k", ReadLevel::None).await, Err(NodeError::Removed(_))));
+    until("two voters", || nodes[asked].voters() == 2).await;
+    nodes[asked].set("k", "2").await.unwrap();
+    let two = nodes[asked].node.remove(&format!(":{}", nodes[gone].port), false, in_secs(10)).await;
+    assert!(matches!(two, Err(NodeError::NotFound(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_quorum_a_write_says_who_is_missing() {
+    let net: Arc<Net> = Arc::default();
+    let mut nodes = three(&net).await;
+    let kept = nodes.remove(leader(&nodes));
+    let gone: Vec<_> = nodes.iter().map(|n| id(n.port).to_string()).collect();
+    for node in nodes {
+        node.crash().await;
+    }
+    until("it noticed", || kept.node.state() != State::Leader).await;
+    let Err(NodeError::NoLeader(msg)) = kept.set("k", "1").await else { panic!("it cannot have a leader") };
+    assert!(gone.iter().all(|id| msg.contains(id)), "{msg}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_far_behind_node_gets_a_snapshot() {
+    let net: Arc<Net> = Arc::default();
+    let mut nodes = three(&net).await;
+    let behind = (leader(&nodes) + 1) % 3;
+    let node = nodes.remove(behind);
+    let port = node.port;
+    let disk = node.crash().await;
+    for i in 0..400 {
+        nodes[0].set(&format!("k{i}"), "1").await.unwrap();
+    }
+    let back = TestNode::start(&net, port, &[1], disk).await;
+    until("it is ready", || back.node.ready() == Ok(())).await;
+    assert_eq!(back.get("k399", ReadLevel::Linearizable).await.unwrap(), Some("1".to_owned()));
+    assert!(back.node.stats().last_snapshot_index > 0);
+}

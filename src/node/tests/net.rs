@@ -1,0 +1,224 @@
+//! Nodes in one process: no socket, no disk, and time that can be paused.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use crate::command::{Command, Reply};
+use crate::node::peers::*;
+use crate::node::{Me, Node, NodeError, Parts, RaftOptions, ReadLevel, Start, Tasks, Written};
+use crate::node_id::{HostPort, PublicId};
+use crate::raft_types::alias::{SnapshotMeta, Vote};
+use crate::raft_types::{ClusterId, RaftId, Role};
+use crate::state_machine::StateMachine;
+use crate::storage::disk::MemDisk;
+use crate::storage::log::{LogOptions, LogStore};
+use crate::storage::{ClusterHandle, Identity, IdentityStore, SnapshotFile, SnapshotStore};
+
+/// The network: who is up, and who cannot reach whom.
+#[derive(Debug, Default)]
+pub(super) struct Net {
+    nodes: Mutex<BTreeMap<u16, Node>>,
+    cut: Mutex<HashSet<(u16, u16)>>,
+}
+
+/// Ports are all that tells nodes apart here.
+pub(super) fn id(port: u16) -> PublicId {
+    format!("127.0.0.1:{port},127.0.0.1:{}", port + 1000).parse().unwrap()
+}
+
+#[derive(Debug)]
+struct LocalPeers {
+    net: Arc<Net>,
+    me: Arc<Me>,
+}
+
+impl Net {
+    /// Cuts or heals both directions between two nodes.
+    pub(super) fn set_cut(&self, a: u16, b: u16, cut: bool) {
+        let mut cuts = self.cut.lock().unwrap();
+        for pair in [(a, b), (b, a)] {
+            if cut {
+                cuts.insert(pair);
+            } else {
+                cuts.remove(&pair);
+            }
+        }
+    }
+
+    fn reach(&self, from: u16, to: u16) -> Result<Node, PeerError> {
+        if self.cut.lock().unwrap().contains(&(from, to)) {
+            return Err(PeerError::Unreachable("cut".to_owned()));
+        }
+        let node = self.nodes.lock().unwrap().get(&to).cloned();
+        node.ok_or_else(|| PeerError::Unreachable("down".to_owned()))
+    }
+}
+
+impl LocalPeers {
+    fn reach(&self, haddr_port: u16) -> Result<Node, PeerError> {
+        self.net.reach(self.me.id().haddr.port, haddr_port)
+    }
+}
+
+async fn within<T>(time: Duration, done: impl Future<Output = Result<T, PeerError>>) -> Result<T, PeerError> {
+    timeout(time, done).await.unwrap_or_else(|_| Err(PeerError::Lost("timeout".to_owned())))
+}
+
+impl Peers for LocalPeers {
+    fn call(
+        &self,
+        target: &Target,
+        request: PeerRequest,
+        time: Duration,
+    ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
+        let node = self.reach(target.id.haddr.port);
+        let envelope = self.me.envelope(target);
+        Box::pin(within(time, async move { node?.answer(&envelope, request).await.map_err(PeerError::Refused) }))
+    }
+
+    fn send_snapshot(
+        &self,
+        target: &Target,
+        vote: Vote,
+        meta: SnapshotMeta,
+        snapshot: SnapshotFile,
+        _idle_timeout: Duration,
+    ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
+        let node = self.reach(target.id.haddr.port);
+        let envelope = self.me.envelope(target);
+        Box::pin(async move {
+            let node = node?;
+            let mut incoming = node.receive_snapshot(&envelope).await.map_err(PeerError::Refused)?;
+            let mut offset = 0;
+            let mut chunk = [0; 1000];
+            loop {
+                let n = snapshot.file().read_at(&mut chunk, offset).unwrap();
+                if n == 0 {
+                    break;
+                }
+                incoming.write(&chunk[..n]).unwrap();
+                offset += n as u64;
+            }
+            let file = incoming.finish(Some(&meta)).unwrap();
+            node.install_snapshot(vote, meta, file).await.map_err(PeerError::Refused)
+        })
+    }
+
+    fn ask_to_join(
+        &self,
+        haddr: &HostPort,
+        id: &PublicId,
+        raft_id: RaftId,
+        time: Duration,
+    ) -> BoxFuture<'static, Result<Result<(), JoinRefusal>, PeerError>> {
+        let node = self.reach(haddr.port);
+        let id = id.clone();
+        Box::pin(within(time, async move {
+            let joined = node?.join(id, Some(raft_id), Instant::now() + Duration::from_secs(10)).await;
+            Ok(joined.map_err(|error| JoinRefusal { code: String::new(), msg: error.to_string() }))
+        }))
+    }
+
+    fn probe(&self, haddr: &HostPort, _time: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
+        let node = self.reach(haddr.port);
+        Box::pin(async move { Ok(Probe { has_cluster: !node?.stats().latest_configuration.is_empty() }) })
+    }
+}
+
+/// A node of the test, and what is left of it when it is down.
+pub(super) struct TestNode {
+    pub(super) node: Node,
+    pub(super) port: u16,
+    disk: MemDisk,
+    net: Arc<Net>,
+    log: LogStore,
+    _tasks: Tasks,
+}
+
+impl TestNode {
+    /// Starts a node on a disk, looking for the cluster of `list`.
+    pub(super) async fn start(net: &Arc<Net>, port: u16, list: &[u16], disk: MemDisk) -> Self {
+        let options = RaftOptions {
+            heartbeat_ms: 50,
+            election_min_ms: 200,
+            election_max_ms: 400,
+            snapshot_threshold: 50,
+            snapshot_bytes: 1 << 20,
+        };
+        let shared: Arc<dyn crate::storage::disk::Disk> = Arc::new(disk.clone());
+        let store = IdentityStore::new(shared.clone());
+        let identity = store.load().unwrap().unwrap_or_else(|| {
+            let identity = Identity { public_id: id(port), raft_id: rand::random(), cluster: None, removed: None };
+            store.save(&identity).unwrap();
+            identity
+        });
+        let log = LogStore::open(shared.clone(), LogOptions { prezero: false, ..LogOptions::default() }).unwrap();
+        let cluster = ClusterHandle::new(identity.cluster);
+        let snapshots = SnapshotStore::open(shared, cluster.clone()).unwrap();
+        let machine = StateMachine::open(snapshots.clone(), cluster.clone()).unwrap();
+        let me = Arc::new(Me::new(store, identity, cluster, Role::Voter, format!("disk {port}")));
+        let peers: Arc<dyn Peers> = Arc::new(LocalPeers { net: net.clone(), me: me.clone() });
+        let parts = Parts { me, peers, log: log.clone(), machine, snapshots };
+        let (node, tasks) = Node::start(parts, options).await.unwrap();
+        net.nodes.lock().unwrap().insert(port, node.clone());
+        let first = list.first().copied();
+        let start = Start {
+            others: list
+                .iter()
+                .filter(|other| **other != port)
+                .map(|other| HostPort::new("127.0.0.1", *other))
+                .collect(),
+            may_form: first.is_none_or(|first| first == port),
+            first: first.map(|first| HostPort::new("127.0.0.1", first)),
+            new_cluster: ClusterId(rand::random()),
+        };
+        tokio::spawn({
+            let node = node.clone();
+            async move { node.find_cluster(start).await }
+        });
+        Self { node, port, disk, net: net.clone(), log, _tasks: tasks }
+    }
+
+    /// Stops the node as a power loss would, and gives the disk that is left.
+    pub(super) async fn crash(self) -> MemDisk {
+        self.net.nodes.lock().unwrap().remove(&self.port);
+        let left = self.disk.crash(|_, _, _| 0);
+        self.node.shutdown().await;
+        drop(self.log);
+        left
+    }
+
+    pub(super) async fn set(&self, key: &str, value: &str) -> Result<Written, NodeError> {
+        let command = Command::Set(vec![(key.into(), bytes::Bytes::copy_from_slice(value.as_bytes()))]);
+        let written = self.node.write(command, in_secs(10)).await;
+        if let Ok(written) = &written {
+            assert_eq!(written.reply, Reply::Set);
+        }
+        written
+    }
+
+    pub(super) async fn get(&self, key: &str, level: ReadLevel) -> Result<Option<String>, NodeError> {
+        let found = self.node.read(&key.into(), level, in_secs(10)).await?;
+        Ok(found.value.map(|value| String::from_utf8(value.to_vec()).unwrap()))
+    }
+
+    pub(super) fn voters(&self) -> usize {
+        self.node.stats().latest_configuration.iter().filter(|server| server.voter).count()
+    }
+}
+
+pub(super) fn in_secs(secs: u64) -> Instant {
+    Instant::now() + Duration::from_secs(secs)
+}
+
+/// Waits for a condition on a node, at most a minute of the test's time.
+pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = in_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within a minute");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,182 @@
+//! The sole wiring: opens the data directory, starts Raft, serves both ports, finds the cluster,
+//! and takes it all down again in an order that loses nothing.
+//!
+//! [`run`] takes what it needs and a shutdown future, so that tests can run nodes in-process.
+
+mod open;
+mod signals;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::api::{self, ApiSettings};
+use crate::config::{self, Config, Exit};
+use crate::http::{self, HttpLimits};
+use crate::network::{self, HttpPeers};
+use crate::node::peers::Peers;
+use crate::node::{Node, Parts, RaftOptions, ask_whether_removed};
+use crate::storage::DataDir;
+use open::Opened;
+
+pub use signals::terminated;
+
+/// A stop takes no longer than this, whatever hangs.
+const STOP_WITHIN: Duration = Duration::from_secs(7);
+
+/// How much of that a leader may use to hand over.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long requests in flight may take to end on a stop.
+const DRAIN_WITHIN: Duration = Duration::from_secs(3);
+
+/// Bytes of log after which a snapshot is made, whatever the threshold counts.
+const SNAPSHOT_BYTES: u64 = 256 << 20;
+
+/// Runs a node until `shutdown` is done or the node fails.
+///
+/// # Errors
+/// The exit code and the line that tells the operator what happened.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Exit> {
+    let data = open::data_dir(&config).await?;
+    let http_listener = listen(&config.http_bind).await?;
+    let raft_listener = listen(&config.raft_bind).await?;
+    let (opened, peers) = open_as_member(&config, data).await?;
+    announce(&config, &opened, &http_listener, &raft_listener);
+
+    let Opened { data, me, log, machine, snapshots } = opened;
+    let mut log_failed = log.failed();
+    let parts = Parts { me, peers, log: log.clone(), machine, snapshots };
+    let (node, tasks) = Node::start(parts, raft_options(&config)).await.map_err(failure)?;
+
+    let (stop_peers, peers_stopped) = watch::channel(());
+    let (stop_clients, clients_stopped) = watch::channel(());
+    let limits = HttpLimits { drain: DRAIN_WITHIN, ..HttpLimits::default() };
+    let peer_port = serve(raft_listener, network::router(node.clone()), limits.clone(), peers_stopped);
+    let settings = ApiSettings {
+        max_value_bytes: config.max_value_bytes,
+        max_request_bytes: config.max_request_bytes,
+        read_level: config.read_level,
+        loopback_only: config.http_bind.is_loopback(),
+    };
+    let client_port = serve(http_listener, api::router(node.clone(), settings), limits, clients_stopped);
+
+    let start = open::start(&config).await?;
+    let finding = tokio::spawn({
+        let node = node.clone();
+        async move {
+            match node.find_cluster(start).await {
+                Ok(()) => std::future::pending().await,
+                Err(error) => failure(error),
+            }
+        }
+    });
+    let ended = tokio::select! {
+        () = shutdown => Ok(()),
+        failed = finding => Err(failed.unwrap_or_else(failure)),
+        // The log names the file; Raft only knows that a write failed.
+        Ok(reason) = async { log_failed.wait_for(Option::is_some).await.map(|r| r.clone().unwrap_or_default()) } => {
+            Err(failure(reason))
+        }
+        reason = node.failed() => Err(failure(log.failed().borrow().clone().unwrap_or(reason))),
+    };
+    // After a failure what is on the disk is unknown, or Raft is gone: nothing can be handed over.
+    ended?;
+    tracing::info!("stopping");
+    let stopped = timeout(STOP_WITHIN, async {
+        node.hand_over(HAND_OVER_WITHIN).await;
+        drop(stop_clients);
+        join(client_port).await;
+        drop(tasks);
+        node.shutdown().await;
+        drop(stop_peers);
+        join(peer_port).await;
+        let closed = tokio::task::spawn_blocking(move || log.close()).await;
+        closed.map_err(failure)?.map_err(|error| failure(format!("the log could not be closed: {error}")))
+    });
+    let result = stopped.await.unwrap_or_else(|_| {
+        tracing::warn!("not everything ended in time; leaving it");
+        Ok(())
+    });
+    drop(data);
+    tracing::info!("stopped");
+    result
+}
+
+/// Opens the directory; where its node was removed while it was down, and `--rjoin` names another
+/// node, as a new and empty node.
+async fn open_as_member(config: &Config, data: DataDir) -> Result<(Opened, Arc<dyn Peers>), Exit> {
+    let mut data = Some(Arc::new(data));
+    loop {
+        let dir = data.take().expect("put back before each round");
+        let mut opened = open::storage(config, dir.clone()).await?;
+        let peers: Arc<dyn Peers> = Arc::new(HttpPeers::new(opened.me.clone()).map_err(failure)?);
+        if !opened.log.is_empty() && opened.me.removed().borrow().is_none() {
+            let members = open::members(&mut opened).await?;
+            if let Some(index) = ask_whether_removed(&peers, opened.me.raft_id(), members).await {
+                tracing::warn!("this node was removed from its cluster at index {index}, while it was down");
+                opened.me.set_removed(index).map_err(open::storage_exit)?;
+            }
+        }
+        let removed = opened.me.removed().borrow().is_some();
+        if !removed || open::start(config).await?.others.is_empty() {
+            return Ok((opened, peers));
+        }
+        tracing::info!("joining anew: deleting the log and snapshots of the removed node");
+        drop(peers);
+        open::start_over(opened).await?;
+        data = Some(dir);
+    }
+}
+
+async fn listen(bind: &config::Bind) -> Result<TcpListener, Exit> {
+    config::listen(bind).await.map_err(failure)
+}
+
+fn serve(
+    listener: TcpListener,
+    router: axum::Router,
+    limits: HttpLimits,
+    mut stopped: watch::Receiver<()>,
+) -> JoinHandle<()> {
+    tokio::spawn(http::serve(listener, router, limits, async move {
+        // Ends when the sender is dropped.
+        let _ = stopped.changed().await;
+    }))
+}
+
+async fn join(port: JoinHandle<()>) {
+    if let Err(error) = port.await {
+        tracing::error!("a port did not end cleanly: {error}");
+    }
+}
+
+fn failure(what: impl std::fmt::Display) -> Exit {
+    Exit::error(config::EX_FAILURE, what.to_string())
+}
+
+fn raft_options(config: &Config) -> RaftOptions {
+    RaftOptions {
+        heartbeat_ms: config.heartbeat_ms,
+        election_min_ms: config.election_min_ms,
+        election_max_ms: config.election_max_ms,
+        snapshot_threshold: config.snapshot_threshold,
+        snapshot_bytes: SNAPSHOT_BYTES,
+    }
+}
+
+/// What an operator wants to see first: who this is, where it listens, and a line that works.
+fn announce(config: &Config, opened: &Opened, http: &TcpListener, raft: &TcpListener) {
+    let at = |listener: &TcpListener| listener.local_addr().map_or_else(|e| e.to_string(), |addr| addr.to_string());
+    tracing::info!("hraftd {} starts as {}", env!("CARGO_PKG_VERSION"), opened.me.id());
+    tracing::info!("clients at {}, Raft at {}, data in {}", at(http), at(raft), opened.me.data_place);
+    tracing::info!("try: curl {}/hraftd/raft/stats", opened.me.id().haddr);
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+}

@@ -1,0 +1,137 @@
+//! Opening a data directory: identity, log, snapshots, state machine.
+
+use std::sync::Arc;
+
+use openraft::StorageHelper;
+use openraft::storage::RaftLogStorage as _;
+use tokio::task::spawn_blocking;
+
+use super::failure;
+use crate::config::{Config, DataPlace, Exit};
+use crate::node::{Me, Start};
+use crate::node_id::PublicId;
+use crate::raft_types::{ClusterId, RaftId, Role};
+use crate::state_machine::StateMachine;
+use crate::storage::log::{LogOptions, LogStore};
+use crate::storage::{ClusterHandle, DataDir, Identity, IdentityStore, SnapshotStore, StorageError};
+
+/// All that is kept, opened.
+pub(super) struct Opened {
+    pub(super) data: Arc<DataDir>,
+    pub(super) me: Arc<Me>,
+    pub(super) log: LogStore,
+    pub(super) machine: StateMachine,
+    pub(super) snapshots: SnapshotStore,
+}
+
+/// How a storage error ends the process: 78 where starting again cannot help, 1 where it may.
+pub(super) fn storage_exit(error: StorageError) -> Exit {
+    if error.is_bad_directory() { Exit::config(error.to_string()) } else { failure(error) }
+}
+
+/// Locks the data directory.
+pub(super) async fn data_dir(config: &Config) -> Result<DataDir, Exit> {
+    match config.data.clone() {
+        DataPlace::Memory => Ok(DataDir::in_memory()),
+        // The system's refusal here is about the directory that was named, not about the disk.
+        DataPlace::Dir(path) => blocking(move || DataDir::open(&path))
+            .await?
+            .map_err(|error| Exit::config(format!("{}: {error}", config.data_label))),
+    }
+}
+
+/// Reads identity, log and snapshots, and brings the state machine to the newest snapshot.
+pub(super) async fn storage(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
+    let public_id = config.public_id.clone();
+    let place = config.data.clone();
+    let mut opened = blocking(move || open(public_id, &place, data)).await??;
+    let state = opened.log.get_log_state().await.map_err(failure)?;
+    opened.snapshots.check_log(state.last_purged_log_id.as_ref()).map_err(storage_exit)?;
+    Ok(opened)
+}
+
+fn open(public_id: PublicId, place: &DataPlace, data: Arc<DataDir>) -> Result<Opened, Exit> {
+    let store = IdentityStore::new(data.disk.clone());
+    let mut identity = match store.load().map_err(storage_exit)? {
+        Some(identity) => identity,
+        None => {
+            let identity = new_identity(public_id.clone());
+            store.save(&identity).map_err(storage_exit)?;
+            identity
+        }
+    };
+    if identity.public_id != public_id {
+        return Err(Exit::config(format!(
+            "{} was made by the node {}, and this one is {public_id}: start it with the addresses it had, or give \
+             another --rdir",
+            place, identity.public_id
+        )));
+    }
+    let options = LogOptions { prezero: matches!(place, DataPlace::Dir(_)), ..LogOptions::default() };
+    let log = LogStore::open(data.disk.clone(), options).map_err(storage_exit)?;
+    if log.is_empty() {
+        // It never voted and holds nothing: the cluster it was about to join or form is not binding.
+        identity.cluster = None;
+    }
+    let cluster = ClusterHandle::new(identity.cluster);
+    let snapshots = SnapshotStore::open(data.disk.clone(), cluster.clone()).map_err(storage_exit)?;
+    if let (true, Some(snapshot)) = (log.is_empty(), snapshots.current()) {
+        // A vote is on disk before any snapshot is, so somebody deleted the log.
+        return Err(Exit::config(format!(
+            "{}: a snapshot without its log; this node must not start on it: restore the log-* files, or delete the \
+             whole directory and let the node rejoin its cluster empty",
+            snapshot.place()
+        )));
+    }
+    let machine = StateMachine::open(snapshots.clone(), cluster.clone()).map_err(storage_exit)?;
+    let me = Arc::new(Me::new(store, identity, cluster, Role::Voter, place.to_string()));
+    Ok(Opened { data, me, log, machine, snapshots })
+}
+
+fn new_identity(public_id: PublicId) -> Identity {
+    Identity { public_id, raft_id: rand::random(), cluster: None, removed: None }
+}
+
+/// The members that the node knew when it stopped.
+pub(super) async fn members(opened: &mut Opened) -> Result<Vec<(RaftId, PublicId)>, Exit> {
+    let raft_id = opened.me.raft_id();
+    let mut helper = StorageHelper::new(&mut opened.log, &mut opened.machine).with_id(raft_id);
+    let membership = helper.get_membership().await.map_err(failure)?;
+    let members = membership.effective().nodes().map(|(raft_id, member)| (*raft_id, member.id.clone())).collect();
+    Ok(members)
+}
+
+/// Makes a removed node's directory a new and empty one, under a new Raft id.
+pub(super) async fn start_over(opened: Opened) -> Result<(), Exit> {
+    let Opened { data, me, log, machine, snapshots } = opened;
+    let id = me.id();
+    blocking(move || {
+        // Nothing may hold or write the files that go. The log of a removed node needs no clean end.
+        drop((me, machine, snapshots));
+        drop(log);
+        data.wipe_raft_state()?;
+        IdentityStore::new(data.disk.clone()).save(&new_identity(id))
+    })
+    .await?
+    .map_err(storage_exit)
+}
+
+/// What the command line says about finding a cluster.
+pub(super) async fn start(config: &Config) -> Result<Start, Exit> {
+    let config = config.clone();
+    // Names are looked up.
+    blocking(move || {
+        let first = config.rjoin.first();
+        Start {
+            others: config.rjoin.iter().filter(|addr| !config.is_this_node(addr)).cloned().collect(),
+            may_form: first.is_none_or(|first| config.is_this_node(first)),
+            first: first.cloned(),
+            new_cluster: ClusterId(rand::random()),
+        }
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Exit> {
+    spawn_blocking(work).await.map_err(|error| failure(format!("opening the data directory: {error}")))
+}
