@@ -115,7 +115,7 @@ impl Node {
 
     async fn admit(&self, envelope: &Envelope, sender: Sender) -> Result<(), Refusal> {
         let me = &self.inner.me;
-        let identification = || me.identification(self.inner.log.is_empty());
+        let identification = || Box::new(me.identification(self.inner.log.is_empty()));
         let cluster = me.cluster();
         if envelope.to_raft != Some(me.raft_id()) {
             if sender == Sender::Leader && envelope.to == me.id() {

@@ -15,7 +15,7 @@ use super::{LEADER_WAIT, Leader, Node, NodeError, Phase, State, Written};
 use crate::command::{Command, Reply};
 
 /// How soon to look again where a leader is known but does not lead (yet, or any more).
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Node {
     /// Proposes a command here or at the leader; returns once it is applied there.

@@ -11,17 +11,17 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::ChangeMembers;
+use openraft::{ChangeMembers, RaftMetrics};
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use tokio::time::{Instant, timeout_at};
 
-use super::forward::Patience;
+use super::forward::{LOOK_AGAIN, Patience};
 use super::members;
 use super::peers::{Identification, NotLeader, PeerError, PeerReply, PeerRequest, Target};
 use super::status::MemberView;
 use super::{LEADER_WAIT, Leader, Node, NodeError};
 use crate::node_id::PublicId;
-use crate::raft_types::{Member, RaftId, Role};
+use crate::raft_types::{Member, RaftId, Role, TypeConfig};
 
 /// How long the leader waits for a joiner to say who it is.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -276,8 +276,16 @@ impl Node {
     async fn change(&self, change: ChangeMembers<RaftId, Member>, deadline: Instant) -> AtLeader {
         let unknown = |why: &str| Ok(Err(NodeError::Timeout(format!("{why}; the membership may still change"))));
         loop {
-            let mut metrics = self.metrics();
-            drop(metrics.borrow_and_update());
+            // What openraft asks for: the last membership and an entry of this leader's own term are
+            // committed.
+            let settled = |m: &RaftMetrics<TypeConfig>| {
+                m.current_leader != Some(m.id)
+                    || (m.committed_membership_config == m.membership_config
+                        && m.local_committed.is_some_and(|id| id.leader_id.term == m.current_term))
+            };
+            if timeout_at(deadline, self.metrics().wait_until(settled)).await.is_err() {
+                return unknown("an earlier membership change is not committed yet");
+            }
             // `retain` false: a voter that is removed does not stay as a learner.
             match timeout_at(deadline, self.inner.raft.change_membership(change.clone(), false)).await {
                 Ok(Ok(_)) => return Ok(Ok(())),
@@ -288,9 +296,8 @@ impl Node {
                 Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
                     ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
                 )))) => {
-                    if !matches!(timeout_at(deadline, metrics.changed()).await, Ok(Ok(()))) {
-                        return unknown("an earlier membership change is not committed yet");
-                    }
+                    // Metrics lag a little behind openraft's own state.
+                    tokio::time::sleep(LOOK_AGAIN).await;
                 }
                 Ok(Err(RaftError::APIError(error))) => return Ok(Err(NodeError::Conflict(error.to_string()))),
                 Ok(Err(RaftError::Fatal(error))) => return unknown(&format!("this node is stopping ({error})")),

@@ -188,9 +188,9 @@ pub enum MemberAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// Another Raft node answers at this address.
-    WrongTarget(Identification),
+    WrongTarget(Box<Identification>),
     /// The receiver belongs to another cluster.
-    WrongCluster(Identification),
+    WrongCluster(Box<Identification>),
     /// The receiver was removed from its cluster, or stops.
     Stopped,
     /// The receiver speaks another version of the protocol, or could not read the message.
