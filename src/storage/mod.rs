@@ -2,5 +2,6 @@
 
 pub mod disk;
 mod error;
+pub mod log;
 
 pub use error::StorageError;

@@ -1,0 +1,47 @@
+//! The Raft log: a write-ahead log on the [`Disk`](super::disk::Disk) trait.
+//!
+//! * [`store`](LogStore): what openraft calls; it changes the memory and queues the operation.
+//! * `queue`: the order of operations, and the state shared with the writer.
+//! * `writer`: the one thread that writes; one flush for all that waits.
+//! * `memory`, `index`: where entries lie, and a cache of the newest.
+//! * `frame`, `record`, `segment`: the format. `spare`: segments zeroed ahead.
+//! * `recovery`: reading it back, and telling a torn write from damage.
+//!
+//! Promises: votes, entries, truncations and purges are on disk in the order openraft asked for
+//! them; what was acknowledged is there after a power loss; nothing that openraft did not write is
+//! ever read; the first failed write or flush fails the log for good.
+
+mod frame;
+mod index;
+mod memory;
+mod queue;
+mod record;
+mod recovery;
+mod segment;
+mod spare;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use store::{LogReader, LogStore};
+
+/// The version of the segment format that this binary writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// How a log is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Bytes of a segment file; a larger record gets a larger one.
+    pub segment_bytes: u64,
+    /// Bytes of the newest entries kept in memory; older ones are read from their files.
+    pub cache_bytes: usize,
+    /// Whether segments are zeroed ahead: faster on a disk, pointless in memory.
+    pub prezero: bool,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { segment_bytes: 16 << 20, cache_bytes: 32 << 20, prezero: true }
+    }
+}

@@ -1,0 +1,302 @@
+//! The queue between openraft and the writer thread, and the state they share.
+//!
+//! An operation changes the memory and enters the queue under one lock, so that the order on disk
+//! is openraft's order. No I/O happens under that lock.
+//!
+//! Caveat: the queue has no bound of its own; openraft's limits on what is in flight bound it.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use openraft::storage::IOFlushed;
+use tokio::sync::{oneshot, watch};
+
+use crate::raft_types::TypeConfig;
+use crate::raft_types::alias::{LogEntry, LogId, Vote};
+
+use super::frame::FRAME_HEADER;
+use super::memory::Memory;
+
+/// Who waits for an operation. It is told exactly once: at the latest when this is dropped.
+#[derive(Default)]
+pub struct Waiter(Option<Waiting>);
+
+enum Waiting {
+    Flushed(IOFlushed<TypeConfig>),
+    Reply(oneshot::Sender<io::Result<()>>),
+}
+
+impl Waiter {
+    /// openraft's callback.
+    pub fn flushed(callback: IOFlushed<TypeConfig>) -> Self {
+        Self(Some(Waiting::Flushed(callback)))
+    }
+
+    /// A task that awaits the reply.
+    pub fn reply() -> (Self, oneshot::Receiver<io::Result<()>>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Some(Waiting::Reply(sender))), receiver)
+    }
+
+    /// Tells it.
+    pub fn complete(mut self, result: io::Result<()>) {
+        self.tell(result);
+    }
+
+    fn tell(&mut self, result: io::Result<()>) {
+        match self.0.take() {
+            Some(Waiting::Flushed(callback)) => callback.io_completed(result),
+            // Nobody listens where the task was dropped.
+            Some(Waiting::Reply(sender)) => drop(sender.send(result)),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.tell(Err(closed()));
+    }
+}
+
+/// What operations on a closed log get.
+pub fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the Raft log is closed")
+}
+
+/// An operation in the queue.
+pub enum Op {
+    /// Entries, encoded one behind the other.
+    Append {
+        /// The bytes.
+        encoded: Vec<u8>,
+        /// Each entry's log id and length.
+        entries: Vec<(LogId, usize)>,
+    },
+    /// A vote.
+    Vote(Vote),
+    /// The last committed log id.
+    Committed(Option<LogId>),
+    /// Drop entries after this one.
+    Truncate(Option<LogId>),
+    /// Drop entries up to this one.
+    Purge(LogId),
+}
+
+/// How the writer is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// With a mark that says so.
+    Clean,
+    /// Without one.
+    Abandon,
+}
+
+/// Why the log failed, to be told many times.
+#[derive(Debug, Clone)]
+struct Failure {
+    kind: io::ErrorKind,
+    message: String,
+}
+
+impl Failure {
+    fn error(&self) -> io::Error {
+        io::Error::new(self.kind, self.message.clone())
+    }
+}
+
+struct State {
+    memory: Memory,
+    ops: Vec<(Op, Waiter)>,
+    /// Whether something in the queue may not wait for company.
+    urgent: bool,
+    /// Whether the writer sleeps: waking it is a system call.
+    asleep: bool,
+    stop: Option<Stop>,
+    failure: Option<Failure>,
+}
+
+/// What the handles and the writer share.
+pub struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    failed: watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    /// Around a log that was read from disk.
+    pub fn new(memory: Memory) -> Arc<Self> {
+        let state = State { memory, ops: Vec::new(), urgent: false, asleep: false, stop: None, failure: None };
+        Arc::new(Self { state: Mutex::new(state), wake: Condvar::new(), failed: watch::Sender::new(None) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock ends the writer or openraft's core; either way the log stops.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells when the log has failed, and why.
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.failed.subscribe()
+    }
+
+    /// Looks at the memory.
+    ///
+    /// # Errors
+    /// Where the log has failed.
+    pub fn look<R>(&self, look: impl FnOnce(&Memory) -> R) -> io::Result<R> {
+        let state = self.state();
+        match &state.failure {
+            Some(failure) => Err(failure.error()),
+            None => Ok(look(&state.memory)),
+        }
+    }
+
+    /// Looks at the memory, failed or not.
+    pub fn peek<R>(&self, look: impl FnOnce(&Memory) -> R) -> R {
+        look(&self.state().memory)
+    }
+
+    /// Changes the memory, for the writer.
+    pub fn update<R>(&self, update: impl FnOnce(&mut Memory) -> R) -> R {
+        update(&mut self.state().memory)
+    }
+
+    /// Queues entries and makes them readable.
+    ///
+    /// # Errors
+    /// Where the log has failed or is closed, or the entries do not follow it; the waiter is told
+    /// the same.
+    pub fn append(
+        &self,
+        entries: Vec<LogEntry>,
+        waiter: Waiter,
+        encoded: Vec<u8>,
+        lengths: Vec<usize>,
+    ) -> io::Result<()> {
+        let ids = entries.iter().map(|entry| entry.log_id).zip(lengths).collect::<Vec<_>>();
+        self.submit(Op::Append { encoded, entries: Vec::new() }, waiter, |memory, op| {
+            let mut head = memory.head.clone();
+            for (id, length) in &ids {
+                if !head.accepts(id.index) {
+                    let message = format!("entry {id} does not follow the log, whose last is {:?}", head.last);
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+                }
+                if u32::try_from(FRAME_HEADER + length).is_err() {
+                    let message = format!("entry {id} takes {length} bytes: more than a log record can");
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+                }
+                head.last = Some(*id);
+            }
+            for (entry, (_, length)) in entries.into_iter().zip(&ids) {
+                memory.push(entry, u32::try_from(FRAME_HEADER + length).expect("checked above"), None);
+            }
+            if let Op::Append { entries, .. } = op {
+                *entries = ids;
+            }
+            Ok(())
+        })
+    }
+
+    /// Queues anything but entries.
+    ///
+    /// # Errors
+    /// Where the log has failed or is closed; the waiter is told the same.
+    pub fn push(&self, op: Op, waiter: Waiter) -> io::Result<()> {
+        let mut purged = None;
+        self.submit(op, waiter, |memory, op| {
+            match op {
+                Op::Vote(vote) => memory.head.vote = Some(*vote),
+                Op::Committed(committed) => memory.head.committed = *committed,
+                Op::Truncate(after) => memory.truncate(*after),
+                Op::Purge(upto) => purged = Some(memory.purge(*upto)),
+                Op::Append { .. } => unreachable!("entries go through append"),
+            }
+            Ok(())
+        })?;
+        // Here, outside of the lock, purged entries are dropped.
+        drop(purged);
+        Ok(())
+    }
+
+    fn submit(
+        &self,
+        mut op: Op,
+        waiter: Waiter,
+        apply: impl FnOnce(&mut Memory, &mut Op) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut state = self.state();
+        let accepted = match (&state.failure, state.stop) {
+            (Some(failure), _) => Err(failure.error()),
+            (None, Some(_)) => Err(closed()),
+            (None, None) => apply(&mut state.memory, &mut op),
+        };
+        if let Err(error) = accepted {
+            drop(state);
+            waiter.complete(Err(io::Error::new(error.kind(), error.to_string())));
+            return Err(error);
+        }
+        match (&op, state.ops.last_mut()) {
+            (Op::Committed(newer), Some((Op::Committed(last), _))) => *last = *newer,
+            _ => {
+                state.urgent |= !matches!(op, Op::Committed(_));
+                state.ops.push((op, waiter));
+            }
+        }
+        // A committed index alone rides with the next flush.
+        if state.urgent && std::mem::take(&mut state.asleep) {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// All that waits, once something does. `None` when the log is to stop and nothing waits.
+    pub fn take(&self, mut room: Vec<(Op, Waiter)>) -> Result<Vec<(Op, Waiter)>, Stop> {
+        let mut state = self.state();
+        loop {
+            if let Some(stop) = state.stop
+                && state.ops.is_empty()
+            {
+                return Err(stop);
+            }
+            if state.urgent || state.stop.is_some() {
+                state.urgent = false;
+                std::mem::swap(&mut state.ops, &mut room);
+                return Ok(room);
+            }
+            state.asleep = true;
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Asks the writer to stop once the queue is empty; nothing more is accepted.
+    pub fn stop(&self, how: Stop) {
+        self.state().stop.get_or_insert(how);
+        self.wake.notify_one();
+    }
+
+    /// Fails the log for good, and tells everyone who waits: `taken`, then the queue.
+    pub fn fail(&self, kind: io::ErrorKind, message: String, taken: Vec<(Op, Waiter)>) {
+        let (failure, queued) = {
+            let mut state = self.state();
+            let failure = state.failure.get_or_insert(Failure { kind, message }).clone();
+            (failure, std::mem::take(&mut state.ops))
+        };
+        self.failed.send_if_modified(|told| {
+            let first = told.is_none();
+            told.get_or_insert_with(|| failure.message.clone());
+            first
+        });
+        for (_, waiter) in taken.into_iter().chain(queued) {
+            waiter.complete(Err(failure.error()));
+        }
+    }
+
+    /// The failure, as an error.
+    ///
+    /// # Errors
+    /// Where the log has failed.
+    pub fn check(&self) -> io::Result<()> {
+        self.look(|_| ())
+    }
+}

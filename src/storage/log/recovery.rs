@@ -1,0 +1,301 @@
+//! Recovery: reads every segment when the log is opened, and tells a torn write from damage.
+//!
+//! A flush writes a *batch* of frames; the next batch starts only after it returned. A bad frame
+//! after the complete batch `k` belongs to batch `k + 1`, otherwise to the batch it stands in. Any
+//! valid frame of a later batch proves that the bad one had been flushed: then it is damage, and
+//! the log is not opened. Otherwise it was being written when the power went, was never
+//! acknowledged, and is cut off. Valid frames before the cut stay: they were written in order.
+//!
+//! After a clean stop nothing but zeros may follow its mark.
+//!
+//! Caveats: a flip inside the very last batch of a log that was not stopped cleanly looks like a
+//! torn write. A batch that follows an incomplete one has one frame only (the writer sees to it);
+//! the rule above needs that.
+
+use std::sync::Arc;
+
+use crate::storage::StorageError;
+use crate::storage::disk::{Disk, DiskFile};
+
+use super::frame::{self, Frame, Place};
+use super::memory::Memory;
+use super::record::{Record, index};
+use super::segment::{self, FILE_HEADER, Segment};
+use super::{FORMAT_VERSION, LogOptions};
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Where the writer goes on.
+#[derive(Debug, Default)]
+pub struct Tail {
+    /// All segments, oldest first; none in a new log.
+    pub segments: Vec<Segment>,
+    /// The end of the last one; 0 where not even its header is there.
+    pub end: u64,
+    /// A batch number beyond any that was seen.
+    pub batch: u64,
+}
+
+/// Reads the log.
+///
+/// # Errors
+/// [`StorageError::Damaged`] and [`StorageError::Version`]; whatever the system says.
+pub fn recover(disk: &dyn Disk, options: &LogOptions) -> Result<(Memory, Tail), StorageError> {
+    let segments = open_segments(disk)?;
+    let mut replay = Replay {
+        disk,
+        memory: Memory::new(options.cache_bytes),
+        batch: 0,
+        complete: true,
+        stopped: false,
+        has_head: false,
+        unknown: None,
+    };
+    let mut kept = Vec::new();
+    let mut rest = segments.into_iter();
+    let mut end = 0;
+    let mut seen = 0;
+    while let Some(mut segment) = rest.next() {
+        let bytes = read_file(disk, &segment)?;
+        let (next, at) = replay.segment(&bytes, &mut segment)?;
+        end = at;
+        let id = segment.id;
+        kept.push(segment);
+        if next {
+            if rest.len() == 0 {
+                let what = format!("{}, which follows, is missing", disk.display(&segment::name(id + 1)));
+                return Err(damaged(disk, id, at, what));
+            }
+            continue;
+        }
+        let later = rest.by_ref().collect::<Vec<_>>();
+        seen = replay.check_tail(&bytes, &kept, at, &later)?;
+        end = cut(disk, &kept, &bytes, at, &later)?;
+    }
+    if let (Some(unknown), Some(first)) = (replay.unknown, kept.first())
+        && index(&replay.memory.head.purged) < Some(unknown)
+    {
+        let what = format!("entries up to {unknown} were in older segments, which are missing");
+        return Err(damaged(disk, first.id, 0, what));
+    }
+    for segment in &kept {
+        // The page cache is not the disk: what was replayed may never have been flushed.
+        segment.file.sync_data().map_err(|error| StorageError::io(disk.display(&segment::name(segment.id)), error))?;
+    }
+    let mut memory = replay.memory;
+    memory.files = kept.iter().map(|segment| (segment.id, segment.file.clone())).collect();
+    let batch = replay.batch.max(seen) + 1;
+    Ok((memory, Tail { segments: kept, end, batch }))
+}
+
+fn damaged(disk: &dyn Disk, segment: u64, offset: u64, what: String) -> StorageError {
+    StorageError::Damaged { file: disk.display(&segment::name(segment)), offset, what }
+}
+
+fn open_segments(disk: &dyn Disk) -> Result<Vec<Segment>, StorageError> {
+    let io = |name: &str, error| StorageError::io(disk.display(name), error);
+    let names = disk.list().map_err(|error| io("", error))?;
+    if names.iter().any(|name| name == segment::SPARE) {
+        disk.remove(segment::SPARE).and_then(|()| disk.sync_dir()).map_err(|error| io(segment::SPARE, error))?;
+    }
+    let mut ids: Vec<u64> = names.iter().filter_map(|name| segment::id_of(name)).collect();
+    ids.sort_unstable();
+    if let Some(pair) = ids.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
+        return Err(damaged(disk, pair[0] + 1, 0, "this segment of the log is missing".to_owned()));
+    }
+    let mut segments = Vec::new();
+    for id in ids {
+        let name = segment::name(id);
+        let file = disk.open(&name).map_err(|error| io(&name, error))?;
+        let mut header = [0; FILE_HEADER];
+        match read_up_to(&*file, &mut header).map(|n| segment::version(&header[..n], id)) {
+            Ok(Some(found)) if found != FORMAT_VERSION => {
+                return Err(StorageError::Version { file: disk.display(&name), found, known: FORMAT_VERSION });
+            }
+            Ok(_) => segments.push(Segment { id, file, highest: None }),
+            Err(error) => return Err(io(&name, error)),
+        }
+    }
+    Ok(segments)
+}
+
+fn read_up_to(file: &dyn DiskFile, buf: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match file.read_at(&mut buf[filled..], filled as u64)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
+}
+
+fn read_file(disk: &dyn Disk, segment: &Segment) -> Result<Vec<u8>, StorageError> {
+    let read = || {
+        let len = usize::try_from(segment.file.len()?).map_err(std::io::Error::other)?;
+        let mut bytes = vec![0; len];
+        let n = read_up_to(&*segment.file, &mut bytes)?;
+        bytes.truncate(n);
+        Ok(bytes)
+    };
+    read().map_err(|error| StorageError::io(disk.display(&segment::name(segment.id)), error))
+}
+
+struct Replay<'a> {
+    disk: &'a dyn Disk,
+    memory: Memory,
+    /// The last batch seen, and whether its last frame was.
+    batch: u64,
+    complete: bool,
+    /// Whether the last frame seen is the mark of a clean stop.
+    stopped: bool,
+    /// Whether a segment's head was seen: before that, nothing is known.
+    has_head: bool,
+    /// Entries up to this index were there, in segments that are not.
+    unknown: Option<u64>,
+}
+
+impl Replay<'_> {
+    /// Replays a segment up to its end or its first bad frame: whether the log goes on in the
+    /// next, and the offset reached.
+    fn segment(&mut self, bytes: &[u8], segment: &mut Segment) -> Result<(bool, u64), StorageError> {
+        if segment::version(bytes, segment.id).is_none() {
+            return Ok((false, 0));
+        }
+        let mut at = FILE_HEADER;
+        loop {
+            let place = Place { segment: segment.id, offset: at as u64 };
+            let Some(frame) = bytes.get(at..).and_then(|bytes| frame::read(bytes, place)) else {
+                // Without its head a segment is as good as empty.
+                let at = if at == FILE_HEADER { 0 } else { at };
+                return Ok((false, at as u64));
+            };
+            let next = self
+                .frame(&frame, place, segment)
+                .map_err(|what| damaged(self.disk, place.segment, place.offset, what))?;
+            at += frame.bytes();
+            if next {
+                return Ok((true, at as u64));
+            }
+        }
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>, place: Place, segment: &mut Segment) -> Result<bool, String> {
+        if frame.batch < self.batch || (frame.batch == self.batch && self.complete) {
+            return Err(format!("batch {} comes after batch {}", frame.batch, self.batch));
+        }
+        (self.batch, self.complete) = (frame.batch, frame.ends_batch);
+        let record = Record::decode(frame.kind, frame.payload)?;
+        self.stopped = matches!(record, Record::Stopped);
+        let is_first = place.offset == FILE_HEADER as u64;
+        if is_first != matches!(record, Record::Head(_)) {
+            return Err("a segment's head is not where it must be".to_owned());
+        }
+        match record {
+            Record::Head(head) if self.has_head => {
+                if head != self.memory.head {
+                    return Err(format!("{head:?} does not continue the log, {:?}", self.memory.head));
+                }
+            }
+            Record::Head(head) => {
+                self.unknown = if head.has_no_entry() { None } else { index(&head.last) };
+                self.memory.head = head;
+                self.has_head = true;
+            }
+            Record::Vote(vote) => self.memory.head.vote = Some(vote),
+            Record::Committed(committed) => self.memory.head.committed = committed,
+            Record::Truncate(after) => {
+                self.unknown = self.unknown.min(index(&after));
+                self.memory.truncate(after);
+            }
+            Record::Purge(upto) => drop(self.memory.purge(upto)),
+            Record::Entry(entry) => {
+                let id = entry.log_id;
+                if !self.memory.head.accepts(id.index) {
+                    return Err(format!("entry {id} does not follow {:?}", self.memory.head.last));
+                }
+                segment.highest = segment.highest.max(Some(id.index));
+                let bytes = u32::try_from(frame.bytes()).map_err(|error| error.to_string())?;
+                self.memory.push(entry, bytes, Some(place));
+            }
+            Record::Next => return Ok(true),
+            Record::Opened | Record::Stopped => {}
+        }
+        Ok(false)
+    }
+
+    /// Whether what lies at and behind `at` of the last of `kept` is a torn write or nothing. Gives
+    /// the highest batch number that can have been used there.
+    fn check_tail(&self, bytes: &[u8], kept: &[Segment], at: u64, later: &[Segment]) -> Result<u64, StorageError> {
+        let id = kept.last().expect("a segment was just read").id;
+        let start = usize::try_from(at).expect("an offset in a file that was read");
+        if !self.has_head && id != 1 {
+            // Older segments go only once this one's head was flushed.
+            return Err(damaged(self.disk, id, at, "the oldest segment has no head".to_owned()));
+        }
+        if self.stopped && (!later.is_empty() || bytes[start..].iter().any(|byte| *byte != 0)) {
+            return Err(damaged(self.disk, id, at, "bytes after the mark of a clean stop".to_owned()));
+        }
+        let bad = if self.complete { self.batch + 1 } else { self.batch };
+        let proof = |segment: u64, offset: usize| {
+            let file = self.disk.display(&segment::name(segment));
+            let what = format!("a broken record that had been flushed: {file} has a later one at offset {offset}");
+            Err(damaged(self.disk, id, at, what))
+        };
+        if let Some(offset) = frame::find_later(bytes, id, start, bad) {
+            return proof(id, offset);
+        }
+        for segment in later {
+            if let Some(offset) = frame::find_later(&read_file(self.disk, segment)?, segment.id, 0, bad) {
+                return proof(segment.id, offset);
+            }
+        }
+        Ok(bad)
+    }
+}
+
+/// Cuts the log at `at` of the last of `kept`: zeros to the end of its file, flushed, then no later
+/// segments. In this order: a segment that says that there is a next one never lacks it.
+fn cut(disk: &dyn Disk, kept: &[Segment], bytes: &[u8], at: u64, later: &[Segment]) -> Result<u64, StorageError> {
+    let segment = kept.last().expect("a segment was just read");
+    let start = usize::try_from(at).expect("an offset in a file that was read");
+    let io = |segment: &Segment, error| StorageError::io(disk.display(&segment::name(segment.id)), error);
+    if bytes[start..].iter().any(|byte| *byte != 0) {
+        let file = disk.display(&segment::name(segment.id));
+        tracing::info!(file, offset = at, "cut off a write of the Raft log that the last stop interrupted");
+        let mut from = at;
+        let end = bytes.len() as u64;
+        while from < end {
+            let n = (end - from).min(ZEROS.len() as u64);
+            let zeros = &ZEROS[..usize::try_from(n).expect("at most a chunk")];
+            segment.file.write_all_at(zeros, from).map_err(|error| io(segment, error))?;
+            from += n;
+        }
+        segment.file.sync_data().map_err(|error| io(segment, error))?;
+    }
+    for segment in later.iter().rev() {
+        let name = segment::name(segment.id);
+        tracing::info!(file = disk.display(&name), "removed a segment of the Raft log that was not yet in use");
+        disk.remove(&name).and_then(|()| disk.sync_dir()).map_err(|error| io(segment, error))?;
+    }
+    Ok(at)
+}
+
+/// Reads a frame back that was written and replayed or acknowledged before.
+///
+/// # Errors
+/// `InvalidData` where the file does not hold it any more; whatever the system says.
+pub fn read_back(
+    file: &Arc<dyn DiskFile>,
+    place: Place,
+    bytes: u32,
+) -> std::io::Result<crate::raft_types::alias::LogEntry> {
+    let mut buf = vec![0; bytes as usize];
+    file.read_exact_at(&mut buf, place.offset)?;
+    let invalid = |what: String| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
+    let frame = frame::read(&buf, place).ok_or_else(|| invalid("a record that was written is broken".to_owned()))?;
+    match Record::decode(frame.kind, frame.payload).map_err(invalid)? {
+        Record::Entry(entry) => Ok(entry),
+        other => Err(invalid(format!("{other:?} where an entry was written"))),
+    }
+}

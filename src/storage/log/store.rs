@@ -1,0 +1,292 @@
+//! The log as openraft sees it.
+
+use std::fmt;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use tokio::sync::watch;
+
+use crate::raft_types::TypeConfig;
+use crate::raft_types::alias::{LogEntry, LogId, Vote};
+use crate::storage::StorageError;
+use crate::storage::disk::Disk;
+
+use super::LogOptions;
+use super::memory::{Cold, Memory};
+use super::queue::{Op, Shared, Stop, Waiter};
+use super::record::{Head, encode};
+use super::recovery::{read_back, recover};
+use super::segment;
+use super::spare::Spare;
+use super::writer::Writer;
+
+/// Bytes of entries that are read at a time, for one replication request or one step of applying.
+const READ_BYTES: u64 = 1 << 20;
+
+/// Reads of more bytes than this from files leave the async threads.
+const READ_INLINE: u64 = 64 << 10;
+
+/// The Raft log. Clones share it; the last one to go ends its threads.
+#[derive(Clone)]
+pub struct LogStore {
+    inner: Arc<Inner>,
+    reader: LogReader,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    spare: Option<Arc<Spare>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Reads the Raft log. Clones share it; it does not keep the writer alive.
+#[derive(Clone)]
+pub struct LogReader {
+    shared: Arc<Shared>,
+    disk: Arc<dyn Disk>,
+}
+
+impl fmt::Debug for LogStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogStore").field("disk", &self.reader.disk).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LogReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogReader").field("disk", &self.disk).finish_non_exhaustive()
+    }
+}
+
+impl LogStore {
+    /// Opens the log in this directory, or starts one, and makes all it holds durable. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] and [`StorageError::Version`]; whatever the system says.
+    pub fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<Self, StorageError> {
+        let (memory, tail) = recover(&*disk, &options)?;
+        let shared = Shared::new(memory);
+        let spare = options.prezero.then(|| Arc::new(Spare::default()));
+        let writer = Writer::open(shared.clone(), disk.clone(), &options, spare.clone(), tail)?;
+        let inner = Inner { shared: shared.clone(), spare: spare.clone(), threads: Mutex::default() };
+        inner.spawn("raft-log", move || writer.run())?;
+        if let Some(spare) = spare {
+            let disk = disk.clone();
+            inner.spawn("raft-log-zero", move || spare.run(&*disk, options.segment_bytes))?;
+        }
+        Ok(Self { inner: Arc::new(inner), reader: LogReader { shared, disk } })
+    }
+
+    /// Whether this log has never held anything: no vote, no entry, no purge point.
+    pub fn is_empty(&self) -> bool {
+        let empty = |head: &Head| head.vote.is_none() && head.last.is_none() && head.purged.is_none();
+        self.inner.shared.peek(|memory| empty(&memory.head))
+    }
+
+    /// The index of the last entry, or of the purge point where there is none.
+    pub fn last_log_index(&self) -> Option<u64> {
+        self.inner.shared.peek(|memory| memory.head.last.map(|id| id.index))
+    }
+
+    /// Bytes that the entries after the purge point take in the log.
+    pub fn bytes(&self) -> u64 {
+        self.inner.shared.peek(|memory| memory.index.bytes())
+    }
+
+    /// Becomes a message, which names the file and what the system said, once the log has failed;
+    /// it then stays failed, and the node must stop.
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.inner.shared.failed()
+    }
+
+    /// Flushes what is queued, leaves the mark of a clean stop, and ends the log's threads. Blocks.
+    /// Operations after this fail; a second call does nothing.
+    ///
+    /// # Errors
+    /// Where the log has failed.
+    pub fn close(&self) -> io::Result<()> {
+        self.inner.stop(Stop::Clean);
+        self.inner.shared.check()
+    }
+}
+
+impl Inner {
+    /// The one place where the log starts threads.
+    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+        let thread = thread.map_err(|error| StorageError::io(format!("thread {name}"), error))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    fn stop(&self, how: Stop) {
+        self.shared.stop(how);
+        if let Some(spare) = &self.spare {
+            spare.stop();
+        }
+        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
+            // A panic of the writer is a failure of the log, told where it matters.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Inner {
+    /// Ends the threads as a crash would: what is queued is still written, but not marked clean.
+    fn drop(&mut self) {
+        self.stop(Stop::Abandon);
+    }
+}
+
+impl LogReader {
+    /// Entries of a range: at least one where there is one, then up to `limit` bytes.
+    async fn read(&self, start: u64, end: u64, limit: u64) -> io::Result<Vec<LogEntry>> {
+        let fetched = self.shared.look(|memory| memory.fetch(start, end, limit))?;
+        if fetched.cold.is_empty() {
+            return Ok(fetched.hot);
+        }
+        let cold_bytes: u64 = fetched.cold.iter().map(|cold| u64::from(cold.slot.bytes)).sum();
+        let mut entries = if cold_bytes <= READ_INLINE {
+            self.read_cold(&fetched.cold)?
+        } else {
+            let reader = self.clone();
+            let read = tokio::task::spawn_blocking(move || reader.read_cold(&fetched.cold));
+            read.await.map_err(io::Error::other)??
+        };
+        entries.extend(fetched.hot);
+        Ok(entries)
+    }
+
+    fn read_cold(&self, cold: &[Cold]) -> io::Result<Vec<LogEntry>> {
+        let read = |cold: &Cold| {
+            let entry = read_back(&cold.file, cold.place, cold.slot.bytes)?;
+            if entry.log_id != cold.slot.id {
+                let what = format!("entry {} where {} was written", entry.log_id, cold.slot.id);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            Ok(entry)
+        };
+        cold.iter().map(|cold| read(cold).map_err(|error| self.fail_read(cold, &error))).collect()
+    }
+
+    fn fail_read(&self, cold: &Cold, error: &io::Error) -> io::Error {
+        let file = self.disk.display(&segment::name(cold.place.segment));
+        let message = format!("cannot read the Raft log: {file}: {error} at offset {}", cold.place.offset);
+        tracing::error!("{message}");
+        self.shared.fail(error.kind(), message.clone(), Vec::new());
+        io::Error::new(error.kind(), message)
+    }
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(last) => last.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl RaftLogReader<TypeConfig> for LogReader {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<LogEntry>>
+    where
+        RB: RangeBounds<u64> + Clone + fmt::Debug + OptionalSend,
+    {
+        let (start, end) = bounds(&range);
+        self.read(start, end, u64::MAX).await
+    }
+
+    /// In steps, so that applying a long log does not hold it in memory twice.
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<LogEntry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + fmt::Debug + OptionalSend,
+    {
+        let (start, end) = bounds(&range);
+        let reader = self.clone();
+        stream::try_unfold((reader, start), move |(reader, start)| async move {
+            let entries = if start < end { reader.read(start, end, READ_BYTES).await? } else { Vec::new() };
+            let Some(last) = entries.last() else { return io::Result::Ok(None) };
+            let next = last.log_id.index + 1;
+            Ok(Some((stream::iter(entries).map(Ok), (reader, next))))
+        })
+        .try_flatten()
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        self.shared.look(|memory| memory.head.vote)
+    }
+
+    /// Bounded by bytes too: a request of many large entries would pass the peer's limit.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<LogEntry>> {
+        self.read(start, end, READ_BYTES).await
+    }
+}
+
+impl LogStore {
+    async fn push_and_wait(&self, op: Op) -> io::Result<()> {
+        let (waiter, reply) = Waiter::reply();
+        self.inner.shared.push(op, waiter)?;
+        reply.await.unwrap_or_else(|_| Err(super::queue::closed()))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogReader;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let state =
+            |memory: &Memory| LogState { last_purged_log_id: memory.head.purged, last_log_id: memory.head.last };
+        self.inner.shared.look(state)
+    }
+
+    async fn get_log_reader(&mut self) -> LogReader {
+        self.reader.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.push_and_wait(Op::Vote(*vote)).await
+    }
+
+    /// Queued only: it is on disk with the next flush.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        self.inner.shared.push(Op::Committed(committed), Waiter::default())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        self.inner.shared.look(|memory| memory.head.committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = LogEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<LogEntry> = entries.into_iter().collect();
+        let mut encoded = Vec::new();
+        let mut lengths = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            let before = encoded.len();
+            encoded = encode(encoded, entry);
+            lengths.push(encoded.len() - before);
+        }
+        self.inner.shared.append(entries, Waiter::flushed(callback), encoded, lengths)
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        self.push_and_wait(Op::Truncate(last_log_id)).await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
+        self.inner.shared.push(Op::Purge(log_id), Waiter::default())
+    }
+}

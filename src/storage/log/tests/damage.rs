@@ -1,0 +1,222 @@
+//! Damage: a log whose flushed bytes changed is not opened, and never read wrongly.
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::storage::log::frame::{self, Place};
+use crate::storage::log::segment::{self, FILE_HEADER};
+
+/// Segments of a log: name, bytes, how many of them hold frames, and where the last batch starts.
+struct Layout {
+    files: Vec<(String, Vec<u8>)>,
+    used: Vec<usize>,
+    /// File and offset of the first frame of the last batch.
+    last_batch: (usize, usize),
+}
+
+fn layout(disk: &MemDisk) -> Layout {
+    let files: Vec<_> =
+        disk.list().unwrap().into_iter().map(|name| (name.clone(), disk.bytes(&name).unwrap())).collect();
+    let (mut used, mut last) = (Vec::new(), (0, (0, 0)));
+    for (nth, (name, bytes)) in files.iter().enumerate() {
+        let segment = segment::id_of(name).unwrap();
+        let mut at = FILE_HEADER;
+        while let Some(frame) = bytes.get(at..).and_then(|b| frame::read(b, Place { segment, offset: at as u64 })) {
+            if frame.batch != last.0 {
+                last = (frame.batch, (nth, at));
+            }
+            at += frame.bytes();
+        }
+        used.push(at);
+    }
+    Layout { files, used, last_batch: last.1 }
+}
+
+async fn played(seed: u64, close: bool) -> (Script, Layout) {
+    let disk = MemDisk::new();
+    let store = open(&disk).unwrap();
+    let mut script = Script::new(SmallRng::seed_from_u64(seed), State::default());
+    script.play(&store, 30).await;
+    script.perform(&store, Step::Vote(vote(99))).await.unwrap();
+    let next = script.now().last.map_or(0, |id| id.index + 1);
+    script.perform(&store, Step::Append((next..next + 3).map(|n| entry(99, n, 30)).collect())).await.unwrap();
+    if close {
+        store.close().unwrap();
+    }
+    drop(store);
+    (script, layout(&disk.crash(|_, _, _| 0)))
+}
+
+fn put(files: &[(String, Vec<u8>)]) -> MemDisk {
+    let disk = MemDisk::new();
+    for (name, bytes) in files {
+        disk.put(name, bytes.clone());
+    }
+    disk
+}
+
+/// What opening gives: damage, or a state.
+async fn outcome(files: &[(String, Vec<u8>)], what: &str) -> Option<State> {
+    match open(&put(files)) {
+        Ok(store) => Some(state(&store).await),
+        Err(StorageError::Damaged { .. }) => None,
+        Err(other) => panic!("{what}: {other}"),
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_changed_are_damage_unless_a_torn_write_explains_them() {
+    let (mut cases, mut damaged, mut torn) = (0, 0, 0);
+    for seed in 0..16 {
+        let close = seed % 2 == 0;
+        let (script, log) = played(seed, close).await;
+        assert_eq!(outcome(&log.files, "intact").await.as_ref(), Some(script.now()));
+        let mut rng = SmallRng::seed_from_u64(1000 + seed);
+        for case in 0..180 {
+            let mut files = log.files.clone();
+            let nth = rng.random_range(0..files.len());
+            let is_newest = nth == files.len() - 1;
+            let bytes = &mut files[nth].1;
+            let at = rng.random_range(0..bytes.len());
+            // A cut of the newest file takes all proof with it: see the next test.
+            let mut end = at + 1;
+            let kind = rng.random_range(0..if is_newest { 3 } else { 4 });
+            match kind {
+                0 => bytes[at] ^= 1 << rng.random_range(0..8),
+                1 => bytes[at] ^= rng.random_range(1..=255),
+                2 => {
+                    end = (at + rng.random_range(1..40)).min(bytes.len());
+                    bytes[at..end].iter_mut().for_each(|byte| *byte = !*byte);
+                }
+                _ => bytes.truncate(at),
+            }
+            let what = format!("seed {seed}, case {case}: kind {kind} at {at} of {}", files[nth].0);
+            let found = outcome(&files, &what).await;
+            cases += 1;
+            let must_be_seen = at < log.used[nth] && (nth, end - 1) < log.last_batch;
+            // From before the last batch into it: as a cut, it takes the proof along.
+            let takes_proof = (nth, at) < log.last_batch && (nth, end - 1) >= log.last_batch;
+            match found {
+                None => damaged += 1,
+                Some(found) => {
+                    assert!(!must_be_seen, "{what} was not seen");
+                    if takes_proof {
+                        assert!(script.states.contains(&found), "{what}: {found:?}");
+                    } else if close {
+                        assert_eq!(&found, script.now(), "{what}");
+                    } else {
+                        assert!(script.states[script.before..].contains(&found), "{what}: {found:?}");
+                        torn += usize::from(&found != script.now());
+                    }
+                }
+            }
+        }
+    }
+    assert!(cases >= 2500 && damaged > 1000 && torn > 50, "{cases} cases, {damaged} damaged, {torn} torn");
+}
+
+#[tokio::test]
+async fn every_flipped_bit_before_the_last_batch_is_damage() {
+    let (_, log) = played(3, false).await;
+    for nth in 0..log.files.len() {
+        for at in (0..log.used[nth]).filter(|at| (nth, *at) < log.last_batch) {
+            let mut files = log.files.clone();
+            files[nth].1[at] ^= 1 << (at % 8);
+            assert_eq!(outcome(&files, "flip").await, None, "byte {at} of {}", files[nth].0);
+        }
+    }
+}
+
+/// Zeros over the newest segment's end, or a file cut short, leave no trace of what was there; the
+/// log is then an earlier one, never another one.
+#[tokio::test]
+async fn a_cut_of_the_newest_segment_leaves_an_earlier_log() {
+    let (script, log) = played(5, false).await;
+    let newest = log.files.len() - 1;
+    for at in 0..log.files[newest].1.len() {
+        let mut files = log.files.clone();
+        files[newest].1.truncate(at);
+        if let Some(found) = outcome(&files, "cut").await {
+            assert!(script.states.contains(&found), "cut to {at}: {found:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_clean_stop_any_bad_frame_is_damage() {
+    for (close, expected) in [(true, false), (false, true)] {
+        let (script, mut log) = played(1, close).await;
+        // The append before the mark: without one, the last batch.
+        let (nth, at) = log.last_batch;
+        let at = if close { at - 10 } else { at + 10 };
+        log.files[nth].1[at] ^= 1;
+        let found = outcome(&log.files, "flip").await;
+        assert_eq!(found.is_some(), expected, "closed: {close}");
+        assert!(found.is_none_or(|found| script.states[script.before..].contains(&found)));
+    }
+    let (_, mut log) = played(1, true).await;
+    log.files.last_mut().unwrap().1.extend_from_slice(b"\0\0x");
+    assert_eq!(outcome(&log.files, "more").await, None);
+}
+
+#[tokio::test]
+async fn a_missing_segment_is_damage() {
+    let mut removed = 0;
+    for seed in 0..8 {
+        let (script, log) = played(seed, seed % 2 == 0).await;
+        for nth in 0..log.files.len() {
+            let mut files = log.files.clone();
+            let (name, _) = files.remove(nth);
+            // The only file of a log is all there is to know of it.
+            if !files.is_empty() {
+                removed += 1;
+                let found = outcome(&files, &name).await;
+                // The oldest may hold nothing but entries that were truncated.
+                let was_needless = nth == 0 && found.as_ref() == Some(script.now());
+                assert!(found.is_none() || was_needless, "seed {seed} without {name}");
+            }
+        }
+    }
+    assert!(removed > 20, "{removed}");
+}
+
+#[tokio::test]
+async fn a_segment_under_another_name_is_damage() {
+    let (_, mut log) = played(0, false).await;
+    let (first, second) = (log.files[0].1.clone(), log.files[1].1.clone());
+    (log.files[0].1, log.files[1].1) = (second, first);
+    assert_eq!(outcome(&log.files, "swapped").await, None);
+}
+
+#[tokio::test]
+async fn an_unknown_version_is_told_as_such_wherever_it_is() {
+    let (_, log) = played(0, false).await;
+    for nth in 0..log.files.len() {
+        let mut files = log.files.clone();
+        let id = segment::id_of(&files[nth].0).unwrap();
+        files[nth].1[..FILE_HEADER].copy_from_slice(&segment::header_of_version(id, 2));
+        match open(&put(&files)) {
+            Err(StorageError::Version { file, found: 2, known: 1 }) => assert!(file.ends_with(&files[nth].0)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The disk may change after the log was opened, too.
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_back_fails_the_log() {
+    let disk = MemDisk::new();
+    let store = open(&disk).unwrap();
+    append(&store, (0..20).map(|n| entry(1, n, 50)).collect()).await.unwrap();
+    let mut reader = store.clone().get_log_reader().await;
+    assert_eq!(reader.try_get_log_entries(0..20).await.unwrap().len(), 20);
+    let name = segment::name(1);
+    disk.open(&name).unwrap().write_all_at(b"!!!!", 200).unwrap();
+    let error = reader.try_get_log_entries(0..20).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert!(error.to_string().contains(&name), "{error}");
+    assert!(store.failed().borrow().as_ref().unwrap().contains(&name));
+    assert!(append(&store, vec![entry(1, 20, 0)]).await.is_err());
+    assert!(store.close().is_err());
+}

@@ -1,0 +1,205 @@
+//! Failing disks, group commit, and the end of a log's life.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::*;
+
+/// Queues an append; the receiver gets what the callback got.
+async fn queue(store: &LogStore, entries: Vec<LogEntry>) -> oneshot::Receiver<io::Result<()>> {
+    let (callback, receiver) = callback();
+    store.clone().append(entries, callback).await.unwrap();
+    receiver
+}
+
+/// A disk whose flushes, once armed, wait until they are released.
+struct Gate {
+    disk: HookedDisk,
+    armed: Arc<AtomicBool>,
+    /// Flushes while armed.
+    syncs: Arc<AtomicUsize>,
+    arrivals: mpsc::Receiver<()>,
+    /// What a flush then gives; dropped, all succeed.
+    release: mpsc::Sender<io::Result<()>>,
+}
+
+fn gated() -> Gate {
+    let (arrived, arrivals) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    let (armed, syncs) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let released = Mutex::new(released);
+    let hook = {
+        let (armed, syncs) = (armed.clone(), syncs.clone());
+        move |change| {
+            if change == Change::Sync && armed.load(Ordering::SeqCst) {
+                syncs.fetch_add(1, Ordering::SeqCst);
+                let _ = arrived.send(());
+                return released.lock().unwrap().recv().unwrap_or(Ok(()));
+            }
+            Ok(())
+        }
+    };
+    Gate { disk: HookedDisk::new(MemDisk::new(), hook), armed, syncs, arrivals, release }
+}
+
+fn roomy() -> LogOptions {
+    LogOptions { segment_bytes: 1 << 20, ..small() }
+}
+
+#[tokio::test]
+async fn one_flush_serves_all_that_waits() {
+    let Gate { disk, armed, syncs, arrivals, release } = gated();
+    let store = LogStore::open(Arc::new(disk), roomy()).unwrap();
+    armed.store(true, Ordering::SeqCst);
+    let mut waiting = vec![queue(&store, vec![entry(1, 0, 10)]).await];
+    arrivals.recv().unwrap();
+    for index in 1..100 {
+        waiting.push(queue(&store, vec![entry(1, index, 10)]).await);
+    }
+    assert_eq!(state(&store).await.entries.len(), 100, "readable at once");
+    assert!(waiting.iter_mut().all(|waiting| waiting.try_recv().is_err()), "acknowledged before it was flushed");
+    release.send(Ok(())).unwrap();
+    release.send(Ok(())).unwrap();
+    for waiting in waiting {
+        waiting.await.unwrap().unwrap();
+    }
+    assert_eq!(syncs.load(Ordering::SeqCst), 2);
+    drop(release);
+}
+
+#[tokio::test]
+async fn a_failed_flush_fails_everything_for_good() {
+    let Gate { disk, armed, arrivals, release, .. } = gated();
+    let store = LogStore::open(Arc::new(disk.clone()), roomy()).unwrap();
+    append(&store, vec![entry(1, 0, 10)]).await.unwrap();
+    let mut failed = store.failed();
+    assert_eq!(*failed.borrow_and_update(), None);
+    armed.store(true, Ordering::SeqCst);
+    let first = queue(&store, vec![entry(1, 1, 10)]).await;
+    arrivals.recv().unwrap();
+    let second = queue(&store, vec![entry(1, 2, 10)]).await;
+    armed.store(false, Ordering::SeqCst);
+    release.send(Err(io::Error::from_raw_os_error(5))).unwrap();
+    for waiting in [first, second] {
+        let error = waiting.await.unwrap().unwrap_err();
+        assert!(error.to_string().contains("Input/output error"), "{error}");
+    }
+    failed.changed().await.unwrap();
+    let message = failed.borrow().clone().unwrap();
+    assert!(message.contains("log-0000000000000001") && message.contains("Input/output error"), "{message}");
+    // The disk works again; the log does not try.
+    let mut handle = store.clone();
+    assert!(append(&store, vec![entry(1, 3, 10)]).await.is_err());
+    assert!(handle.save_vote(&vote(2)).await.is_err());
+    assert!(handle.truncate_after(None).await.is_err());
+    assert!(handle.purge(id(1, 0)).await.is_err());
+    assert!(handle.save_committed(None).await.is_err());
+    assert!(handle.get_log_state().await.is_err());
+    assert!(handle.get_log_reader().await.try_get_log_entries(..).await.is_err());
+    assert!(store.close().is_err());
+    let found = state(&open(&disk.mem.crash(|_, _, _| 0)).unwrap()).await;
+    assert_eq!(found.entries, [entry(1, 0, 10)]);
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_the_append_that_meets_it() {
+    let disk = MemDisk::new();
+    let store = open(&disk).unwrap();
+    disk.fail_with(Some(io::ErrorKind::StorageFull));
+    let (callback, receiver) = callback();
+    store.clone().append([entry(1, 0, 10)], callback).await.unwrap();
+    assert_eq!(receiver.await.unwrap().unwrap_err().kind(), io::ErrorKind::StorageFull);
+}
+
+#[tokio::test]
+async fn a_callback_is_called_even_where_the_append_is_refused() {
+    let store = open(&MemDisk::new()).unwrap();
+    append(&store, vec![entry(1, 0, 10)]).await.unwrap();
+    for refused in [vec![entry(1, 2, 0)], vec![entry(1, 0, 0)], vec![entry(1, 1, 0), entry(1, 3, 0)]] {
+        let (callback, receiver) = callback();
+        let returned = store.clone().append(refused, callback).await.unwrap_err();
+        assert_eq!(returned.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(receiver.await.unwrap().unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+    append(&store, Vec::new()).await.unwrap();
+    append(&store, vec![entry(1, 1, 0)]).await.unwrap();
+    store.close().unwrap();
+    store.close().unwrap();
+    let (callback, receiver) = callback();
+    assert!(store.clone().append([entry(1, 2, 0)], callback).await.is_err());
+    assert!(receiver.await.unwrap().is_err());
+    assert_eq!(state(&store).await.entries.len(), 2);
+}
+
+/// Closing and dropping both end the writer, after everything that was queued.
+#[tokio::test]
+async fn what_is_queued_at_the_end_is_completed() {
+    for close in [true, false] {
+        let Gate { disk, armed, arrivals, release, .. } = gated();
+        let store = LogStore::open(Arc::new(disk.clone()), roomy()).unwrap();
+        armed.store(true, Ordering::SeqCst);
+        let first = queue(&store, vec![entry(1, 0, 10)]).await;
+        arrivals.recv().unwrap();
+        let second = queue(&store, vec![entry(1, 1, 10)]).await;
+        store.clone().save_committed(Some(id(1, 1))).await.unwrap();
+        let ending = std::thread::spawn(move || {
+            if close {
+                store.close().unwrap()
+            }
+        });
+        drop(release);
+        first.await.unwrap().unwrap();
+        second.await.unwrap().unwrap();
+        ending.join().unwrap();
+        let found = state(&open(&disk.mem.crash(|_, _, _| 0)).unwrap()).await;
+        assert_eq!((found.entries.len(), found.committed), (2, Some(id(1, 1))));
+    }
+}
+
+/// A lone committed index waits for company: it must not wake the disk.
+#[tokio::test]
+async fn a_committed_index_costs_no_flush_of_its_own() {
+    let Gate { disk, armed, syncs, arrivals, release } = gated();
+    let store = LogStore::open(Arc::new(disk.clone()), roomy()).unwrap();
+    append(&store, vec![entry(1, 0, 10)]).await.unwrap();
+    armed.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        store.clone().save_committed(Some(id(1, 0))).await.unwrap();
+    }
+    assert_eq!(store.clone().read_committed().await.unwrap(), Some(id(1, 0)));
+    assert!(arrivals.recv_timeout(Duration::from_millis(20)).is_err());
+    release.send(Ok(())).unwrap();
+    append(&store, vec![entry(1, 1, 10)]).await.unwrap();
+    assert_eq!(syncs.load(Ordering::SeqCst), 1);
+    let found = state(&open(&disk.mem.crash(|_, _, _| 0)).unwrap()).await;
+    assert_eq!((found.entries.len(), found.committed), (2, Some(id(1, 0))));
+    drop(release);
+}
+
+/// A segment that cannot be removed is no reason to stop; the next purge removes it.
+#[tokio::test]
+async fn a_removal_that_fails_is_tried_again() {
+    let failing = Arc::new(AtomicBool::new(true));
+    let hook = {
+        let failing = failing.clone();
+        move |change| match change {
+            Change::Remove if failing.load(Ordering::SeqCst) => Err(io::ErrorKind::PermissionDenied.into()),
+            _ => Ok(()),
+        }
+    };
+    let disk = HookedDisk::new(MemDisk::new(), hook);
+    let store = LogStore::open(Arc::new(disk.clone()), small()).unwrap();
+    append(&store, (0..60).map(|n| entry(1, n, 50)).collect()).await.unwrap();
+    store.clone().purge(id(1, 50)).await.unwrap();
+    append(&store, vec![entry(1, 60, 0)]).await.unwrap();
+    let before = disk.list().unwrap().len();
+    failing.store(false, Ordering::SeqCst);
+    append(&store, vec![entry(1, 61, 0)]).await.unwrap();
+    store.close().unwrap();
+    assert!(before > 5 && disk.list().unwrap().len() < 5, "{before}, then {:?}", disk.list());
+    drop(store);
+    let store = LogStore::open(Arc::new(disk), small()).unwrap();
+    assert_eq!(state(&store).await.entries.len(), 11);
+}
