@@ -3,12 +3,7 @@
 pub mod data_dir;
 pub mod disk;
 mod error;
-pub mod identity;
 pub mod log;
-mod sealed;
-pub mod snapshot;
-#[cfg(test)]
-pub(crate) mod test_disk;
 
 pub use data_dir::DataDir;
 pub use error::StorageError;

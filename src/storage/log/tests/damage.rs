@@ -13,6 +13,8 @@ struct Layout {
     used: Vec<usize>,
     /// File and offset of the first frame of the last batch.
     last_batch: (usize, usize),
+    /// Its number.
+    batch: u64,
 }
 
 fn layout(disk: &MemDisk) -> Layout {
@@ -30,7 +32,7 @@ fn layout(disk: &MemDisk) -> Layout {
         }
         used.push(at);
     }
-    Layout { files, used, last_batch: last.1 }
+    Layout { files, used, last_batch: last.1, batch: last.0 }
 }
 
 async fn played(seed: u64, close: bool) -> (Script, Layout) {
@@ -158,6 +160,35 @@ async fn after_a_clean_stop_any_bad_frame_is_damage() {
     let (_, mut log) = played(1, true).await;
     log.files.last_mut().unwrap().1.extend_from_slice(b"\0\0x");
     assert_eq!(outcome(&log.files, "more").await, None);
+}
+
+/// What was cut off may come back: a disk may lie about zeros. It must not pass for the new log.
+#[tokio::test]
+async fn after_a_cut_batch_numbers_are_new() {
+    let (_, mut log) = played(1, false).await;
+    let (nth, at) = log.last_batch;
+    log.files[nth].1[at] ^= 1;
+    let disk = put(&log.files);
+    drop(open(&disk).unwrap());
+    let reopened = layout(&disk);
+    assert!(reopened.batch > log.batch, "{} after {}", reopened.batch, log.batch);
+}
+
+/// Older segments went when this one was whole: without its head it cannot stand for them.
+#[tokio::test]
+async fn an_oldest_segment_without_its_head_is_damage() {
+    let disk = MemDisk::new();
+    let store = open(&disk).unwrap();
+    append(&store, (0..20).map(|n| entry(1, n, 50)).collect()).await.unwrap();
+    store.clone().purge(id(1, 25)).await.unwrap();
+    store.close().unwrap();
+    let log = layout(&disk);
+    assert!(log.files.len() == 1 && log.files[0].0 != segment::name(1), "one segment is left");
+    for kept in [0, FILE_HEADER] {
+        let mut files = log.files.clone();
+        files[0].1[kept..].fill(0);
+        assert_eq!(outcome(&files, "no head").await, None);
+    }
 }
 
 #[tokio::test]
