@@ -11,8 +11,8 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::{ChangeMembers, RaftMetrics};
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::{ChangeMembers, RaftMetrics};
 use tokio::time::{Instant, timeout_at};
 
 use super::forward::{LOOK_AGAIN, Patience};

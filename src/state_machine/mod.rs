@@ -20,8 +20,6 @@ mod builder;
 mod raft_tests;
 mod reader;
 #[cfg(test)]
-mod test_log;
-#[cfg(test)]
 mod tests;
 
 use std::io;

@@ -1,4 +1,4 @@
-//! The state machine under a real openraft: one node, a log in memory, no network.
+//! The state machine under a real openraft: one node, disks in memory, no network.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,13 +11,13 @@ use openraft::network::{RPCOption, v2::RaftNetworkV2};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{AnyError, Config, Raft, RaftNetworkFactory, SnapshotPolicy};
 
-use super::test_log::TestLog;
 use super::tests::open;
 use super::*;
 use crate::command::Command;
 use crate::raft_types::alias::Vote;
 use crate::raft_types::{Member, RaftId};
 use crate::storage::disk::{Disk, MemDisk};
+use crate::storage::log::{LogOptions, LogStore};
 
 type TestRaft = Raft<TypeConfig, StateMachine>;
 
@@ -65,7 +65,7 @@ impl RaftNetworkV2<TypeConfig> for NoNetwork {
     }
 }
 
-async fn start(log: &TestLog, disk: &MemDisk) -> (TestRaft, MapReader) {
+async fn start(log_disk: &MemDisk, disk: &MemDisk) -> (TestRaft, MapReader) {
     let config = Config {
         heartbeat_interval: 50,
         election_timeout_min: 150,
@@ -77,7 +77,8 @@ async fn start(log: &TestLog, disk: &MemDisk) -> (TestRaft, MapReader) {
     let config = Arc::new(config.validate().unwrap());
     let sm = open(disk);
     let reader = sm.reader();
-    (Raft::new(1, config, NoNetwork, log.clone(), sm).await.unwrap(), reader)
+    let log = LogStore::open(Arc::new(log_disk.clone()), LogOptions { prezero: false, ..LogOptions::default() });
+    (Raft::new(1, config, NoNetwork, log.unwrap(), sm).await.unwrap(), reader)
 }
 
 async fn leads(raft: &TestRaft) {
@@ -98,7 +99,7 @@ async fn write_all(raft: &TestRaft, range: std::ops::Range<u64>) {
 
 #[tokio::test]
 async fn all_who_wait_are_answered_and_a_full_disk_stops_nobody() {
-    let (log, disk) = (TestLog::default(), MemDisk::new());
+    let (log, disk) = (MemDisk::new(), MemDisk::new());
     let (raft, reader) = start(&log, &disk).await;
     raft.initialize(BTreeMap::from([(1, Member::default())])).await.unwrap();
     leads(&raft).await;

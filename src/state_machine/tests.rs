@@ -6,11 +6,11 @@ use futures_util::stream;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{Membership, RaftSnapshotBuilder};
 
-use super::test_log::TestLog;
 use super::*;
 use crate::command::{Command, Key};
 use crate::raft_types::{ClusterId, Member, RaftId};
-use crate::storage::disk::{Disk, MemDisk};
+use crate::storage::disk::{Disk, MemDisk, RealDisk};
+use crate::storage::log::{LogOptions, LogStore};
 
 const CLUSTER: ClusterId = ClusterId(7);
 
@@ -181,16 +181,20 @@ async fn readers_see_whole_commands() {
     check.await.unwrap();
 }
 
+/// Stores on a real directory, with segments and a cache so small that both are left all the time.
 struct Stores;
 
-impl StoreBuilder<TypeConfig, TestLog, StateMachine> for Stores {
-    async fn build(&self) -> Result<((), TestLog, StateMachine), openraft::StorageError<TypeConfig>> {
-        Ok(((), TestLog::default(), open(&MemDisk::new())))
+impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Stores {
+    async fn build(&self) -> Result<(tempfile::TempDir, LogStore, StateMachine), openraft::StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(RealDisk::open(dir.path()).unwrap());
+        let options = LogOptions { segment_bytes: 400, cache_bytes: 0, prezero: true };
+        Ok((dir, LogStore::open(disk, options).unwrap(), open(&MemDisk::new())))
     }
 }
 
 // Paused, because it sleeps for seconds.
 #[tokio::test(start_paused = true)]
-async fn openrafts_own_suite_passes() {
+async fn openrafts_own_suite_passes_on_the_real_store() {
     Suite::test_all(Stores).await.unwrap();
 }

@@ -1,9 +1,16 @@
 //! Everything that is kept on disk: identity, Raft log, snapshots.
+//!
+//! Nothing above this module opens a file; nothing in it knows openraft's engine or a network.
 
 pub mod data_dir;
 pub mod disk;
 mod error;
+pub mod identity;
 pub mod log;
+mod sealed;
+pub mod snapshot;
+#[cfg(test)]
+pub(crate) mod test_disk;
 
 pub use data_dir::DataDir;
 pub use error::StorageError;

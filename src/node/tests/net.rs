@@ -141,9 +141,10 @@ pub(super) struct TestNode {
 impl TestNode {
     /// Starts a node on a disk, looking for the cluster of `list`.
     pub(super) async fn start(net: &Arc<Net>, port: u16, list: &[u16], disk: MemDisk) -> Self {
-        // RUST_LOG=openraft=debug and --nocapture show what goes on; a second test's call does nothing.
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        // RUST_LOG=openraft=debug and --nocapture show what goes on; a second call does nothing.
+        if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_default_env() {
+            let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        }
         let options = RaftOptions {
             heartbeat_ms: 50,
             election_min_ms: 200,

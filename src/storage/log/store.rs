@@ -93,6 +93,11 @@ impl LogStore {
         self.inner.shared.peek(|memory| memory.head.last.map(|id| id.index))
     }
 
+    /// The last entry, or the purge point where there is none.
+    pub fn last_log_id(&self) -> Option<LogId> {
+        self.inner.shared.peek(|memory| memory.head.last)
+    }
+
     /// Bytes that the entries after the purge point take in the log.
     pub fn bytes(&self) -> u64 {
         self.inner.shared.peek(|memory| memory.index.bytes())
