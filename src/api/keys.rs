@@ -50,8 +50,6 @@ pub(super) async fn respond<S: Service>(
         Err(refused) => Err(refused),
         Ok(()) => match (raw_key, &head.method) {
             (None, &Method::POST) => post(app, head, body).await,
-            // `curl $URL/key/$KEY` with nothing in KEY, perhaps without the slash.
-            (None, &Method::GET) => get(app, "", head).await,
             (None, method) => Err(ApiError::method(method, "POST")),
             (Some(raw), &Method::GET) => get(app, raw, head).await,
             (Some(raw), &Method::DELETE) => delete(app, raw, head).await,

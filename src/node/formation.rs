@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::peers::{MemberAnswer, PeerReply, PeerRequest, Peers, Target};
-use super::{Node, NodeError};
+use super::{Leader, Node, NodeError};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::{ClusterId, Member, RaftId, Role};
 
@@ -54,6 +54,11 @@ impl Node {
     /// [`NodeError::Internal`] where this node's own disk or Raft fails.
     pub async fn find_cluster(&self, start: Start) -> Result<(), NodeError> {
         let mut start = start;
+        let members = self.members();
+        if !members.is_empty() && members.iter().all(|member| member.raft_id != self.inner.me.raft_id()) {
+            // Its own log says that it was removed; `ask_whether_removed` hears it from the leader.
+            return Ok(());
+        }
         loop {
             if self.inner.log.is_empty() && start.may_form {
                 match self.listen(&start).await {
@@ -198,36 +203,36 @@ pub async fn ask_whether_removed(
     })
 }
 
-/// How long a follower hears nothing before it asks whether it was removed.
-pub(super) fn silence_before_asking(election_max: Duration) -> Duration {
-    election_max * 2
-}
-
 impl Node {
+    /// How long a follower may hear no leader before that is worth a thought: an election should be
+    /// over by then.
+    pub(super) fn silence_allowed(&self) -> Duration {
+        self.inner.options.election_max() * 2
+    }
+
     /// The task of a node that hears no leader: a removed node is not told, so it must ask.
     pub(super) async fn ask_whether_removed(self) {
-        let silence = silence_before_asking(self.inner.options.election_max());
+        let silence = self.silence_allowed();
         let started = Instant::now();
         let mut removed = self.inner.me.removed();
+        let mut was_member = !self.inner.log.is_empty() && !self.members().is_empty();
         loop {
             let quiet_since = self.inner.contact.age().unwrap_or_else(|| started.elapsed());
             let wait = silence.saturating_sub(quiet_since).max(Duration::from_millis(500));
             if timeout(wait, removed.wait_for(Option::is_some)).await.is_ok() {
                 return;
             }
-            let (members, leads) = {
+            let members: Vec<_> = {
                 let metrics = self.inner.raft.metrics();
                 let metrics = metrics.borrow_watched();
                 // Only a *committed* membership makes a member: one that joined by an entry that was
                 // lost with its leader asks to join again instead.
                 let committed = &metrics.committed_membership_config;
-                let mine = committed.get_node(&metrics.id).is_some();
-                let members: Vec<_> =
-                    committed.nodes().map(|(raft_id, member)| (*raft_id, member.id.clone())).collect();
-                (if mine { members } else { Vec::new() }, metrics.current_leader == Some(metrics.id))
+                was_member |= committed.get_node(&metrics.id).is_some();
+                committed.nodes().map(|(raft_id, member)| (*raft_id, member.id.clone())).collect()
             };
             let quiet = self.inner.contact.age().unwrap_or_else(|| started.elapsed()) >= silence;
-            if leads || !quiet {
+            if !quiet || !was_member || self.leader() == Some(Leader::Me) {
                 continue;
             }
             if let Some(index) = ask_whether_removed(&self.inner.peers, self.inner.me.raft_id(), members).await {

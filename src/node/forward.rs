@@ -7,6 +7,7 @@
 use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
+use openraft::ServerState;
 use openraft::errors::{ClientWriteError, RaftError};
 use tokio::time::{Instant, timeout_at};
 
@@ -105,7 +106,8 @@ impl Node {
         let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader?;
         if leader == self.inner.me.raft_id() {
-            return Some(Leader::Me);
+            // A leader that was removed steps down, yet its vote still names it.
+            return (metrics.state == ServerState::Leader).then_some(Leader::Me);
         }
         let member = metrics.membership_config.get_node(&leader)?;
         Some(Leader::Other(Target { raft_id: Some(leader), id: member.id.clone() }))

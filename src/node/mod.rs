@@ -196,6 +196,10 @@ impl Node {
         let map = machine.reader();
         let raft =
             Raft::new(me.raft_id(), Arc::new(config), network, log.clone(), machine).await.map_err(|e| internal(&e))?;
+        // Metrics start out blank; what is asked of them below must be what is on the disk.
+        let stored = raft.with_raft_state(|state| *state.membership_state.effective().log_id()).await;
+        let stored = stored.map_err(|e| internal(&e))?;
+        raft.metrics().wait_until(|m| *m.membership_config.log_id() >= stored).await.map_err(|e| internal(&e))?;
         let (reads, read_queue) = read_index::ReadIndex::new();
         let inner = Inner {
             id: me.id(),
@@ -264,7 +268,12 @@ impl Node {
     pub async fn read(&self, key: &Key, level: ReadLevel, deadline: Instant) -> Result<Found, NodeError> {
         match level {
             ReadLevel::Linearizable => {
-                let index = self.read_index(deadline).await?;
+                let index = self.read_index(deadline).await.map_err(|error| match error {
+                    NodeError::NoLeader(why) => {
+                        NodeError::NoLeader(format!("{why}; ?level=none reads this node's own copy"))
+                    }
+                    other => other,
+                })?;
                 self.wait_applied(index, deadline).await?;
             }
             ReadLevel::None => self.wait_phase(Phase::Recovering, deadline).await?,

@@ -4,13 +4,14 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use openraft::{Instant as _, ServerState};
+use openraft::{Instant as _, RaftMetrics, ServerState};
 use tokio::time::Instant;
 
 use super::forward::Patience;
 use super::peers::{PeerReply, PeerRequest, Target};
-use super::{About, Cluster, ClusterServer, Node, NodeError, Phase, Server, State, Stats};
-use crate::raft_types::RaftId;
+use super::{About, Cluster, ClusterServer, Leader, Node, NodeError, Phase, Server, State, Stats};
+use crate::raft_types::alias::LogId;
+use crate::raft_types::{RaftId, TypeConfig};
 
 /// How long `cluster` waits for each member.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -40,7 +41,7 @@ impl Node {
         }
     }
 
-    fn quorum_is_fresh(&self, metrics: &openraft::RaftMetrics<crate::raft_types::TypeConfig>) -> bool {
+    fn quorum_is_fresh(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
         let alone = metrics.membership_config.voter_ids().all(|id| id == metrics.id);
         alone || metrics.last_quorum_acked.as_ref().is_none_or(|at| at.elapsed() <= self.inner.options.election_max())
     }
@@ -63,10 +64,7 @@ impl Node {
 
     /// As the leader: how long ago a member acknowledged something; `None` for never.
     pub(super) fn silence_of(&self, raft_id: RaftId) -> Option<Duration> {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let acked = metrics.heartbeat.as_ref()?.get(&raft_id)?.as_ref()?;
-        Some(acked.elapsed())
+        silence(&self.inner.raft.metrics().borrow_watched(), raft_id)
     }
 
     /// The source of `GET /hraftd/raft/stats`.
@@ -76,8 +74,8 @@ impl Node {
         let me = self.inner.me.raft_id();
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let index = |id: &Option<crate::raft_types::alias::LogId>| id.as_ref().map_or(0, |id| id.index);
-        let term = |id: &Option<crate::raft_types::alias::LogId>| id.as_ref().map_or(0, |id| id.leader_id.term);
+        let index = |id: &Option<LogId>| id.as_ref().map_or(0, |id| id.index);
+        let term = |id: &Option<LogId>| id.as_ref().map_or(0, |id| id.leader_id.term);
         let commit_index = index(&metrics.local_committed);
         let applied_index = self.applied_index();
         Stats {
@@ -158,7 +156,12 @@ impl Node {
         if phase != Phase::Ready {
             return Err(phase.not_ready());
         }
-        if self.leader().is_none() || (self.state() == State::Follower && self.leader() == Some(super::Leader::Me)) {
+        let heard = match self.leader() {
+            Some(Leader::Me) => self.state() == State::Leader,
+            Some(Leader::Other(_)) => self.inner.contact.age().is_some_and(|age| age <= self.silence_allowed()),
+            None => false,
+        };
+        if !heard {
             return Err(NodeError::NoLeader("no leader is known that a quorum follows".to_owned()));
         }
         Ok(())
@@ -181,6 +184,15 @@ impl Node {
         }
         Err(self.inner.phase.borrow().not_ready())
     }
+}
+
+/// As the leader: how long ago a member acknowledged something; `None` for never.
+///
+/// For callers that hold the metrics: to borrow them a second time is a deadlock where openraft waits to
+/// write between the two.
+pub(super) fn silence(metrics: &RaftMetrics<TypeConfig>, raft_id: RaftId) -> Option<Duration> {
+    let acked = metrics.heartbeat.as_ref()?.get(&raft_id)?.as_ref()?;
+    Some(acked.elapsed())
 }
 
 impl Phase {

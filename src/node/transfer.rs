@@ -6,6 +6,7 @@ use std::time::Duration;
 use openraft::LogIdOptionExt;
 use tokio::time::timeout;
 
+use super::status::silence;
 use super::{Leader, Node};
 use crate::raft_types::RaftId;
 
@@ -35,7 +36,7 @@ impl Node {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
         let recent = Duration::from_millis(self.inner.options.heartbeat_ms * 2);
-        let answered = |id: &RaftId| self.silence_of(*id).is_some_and(|silence| silence <= recent);
+        let answered = |id: &RaftId| silence(&metrics, *id).is_some_and(|silence| silence <= recent);
         let matched = |id: &RaftId| metrics.replication.as_ref().and_then(|r| r.get(id)).map_or(0, |m| m.next_index());
         metrics.membership_config.voter_ids().filter(|id| *id != metrics.id && answered(id)).max_by_key(matched)
     }

@@ -56,7 +56,6 @@ async fn keys_of_raw_paths() {
     server.fake.calls();
     let long = format!("/key/{}", "k".repeat(4097));
     let bad = [
-        ("/key", "empty"),
         ("/hraftd/key/", "empty"),
         ("/key/%", "hexadecimal"),
         ("/key/%4", "hexadecimal"),
