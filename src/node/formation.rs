@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::peers::{MemberAnswer, PeerReply, PeerRequest, Peers, Target};
-use super::{Leader, Node, NodeError};
+use super::{Leader, Node, NodeError, Phase};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::{ClusterId, Member, RaftId, Role};
 
@@ -215,7 +215,7 @@ impl Node {
         let silence = self.silence_allowed();
         let started = Instant::now();
         let mut removed = self.inner.me.removed();
-        let mut was_member = !self.inner.log.is_empty() && !self.members().is_empty();
+        let knew_members = !self.inner.log.is_empty() && !self.members().is_empty();
         loop {
             let quiet_since = self.inner.contact.age().unwrap_or_else(|| started.elapsed());
             let wait = silence.saturating_sub(quiet_since).max(Duration::from_millis(500));
@@ -225,12 +225,15 @@ impl Node {
             let members: Vec<_> = {
                 let metrics = self.inner.raft.metrics();
                 let metrics = metrics.borrow_watched();
-                // Only a *committed* membership makes a member: one that joined by an entry that was
-                // lost with its leader asks to join again instead.
-                let committed = &metrics.committed_membership_config;
-                was_member |= committed.get_node(&metrics.id).is_some();
-                committed.nodes().map(|(raft_id, member)| (*raft_id, member.id.clone())).collect()
+                metrics
+                    .committed_membership_config
+                    .nodes()
+                    .map(|(raft_id, member)| (*raft_id, member.id.clone()))
+                    .collect()
             };
+            // One that joined by an entry that was lost with its leader was never a member: it asks to join
+            // again instead.
+            let was_member = knew_members || *self.inner.phase.borrow() > Phase::Joining;
             let quiet = self.inner.contact.age().unwrap_or_else(|| started.elapsed()) >= silence;
             if !quiet || !was_member || self.leader() == Some(Leader::Me) {
                 continue;

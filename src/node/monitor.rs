@@ -20,7 +20,8 @@ impl Node {
     pub(super) async fn follow_phases(self) {
         let me = self.inner.me.raft_id();
         let mut metrics = self.metrics();
-        if metrics.wait_until(|m| m.membership_config.get_node(&me).is_some()).await.is_err() {
+        // Only a *committed* membership makes a member.
+        if metrics.wait_until(|m| m.committed_membership_config.get_node(&me).is_some()).await.is_err() {
             return;
         }
         self.inner.phase.send_replace(Phase::Replaying);
