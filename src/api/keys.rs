@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
@@ -16,21 +16,45 @@ use super::query::Query;
 use super::service::Service;
 use super::{App, body, json, key_path, pairs, text, timer, within};
 use crate::command::{Command, Reply};
-use crate::node::{NodeError, ReadLevel, Written};
+use crate::node::{Found, NodeError, ReadLevel, ReadOptions, Written};
 use crate::node_id::PublicId;
 
 const INDEX: HeaderName = HeaderName::from_static("x-hraftd-index");
+const LEVEL: HeaderName = HeaderName::from_static("x-hraftd-level");
+const STALENESS: HeaderName = HeaderName::from_static("x-hraftd-staleness-ms");
 const SERVED_BY: HeaderName = HeaderName::from_static("x-hraftd-served-by");
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A success: its JSON text and what its headers say.
+/// What the node answered, and what the headers say of it.
 struct Answer {
-    json: Vec<u8>,
+    /// The JSON text; an error where the key that was read does not exist.
+    body: Result<Vec<u8>, ApiError>,
     index: u64,
     /// `None` for this node.
     served_by: Option<HeaderValue>,
+    /// Of a read.
+    read: Option<ReadHeaders>,
+}
+
+/// What the headers of a read say of it.
+struct ReadHeaders {
+    level: ReadLevel,
+    staleness: Option<Duration>,
+}
+
+impl ReadHeaders {
+    fn of(found: &Found) -> Self {
+        Self { level: found.level, staleness: found.staleness }
+    }
+
+    fn put(&self, headers: &mut HeaderMap) {
+        headers.insert(LEVEL, HeaderValue::from_static(self.level.as_str()));
+        if let Some(staleness) = self.staleness {
+            headers.insert(STALENESS, HeaderValue::from(u64::try_from(staleness.as_millis()).unwrap_or(u64::MAX)));
+        }
+    }
 }
 
 /// The header value of a node's id.
@@ -56,39 +80,54 @@ pub(super) async fn respond<S: Service>(
             (Some(_), method) => Err(ApiError::method(method, "GET, DELETE")),
         },
     };
-    let (mut response, index, by) = match outcome {
-        Ok(answer) => (json::response(answer.json), answer.index, answer.served_by),
-        Err(error) => (error.into_response(), app.service.applied_index(), None),
-    };
+    let answer = outcome.unwrap_or_else(|error| Answer {
+        body: Err(error),
+        index: app.service.applied_index(),
+        served_by: None,
+        read: None,
+    });
+    let mut response = answer.body.map_or_else(IntoResponse::into_response, json::response);
     let headers = response.headers_mut();
-    headers.insert(INDEX, HeaderValue::from(index));
-    if let Some(by) = by.or_else(|| app.served_by.clone()) {
+    headers.insert(INDEX, HeaderValue::from(answer.index));
+    if let Some(read) = answer.read {
+        read.put(headers);
+    }
+    if let Some(by) = answer.served_by.or_else(|| app.served_by.clone()) {
         headers.insert(SERVED_BY, by);
     }
     response
 }
 
 async fn get<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -> Result<Answer, ApiError> {
-    let query = Query::parse(head.uri.query(), &["level", "timeout"])?;
-    let level = match query.value("level")? {
-        None => app.settings.read_level,
-        Some(name) => level(name)?,
-    };
+    let query = Query::parse(head.uri.query(), &["level", "freshness", "min_index", "timeout"])?;
+    let options = read_options(&query, app.settings.read_level)?;
     let timeout = query.timeout(DEFAULT_TIMEOUT, MAX_TIMEOUT)?;
     let key = key_path::decode(raw_key)?;
 
     let deadline = Instant::now() + timeout;
-    let found = within(pin!(timer(deadline)), app.service.read(&key, level, deadline)).await.unwrap_or_else(|| {
-        Err(NodeError::Timeout(format!("no answer within {}; ?level=none reads this node's own copy", spell(timeout))))
-    })?;
-    let Some(value) = found.value else {
-        return Err(NodeError::NotFound(format!("there is no key {}", text::quoted(&key))).into());
+    let found =
+        within(pin!(timer(deadline)), app.service.read(&key, options, deadline)).await.unwrap_or_else(|| {
+            Err(NodeError::Timeout(format!(
+                "no answer within {}; ?level=none reads this node's own copy",
+                spell(timeout)
+            )))
+        })?;
+    let body = match &found.value {
+        None => Err(NodeError::NotFound(format!("there is no key {}", text::quoted(&key))).into()),
+        Some(value) => {
+            let mut out = Vec::with_capacity(key.len() + value.len() + 8);
+            let mut object = json::Object::new(&mut out);
+            object.name(&key).extend_from_slice(value);
+            object.end();
+            Ok(out)
+        }
     };
-    let mut out = Vec::with_capacity(key.len() + value.len() + 8);
-    let mut object = json::Object::new(&mut out);
-    object.name(&key).extend_from_slice(&value);
-    object.end();
-    Ok(Answer { json: out, index: found.index, served_by: None })
+    Ok(Answer {
+        body,
+        index: found.index,
+        read: Some(ReadHeaders::of(&found)),
+        served_by: found.served_by.as_ref().and_then(served_by),
+    })
 }
 
 async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
@@ -139,20 +178,29 @@ fn unexpected(reply: &Reply) -> ApiError {
 fn answer(written: &Written, more: impl std::fmt::Display) -> Answer {
     let mut out = Vec::with_capacity(64);
     json::plain(&mut out, format_args!("{{\"ok\":true,\"msg\":\"OK\",\"index\":{}{more}}}", written.index));
-    Answer { json: out, index: written.index, served_by: written.served_by.as_ref().and_then(served_by) }
+    Answer {
+        body: Ok(out),
+        read: None,
+        index: written.index,
+        served_by: written.served_by.as_ref().and_then(served_by),
+    }
 }
 
-fn level(name: &str) -> Result<ReadLevel, ApiError> {
-    match name {
-        "linearizable" => Ok(ReadLevel::Linearizable),
-        "none" => Ok(ReadLevel::None),
-        "weak" | "strong" | "auto" => Err(ApiError::BadRequest(format!(
-            "level={name} is not there yet in this version; take linearizable or none"
-        ))),
-        other => {
-            Err(ApiError::BadRequest(format!("unknown read level {}; take linearizable or none", text::quoted(other))))
-        }
+fn read_options(query: &Query<'_>, default: ReadLevel) -> Result<ReadOptions, ApiError> {
+    let level = match query.value("level")? {
+        None => default,
+        Some(name) => ReadLevel::from_name(name).ok_or_else(|| {
+            ApiError::BadRequest(format!("unknown read level {}; take linearizable, weak or none", text::quoted(name)))
+        })?,
+    };
+    let freshness = query.duration("freshness")?;
+    if freshness.is_some() && !matches!(level, ReadLevel::None | ReadLevel::Auto) {
+        return Err(ApiError::BadRequest(format!(
+            "freshness bounds how old level=none may be; it means nothing with level={}",
+            level.as_str()
+        )));
     }
+    Ok(ReadOptions { level, freshness, min_index: query.index("min_index")?.unwrap_or(0) })
 }
 
 fn spell(timeout: Duration) -> String {

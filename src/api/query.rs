@@ -10,9 +10,6 @@ use super::key_path::percent_decode;
 use super::text;
 use crate::duration::parse_duration;
 
-/// Parameters that API.md knows and this version does not have yet.
-const LATER: &[&str] = &["freshness", "min_index"];
-
 /// The parameters of one request.
 #[derive(Debug, Default)]
 pub struct Query<'a> {
@@ -64,14 +61,31 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// A parameter that is a duration.
+    pub fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
+        let Some(value) = self.value(name)? else { return Ok(None) };
+        parse_duration(value).map(Some).map_err(|why| ApiError::BadRequest(format!("{name}={value}: {why}")))
+    }
+
+    /// A parameter that is a log index.
+    pub fn index(&self, name: &str) -> Result<Option<u64>, ApiError> {
+        let Some(value) = self.value(name)? else { return Ok(None) };
+        let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+        let index = value.parse().ok().filter(|_| digits);
+        index.map(Some).ok_or_else(|| ApiError::BadRequest(format!("{name}={value} is not a log index")))
+    }
+
     /// `timeout=`, more than nothing and at most `most`.
     pub fn timeout(&self, default: Duration, most: Duration) -> Result<Duration, ApiError> {
-        let Some(value) = self.value("timeout")? else {
+        let Some(duration) = self.duration("timeout")? else {
             return Ok(default);
         };
-        let duration = parse_duration(value).map_err(|why| ApiError::BadRequest(format!("timeout={value}: {why}")))?;
         if duration.is_zero() || duration > most {
-            return bad(format!("timeout={value} is not more than 0 and at most {}", text::go_duration(most)));
+            return bad(format!(
+                "timeout={} is not more than 0 and at most {}",
+                text::go_duration(duration),
+                text::go_duration(most)
+            ));
         }
         Ok(duration)
     }
@@ -91,9 +105,7 @@ fn decode<'a>(raw: &'a str, part: &str) -> Result<Cow<'a, str>, ApiError> {
 }
 
 fn unknown(name: &str, known: &[&str]) -> ApiError {
-    ApiError::BadRequest(if LATER.contains(&name) {
-        format!("the query parameter {name} is not there yet in this version; leave it out")
-    } else if known.is_empty() {
+    ApiError::BadRequest(if known.is_empty() {
         format!("unknown query parameter {}; this request takes none", text::quoted(name))
     } else {
         format!("unknown query parameter {}; this request takes {}", text::quoted(name), known.join(", "))
@@ -137,8 +149,6 @@ mod tests {
             ("level=a&%6cevel=a", "level is repeated"),
             ("level=%", "\"level=%\""),
             ("level=%ff", "UTF-8"),
-            ("min_index=4", "min_index is not there yet"),
-            ("freshness=1s", "freshness is not there yet"),
         ];
         for (raw, part) in cases {
             let msg = message(Query::parse(Some(raw), KNOWN));

@@ -38,6 +38,7 @@ pub(super) async fn respond<S: Service>(
     match route {
         Other::Join => return join(app, head, body).await,
         Other::Remove => return remove(app, head, body).await,
+        Other::Leader => return leader(app, head, body).await,
         _ => Query::parse(head.uri.query(), &[])?,
     };
     let mut out = Vec::with_capacity(1024);
@@ -53,7 +54,7 @@ pub(super) async fn respond<S: Service>(
             app.service.ready()?;
             return Ok(json::ok());
         }
-        Other::Index | Other::Join | Other::Remove => index(&mut out),
+        Other::Index | Other::Join | Other::Remove | Other::Leader => index(&mut out),
     }
     Ok(json::response(out))
 }
@@ -119,6 +120,9 @@ fn cluster(out: &mut Vec<u8>, cluster: &Cluster) {
         None => object.name("leader").extend_from_slice(b"null"),
     }
     json::array(object.name("servers"), &cluster.servers, server);
+    if !cluster.warnings.is_empty() {
+        json::array(object.name("warnings"), &cluster.warnings, |out, warning| json::string(out, warning));
+    }
     object.end();
 }
 
@@ -180,8 +184,22 @@ fn raft_id(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RemoveBody {
-    id: String,
+struct NamedBody {
+    id: Option<String>,
+}
+
+/// The node that a request names, in its query or in its body.
+fn named(query: &Query<'_>, body: &[u8]) -> Result<Option<String>, ApiError> {
+    let id = match query.value("id")? {
+        Some(id) if body.is_empty() => Some(id.to_owned()),
+        Some(_) => return Err(ApiError::BadRequest("there is ?id= and a body; name the node once".to_owned())),
+        None if body.is_empty() => None,
+        None => object::<NamedBody>(body, r#"{"id":"HADDR,RADDR"} (or none, with ?id=)"#)?.id,
+    };
+    match id {
+        Some(id) if id.is_empty() => Err(ApiError::BadRequest("the id is empty".to_owned())),
+        id => Ok(id),
+    }
 }
 
 async fn remove<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result<Response, ApiError> {
@@ -189,16 +207,20 @@ async fn remove<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Resu
     let (timeout, deadline) = time_for(&query)?;
     let force = query.switch("force")?;
     let body = whole(app, body, timeout, deadline).await?;
-    let wanted = match query.value("id")? {
-        Some(id) if body.is_empty() => id.to_owned(),
-        Some(_) => return Err(ApiError::BadRequest("there is ?id= and a body; name the node once".to_owned())),
-        None => object::<RemoveBody>(&body, r#"{"id":"HADDR,RADDR"} (or none, with ?id=)"#)?.id,
+    let Some(wanted) = named(&query, &body)? else {
+        return Err(ApiError::BadRequest("name the node to remove: {\"id\":\"HADDR,RADDR\"} or ?id=".to_owned()));
     };
-    if wanted.is_empty() {
-        return Err(ApiError::BadRequest("the id is empty; name the node to remove".to_owned()));
-    }
     let task = app.clone();
     to_its_end(deadline, async move { task.service.remove(&wanted, force, deadline).await }).await
+}
+
+async fn leader<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result<Response, ApiError> {
+    let query = Query::parse(head.uri.query(), &["id", "timeout"])?;
+    let (timeout, deadline) = time_for(&query)?;
+    let body = whole(app, body, timeout, deadline).await?;
+    let wanted = named(&query, &body)?;
+    let task = app.clone();
+    to_its_end(deadline, async move { task.service.lead(wanted.as_deref(), deadline).await }).await
 }
 
 fn time_for(query: &Query<'_>) -> Result<(Duration, Instant), ApiError> {

@@ -28,6 +28,7 @@ pub enum Other {
     Ready,
     Join,
     Remove,
+    Leader,
 }
 
 /// What `GET /` shows, in this order.
@@ -44,6 +45,7 @@ pub const LIST: &[&str] = &[
     "GET /hraftd/raft/ready",
     "POST /hraftd/raft/join",
     "DELETE /hraftd/raft/remove",
+    "POST /hraftd/raft/leader",
 ];
 
 impl<'a> Route<'a> {
@@ -68,6 +70,7 @@ impl<'a> Route<'a> {
             "ready" => Other::Ready,
             "join" => Other::Join,
             "remove" => Other::Remove,
+            "leader" => Other::Leader,
             _ => return None,
         }))
     }
@@ -77,7 +80,7 @@ impl Other {
     /// The methods it takes, as the `Allow` header lists them.
     pub fn allow(self) -> &'static str {
         match self {
-            Self::Join => "POST",
+            Self::Join | Self::Leader => "POST",
             Self::Remove => "DELETE",
             _ => "GET, HEAD",
         }

@@ -5,7 +5,7 @@ use std::future::Future;
 use tokio::time::Instant;
 
 use crate::command::{Command, Key};
-use crate::node::{About, Cluster, Found, Node, NodeError, ReadLevel, State, Stats, Written};
+use crate::node::{About, Cluster, Found, Node, NodeError, ReadOptions, State, Stats, Written};
 use crate::node_id::PublicId;
 
 /// The part of [`Node`] that the API uses; the methods are the node's own.
@@ -17,7 +17,7 @@ pub trait Service: Send + Sync + 'static {
     fn read(
         &self,
         key: &Key,
-        level: ReadLevel,
+        options: ReadOptions,
         deadline: Instant,
     ) -> impl Future<Output = Result<Found, NodeError>> + Send;
     fn stats(&self) -> Stats;
@@ -37,6 +37,7 @@ pub trait Service: Send + Sync + 'static {
         force: bool,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), NodeError>> + Send;
+    fn lead(&self, wanted: Option<&str>, deadline: Instant) -> impl Future<Output = Result<(), NodeError>> + Send;
 }
 
 impl Service for Node {
@@ -49,8 +50,8 @@ impl Service for Node {
     async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
         self.write(command, deadline).await
     }
-    async fn read(&self, key: &Key, level: ReadLevel, deadline: Instant) -> Result<Found, NodeError> {
-        self.read(key, level, deadline).await
+    async fn read(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
+        self.read(key, options, deadline).await
     }
     fn stats(&self) -> Stats {
         self.stats()
@@ -72,5 +73,8 @@ impl Service for Node {
     }
     async fn remove(&self, wanted: &str, force: bool, deadline: Instant) -> Result<(), NodeError> {
         self.remove(wanted, force, deadline).await
+    }
+    async fn lead(&self, wanted: Option<&str>, deadline: Instant) -> Result<(), NodeError> {
+        self.lead(wanted, deadline).await
     }
 }

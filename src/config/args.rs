@@ -49,6 +49,10 @@ pub(super) struct Args {
     /// Data directory [default: ~/.hraftd/<port of --haddr>]
     #[arg(long, value_name = "DIR", help_heading = "Storage")]
     pub rdir: Option<OsString>,
+    /// Join as a learner and stay one [default: false]
+    #[arg(long, value_name = "true|false", help_heading = "Cluster")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub non_voter: Option<OsString>,
     /// Keep everything in memory, nothing on disk [default: false]
     #[arg(long, value_name = "true|false", help_heading = "Storage")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -196,7 +200,7 @@ mod tests {
         for (words, line) in [
             (&["--rjion", "a:1"][..], "unknown flag --rjion (did you mean --rjoin?); hraftd --help lists them"),
             (&["-bogus"], "unknown flag --bogus; hraftd --help lists them"),
-            (&["--non-voter"], "unknown flag --non-voter; hraftd --help lists them"),
+            (&["--voter"], "unknown flag --voter; hraftd --help lists them"),
             (&["-x"], "unknown flag -x; hraftd --help lists them"),
             (&["--haddr"], "--haddr: the value is missing"),
             (&["--haddr", "--rmem"], "--haddr: the value is missing"),

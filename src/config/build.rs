@@ -16,6 +16,7 @@ use super::values;
 use super::{Config, DataPlace};
 use crate::node::ReadLevel;
 use crate::node_id::{HostPort, PublicId};
+use crate::raft_types::Role;
 use crate::telemetry::{LogFilter, LogFormat, LogSettings};
 
 const DEFAULT_HOST: &str = "localhost";
@@ -57,6 +58,15 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
     let in_memory = find("--rmem", args.rmem)?.map(|given| values::switch(&given)).transpose()?.unwrap_or(false);
     let (data, data_label) = data(rdir, in_memory, http_bind.port, env, &mut warnings)?;
 
+    let non_voter = find("--non-voter", args.non_voter)?;
+    let role = match non_voter.as_ref().map(values::switch).transpose()? {
+        Some(true) => Role::Learner,
+        _ => Role::Voter,
+    };
+    if let (Some(given), Role::Learner, true) = (&non_voter, role, rjoin.is_empty()) {
+        return Err(given.bad("a learner cannot form a cluster; name a node of one with --rjoin"));
+    }
+
     let (max_value_bytes, max_request_bytes) =
         limits(find("--max-value", args.max_value)?, find("--max-request", args.max_request)?)?;
     let snapshot_threshold = find("--snapshot-threshold", args.snapshot_threshold)?
@@ -73,6 +83,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         rjoin,
         data,
         data_label,
+        role,
         read_level: find("--read-level", args.read_level)?
             .map_or(Ok(ReadLevel::Linearizable), |given| values::read_level(&given))?,
         max_value_bytes,

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 use crate::node::ReadLevel;
 use crate::node_id::{HostPort, PublicId};
+use crate::raft_types::Role;
 use crate::telemetry::LogSettings;
 
 pub use bind::{Bind, listen};
@@ -54,6 +55,8 @@ pub struct Config {
     pub data: DataPlace,
     /// What errors about the data directory call it: `--rdir DIR`, `HRAFTD_RDIR=DIR`, or `HOME=... (data directory ...)`.
     pub data_label: String,
+    /// What this node asks to be.
+    pub role: Role,
     /// Read level of a GET that names none.
     pub read_level: ReadLevel,
     /// Largest value, in bytes; at most `max_request_bytes`.

@@ -78,17 +78,12 @@ pub(super) fn switch(given: &Given) -> Result<bool, Exit> {
     }
 }
 
-/// A read level that is built.
+/// A read level, by its own name or rqlite's.
 ///
 /// # Errors
-/// Anything else; a level that is planned says that it is not built yet.
+/// Anything else.
 pub(super) fn read_level(given: &Given) -> Result<ReadLevel, Exit> {
-    match given.text.as_str() {
-        "linearizable" => Ok(ReadLevel::Linearizable),
-        "none" => Ok(ReadLevel::None),
-        "weak" | "strong" | "auto" => Err(given.bad("not built yet; linearizable and none are")),
-        _ => Err(given.bad("not a read level; linearizable and none are")),
-    }
+    ReadLevel::from_name(&given.text).ok_or_else(|| given.bad("not a read level: linearizable, weak or none"))
 }
 
 /// `text` or `json`.

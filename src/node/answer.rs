@@ -42,9 +42,13 @@ impl Node {
         Ok(match request {
             PeerRequest::Identify => return Err(Refusal::Unreadable("answered above".to_owned())),
             PeerRequest::Append(rpc) => {
+                let committed = rpc.leader_commit.map_or(0, |id| id.index);
                 let response = raft.append_entries(rpc).await.map_err(stopped)?;
                 if !matches!(response, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
                     self.inner.contact.heard();
+                    if let Some(age_ms) = envelope.quorum_age_ms {
+                        self.inner.contact.heard_quorum(Duration::from_millis(age_ms), committed);
+                    }
                 }
                 PeerReply::Append(response)
             }
@@ -61,6 +65,10 @@ impl Node {
                     _ => Err(ForwardError::NotLeader),
                 })
             }
+            PeerRequest::Read { key, min_index, timeout_ms } => {
+                let answer = self.read_as_leader(&key, min_index, after(timeout_ms)).await;
+                PeerReply::Read(answer.map(|done| done.map(|found| (found.value, found.index))))
+            }
             PeerRequest::ReadIndex => PeerReply::ReadIndex(match self.leader() {
                 Some(Leader::Me) => self.inner.reads.next().await,
                 _ => None,
@@ -69,6 +77,9 @@ impl Node {
             PeerRequest::IsMember(raft_id) => PeerReply::IsMember(self.is_member(raft_id).await),
             PeerRequest::Join { id, timeout_ms } => {
                 PeerReply::Admin(self.if_leading(self.join_here(id, after(timeout_ms))).await)
+            }
+            PeerRequest::Lead { wanted, timeout_ms } => {
+                PeerReply::Admin(self.if_leading(self.lead_here(wanted, after(timeout_ms))).await)
             }
             PeerRequest::Remove { wanted, force, timeout_ms } => {
                 PeerReply::Admin(self.if_leading(self.remove_here(wanted, force, after(timeout_ms))).await)

@@ -20,6 +20,9 @@ use super::{Leader, Node, NodeError, Phase};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::{ClusterId, Member, RaftId, Role};
 
+/// How long a node may take to say who it is.
+pub(super) const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long a node that may form a cluster listens for one that is there already.
 const LISTEN: Duration = Duration::from_secs(1);
 
@@ -82,13 +85,13 @@ impl Node {
         }
     }
 
-    /// Ends when this node sees itself in the membership with the role it asked for.
+    /// Ends when this node sees itself in the membership, with its addresses and the role it asked for.
     async fn has_its_role(&self) {
         let me = self.inner.me.raft_id();
         let role = self.inner.me.role;
-        let arrived = |m: &openraft::RaftMetrics<crate::raft_types::TypeConfig>| match role {
-            Role::Voter => m.membership_config.voter_ids().any(|id| id == me),
-            Role::Learner => m.membership_config.get_node(&me).is_some(),
+        let arrived = |m: &openraft::RaftMetrics<crate::raft_types::TypeConfig>| {
+            let here = m.membership_config.get_node(&me).is_some_and(|member| member.id == *self.id());
+            here && (role == Role::Learner || m.membership_config.voter_ids().any(|id| id == me))
         };
         if self.metrics().wait_until(arrived).await.is_err() {
             // Raft has ended, and the server with it.
@@ -141,6 +144,10 @@ impl Node {
         let mut last_said = String::new();
         let mut pause = PAUSE.0;
         loop {
+            if self.leader() == Some(Leader::Me) {
+                // It moved while it was the only voter: it has itself to ask.
+                let _ = self.join(id.clone(), None, Instant::now() + JOIN_TIMEOUT).await;
+            }
             for haddr in &start.others {
                 heard_myself.mark_unchanged();
                 let answer = self.inner.peers.ask_to_join(haddr, id, raft_id, JOIN_TIMEOUT).await;
@@ -180,6 +187,13 @@ enum Heard {
     Leader(HostPort),
     ListedCluster,
     Nothing,
+}
+
+/// Whether this Raft node answers at these addresses.
+pub async fn is_at(peers: &Arc<dyn Peers>, id: &PublicId, raft_id: RaftId) -> bool {
+    let target = Target { raft_id: None, id: id.clone() };
+    let answer = peers.call(&target, PeerRequest::Identify, IDENTIFY_TIMEOUT).await;
+    matches!(answer, Ok(PeerReply::Identify(who)) if who.raft_id == raft_id)
 }
 
 /// Asks the members a stopped node knew whether it is still one, each for at most a second; the

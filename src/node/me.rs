@@ -117,6 +117,14 @@ impl Me {
         self.update(|identity| identity.cluster = identity.cluster.or(Some(cluster)))
     }
 
+    /// Makes the identity durable as it is.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn save(&self) -> Result<(), StorageError> {
+        self.update(|_| {})
+    }
+
     /// Remembers for good that this node was removed.
     ///
     /// # Errors

@@ -83,6 +83,7 @@ mod tests {
             .map(|(raft_id, id)| MemberView {
                 raft_id: raft_id as u64,
                 server: Server { id: id.parse().unwrap(), voter: true },
+                role: crate::raft_types::Role::Voter,
             })
             .collect()
     }

@@ -15,6 +15,7 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, RaftMetrics};
 use tokio::time::{Instant, timeout_at};
 
+use super::formation::{IDENTIFY_TIMEOUT, is_at};
 use super::forward::{LOOK_AGAIN, Patience};
 use super::members;
 use super::peers::{Identification, NotLeader, PeerError, PeerReply, PeerRequest, Target};
@@ -23,9 +24,6 @@ use super::{LEADER_WAIT, Leader, Node, NodeError};
 use crate::node_id::PublicId;
 use crate::raft_types::{Member, RaftId, Role, TypeConfig};
 
-/// How long the leader waits for a joiner to say who it is.
-const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// A learner this close to the end of the log, in entries, has caught up.
 const CAUGHT_UP_LAG: u64 = 100;
 
@@ -33,13 +31,14 @@ const CAUGHT_UP_LAG: u64 = 100;
 const PROMOTE_EVERY: Duration = Duration::from_millis(100);
 
 /// The inner result is the final answer; `NotLeader` sends the asker elsewhere.
-type AtLeader = Result<Result<(), NodeError>, NotLeader>;
+pub(super) type AtLeader = Result<Result<(), NodeError>, NotLeader>;
 
-/// What only the leader can do to the membership.
+/// What only the leader can do to the cluster.
 #[derive(Debug, Clone)]
 enum Change {
     Join(PublicId),
     Remove { wanted: String, force: bool },
+    Lead(Option<String>),
 }
 
 impl Node {
@@ -69,6 +68,15 @@ impl Node {
         self.at_leader(Change::Remove { wanted: wanted.to_owned(), force }, deadline).await
     }
 
+    /// Moves leadership to a voter, here or at the leader; to the one that has most of the log where
+    /// none is named. Returns once it leads.
+    ///
+    /// # Errors
+    /// [`NodeError`]. After [`NodeError::Timeout`] it may still come to lead.
+    pub async fn lead(&self, wanted: Option<&str>, deadline: Instant) -> Result<(), NodeError> {
+        self.at_leader(Change::Lead(wanted.map(str::to_owned)), deadline).await
+    }
+
     /// Does something here if this node leads, else asks the leader to.
     async fn at_leader(&self, change: Change, deadline: Instant) -> Result<(), NodeError> {
         self.refuse_removed()?;
@@ -78,6 +86,7 @@ impl Node {
                 Leader::Me => match change.clone() {
                     Change::Join(id) => self.join_here(id, deadline).await,
                     Change::Remove { wanted, force } => self.remove_here(wanted, force, deadline).await,
+                    Change::Lead(wanted) => self.lead_here(wanted, deadline).await,
                 },
                 Leader::Other(target) => {
                     let left = deadline.saturating_duration_since(Instant::now());
@@ -85,6 +94,7 @@ impl Node {
                     let request = match change.clone() {
                         Change::Join(id) => PeerRequest::Join { id, timeout_ms },
                         Change::Remove { wanted, force } => PeerRequest::Remove { wanted, force, timeout_ms },
+                        Change::Lead(wanted) => PeerRequest::Lead { wanted, timeout_ms },
                     };
                     match self.inner.peers.call(&target, request, left).await {
                         Ok(PeerReply::Admin(outcome)) => outcome,
@@ -132,10 +142,8 @@ impl Node {
         };
         let members = self.members();
         if let Some(member) = members.iter().find(|member| member.raft_id == joiner.raft_id) {
-            if member.server.id != *id {
-                return Ok(Err(NodeError::Conflict(format!("{id} is a member already, as {}", member.server.id))));
-            }
-            return Ok(Ok((joiner.raft_id, joiner.role)));
+            let updated = self.update_member(&members, member, id, &joiner, deadline).await?;
+            return Ok(updated.map(|()| (joiner.raft_id, joiner.role)));
         }
         for old in members.iter().filter(|m| m.server.id.haddr == id.haddr || m.server.id.raddr == id.raddr) {
             if old.raft_id == self.inner.me.raft_id() || !joiner.empty {
@@ -159,6 +167,41 @@ impl Node {
             }
             Err(error) => Err(error),
         })
+    }
+
+    /// A member that moved to other addresses, or a learner that now asks to be a voter. A voter is
+    /// not made a learner by a flag: that would cost a quorum unasked.
+    async fn update_member(
+        &self,
+        members: &[MemberView],
+        member: &MemberView,
+        id: &PublicId,
+        joiner: &Identification,
+        deadline: Instant,
+    ) -> AtLeader {
+        let old = &member.server.id;
+        let promoted = member.role == Role::Learner && joiner.role == Role::Voter;
+        if old == id && !promoted {
+            return Ok(Ok(()));
+        }
+        let taken = |other: &&MemberView| {
+            other.raft_id != member.raft_id && (other.server.id.haddr == id.haddr || other.server.id.raddr == id.raddr)
+        };
+        if let Some(other) = members.iter().find(taken) {
+            return Ok(Err(NodeError::Conflict(format!("{id} has an address of the member {}", other.server.id))));
+        }
+        if old.raddr != id.raddr && is_at(&self.inner.peers, old, member.raft_id).await {
+            return Ok(Err(NodeError::Conflict(format!(
+                "{id} uses a copy of the data directory of {old}, which still runs; stop one of them"
+            ))));
+        }
+        let role = if promoted { Role::Voter } else { member.role };
+        let set = ChangeMembers::SetNodes(BTreeMap::from([(member.raft_id, Member { id: id.clone(), role })]));
+        let done = self.change(set, deadline).await?;
+        if done.is_ok() && old != id {
+            tracing::info!("{old} moved to {id}");
+        }
+        Ok(done)
     }
 
     /// Dials a joiner and checks that it is what it says and may be let in.

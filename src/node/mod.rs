@@ -19,6 +19,7 @@ mod membership;
 mod monitor;
 pub mod peers;
 mod raft_network;
+mod read;
 mod read_index;
 mod status;
 #[cfg(test)]
@@ -27,17 +28,16 @@ mod transfer;
 mod view;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use openraft::Instant as _;
 use openraft::{Config, Raft, SnapshotPolicy};
-use openraft::{Instant as _, RaftMetrics};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::command::{Key, Reply};
+use crate::command::Reply;
 use crate::node_id::PublicId;
 use crate::raft_types::TypeConfig;
 use crate::state_machine::{MapReader, StateMachine};
@@ -46,21 +46,13 @@ use crate::storage::log::LogStore;
 use peers::{Peers, Target};
 
 pub use error::NodeError;
-pub use formation::{Start, ask_whether_removed};
+pub use formation::{Start, ask_whether_removed, is_at};
 pub use me::Me;
+pub use read::{Found, ReadLevel, ReadOptions};
 pub use view::{About, Cluster, ClusterServer, Server, State, Stats};
 
 /// Without a leader a request waits this long for one.
 const LEADER_WAIT: Duration = Duration::from_secs(3);
-
-/// What a read promises; the names are rqlite's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadLevel {
-    /// Sees every write acknowledged before the read began.
-    Linearizable,
-    /// This node's own state, now.
-    None,
-}
 
 /// A write that was applied.
 #[derive(Debug, Clone)]
@@ -71,15 +63,6 @@ pub struct Written {
     pub reply: Reply,
     /// The leader that proposed it, where this node passed it on.
     pub served_by: Option<PublicId>,
-}
-
-/// What a read found.
-#[derive(Debug, Clone)]
-pub struct Found {
-    /// The value as it was sent; `None` where there is no such key.
-    pub value: Option<Bytes>,
-    /// The applied index it was read at.
-    pub index: u64,
 }
 
 /// Raft's timers and thresholds.
@@ -187,15 +170,19 @@ impl Node {
         let config = raft_config(options, me.removed().borrow().is_none()).validate().map_err(|e| internal(&e))?;
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
         let calls = Arc::new(calls::Calls::default());
+        let members = Arc::new(OnceLock::new());
         let network = raft_network::NetworkFactory {
             peers: peers.clone(),
             me: me.clone(),
             calls: calls.clone(),
+            members: members.clone(),
             append_timeout: options.election_max().max(Duration::from_secs(2)),
         };
         let map = machine.reader();
         let raft =
             Raft::new(me.raft_id(), Arc::new(config), network, log.clone(), machine).await.map_err(|e| internal(&e))?;
+        // Set once; nothing was sent before, or only to where members were at open.
+        let _ = members.set(raft.metrics());
         // Metrics start out blank; what is asked of them below must be what is on the disk.
         let stored = raft.with_raft_state(|state| *state.membership_state.effective().log_id()).await;
         let stored = stored.map_err(|e| internal(&e))?;
@@ -261,30 +248,12 @@ impl Node {
         }
     }
 
-    /// Reads one key from this node's own map, at the level asked for.
-    ///
-    /// # Errors
-    /// [`NodeError`]; nothing is changed by a read.
-    pub async fn read(&self, key: &Key, level: ReadLevel, deadline: Instant) -> Result<Found, NodeError> {
-        match level {
-            ReadLevel::Linearizable => {
-                let index = self.read_index(deadline).await.map_err(|error| match error {
-                    NodeError::NoLeader(why) => {
-                        NodeError::NoLeader(format!("{why}; ?level=none reads this node's own copy"))
-                    }
-                    other => other,
-                })?;
-                self.wait_applied(index, deadline).await?;
-            }
-            ReadLevel::None => self.wait_phase(Phase::Recovering, deadline).await?,
-        }
-        let (value, index) = self.inner.map.get(key);
-        Ok(Found { value, index })
-    }
-
     /// Waits until this node has applied `index`.
-    async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
+    pub(crate) async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
         let mut applied = self.inner.map.applied();
+        if *applied.borrow() >= index {
+            return Ok(());
+        }
         let waited = tokio::time::timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await;
         match waited {
             Ok(Ok(_)) => Ok(()),
@@ -293,7 +262,7 @@ impl Node {
         }
     }
 
-    fn metrics(&self) -> openraft::alias::WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>> {
+    fn metrics(&self) -> raft_network::Metrics {
         self.inner.raft.metrics()
     }
 

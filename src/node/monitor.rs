@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval, timeout};
 
+use super::status::even_voters;
 use super::{Leader, Node, Phase};
 use crate::raft_types::RaftId;
 
 /// How often silence is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A number of voters that stays this long is meant.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// A member that acknowledges nothing for this long is reported lost.
 const LOST_AFTER: Duration = Duration::from_secs(2);
@@ -51,6 +55,7 @@ impl Node {
         let mut last_leader = None;
         let mut lost: BTreeSet<RaftId> = BTreeSet::new();
         let mut leading_since = None;
+        let mut even = None;
         loop {
             if matches!(timeout(LOOK_EVERY, server.changed()).await, Ok(Err(_))) {
                 return;
@@ -75,12 +80,32 @@ impl Node {
                 last_leader = seen;
             }
             if self.leader() == Some(Leader::Me) {
+                self.report_even(&mut even);
                 let since = *leading_since.get_or_insert_with(Instant::now);
                 self.report_lost(&mut lost, since);
             } else {
-                leading_since = None;
+                (leading_since, even) = (None, None);
                 lost.clear();
             }
+        }
+    }
+
+    /// As the leader: says that there is an even number of voters, once it has stayed so for a while: a
+    /// cluster that grows passes through them.
+    fn report_even(&self, even: &mut Option<(usize, Instant, bool)>) {
+        let voters = self.members().iter().filter(|member| member.server.voter).count();
+        let Some(what) = even_voters(voters) else {
+            *even = None;
+            return;
+        };
+        match even {
+            Some((seen, since, said)) if *seen == voters => {
+                if !*said && since.elapsed() >= SETTLED_AFTER {
+                    *said = true;
+                    tracing::warn!("{what}");
+                }
+            }
+            _ => *even = Some((voters, Instant::now(), false)),
         }
     }
 

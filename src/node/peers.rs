@@ -11,6 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
     VoteResponse,
@@ -18,7 +19,7 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize};
 
 use super::{NodeError, State};
-use crate::command::{Command, Reply};
+use crate::command::{Command, Key, Reply};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{ClusterId, RaftId, Role, TypeConfig};
@@ -71,6 +72,15 @@ pub enum PeerRequest {
         /// How long the client still waits, in milliseconds.
         timeout_ms: u64,
     },
+    /// A weak read: answer from your own map if you believe that you lead.
+    Read {
+        /// The key.
+        key: Key,
+        /// Answer only once this is applied.
+        min_index: u64,
+        /// How long the client still waits, in milliseconds.
+        timeout_ms: u64,
+    },
     /// Confirm with a quorum that you lead, and give the index a reader must have applied.
     ReadIndex,
     /// What are you doing?
@@ -83,6 +93,13 @@ pub enum PeerRequest {
     Join {
         /// The node's public id.
         id: PublicId,
+        /// How long the asker still waits, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// Hand leadership to this member, or to the one that has most of the log; never passed on again.
+    Lead {
+        /// An id or part of one, as a user typed it.
+        wanted: Option<String>,
         /// How long the asker still waits, in milliseconds.
         timeout_ms: u64,
     },
@@ -131,6 +148,8 @@ pub enum PeerReply {
     TransferLeader(TransferLeaderResponse<TypeConfig>),
     /// To [`PeerRequest::Forward`].
     Forward(Result<(u64, Reply), ForwardError>),
+    /// To [`PeerRequest::Read`]: the value, if any, and the applied index it was read at.
+    Read(Result<Result<(Option<Bytes>, u64), NodeError>, NotLeader>),
     /// To [`PeerRequest::ReadIndex`]; `None` where it does not lead or no quorum confirmed it.
     ReadIndex(Option<u64>),
     /// To [`PeerRequest::Status`].
@@ -139,7 +158,7 @@ pub enum PeerReply {
     Identify(Identification),
     /// To [`PeerRequest::IsMember`].
     IsMember(MemberAnswer),
-    /// To [`PeerRequest::Join`] and [`PeerRequest::Remove`]; the outer error: it does not lead.
+    /// To [`PeerRequest::Join`], [`PeerRequest::Remove`] and [`PeerRequest::Lead`]; the outer error: it does not lead.
     Admin(Result<Result<(), NodeError>, NotLeader>),
     /// To a snapshot: the receiver's vote.
     Snapshot(Vote),

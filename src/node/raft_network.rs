@@ -5,16 +5,17 @@
 //! one second only, and a living leader must have called it by then.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use openraft::RaftNetworkFactory;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, v2::RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
+use openraft::{RaftMetrics, RaftNetworkFactory};
 
 use super::calls::Calls;
 use super::me::Me;
@@ -29,12 +30,17 @@ const RETRY_SILENT_MEMBER: Duration = Duration::from_millis(200);
 /// Without any progress for this long, a snapshot transfer is given up and started again.
 const SNAPSHOT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// openraft's view of the cluster.
+pub(super) type Metrics = openraft::alias::WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>;
+
 /// Makes a [`RaftNetwork`] for each member.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct NetworkFactory {
     pub(super) peers: Arc<dyn Peers>,
     pub(super) me: Arc<Me>,
     pub(super) calls: Arc<Calls>,
+    /// Where members are now; set once Raft runs.
+    pub(super) members: Arc<OnceLock<Metrics>>,
     /// How long an append of entries may take before it is sent again.
     pub(super) append_timeout: Duration,
 }
@@ -47,6 +53,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
             peers: self.peers.clone(),
             me: self.me.clone(),
             calls: self.calls.clone(),
+            members: self.members.clone(),
             target: Target { raft_id: Some(target), id: node.id.clone() },
             append_timeout: self.append_timeout,
         }
@@ -54,18 +61,30 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
 }
 
 /// openraft's connection to one member.
-#[derive(Debug)]
 pub(super) struct RaftNetwork {
     peers: Arc<dyn Peers>,
     me: Arc<Me>,
     calls: Arc<Calls>,
+    members: Arc<OnceLock<Metrics>>,
     target: Target,
     append_timeout: Duration,
 }
 
 impl RaftNetwork {
+    /// The member, at the addresses that the membership has for it now: openraft keeps a client across
+    /// a change of them.
+    fn target(&self) -> Target {
+        let raft_id = self.target.raft_id;
+        let moved = self.members.get().and_then(|metrics| {
+            let metrics = metrics.borrow_watched();
+            let member = metrics.membership_config.get_node(&raft_id?)?;
+            (member.id != self.target.id).then(|| Target { raft_id, id: member.id.clone() })
+        });
+        moved.unwrap_or_else(|| self.target.clone())
+    }
+
     async fn call(&self, request: PeerRequest, timeout: Duration) -> Result<PeerReply, RPCError<TypeConfig>> {
-        self.peers.call(&self.target, request, timeout).await.map_err(|error| {
+        self.peers.call(&self.target(), request, timeout).await.map_err(|error| {
             self.report(&error);
             rpc_error(error)
         })
@@ -146,7 +165,7 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let transfer =
-            self.peers.send_snapshot(&self.target, vote, snapshot.meta, snapshot.snapshot, SNAPSHOT_IDLE_TIMEOUT);
+            self.peers.send_snapshot(&self.target(), vote, snapshot.meta, snapshot.snapshot, SNAPSHOT_IDLE_TIMEOUT);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = transfer => match sent.map_err(rpc_error)? {

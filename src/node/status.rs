@@ -11,7 +11,7 @@ use super::forward::Patience;
 use super::peers::{PeerReply, PeerRequest, Target};
 use super::{About, Cluster, ClusterServer, Leader, Node, NodeError, Phase, Server, State, Stats};
 use crate::raft_types::alias::LogId;
-use crate::raft_types::{RaftId, TypeConfig};
+use crate::raft_types::{RaftId, Role, TypeConfig};
 
 /// How long `cluster` waits for each member.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -21,6 +21,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct MemberView {
     pub(super) raft_id: RaftId,
     pub(super) server: Server,
+    /// What it asked to be.
+    pub(super) role: Role,
 }
 
 impl Node {
@@ -42,8 +44,13 @@ impl Node {
     }
 
     fn quorum_is_fresh(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
-        let alone = metrics.membership_config.voter_ids().all(|id| id == metrics.id);
-        alone || metrics.last_quorum_acked.as_ref().is_none_or(|at| at.elapsed() <= self.inner.options.election_max())
+        // None: it was elected by a quorum just now.
+        quorum_age_of(metrics).is_none_or(|age| age <= self.inner.options.election_max())
+    }
+
+    /// As the leader: how long ago a quorum acknowledged it.
+    pub(super) fn quorum_age(&self) -> Option<Duration> {
+        quorum_age_of(&self.inner.raft.metrics().borrow_watched())
     }
 
     /// The members of the latest membership, ordered by public id.
@@ -56,6 +63,7 @@ impl Node {
             .map(|(raft_id, member)| MemberView {
                 raft_id: *raft_id,
                 server: Server { id: member.id.clone(), voter: voters.contains(raft_id) },
+                role: member.role,
             })
             .collect();
         members.sort_by(|a, b| a.server.id.cmp(&b.server.id));
@@ -137,7 +145,8 @@ impl Node {
         if servers.is_empty() {
             servers.push(current.clone());
         }
-        Cluster { current, leader: leading, servers }
+        let warnings = warnings(&servers);
+        Cluster { current, leader: leading, servers, warnings }
     }
 
     /// The source of `GET /hraftd/raft/node`.
@@ -186,6 +195,42 @@ impl Node {
     }
 }
 
+/// What is wrong with a cluster of these voters.
+fn warnings(servers: &[ClusterServer]) -> Vec<String> {
+    let voters: Vec<_> = servers.iter().filter(|server| server.voter).collect();
+    let silent: Vec<_> =
+        voters.iter().filter(|server| server.state == State::Lost).map(|server| server.id.to_string()).collect();
+    let mut warnings = Vec::new();
+    warnings.extend(even_voters(voters.len()));
+    if !silent.is_empty() {
+        let quorum = voters.len() / 2 + 1;
+        let up = voters.len() - silent.len();
+        warnings.push(format!(
+            "{} of {} voters do not answer: {}; a quorum is {quorum}, so {}",
+            silent.len(),
+            voters.len(),
+            silent.join(" "),
+            match up.checked_sub(quorum) {
+                None => "nothing can be written".to_owned(),
+                Some(0) => "the loss of one more stops writes".to_owned(),
+                Some(spare) => format!("{spare} more may be lost"),
+            }
+        ));
+    }
+    warnings
+}
+
+/// An even number of voters costs a larger quorum and survives no more losses.
+pub(super) fn even_voters(voters: usize) -> Option<String> {
+    (voters > 0 && voters.is_multiple_of(2)).then(|| {
+        format!(
+            "{voters} voters survive the loss of {}, as {} would: add one or remove one",
+            voters / 2 - 1,
+            voters - 1
+        )
+    })
+}
+
 /// As the leader: how long ago a member acknowledged something; `None` for never.
 ///
 /// For callers that hold the metrics: to borrow them a second time is a deadlock where openraft waits to
@@ -193,6 +238,11 @@ impl Node {
 pub(super) fn silence(metrics: &RaftMetrics<TypeConfig>, raft_id: RaftId) -> Option<Duration> {
     let acked = metrics.heartbeat.as_ref()?.get(&raft_id)?.as_ref()?;
     Some(acked.elapsed())
+}
+
+fn quorum_age_of(metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
+    let alone = metrics.membership_config.voter_ids().all(|id| id == metrics.id);
+    if alone { Some(Duration::ZERO) } else { metrics.last_quorum_acked.as_ref().map(|at| at.elapsed()) }
 }
 
 impl Phase {

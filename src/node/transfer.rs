@@ -1,14 +1,18 @@
-//! Handing leadership over, when the leader is told to stop.
+//! Handing leadership over: when the leader is told to stop, or asked to.
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
 use openraft::LogIdOptionExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
+use super::membership::AtLeader;
 use super::status::silence;
-use super::{Leader, Node};
+use super::{Leader, Node, NodeError, members};
 use crate::raft_types::RaftId;
+
+/// Longer than this a transfer does not take; openraft refuses writes meanwhile.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Node {
     /// If this node leads, hands leadership to the voter that has most of the log and answered within
@@ -20,16 +24,69 @@ impl Node {
             return;
         }
         let Some(successor) = self.successor() else { return };
-        let mut metrics = self.metrics();
-        if self.inner.raft.trigger().transfer_leader(successor).await.is_err() {
-            return;
+        match self.transfer_to(successor, Instant::now() + patience).await {
+            Some(leader) => tracing::info!("leadership handed over to {}", self.name_of(leader)),
+            None => tracing::warn!("leadership could not be handed over in time; the others will elect a leader"),
         }
+    }
+
+    /// As the leader: hands leadership to the voter named, or to the best. Runs to its end even where
+    /// the asker goes away.
+    pub(super) async fn lead_here(&self, wanted: Option<String>, deadline: Instant) -> AtLeader {
+        let node = self.clone();
+        let done = tokio::spawn(async move {
+            let to = match node.choose(wanted.as_deref()) {
+                Ok(to) => to,
+                Err(error) => return Ok(Err(error)),
+            };
+            if to == node.inner.me.raft_id() {
+                return Ok(Ok(()));
+            }
+            let name = node.name_of(to);
+            // openraft takes no writes while it hands over: a membership change would wait in vain.
+            let Ok(_turn) = timeout_at(deadline, node.inner.membership_turn.lock()).await else {
+                return Ok(Err(NodeError::Timeout("a membership change took too long".to_owned())));
+            };
+            Ok(match node.transfer_to(to, deadline.min(Instant::now() + TRANSFER_TIMEOUT)).await {
+                Some(leader) if leader == to => Ok(()),
+                Some(other) => {
+                    Err(NodeError::Conflict(format!("{} became the leader instead of {name}", node.name_of(other))))
+                }
+                None => Err(NodeError::Timeout(format!("{name} did not become the leader in time; it still may"))),
+            })
+        });
+        done.await.unwrap_or_else(|error| Ok(Err(NodeError::Internal(error.to_string()))))
+    }
+
+    fn choose(&self, wanted: Option<&str>) -> Result<RaftId, NodeError> {
+        let Some(wanted) = wanted else {
+            let none = || NodeError::Conflict("no other voter answers, so there is none to lead".to_owned());
+            return self.successor().ok_or_else(none);
+        };
+        let members = self.members();
+        let member = members::find(&members, wanted)?;
+        if !member.server.voter {
+            return Err(NodeError::Conflict(format!("{} is not a voter, so it cannot lead", member.server.id)));
+        }
+        if !self.answered_lately(member.raft_id) {
+            return Err(NodeError::Conflict(format!("{} does not answer, so it cannot lead", member.server.id)));
+        }
+        Ok(member.raft_id)
+    }
+
+    fn name_of(&self, raft_id: RaftId) -> String {
+        let members = self.members();
+        let found = members.iter().find(|member| member.raft_id == raft_id);
+        found.map_or_else(|| raft_id.to_string(), |member| member.server.id.to_string())
+    }
+
+    /// Triggers the transfer and waits for another leader.
+    async fn transfer_to(&self, to: RaftId, deadline: Instant) -> Option<RaftId> {
         let me = self.inner.me.raft_id();
+        let mut metrics = self.metrics();
+        self.inner.raft.trigger().transfer_leader(to).await.ok()?;
         let handed = metrics.wait_until(|m| m.current_leader.is_some_and(|leader| leader != me));
-        match timeout(patience, handed).await {
-            Ok(Ok(_)) => tracing::info!("leadership handed over"),
-            _ => tracing::warn!("leadership could not be handed over in time; the others will elect a leader"),
-        }
+        timeout_at(deadline, handed).await.ok()?.ok()?.current_leader
     }
 
     fn successor(&self) -> Option<RaftId> {

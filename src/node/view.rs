@@ -97,6 +97,8 @@ pub struct Cluster {
     pub leader: Option<ClusterServer>,
     /// All members, ordered by id; before joining only this node.
     pub servers: Vec<ClusterServer>,
+    /// What an operator should mend.
+    pub warnings: Vec<String>,
 }
 
 /// The source of `GET /hraftd/raft/node`.

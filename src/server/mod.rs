@@ -49,7 +49,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (opened, peers) = open_as_member(&config, data).await?;
     announce(&config, &opened, &http_listener, &raft_listener);
 
-    let Opened { data, me, log, machine, snapshots } = opened;
+    let Opened { data, me, log, machine, snapshots, moved_from: _ } = opened;
     let mut log_failed = log.failed();
     let parts = Parts { me, peers, log: log.clone(), machine, snapshots };
     let (node, tasks) = Node::start(parts, raft_options(&config)).await.map_err(failure)?;
@@ -116,6 +116,7 @@ async fn open_as_member(config: &Config, data: DataDir) -> Result<(Opened, Arc<d
         let dir = data.take().expect("put back before each round");
         let mut opened = open::storage(config, dir.clone()).await?;
         let peers: Arc<dyn Peers> = Arc::new(HttpPeers::new(opened.me.clone()).map_err(failure)?);
+        open::settle_move(&mut opened, &peers).await?;
         if !opened.log.is_empty() && opened.me.removed().borrow().is_none() {
             let members = open::members(&mut opened).await?;
             if let Some(index) = ask_whether_removed(&peers, opened.me.raft_id(), members).await {

@@ -8,9 +8,10 @@ use tokio::task::spawn_blocking;
 
 use super::failure;
 use crate::config::{Config, DataPlace, Exit};
-use crate::node::{Me, Start};
+use crate::node::peers::Peers;
+use crate::node::{Me, Start, is_at};
 use crate::node_id::PublicId;
-use crate::raft_types::{ClusterId, RaftId, Role};
+use crate::raft_types::{ClusterId, RaftId};
 use crate::state_machine::StateMachine;
 use crate::storage::log::{LogOptions, LogStore};
 use crate::storage::{ClusterHandle, DataDir, Identity, IdentityStore, SnapshotStore, StorageError};
@@ -22,6 +23,8 @@ pub(super) struct Opened {
     pub(super) log: LogStore,
     pub(super) machine: StateMachine,
     pub(super) snapshots: SnapshotStore,
+    /// The addresses the directory was last used under, where they were others.
+    pub(super) moved_from: Option<PublicId>,
 }
 
 /// How a storage error ends the process: 78 where starting again cannot help, 1 where it may.
@@ -42,15 +45,16 @@ pub(super) async fn data_dir(config: &Config) -> Result<DataDir, Exit> {
 
 /// Reads identity, log and snapshots, and brings the state machine to the newest snapshot.
 pub(super) async fn storage(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
-    let public_id = config.public_id.clone();
-    let place = config.data.clone();
-    let mut opened = blocking(move || open(public_id, &place, data)).await??;
+    let config = config.clone();
+    let mut opened = blocking(move || open(&config, data)).await??;
     let state = opened.log.get_log_state().await.map_err(failure)?;
     opened.snapshots.check_log(state.last_purged_log_id.as_ref()).map_err(storage_exit)?;
     Ok(opened)
 }
 
-fn open(public_id: PublicId, place: &DataPlace, data: Arc<DataDir>) -> Result<Opened, Exit> {
+fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
+    let public_id = &config.public_id;
+    let place = &config.data;
     let store = IdentityStore::new(data.disk.clone());
     let mut identity = match store.load().map_err(storage_exit)? {
         Some(identity) => identity,
@@ -60,13 +64,9 @@ fn open(public_id: PublicId, place: &DataPlace, data: Arc<DataDir>) -> Result<Op
             identity
         }
     };
-    if identity.public_id != public_id {
-        return Err(Exit::config(format!(
-            "{} was made by the node {}, and this one is {public_id}: start it with the addresses it had, or give \
-             another --rdir",
-            place, identity.public_id
-        )));
-    }
+    // The directory is this node, wherever it is now; `settle_move` makes that durable.
+    let moved_from =
+        (identity.public_id != *public_id).then(|| std::mem::replace(&mut identity.public_id, public_id.clone()));
     let options = LogOptions { prezero: matches!(place, DataPlace::Dir(_)), ..LogOptions::default() };
     let log = LogStore::open(data.disk.clone(), options).map_err(storage_exit)?;
     if log.is_empty() {
@@ -84,12 +84,30 @@ fn open(public_id: PublicId, place: &DataPlace, data: Arc<DataDir>) -> Result<Op
         )));
     }
     let machine = StateMachine::open(snapshots.clone(), cluster.clone()).map_err(storage_exit)?;
-    let me = Arc::new(Me::new(store, identity, cluster, Role::Voter, place.to_string()));
-    Ok(Opened { data, me, log, machine, snapshots })
+    let me = Arc::new(Me::new(store, identity, cluster, config.role, place.to_string()));
+    Ok(Opened { data, me, log, machine, snapshots, moved_from })
 }
 
 fn new_identity(public_id: PublicId) -> Identity {
     Identity { public_id, raft_id: rand::random(), cluster: None, removed: None }
+}
+
+/// Makes a move to other addresses durable, unless the node still answers at the old ones: then this
+/// directory is a copy, and two processes would vote with one identity.
+pub(super) async fn settle_move(opened: &mut Opened, peers: &Arc<dyn Peers>) -> Result<(), Exit> {
+    let Some(old) = opened.moved_from.take() else { return Ok(()) };
+    let new = opened.me.id();
+    if old.raddr != new.raddr && is_at(peers, &old, opened.me.raft_id()).await {
+        return Err(Exit::config(format!(
+            "{} is a copy of the directory of {old}, which still runs: {new} must not use its identity; stop that node \
+             first, or give another --rdir",
+            opened.me.data_place
+        )));
+    }
+    let me = opened.me.clone();
+    blocking(move || me.save()).await?.map_err(storage_exit)?;
+    tracing::info!("this node moved from {old}");
+    Ok(())
 }
 
 /// The members that the node knew when it stopped.
@@ -103,7 +121,7 @@ pub(super) async fn members(opened: &mut Opened) -> Result<Vec<(RaftId, PublicId
 
 /// Makes a removed node's directory a new and empty one, under a new Raft id.
 pub(super) async fn start_over(opened: Opened) -> Result<(), Exit> {
-    let Opened { data, me, log, machine, snapshots } = opened;
+    let Opened { data, me, log, machine, snapshots, moved_from: _ } = opened;
     let id = me.id();
     blocking(move || {
         // Nothing may hold or write the files that go. The log of a removed node needs no clean end.

@@ -207,8 +207,7 @@ fn query_parameters_that_are_unknown_or_wrong() {
         ("GET", "/hraftd/key/k?level=none&level=none", "level"),
         ("GET", "/hraftd/key/k?level=bogus", "bogus"),
         ("GET", "/hraftd/key/k?level=", "level"),
-        // Not built yet.
-        ("GET", "/hraftd/key/k?level=weak", "weak"),
+        ("GET", "/hraftd/key/k?level=wake", "wake"),
         ("GET", "/hraftd/key/k?timeout=soon", "timeout"),
         ("GET", "/hraftd/key/k?timeout=5", "timeout"),
         ("GET", "/hraftd/key/k?timeout=1s&timeout=2s", "timeout"),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::api::Service;
 use crate::command::{Command, Key, Reply};
 use crate::node::{
-    About, Cluster, ClusterServer, Found, NodeError, ReadLevel, Server as Member, State, Stats, Written,
+    About, Cluster, ClusterServer, Found, NodeError, ReadLevel, ReadOptions, Server as Member, State, Stats, Written,
 };
 use crate::node_id::PublicId;
 
@@ -111,11 +111,18 @@ impl Service for Fake {
         Ok(Written { index: map.0, reply, served_by })
     }
 
-    async fn read(&self, key: &Key, level: ReadLevel, deadline: Instant) -> Result<Found, NodeError> {
+    async fn read(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
         let seconds = deadline.duration_since(Instant::now()).as_secs_f64().round();
-        self.called(format!("get {key} {level:?} in {seconds}")).await?;
+        let ReadOptions { level, freshness, min_index } = options;
+        let extra = match (freshness, min_index) {
+            (None, 0) => String::new(),
+            (freshness, min_index) => format!(" {freshness:?} {min_index}"),
+        };
+        self.called(format!("get {key} {level:?}{extra} in {seconds}")).await?;
         let map = self.0.map.lock().unwrap();
-        Ok(Found { value: map.1.get(key).cloned(), index: map.0 })
+        let served_by = self.0.orders.lock().unwrap().served_by.clone();
+        let staleness = (level == ReadLevel::None).then_some(Duration::from_millis(12));
+        Ok(Found { value: map.1.get(key).cloned(), index: map.0, level, served_by, staleness })
     }
 
     fn stats(&self) -> Stats {
@@ -140,7 +147,7 @@ impl Service for Fake {
         let me = self.line(ID, State::Leader, true);
         let silent = self.line(OTHER, State::Lost, false);
         let leader = self.0.orders.lock().unwrap().fail.is_none().then(|| me.clone());
-        Cluster { current: me.clone(), leader, servers: vec![me, silent] }
+        Cluster { current: me.clone(), leader, warnings: Vec::new(), servers: vec![me, silent] }
     }
 
     fn state(&self) -> State {
@@ -158,6 +165,10 @@ impl Service for Fake {
 
     async fn join(&self, id: PublicId, asker_raft_id: Option<u64>, _deadline: Instant) -> Result<(), NodeError> {
         self.called(format!("join {id} {asker_raft_id:?}")).await
+    }
+
+    async fn lead(&self, wanted: Option<&str>, _deadline: Instant) -> Result<(), NodeError> {
+        self.called(format!("lead {wanted:?}")).await
     }
 
     async fn remove(&self, wanted: &str, force: bool, _deadline: Instant) -> Result<(), NodeError> {

@@ -78,17 +78,26 @@ async fn query_parameters() {
     server.ask("POST", "/key?timeout=1m", r#"{"k":1}"#).await;
     server.get("/key/k?level=none&timeout=30s").await;
     server.get("/key/k?level=linearizable").await;
-    let calls = ["set 1 keys in 60", "get k None in 30", "get k Linearizable in 10"];
+    server.get("/key/k?level=strong&min_index=17").await;
+    server.get("/key/k?level=auto&freshness=1500ms").await;
+    let calls = [
+        "set 1 keys in 60",
+        "get k None in 30",
+        "get k Linearizable in 10",
+        "get k Linearizable None 17 in 10",
+        "get k Auto Some(1.5s) 0 in 10",
+    ];
     assert_eq!(server.fake.calls(), calls);
     let cases = [
         ("GET", "/key/k?levl=none", "levl"),
         ("GET", "/key/k?level=none&level=none", "level is repeated"),
-        ("GET", "/key/k?level=weak", "weak"),
-        ("GET", "/key/k?level=strong", "strong"),
+        ("GET", "/key/k?level=wake", "wake"),
         ("GET", "/key/k?level=NONE", "NONE"),
         ("GET", "/key/k?level", "level"),
-        ("GET", "/key/k?freshness=1s", "freshness"),
-        ("GET", "/key/k?min_index=1", "min_index"),
+        ("GET", "/key/k?freshness=1s", "level=linearizable"),
+        ("GET", "/key/k?level=none&freshness=1", "unit"),
+        ("GET", "/key/k?min_index=-1", "min_index"),
+        ("GET", "/key/k?min_index=+1", "min_index"),
         ("GET", "/key/k?timeout=61s", "1m0s"),
         ("GET", "/key/k?timeout=10", "unit"),
         ("DELETE", "/key/k?level=none", "level"),

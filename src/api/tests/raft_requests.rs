@@ -114,6 +114,22 @@ async fn join() {
 }
 
 #[tokio::test]
+async fn leader() {
+    let server = Server::start().await;
+    let ok = r#"{"ok":true,"msg":"OK"}"#;
+    server.ask("POST", "/hraftd/raft/leader", "").await.is_ok(ok);
+    server.ask("POST", "/raft/leader", "{}").await.is_ok(ok);
+    server.ask("POST", "/raft/leader", r#"{"id":":11001"}"#).await.is_ok(ok);
+    server.ask("POST", "/raft/leader?id=:11002", "").await.is_ok(ok);
+    let calls = ["lead None", "lead None", "lead Some(\":11001\")", "lead Some(\":11002\")"];
+    assert_eq!(server.fake.calls(), calls);
+    for (target, body) in [("/raft/leader", r#"{"id":""}"#), ("/raft/leader?force", ""), ("/raft/leader", "x")] {
+        server.ask("POST", target, body).await.is_error(400, "bad_request", "");
+    }
+    server.ask("GET", "/raft/leader", "").await.is_error(405, "method_not_allowed", "POST");
+}
+
+#[tokio::test]
 async fn remove() {
     let server = Server::start().await;
     let ok = r#"{"ok":true,"msg":"OK"}"#;

@@ -3,8 +3,9 @@
 mod net;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{NodeError, ReadLevel, State};
+use super::{NodeError, ReadLevel, ReadOptions, State};
 use crate::storage::disk::MemDisk;
 use net::{Net, TestNode, id, in_secs, until};
 
@@ -170,4 +171,49 @@ async fn a_far_behind_node_gets_a_snapshot() {
     until("it is ready", || back.node.ready() == Ok(())).await;
     assert_eq!(back.get("k399", ReadLevel::Linearizable).await.unwrap(), Some("1".to_owned()));
     assert!(back.node.stats().last_snapshot_index > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn weak_reads_are_the_leaders_and_end_with_its_quorum() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    nodes[0].set("k", "1").await.unwrap();
+    let old = leader(&nodes);
+    for node in &nodes {
+        let found = node.read("k", ReadLevel::Weak.into()).await.unwrap();
+        let asked_leader = node.port == nodes[old].port;
+        assert_eq!((found.level, found.served_by.is_none()), (ReadLevel::Weak, asked_leader));
+        let auto = node.read("k", ReadLevel::Auto.into()).await.unwrap();
+        assert_eq!(auto.level, ReadLevel::Weak, "all are voters");
+    }
+    for other in [1, 2, 3] {
+        net.set_cut(nodes[old].port, other, true);
+    }
+    until("its quorum is too old", || nodes[old].node.state() == State::Follower).await;
+    let weak = nodes[old].read("k", ReadLevel::Weak.into()).await;
+    assert!(matches!(weak, Err(NodeError::NoLeader(_))), "{weak:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_tells_its_age_and_keeps_to_freshness() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    let written = nodes[0].set("k", "1").await.unwrap();
+    let cut = (leader(&nodes) + 1) % 3;
+    let at_least = |min_index| ReadOptions { min_index, ..ReadLevel::None.into() };
+    let fresh = |ms| ReadOptions { freshness: Some(Duration::from_millis(ms)), ..ReadLevel::None.into() };
+    let found = nodes[cut].read("k", at_least(written.index)).await.unwrap();
+    assert_eq!(found.value.as_deref(), Some(&b"1"[..]));
+    until("it is fresh", || nodes[cut].node.staleness().is_some_and(|age| age < Duration::from_millis(200))).await;
+    assert_eq!(nodes[cut].read("k", fresh(1000)).await.unwrap().level, ReadLevel::None);
+    for other in [1, 2, 3] {
+        net.set_cut(nodes[cut].port, other, true);
+    }
+    let later = nodes[(cut + 1) % 3].set("k", "2").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let stale = nodes[cut].read("k", ReadLevel::None.into()).await.unwrap();
+    assert_eq!(stale.value.as_deref(), Some(&b"1"[..]), "none is this node's own state");
+    assert!(stale.staleness.unwrap() >= Duration::from_secs(5), "{stale:?}");
+    assert!(matches!(nodes[cut].read("k", fresh(1000)).await, Err(NodeError::NoLeader(_))));
+    assert!(matches!(nodes[cut].read("k", at_least(later.index)).await, Err(NodeError::Timeout(_))));
 }

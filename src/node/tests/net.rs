@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::command::{Command, Reply};
 use crate::node::peers::*;
-use crate::node::{Me, Node, NodeError, Parts, RaftOptions, ReadLevel, Start, Tasks, Written};
+use crate::node::{Found, Me, Node, NodeError, Parts, RaftOptions, ReadLevel, ReadOptions, Start, Tasks, Written};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{ClusterId, RaftId, Role};
@@ -204,8 +204,12 @@ impl TestNode {
         written
     }
 
+    pub(super) async fn read(&self, key: &str, options: ReadOptions) -> Result<Found, NodeError> {
+        self.node.read(&key.into(), options, in_secs(10)).await
+    }
+
     pub(super) async fn get(&self, key: &str, level: ReadLevel) -> Result<Option<String>, NodeError> {
-        let found = self.node.read(&key.into(), level, in_secs(10)).await?;
+        let found = self.read(key, level.into()).await?;
         Ok(found.value.map(|value| String::from_utf8(value.to_vec()).unwrap()))
     }
 
