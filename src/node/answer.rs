@@ -74,6 +74,11 @@ impl Node {
                 _ => None,
             }),
             PeerRequest::Status => PeerReply::Status(self.state()),
+            PeerRequest::Stand => {
+                self.hold().await;
+                PeerReply::Stand
+            }
+            PeerRequest::IsLeaderGone(seen) => PeerReply::IsLeaderGone(self.is_leader_gone(seen).await),
             PeerRequest::IsMember(raft_id) => PeerReply::IsMember(self.is_member(raft_id).await),
             PeerRequest::Join { id, timeout_ms } => {
                 PeerReply::Admin(self.if_leading(self.join_here(id, after(timeout_ms))).await)

@@ -11,6 +11,7 @@ mod answer;
 mod calls;
 mod contact;
 mod error;
+mod failover;
 mod formation;
 mod forward;
 mod me;
@@ -215,6 +216,7 @@ impl Node {
             tokio::spawn(node.clone().confirm_read_indexes(read_queue)),
             tokio::spawn(node.clone().follow_phases()),
             tokio::spawn(node.clone().report_changes()),
+            tokio::spawn(node.clone().stand_by_the_leader()),
             tokio::spawn(node.clone().promote_learners()),
             tokio::spawn(node.clone().ask_whether_removed()),
             tokio::spawn(node.clone().bound_the_log()),

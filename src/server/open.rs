@@ -84,7 +84,7 @@ fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
         )));
     }
     let machine = StateMachine::open(snapshots.clone(), cluster.clone()).map_err(storage_exit)?;
-    let me = Arc::new(Me::new(store, identity, cluster, config.role, place.to_string()));
+    let me = Arc::new(Me::new(store, identity, cluster, config.role, place.to_string(), rand::random()));
     Ok(Opened { data, me, log, machine, snapshots, moved_from })
 }
 

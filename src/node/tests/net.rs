@@ -163,7 +163,7 @@ impl TestNode {
         let cluster = ClusterHandle::new(identity.cluster);
         let snapshots = SnapshotStore::open(shared, cluster.clone()).unwrap();
         let machine = StateMachine::open(snapshots.clone(), cluster.clone()).unwrap();
-        let me = Arc::new(Me::new(store, identity, cluster, Role::Voter, format!("disk {port}")));
+        let me = Arc::new(Me::new(store, identity, cluster, Role::Voter, format!("disk {port}"), rand::random()));
         let peers: Arc<dyn Peers> = Arc::new(LocalPeers { net: net.clone(), me: me.clone() });
         let parts = Parts { me, peers, log: log.clone(), machine, snapshots };
         let (node, tasks) = Node::start(parts, options).await.unwrap();
