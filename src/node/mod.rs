@@ -8,6 +8,7 @@
 //! provably was not appended to any log is tried again.
 
 mod answer;
+mod batch;
 mod calls;
 mod contact;
 mod error;
@@ -114,6 +115,7 @@ struct Inner {
     calls: Arc<calls::Calls>,
     phase: watch::Sender<Phase>,
     reads: read_index::ReadIndex,
+    forwarder: batch::Forwarder,
     /// One membership change at a time: openraft refuses a second.
     membership_turn: Mutex<()>,
     /// The committed index that the log knew when it was opened.
@@ -189,6 +191,7 @@ impl Node {
         let stored = stored.map_err(|e| internal(&e))?;
         raft.metrics().wait_until(|m| *m.membership_config.log_id() >= stored).await.map_err(|e| internal(&e))?;
         let (reads, read_queue) = read_index::ReadIndex::new();
+        let (forwarder, forward_queue) = batch::Forwarder::new();
         let inner = Inner {
             id: me.id(),
             raft,
@@ -203,6 +206,7 @@ impl Node {
             calls,
             phase: watch::Sender::new(Phase::Joining),
             reads,
+            forwarder,
             membership_turn: Mutex::new(()),
             committed_at_open: committed.map_or(0, |id| id.index),
         };
@@ -214,6 +218,7 @@ impl Node {
         }));
         let tasks = Tasks(vec![
             tokio::spawn(node.clone().confirm_read_indexes(read_queue)),
+            tokio::spawn(node.clone().forward_batches(forward_queue)),
             tokio::spawn(node.clone().follow_phases()),
             tokio::spawn(node.clone().report_changes()),
             tokio::spawn(node.clone().stand_by_the_leader()),

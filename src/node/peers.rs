@@ -65,10 +65,10 @@ pub enum PeerRequest {
     PreVote(VoteRequest<TypeConfig>),
     /// The leader hands over (dissertation, 3.10).
     TransferLeader(TransferRequest),
-    /// Propose this command, or say that you cannot; never pass it on again.
+    /// Propose these commands, or say that you cannot; never pass them on again.
     Forward {
-        /// What to propose.
-        command: Command,
+        /// What to propose, in this order.
+        commands: Vec<Command>,
         /// How long the client still waits, in milliseconds.
         timeout_ms: u64,
     },
@@ -150,8 +150,8 @@ pub enum PeerReply {
     Vote(VoteResponse<TypeConfig>),
     /// To [`PeerRequest::TransferLeader`].
     TransferLeader(TransferLeaderResponse<TypeConfig>),
-    /// To [`PeerRequest::Forward`].
-    Forward(Result<(u64, Reply), ForwardError>),
+    /// To [`PeerRequest::Forward`]: what became of each.
+    Forward(Vec<Result<(u64, Reply), ForwardError>>),
     /// To [`PeerRequest::Read`]: the value, if any, and the applied index it was read at.
     Read(Result<Result<(Option<Bytes>, u64), NodeError>, NotLeader>),
     /// To [`PeerRequest::ReadIndex`]; `None` where it does not lead or no quorum confirmed it.
