@@ -255,7 +255,9 @@ async fn to_its_end(
         Some(Ok(result)) => result.map(|()| json::ok()).map_err(ApiError::from),
         Some(Err(error)) => Err(NodeError::Internal(format!("a change of the membership ended badly: {error}")).into()),
         None => Err(NodeError::Timeout(
-            "the change goes on; GET /hraftd/raft/cluster shows what came of it, and repeating it is safe".to_owned(),
+            "no answer in time: the change may be made or may still be; GET /hraftd/raft/cluster shows what came of it, and \
+             repeating it is safe"
+                .to_owned(),
         )
         .into()),
     }

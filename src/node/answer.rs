@@ -178,7 +178,7 @@ impl Node {
             tracing::error!("{what}");
         }
         if envelope.to == me.id() {
-            me.set_foreign(format!("this node takes no writes: {what}"));
+            me.set_foreign(format!("this node serves its own copy only (?level=none), and no writes: {what}"));
         }
     }
 

@@ -24,7 +24,7 @@ impl Node {
     /// # Errors
     /// [`NodeError::Timeout`] where the outcome is unknown; with any other nothing was done.
     pub async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
-        self.refuse_write()?;
+        self.refuse_stray()?;
         let mut patience = Patience::new(deadline);
         loop {
             let attempt = match self.leader_by(&patience).await? {
@@ -41,8 +41,8 @@ impl Node {
         }
     }
 
-    /// A node that must not take writes says why.
-    fn refuse_write(&self) -> Result<(), NodeError> {
+    /// A node that was removed, or whose cluster should not be there, says so instead of serving it.
+    pub(super) fn refuse_stray(&self) -> Result<(), NodeError> {
         self.refuse_removed()?;
         match self.inner.me.foreign() {
             Some(why) => Err(NodeError::Conflict(why)),
@@ -52,7 +52,7 @@ impl Node {
 
     /// Proposes a command if this node leads; what a forwarding peer is answered.
     pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<(u64, Reply), ForwardError> {
-        self.refuse_write().map_err(ForwardError::Failed)?;
+        self.refuse_stray().map_err(ForwardError::Failed)?;
         let unknown = |why: &str| ForwardError::Failed(NodeError::Timeout(why.to_owned()));
         match timeout_at(deadline, self.inner.raft.client_write(command)).await {
             Ok(Ok(response)) => Ok((response.log_id.index, response.data)),

@@ -161,6 +161,9 @@ impl Node {
     /// [`NodeError::Removed`], [`NodeError::NotReady`], [`NodeError::NoLeader`].
     pub fn ready(&self) -> Result<(), NodeError> {
         self.refuse_removed()?;
+        if let Some(why) = self.inner.me.foreign() {
+            return Err(NodeError::NotReady(why));
+        }
         let phase = *self.inner.phase.borrow();
         if phase != Phase::Ready {
             return Err(phase.not_ready());

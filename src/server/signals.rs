@@ -2,6 +2,9 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Signals this close to the first are the same request.
+const SAME_REQUEST: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// The exit code of a process that was told to stop twice.
 const IMPATIENT: i32 = 1;
 
@@ -19,6 +22,13 @@ pub async fn terminated() {
     };
     next().await;
     tokio::spawn(async move {
+        // GNU timeout and some supervisors signal the process and its group: that is one request to stop.
+        let _ = tokio::time::timeout(SAME_REQUEST, async {
+            loop {
+                next().await;
+            }
+        })
+        .await;
         next().await;
         tracing::warn!("told to stop again: leaving at once");
         std::process::exit(IMPATIENT);

@@ -16,10 +16,10 @@ pub struct Shell {
 
 impl Shell {
     pub fn new(home: &Path) -> Self {
-        // httpie 3.2.1 forks to look for updates, and with standard input closed the fork falls through and sends the
-        // request a second time.
-        std::fs::create_dir_all(home.join("httpie")).unwrap();
-        std::fs::write(home.join("httpie/config.json"), r#"{"disable_update_warnings": true}"#).unwrap();
+        let httpie = home.join(".config/httpie");
+        std::fs::create_dir_all(&httpie).unwrap();
+        // Its look for updates forks a process that prints what is still buffered: a redirected answer comes twice.
+        std::fs::write(httpie.join("config.json"), r#"{"disable_update_warnings": true}"#).unwrap();
         Self { home: home.to_owned() }
     }
 
@@ -58,7 +58,7 @@ impl Shell {
                 None => command.env_remove(name),
             };
         }
-        command.env("PATH", path).env("HTTPIE_CONFIG_DIR", self.home.join("httpie")).args(["-c", line]);
+        command.env("PATH", path).args(["-c", line]);
         command
     }
 }
