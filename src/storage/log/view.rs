@@ -155,7 +155,11 @@ mod tests {
 
     fn entries(view: &LogView) -> Vec<LogEntry> {
         let mut all = Vec::new();
-        view.for_each(0, |entry| Ok::<_, io::Error>(all.push(entry))).unwrap();
+        let take = |entry| {
+            all.push(entry);
+            Ok::<_, io::Error>(())
+        };
+        view.for_each(0, take).unwrap();
         all
     }
 
