@@ -14,7 +14,7 @@ use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId};
 use crate::state_machine::StateMachine;
 use crate::storage::log::{LogOptions, LogStore};
-use crate::storage::{ClusterHandle, DataDir, Identity, IdentityStore, SnapshotStore, StorageError};
+use crate::storage::{ClusterHandle, DataDir, Identity, IdentityStore, SnapshotStore, StorageError, replace};
 
 /// All that is kept, opened.
 pub(super) struct Opened {
@@ -55,6 +55,7 @@ pub(super) async fn storage(config: &Config, data: Arc<DataDir>) -> Result<Opene
 fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
     let public_id = &config.public_id;
     let place = &config.data;
+    replace::settle(&*data.disk).map_err(storage_exit)?;
     let store = IdentityStore::new(data.disk.clone());
     let mut identity = match store.load().map_err(storage_exit)? {
         Some(identity) => identity,
