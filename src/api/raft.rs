@@ -156,7 +156,7 @@ async fn join<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result
     let query = Query::parse(head.uri.query(), &["timeout"])?;
     let (timeout, deadline) = time_for(&query)?;
     let raft_id = raft_id(&head.headers)?;
-    let body = whole(app, body, timeout, deadline).await?;
+    let (body, _room) = whole(app, body, timeout, deadline).await?;
     let wanted: JoinBody = object(&body, r#"{"id":"HADDR,RADDR"}"#)?;
     let id: PublicId = wanted.id.parse().map_err(|error| ApiError::BadRequest(format!("id: {error}")))?;
     if let Some(addr) = &wanted.addr {
@@ -188,7 +188,7 @@ async fn remove<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Resu
     let query = Query::parse(head.uri.query(), &["id", "force", "timeout"])?;
     let (timeout, deadline) = time_for(&query)?;
     let force = query.switch("force")?;
-    let body = whole(app, body, timeout, deadline).await?;
+    let (body, _room) = whole(app, body, timeout, deadline).await?;
     let wanted = match query.value("id")? {
         Some(id) if body.is_empty() => id.to_owned(),
         Some(_) => return Err(ApiError::BadRequest("there is ?id= and a body; name the node once".to_owned())),
@@ -211,8 +211,9 @@ async fn whole<S: Service>(
     body: Body,
     timeout: Duration,
     deadline: Instant,
-) -> Result<axum::body::Bytes, ApiError> {
-    within(pin!(timer(deadline)), body::read(body, app.settings.max_request_bytes)).await.unwrap_or_else(|| {
+) -> Result<body::Held<'_>, ApiError> {
+    let read = body::read(body, app.settings.max_request_bytes, &app.room);
+    within(pin!(timer(deadline)), read).await.unwrap_or_else(|| {
         let msg = format!("the request body did not arrive within {}", text::go_duration(timeout));
         Err(ApiError::RequestTimeout(msg))
     })
