@@ -10,6 +10,7 @@ mod boot;
 mod failover;
 mod far_behind;
 mod keys;
+mod memory;
 mod refusals;
 mod refused_starts;
 mod removed;
