@@ -64,7 +64,8 @@ pub fn router(node: Node, settings: ApiSettings) -> Router {
 /// [`router`] over anything that does what a node does: tests have no cluster.
 pub fn router_of<S: Service>(service: S, settings: ApiSettings) -> Router {
     let served_by = keys::served_by(service.id());
-    Router::new().fallback(handle::<S>).with_state(Arc::new(App { service, settings, served_by }))
+    let room = body::Room::new(settings.max_request_bytes);
+    Router::new().fallback(handle::<S>).with_state(Arc::new(App { service, settings, served_by, room }))
 }
 
 struct App<S> {
@@ -72,6 +73,8 @@ struct App<S> {
     settings: ApiSettings,
     /// This node's public id, the usual `X-Hraftd-Served-By`.
     served_by: Option<HeaderValue>,
+    /// For the bodies of all requests together.
+    room: body::Room,
 }
 
 async fn handle<S: Service>(State(app): State<Arc<App<S>>>, request: Request) -> Response {

@@ -11,6 +11,7 @@ mod failover;
 mod far_behind;
 mod keys;
 mod managed;
+mod memory;
 mod offline;
 mod refusals;
 mod refused_starts;

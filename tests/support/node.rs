@@ -206,6 +206,13 @@ impl Node {
         eventually(SETTLE, &format!("{} is ready", self.name), || self.ready());
     }
 
+    /// A line of `/proc/PID/status` in KiB, such as `VmRSS` and `VmHWM`.
+    pub fn memory_kib(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.as_ref().unwrap().pid())).unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.strip_suffix("kB"));
+        value.unwrap_or_else(|| panic!("no {name}: {status}")).trim().parse().unwrap()
+    }
+
     pub fn log_text(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
