@@ -20,6 +20,7 @@ mod monitor;
 pub mod peers;
 mod raft_network;
 mod read_index;
+mod starting;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ use peers::{Peers, Target};
 pub use error::NodeError;
 pub use formation::{Start, ask_whether_removed};
 pub use me::Me;
+pub use starting::Starting;
 pub use view::{About, Cluster, ClusterServer, Server, State, Stats};
 
 /// Without a leader a request waits this long for one.
@@ -306,6 +308,10 @@ impl Node {
             None => Ok(()),
         }
     }
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Who leads, as this node believes.

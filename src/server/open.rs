@@ -40,6 +40,13 @@ pub(super) async fn data_dir(config: &Config) -> Result<DataDir, Exit> {
     }
 }
 
+/// The identity in this directory; a new one is made where there is none.
+pub(super) async fn identity(config: &Config, data: Arc<DataDir>) -> Result<Identity, Exit> {
+    let public_id = config.public_id.clone();
+    let place = config.data.clone();
+    blocking(move || load_identity(&public_id, &place, &IdentityStore::new(data.disk.clone()))).await?
+}
+
 /// Reads identity, log and snapshots, and brings the state machine to the newest snapshot.
 pub(super) async fn storage(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
     let public_id = config.public_id.clone();
@@ -50,9 +57,8 @@ pub(super) async fn storage(config: &Config, data: Arc<DataDir>) -> Result<Opene
     Ok(opened)
 }
 
-fn open(public_id: PublicId, place: &DataPlace, data: Arc<DataDir>) -> Result<Opened, Exit> {
-    let store = IdentityStore::new(data.disk.clone());
-    let mut identity = match store.load().map_err(storage_exit)? {
+fn load_identity(public_id: &PublicId, place: &DataPlace, store: &IdentityStore) -> Result<Identity, Exit> {
+    let identity = match store.load().map_err(storage_exit)? {
         Some(identity) => identity,
         None => {
             let identity = new_identity(public_id.clone());
@@ -60,13 +66,19 @@ fn open(public_id: PublicId, place: &DataPlace, data: Arc<DataDir>) -> Result<Op
             identity
         }
     };
-    if identity.public_id != public_id {
+    if identity.public_id != *public_id {
         return Err(Exit::config(format!(
             "{} was made by the node {}, and this one is {public_id}: start it with the addresses it had, or give \
              another --rdir",
             place, identity.public_id
         )));
     }
+    Ok(identity)
+}
+
+fn open(public_id: PublicId, place: &DataPlace, data: Arc<DataDir>) -> Result<Opened, Exit> {
+    let store = IdentityStore::new(data.disk.clone());
+    let mut identity = load_identity(&public_id, place, &store)?;
     let options = LogOptions { prezero: matches!(place, DataPlace::Dir(_)), ..LogOptions::default() };
     let log = LogStore::open(data.disk.clone(), options).map_err(storage_exit)?;
     if log.is_empty() {
