@@ -128,9 +128,11 @@ fn memory(keys: usize) {
     cluster.nodes[behind].stop();
     Memory::forget_peak(&cluster.nodes[0]);
     let last = fill(&cluster.nodes[0], keys, 'b');
+    println!("all keys were overwritten at full speed: {}", Memory::of(&cluster.nodes[0]));
+    Memory::forget_peak(&cluster.nodes[0]);
     overwrite(&cluster.nodes[0], 25_000, 100, keys);
     wait_snapshot(&cluster.nodes[0], last);
-    println!("making a snapshot under writes: peak {}", Memory::of(&cluster.nodes[0]).against(state));
+    println!("making a snapshot under writes: {}", Memory::of(&cluster.nodes[0]));
     Memory::forget_peak(&cluster.nodes[0]);
     cluster.nodes[behind].start();
     let applied = cluster.nodes[0].stat("applied_index").unwrap();

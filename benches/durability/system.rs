@@ -76,7 +76,7 @@ pub fn read_all(dir: &Path) {
 }
 
 /// The largest sample while something is done.
-pub fn while_sampling(sample: impl Fn() -> u64 + Send, work: impl FnOnce() -> u64) -> u64 {
+pub fn while_sampling(sample: impl Fn() -> u64 + Sync, work: impl FnOnce() -> u64) -> u64 {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let sampler = scope.spawn(|| {
