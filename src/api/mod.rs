@@ -33,7 +33,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 
-use crate::node::{Node, ReadLevel};
+use crate::node::{ReadLevel, Starting};
 
 pub use service::Service;
 
@@ -57,7 +57,7 @@ pub struct ApiSettings {
 }
 
 /// The routes of the client port, for [`crate::http::serve`].
-pub fn router(node: Node, settings: ApiSettings) -> Router {
+pub fn router(node: Starting, settings: ApiSettings) -> Router {
     router_of(node, settings)
 }
 

@@ -23,6 +23,7 @@ pub mod peers;
 mod raft_network;
 mod read;
 mod read_index;
+mod starting;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub use error::NodeError;
 pub use formation::{Start, ask_whether_removed, is_at};
 pub use me::Me;
 pub use read::{Found, ReadLevel, ReadOptions};
+pub use starting::Starting;
 pub use view::{About, Cluster, ClusterServer, Server, State, Stats};
 
 /// Without a leader a request waits this long for one.
@@ -282,6 +284,10 @@ impl Node {
             None => Ok(()),
         }
     }
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Who leads, as this node believes.

@@ -15,6 +15,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A number of voters that stays this long is meant.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
+/// A snapshot that was asked for and did not come is asked for again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// A member that acknowledges nothing for this long is reported lost.
 const LOST_AFTER: Duration = Duration::from_secs(2);
@@ -138,7 +140,7 @@ impl Node {
     /// snapshot threshold counts enough of them.
     pub(super) async fn bound_the_log(self) {
         let mut tick = interval(LOOK_EVERY);
-        let mut asked_at = None;
+        let mut asked = None;
         loop {
             tick.tick().await;
             if self.inner.log.bytes() <= self.inner.options.snapshot_bytes {
@@ -149,8 +151,10 @@ impl Node {
                 let metrics = metrics.borrow_watched();
                 (metrics.snapshot, metrics.last_applied, metrics.purged)
             };
-            if asked_at.is_none_or(|asked| snapshot > asked) && applied > snapshot {
-                asked_at = Some(snapshot);
+            // One that could not be written (a full disk) left the snapshot where it was: it is asked for again, later.
+            let due = asked.is_none_or(|(at, when): (_, Instant)| snapshot > at || when.elapsed() >= ASK_AGAIN_AFTER);
+            if due && applied > snapshot {
+                asked = Some((snapshot, Instant::now()));
                 if self.inner.raft.trigger().snapshot().await.is_err() {
                     return;
                 }

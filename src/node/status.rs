@@ -151,8 +151,7 @@ impl Node {
 
     /// The source of `GET /hraftd/raft/node`.
     pub fn about(&self) -> About {
-        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        About { start_time: self.inner.start_time, id: self.id().clone(), hostname }
+        About { start_time: self.inner.start_time, id: self.id().clone(), hostname: super::hostname() }
     }
 
     /// Ok where key requests would be served; otherwise why not.

@@ -10,7 +10,8 @@
 mod support;
 
 mod machines;
-mod namespace;
 mod shell;
 mod supervisor;
 mod walkthrough;
+
+use support::namespace;

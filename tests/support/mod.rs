@@ -9,6 +9,7 @@
 pub mod cluster;
 pub mod http;
 pub mod lab;
+pub mod namespace;
 pub mod node;
 pub mod ports;
 pub mod process;

@@ -262,7 +262,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.push_and_wait(Op::Vote(*vote)).await
     }
 
-    /// Queued only: it is on disk with the next flush.
+    /// Queued only: it is on disk with the next flush, or soon where none comes.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         self.inner.shared.push(Op::Committed(committed), Waiter::default())
     }
