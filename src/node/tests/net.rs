@@ -159,7 +159,8 @@ impl TestNode {
             store.save(&identity).unwrap();
             identity
         });
-        let log = LogStore::open(shared.clone(), LogOptions { prezero: false, ..LogOptions::default() }).unwrap();
+        let log = LogStore::open(shared.clone(), LogOptions { prezero: false, inline: true, ..LogOptions::default() })
+            .unwrap();
         let cluster = ClusterHandle::new(identity.cluster);
         let snapshots = SnapshotStore::open(shared, cluster.clone()).unwrap();
         let machine = StateMachine::open(snapshots.clone(), cluster.clone()).unwrap();

@@ -41,10 +41,12 @@ pub struct LogOptions {
     pub cache_bytes: usize,
     /// Whether segments are zeroed ahead: faster on a disk, pointless in memory.
     pub prezero: bool,
+    /// Whether the caller's thread writes: for simulations, whose time must not run while a thread works.
+    pub inline: bool,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, cache_bytes: 32 << 20, prezero: true }
+        Self { segment_bytes: 16 << 20, cache_bytes: 32 << 20, prezero: true, inline: false }
     }
 }

@@ -288,6 +288,13 @@ impl Shared {
         }
     }
 
+    /// All that waits, if anything does and the log has not failed.
+    pub fn try_take(&self) -> Option<Vec<(Op, Waiter)>> {
+        let mut state = self.state();
+        state.urgent = false;
+        (state.failure.is_none() && !state.ops.is_empty()).then(|| std::mem::take(&mut state.ops))
+    }
+
     /// Asks the writer to stop once the queue is empty; nothing more is accepted.
     pub fn stop(&self, how: Stop) {
         self.state().stop.get_or_insert(how);
