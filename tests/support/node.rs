@@ -64,6 +64,11 @@ impl Node {
         self.args.clear();
     }
 
+    /// These instead of every argument given before.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|&arg| arg.to_owned()).collect();
+    }
+
     /// The public id.
     pub fn id(&self) -> String {
         format!("{},{}", self.haddr, self.raddr)

@@ -171,3 +171,19 @@ async fn a_far_behind_node_gets_a_snapshot() {
     assert_eq!(back.get("k399", ReadLevel::Linearizable).await.unwrap(), Some("1".to_owned()));
     assert!(back.node.stats().last_snapshot_index > 0);
 }
+
+/// Far fewer entries than the snapshot threshold counts, with values that would fill a disk; one member is dead.
+#[tokio::test(start_paused = true)]
+async fn the_log_is_bounded_in_bytes() {
+    let net: Arc<Net> = Arc::default();
+    let mut nodes = three(&net).await;
+    let dead = (leader(&nodes) + 1) % 3;
+    nodes.remove(dead).crash().await;
+    let value = format!("\"{}\"", "v".repeat(200_000));
+    for _ in 0..40 {
+        nodes[0].set("k", &value).await.unwrap();
+        for node in &nodes {
+            until("the log is cut", || node.log_bytes() <= 3 << 19).await;
+        }
+    }
+}

@@ -209,6 +209,10 @@ impl TestNode {
         Ok(found.value.map(|value| String::from_utf8(value.to_vec()).unwrap()))
     }
 
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
     pub(super) fn voters(&self) -> usize {
         self.node.stats().latest_configuration.iter().filter(|server| server.voter).count()
     }
