@@ -1,0 +1,1 @@
+//! A rolling restart that nobody notices.
