@@ -13,7 +13,7 @@ use crate::support::wait::{SETTLE, check, eventually};
 const CLIENTS: u64 = 8;
 const KEYS: u64 = 5;
 /// Short, so that a client does not spend the whole test waiting for a node that is stopped.
-const PATIENCE: Duration = Duration::from_millis(2000);
+const PATIENCE: Duration = Duration::from_millis(1500);
 const PACE: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Clone, Copy)]
@@ -127,8 +127,8 @@ impl Nemesis<'_> {
             }
             Replace => self.replace(follower),
         }
-        // A fault's neighbourhood, before the next.
-        self.wait(500);
+        // Room for what clients do in between.
+        self.wait(1000);
     }
 
     fn node(&mut self, number: usize) -> &mut Node {
