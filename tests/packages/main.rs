@@ -11,6 +11,7 @@ mod support;
 
 mod machines;
 mod namespace;
+mod partitions;
 mod shell;
 mod supervisor;
 mod walkthrough;

@@ -10,9 +10,13 @@ use super::http::{Conn, Reply};
 use super::linear::{Op, What, check};
 use super::random::Random;
 
+/// Recorders of one process so far: each has keys of its own, which nobody wrote before.
+static RECORDERS: AtomicU64 = AtomicU64::new(0);
+
 /// What all clients share.
 #[derive(Debug)]
 pub struct Recorder {
+    number: u64,
     haddrs: Vec<String>,
     keys: u64,
     began: Instant,
@@ -62,6 +66,7 @@ impl Drop for StopOnDrop<'_> {
 impl Recorder {
     pub fn new(haddrs: Vec<String>, keys: u64) -> Self {
         Self {
+            number: RECORDERS.fetch_add(1, Ordering::Relaxed),
             haddrs,
             keys,
             began: Instant::now(),
@@ -119,7 +124,7 @@ impl Recorder {
                 let near = |op: &&Op| op.called.abs_diff(from) < 50_000_000;
                 let mut near: Vec<String> = ops.iter().filter(near).map(|op| format!("{op:?}")).collect();
                 near.sort();
-                panic!("{what}: key r{key} is not linearizable: {stuck:#?}\nnear it: {}", near.join("\n"));
+                panic!("{what}: key {} is not linearizable: {stuck:#?}\nnear it: {}", self.key(*key), near.join("\n"));
             }
         }
     }
@@ -127,6 +132,10 @@ impl Recorder {
     /// The histories are linearizable, as the checker sees it.
     pub fn is_linearizable(&self) -> bool {
         self.written_down.lock().unwrap().values().all(|ops| check(ops).is_ok())
+    }
+
+    fn key(&self, key: u64) -> String {
+        format!("r{}-{key}", self.number)
     }
 
     fn now(&self) -> u64 {
@@ -183,21 +192,22 @@ impl<'a> Client<'a> {
     /// Writes a value that nobody wrote before.
     pub fn put(&mut self, node: usize, key: u64) {
         let value = self.recorder.next_value.fetch_add(1, Ordering::Relaxed);
-        let body = format!(r#"{{"r{key}":{value}}}"#);
+        let body = format!(r#"{{"{}":{value}}}"#, self.recorder.key(key));
         self.run(node, key, What::Put(value), "POST", &self.path(""), Some(body.as_bytes()), |_| What::Put(value));
     }
 
     pub fn delete(&mut self, node: usize, key: u64) {
-        let path = self.path(&format!("/r{key}"));
+        let path = self.path(&format!("/{}", self.recorder.key(key)));
         self.run(node, key, What::Delete(None), "DELETE", &path, None, |reply| {
             What::Delete(Some(reply.json()["deleted"] == 1))
         });
     }
 
     pub fn get(&mut self, node: usize, key: u64, level: &str) {
-        let path = format!("{}&level={level}", self.path(&format!("/r{key}")));
+        let name = self.recorder.key(key);
+        let path = format!("{}&level={level}", self.path(&format!("/{}", self.recorder.key(key))));
         self.run(node, key, What::Get(None), "GET", &path, None, |reply| {
-            What::Get((reply.status == 200).then(|| reply.json()[format!("r{key}")].as_u64().unwrap()))
+            What::Get((reply.status == 200).then(|| reply.json()[&name].as_u64().unwrap()))
         });
     }
 
