@@ -166,7 +166,7 @@ fn last(fault: Duration) {
 #[test]
 fn a_leader_in_the_minority() {
     in_own_network("partitions::a_leader_in_the_minority", &NEEDS, || {
-        let lan = Lan::start();
+        let lan = &Lan::start();
         let (old, old_term) = lan.leader();
         assert_eq!(lan.set(old, "k", 1, "10s").unwrap().status, 200);
         lan.recorded("a leader in the minority", |_| {
@@ -176,11 +176,26 @@ fn a_leader_in_the_minority() {
             std::thread::scope(|scope| {
                 let write = scope.spawn(|| lan.set(old, "k", 2, "2s").unwrap());
                 let read = scope.spawn(|| lan.get(old, "/hraftd/key/k?timeout=2s").unwrap());
+                let waits = |what: &'static str, ask: &dyn Fn() -> Result<Reply, String>| {
+                    let sent = Instant::now();
+                    let reply = ask().unwrap();
+                    let ms = sent.elapsed().as_millis();
+                    say_figure(&format!(
+                        "a leader in the minority: a {what} at a follower of it, just after the cut: {} in {ms} ms",
+                        reply.status
+                    ));
+                };
+                let passed_on = scope.spawn(move || waits("write", &|| lan.set(others(old)[1], "passed on", 1, "4s")));
+                let read_there =
+                    scope.spawn(move || waits("read", &|| lan.get(others(old)[1], "/hraftd/key/k?timeout=4s")));
                 let elected = scope.spawn(|| {
                     let acked = eventually(SETTLE, "the majority takes writes", || {
-                        lan.set(others(old)[0], "k", 3, "3s").and_then(Reply::ok).map(|_| cut.elapsed())
+                        lan.set(others(old)[0], "k", 3, "300ms").and_then(Reply::ok).map(|_| cut.elapsed())
                     });
-                    say_figure(&format!("a leader in the minority: the majority's first write after {acked:.0?}"));
+                    say_figure(&format!(
+                        "a leader in the minority: the majority's first write after {} ms",
+                        acked.as_millis()
+                    ));
                 });
                 let said = eventually(ELECTION_MAX + SLACK, "the old leader says that it follows", || {
                     let state = lan.state(old)?;
@@ -193,6 +208,8 @@ fn a_leader_in_the_minority() {
                 assert!(matches!(write.status, 503 | 504), "write: {}", write.brief());
                 assert!(matches!(read.status, 503 | 504), "read: {}", read.brief());
                 elected.join().unwrap();
+                passed_on.join().unwrap();
+                read_there.join().unwrap();
             });
             for level in ["weak", "linearizable"] {
                 let read = lan.get(old, &format!("/hraftd/key/k?level={level}&timeout=1s")).unwrap();
@@ -311,9 +328,9 @@ fn a_leader_cut_in_one_direction() {
                 each(&|from, to| lan.cut(from, to));
                 let cut = Instant::now();
                 let acked = eventually(SETTLE, &format!("{what}: the others take writes"), || {
-                    lan.set(others(old)[1], "k", 1, "3s").and_then(Reply::ok).map(|_| cut.elapsed())
+                    lan.set(others(old)[1], "k", 1, "300ms").and_then(Reply::ok).map(|_| cut.elapsed())
                 });
-                say_figure(&format!("{what}: the majority's first write after {acked:.0?}"));
+                say_figure(&format!("{what}: the majority's first write after {} ms", acked.as_millis()));
                 eventually(ELECTION_MAX + SLACK, "the old leader says that it follows", || {
                     let state = lan.state(old)?;
                     check(state != "Leader", || state)
