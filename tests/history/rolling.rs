@@ -51,7 +51,7 @@ impl fmt::Display for Slowest {
 #[derive(Debug)]
 struct Load {
     haddrs: Vec<String>,
-    /// Told to stop, or not ready again yet: no client chooses it.
+    /// Told to stop, or not ready again yet: connections to it may break, and no client moves to it.
     away: Vec<AtomicBool>,
     stop: AtomicBool,
     /// Number of the last acknowledged write of each writer.
@@ -128,13 +128,22 @@ impl<'a> Client<'a> {
         Self { load, random: Random::new(number as u64), node: number % 3, conn: None }
     }
 
+    /// For a living node.
+    fn leave(&mut self) {
+        self.conn = None;
+        self.node = self.random.index(3);
+        while self.load.away[self.node].load(Ordering::SeqCst) {
+            self.node = (self.node + 1) % 3;
+        }
+    }
+
     /// Tries other nodes as long as connections break at one that is going; whether it was a 200.
     fn call(&mut self, method: &str, path: &str, body: Option<&[u8]>) -> bool {
         loop {
-            // Where it is, as long as that stays; sometimes elsewhere, so that nodes that came back have clients.
-            while self.load.away[self.node].load(Ordering::SeqCst) || self.random.below(50) == 0 {
-                self.node = self.random.index(3);
-                self.conn = None;
+            // Where it is until its connection breaks: nobody tells it that the node is going. Sometimes elsewhere, so
+            // that nodes that came back have clients.
+            if self.random.below(50) == 0 {
+                self.leave();
             }
             let addr = &self.load.haddrs[self.node];
             let conn = self.conn.take().map_or_else(|| Conn::open_within(addr, PATIENCE), Ok);
@@ -150,6 +159,7 @@ impl<'a> Client<'a> {
                 }
                 Err(_) if self.load.away[self.node].load(Ordering::SeqCst) => {
                     self.load.broken.fetch_add(1, Ordering::Relaxed);
+                    self.leave();
                     continue;
                 }
                 Err(error) => error,
