@@ -16,7 +16,11 @@ pub struct Shell {
 
 impl Shell {
     pub fn new(home: &Path) -> Self {
-        std::fs::create_dir_all(home).unwrap();
+        // httpie looks for updates in a forked copy of itself, which, where standard input is closed, is mistaken and
+        // sends the request once more.
+        let httpie = home.join(".config/httpie");
+        std::fs::create_dir_all(&httpie).unwrap();
+        std::fs::write(httpie.join("config.json"), r#"{"disable_update_warnings": true}"#).unwrap();
         Self { home: home.to_owned() }
     }
 
