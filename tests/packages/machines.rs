@@ -11,8 +11,8 @@ use crate::support::process::Reaped;
 use crate::support::wait::{SETTLE, check, eventually};
 
 /// A machine: a process that does nothing but hold a network namespace.
-struct Machine {
-    addr: String,
+pub struct Machine {
+    pub addr: String,
     shell: Shell,
     holder: Reaped,
 }
@@ -43,27 +43,27 @@ impl Machine {
         format!("nsenter --net=/proc/{}/ns/net -- sh -c '{}'", self.holder.pid(), line.replace('\'', r"'\''"))
     }
 
-    fn run(&self, line: &str) -> String {
+    pub fn run(&self, line: &str) -> String {
         self.shell.run(&self.inside(line))
     }
 
-    fn start(&self, log: &str, line: &str) -> Background {
+    pub fn start(&self, log: &str, line: &str) -> Background {
         self.shell.start(log, &self.inside(&format!("exec {line}")))
     }
 
-    fn id(&self) -> String {
+    pub fn id(&self) -> String {
         format!("{0}:11000,{0}:12000", self.addr)
     }
 }
 
-fn lan(lab: &Lab) -> (Shell, Vec<Machine>) {
+pub fn lan(lab: &Lab) -> (Shell, Vec<Machine>) {
     let outside = Shell::new(&lab.path().join("outside"));
     outside.run("ip link add lan type bridge && ip addr add 192.168.0.254/24 dev lan && ip link set lan up");
     let machines = (1..=3).map(|number| Machine::new(lab, &outside, number)).collect();
     (outside, machines)
 }
 
-fn voters(shell: &Shell, addr: &str) -> Result<Vec<String>, String> {
+pub fn voters(shell: &Shell, addr: &str) -> Result<Vec<String>, String> {
     let stats = shell.try_run(&format!("curl -sf --max-time 5 {addr}/hraftd/raft/stats"))?;
     let stats: Value = serde_json::from_str(&stats).map_err(|error| error.to_string())?;
     let servers = stats["latest_configuration"].as_array().ok_or_else(|| stats.to_string())?;

@@ -10,6 +10,7 @@
 mod support;
 
 mod machines;
+mod partitions;
 mod shell;
 mod supervisor;
 mod walkthrough;

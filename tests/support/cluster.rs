@@ -35,7 +35,11 @@ impl Cluster {
 
     /// Not started; all with the same `--rjoin` list of all.
     pub fn with_one_list(count: usize) -> Self {
-        let lab = Lab::new();
+        Self::with_one_list_in(Lab::new(), count)
+    }
+
+    /// As [`Cluster::with_one_list`].
+    pub fn with_one_list_in(lab: Lab, count: usize) -> Self {
         let nodes: Vec<Node> = (0..count).map(|number| lab.node(&format!("n{number}"))).collect();
         let list: Vec<String> = nodes.iter().map(|node| node.haddr.clone()).collect();
         let list: Vec<&str> = list.iter().map(String::as_str).collect();

@@ -69,11 +69,16 @@ pub struct Conn {
 
 impl Conn {
     pub fn open(addr: &str) -> Result<Self, String> {
+        Self::open_within(addr, PATIENCE)
+    }
+
+    /// As [`Conn::open`], with how long it, and one read or write afterwards, may block.
+    pub fn open_within(addr: &str, patience: Duration) -> Result<Self, String> {
         let socket: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
         let stream =
-            TcpStream::connect_timeout(&socket, PATIENCE).map_err(|error| format!("connect {addr}: {error}"))?;
+            TcpStream::connect_timeout(&socket, patience).map_err(|error| format!("connect {addr}: {error}"))?;
         let stream = Self { addr: addr.to_owned(), stream: BufReader::new(stream) };
-        stream.patience(PATIENCE);
+        stream.patience(patience);
         stream.stream.get_ref().set_nodelay(true).unwrap();
         Ok(stream)
     }

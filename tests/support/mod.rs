@@ -7,12 +7,15 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod history;
 pub mod http;
 pub mod lab;
+pub mod linear;
 pub mod namespace;
 pub mod node;
 pub mod ports;
 pub mod process;
+pub mod random;
 pub mod wait;
 
 use std::io::Write;

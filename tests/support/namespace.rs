@@ -8,6 +8,8 @@ use super::say;
 
 /// Set to the test's name in the process that runs inside.
 const INSIDE: &str = "HRAFTD_TEST_INSIDE";
+/// Begins what the process outside passes on of a line.
+const FIGURE: &str = "in its own network: ";
 const WITHIN: Duration = Duration::from_secs(180);
 
 /// Programs that every test here needs, each with its Debian package.
@@ -38,6 +40,12 @@ pub fn in_own_network(test: &str, needs: &[(&str, &str)], body: impl FnOnce()) {
         end.stdout,
         end.stderr
     );
+    end.stdout.lines().filter_map(|line| line.find(FIGURE).map(|at| &line[at..])).for_each(say);
+}
+
+/// Prints a line that is seen outside too, even when the test passes.
+pub fn say_figure(line: &str) {
+    say(&format!("{FIGURE}{line}"));
 }
 
 fn unshare(command: &[&str]) -> Command {
