@@ -24,6 +24,16 @@ pub enum Command {
     Delete(Key),
 }
 
+impl Command {
+    /// Bytes of its keys and values.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Command::Set(pairs) => pairs.iter().map(|(key, value)| key.len() + value.len()).sum(),
+            Command::Delete(key) => key.len(),
+        }
+    }
+}
+
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

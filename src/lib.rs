@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! main ── config ── telemetry
+//!   ├── offline      hraftd inspect, hraftd recover: a stopped node's directory; knows storage and kv only
 //!   │
 //! server ─────────── sole wiring: open the data directory, start Raft, serve both ports, drain
 //!   ├── api          client HTTP: routes, limits, JSON, status codes      ┐ the edges: the only code
@@ -38,6 +39,7 @@ pub mod kv;
 pub mod network;
 pub mod node;
 pub mod node_id;
+pub mod offline;
 pub mod raft_types;
 pub mod server;
 pub mod state_machine;

@@ -1,19 +1,23 @@
-//! hraftd: a clustered key-value server. Reads the command line, and runs the node it asks for.
+//! hraftd: a clustered key-value server. Reads the command line, and runs the node or the tool it asks for.
 
 use std::process::ExitCode;
 
-use hraftd::config::{self, Exit};
-use hraftd::{server, telemetry};
+use hraftd::config::{self, Config, Exit, Task};
+use hraftd::{offline, server, telemetry};
 
 fn main() -> ExitCode {
-    match start() {
+    let end = match config::from_process() {
+        Ok(Task::Serve(config)) => serve(*config),
+        Ok(Task::Offline(task)) => Err(offline::run(task)),
+        Err(exit) => Err(exit),
+    };
+    match end {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.finish(),
     }
 }
 
-fn start() -> Result<(), Exit> {
-    let config = config::from_process()?;
+fn serve(config: Config) -> Result<(), Exit> {
     telemetry::init(&config.log);
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Exit::error(config::EX_FAILURE, format!("cannot start threads: {error}")))?;

@@ -1,40 +1,83 @@
-//! Request bodies, bounded. Their time is bounded by the caller.
+//! Request bodies, bounded one by one and together. Their time is bounded by the caller.
+//!
+//! However many clients send big bodies at once, what is held of them fits in [`Room`]; who finds none waits unread,
+//! which slows its client by TCP's own means. Small bodies need no room. The bound is also what keeps memory from
+//! staying with the process after a burst: glibc's allocator gives freed blocks of some MiB back late or never.
 
 use axum::body::{Body, Bytes, HttpBody};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::ApiError;
+
+/// Bodies up to this take no room.
+const SMALL: usize = 64 << 10;
+
+/// For all bodies together, unless one alone may be longer.
+const ROOM: usize = 64 << 20;
+
+/// Permits are u32.
+const UNIT: usize = 1 << 10;
+
+/// The memory that bodies may take.
+#[derive(Debug)]
+pub struct Room(Semaphore);
+
+impl Room {
+    /// Where one body may have `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self(Semaphore::new(ROOM.max(limit).div_ceil(UNIT)))
+    }
+
+    /// All that a body may come to, at once: bodies that hold parts while they wait for more could wait for ever.
+    async fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        // Never closed.
+        self.0.acquire_many(units).await.ok()
+    }
+}
+
+/// A body, and the room that it takes for as long as it is kept.
+pub type Held<'a> = (Bytes, Option<SemaphorePermit<'a>>);
 
 /// Reads the whole body, unless it is, or says it will be, longer than `limit` (`--max-request`).
 ///
 /// A body that came in one piece, as small ones do, is not copied.
-pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+pub async fn read(mut body: Body, limit: usize, room: &Room) -> Result<Held<'_>, ApiError> {
     // Before the first read, which is what would send a client that waits for it its "100 Continue".
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
         return Err(too_large(limit));
     }
+    let announced = announced as usize;
+    let mut taken = if announced > SMALL { room.take(announced).await } else { None };
     let Some(first) = next(&mut body).await? else {
-        return Ok(Bytes::new());
+        return Ok((Bytes::new(), None));
     };
     if first.len() > limit {
         return Err(too_large(limit));
     }
     if body.is_end_stream() {
-        return Ok(first);
+        return Ok((first, taken));
     }
     // `announced` is within the limit, and memory that is not written yet costs nothing.
-    let mut all = BytesMut::with_capacity((announced as usize).max(first.len() * 2));
+    let mut all = BytesMut::with_capacity(announced.max(first.len() * 2));
     all.extend_from_slice(&first);
     drop(first);
     while let Some(data) = next(&mut body).await? {
-        if all.len() + data.len() > limit {
+        let length = all.len() + data.len();
+        if length > limit {
             return Err(too_large(limit));
+        }
+        if length > SMALL && taken.is_none() {
+            taken = room.take(limit).await;
+            // No growing by doubling, which would take twice the room.
+            all.reserve(limit - all.len());
         }
         all.extend_from_slice(&data);
     }
-    Ok(all.freeze())
+    Ok((all.freeze(), taken))
 }
 
 async fn next(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
@@ -56,4 +99,52 @@ fn too_large(limit: usize) -> ApiError {
     ApiError::TooLarge(format!(
         "the request body is longer than {limit} bytes, the limit of one request (--max-request); send less at once"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use bytes::Bytes;
+    use tokio::time::timeout;
+
+    use super::{ROOM, Room, SMALL, read};
+
+    const LIMIT: usize = ROOM / 2;
+
+    /// Of unknown length, in pieces.
+    fn chunked(bytes: usize) -> Body {
+        let pieces = (0..bytes.div_ceil(1000)).map(move |at| 1000.min(bytes - at * 1000));
+        Body::from_stream(futures_util::stream::iter(
+            pieces.map(|length| Ok::<_, Infallible>(Bytes::from(vec![b'x'; length]))),
+        ))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn big_bodies_wait_for_room_and_small_ones_do_not() {
+        let room = Room::new(LIMIT);
+        let (body, first) = read(chunked(SMALL + 1), LIMIT, &room).await.unwrap();
+        assert_eq!(body.len(), SMALL + 1);
+        let (body, second) = read(Body::from(vec![b'x'; LIMIT]), LIMIT, &room).await.unwrap();
+        assert_eq!(body.len(), LIMIT);
+        let waits = timeout(Duration::from_secs(60), read(chunked(SMALL + 1), LIMIT, &room)).await;
+        assert!(waits.is_err(), "there was no room");
+        for small in [chunked(SMALL), Body::from(vec![b'x'; SMALL]), Body::empty()] {
+            assert!(read(small, LIMIT, &room).await.unwrap().1.is_none());
+        }
+        drop(second);
+        assert!(read(chunked(LIMIT + 1), LIMIT, &room).await.is_err(), "too long");
+        assert!(read(chunked(LIMIT), LIMIT, &room).await.unwrap().1.is_some(), "what was refused gave its room back");
+        drop(first);
+        assert_eq!(room.0.available_permits(), ROOM / 1024);
+    }
+
+    #[tokio::test]
+    async fn one_body_always_has_room() {
+        let limit = ROOM * 2;
+        let (body, room) = (chunked(SMALL + 1), Room::new(limit));
+        assert!(timeout(Duration::from_secs(30), read(body, limit, &room)).await.unwrap().is_ok());
+    }
 }

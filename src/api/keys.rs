@@ -134,7 +134,9 @@ async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answ
     let timeout = Query::parse(head.uri.query(), &["timeout"])?.timeout(DEFAULT_TIMEOUT, MAX_TIMEOUT)?;
     let deadline = Instant::now() + timeout;
     let mut timer = pin!(timer(deadline));
-    let body = within(timer.as_mut(), body::read(body, app.settings.max_request_bytes)).await.unwrap_or_else(|| {
+    let read = body::read(body, app.settings.max_request_bytes, &app.room);
+    // The pairs are slices of the body, so it keeps its room until they are written.
+    let (body, _room) = within(timer.as_mut(), read).await.unwrap_or_else(|| {
         Err(ApiError::RequestTimeout(format!("the request body did not arrive within {}", spell(timeout))))
     })?;
     let pairs = pairs::parse(&body, app.settings.max_value_bytes)?;

@@ -33,7 +33,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 
-use crate::node::{Node, ReadLevel};
+use crate::node::{ReadLevel, Starting};
 
 pub use service::Service;
 
@@ -57,14 +57,15 @@ pub struct ApiSettings {
 }
 
 /// The routes of the client port, for [`crate::http::serve`].
-pub fn router(node: Node, settings: ApiSettings) -> Router {
+pub fn router(node: Starting, settings: ApiSettings) -> Router {
     router_of(node, settings)
 }
 
 /// [`router`] over anything that does what a node does: tests have no cluster.
 pub fn router_of<S: Service>(service: S, settings: ApiSettings) -> Router {
     let served_by = keys::served_by(service.id());
-    Router::new().fallback(handle::<S>).with_state(Arc::new(App { service, settings, served_by }))
+    let room = body::Room::new(settings.max_request_bytes);
+    Router::new().fallback(handle::<S>).with_state(Arc::new(App { service, settings, served_by, room }))
 }
 
 struct App<S> {
@@ -72,6 +73,8 @@ struct App<S> {
     settings: ApiSettings,
     /// This node's public id, the usual `X-Hraftd-Served-By`.
     served_by: Option<HeaderValue>,
+    /// For the bodies of all requests together.
+    room: body::Room,
 }
 
 async fn handle<S: Service>(State(app): State<Arc<App<S>>>, request: Request) -> Response {

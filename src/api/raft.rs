@@ -160,7 +160,7 @@ async fn join<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result
     let query = Query::parse(head.uri.query(), &["timeout"])?;
     let (timeout, deadline) = time_for(&query)?;
     let raft_id = raft_id(&head.headers)?;
-    let body = whole(app, body, timeout, deadline).await?;
+    let (body, _room) = whole(app, body, timeout, deadline).await?;
     let wanted: JoinBody = object(&body, r#"{"id":"HADDR,RADDR"}"#)?;
     let id: PublicId = wanted.id.parse().map_err(|error| ApiError::BadRequest(format!("id: {error}")))?;
     if let Some(addr) = &wanted.addr {
@@ -206,7 +206,7 @@ async fn remove<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Resu
     let query = Query::parse(head.uri.query(), &["id", "force", "timeout"])?;
     let (timeout, deadline) = time_for(&query)?;
     let force = query.switch("force")?;
-    let body = whole(app, body, timeout, deadline).await?;
+    let (body, _room) = whole(app, body, timeout, deadline).await?;
     let Some(wanted) = named(&query, &body)? else {
         return Err(ApiError::BadRequest("name the node to remove: {\"id\":\"HADDR,RADDR\"} or ?id=".to_owned()));
     };
@@ -217,7 +217,7 @@ async fn remove<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Resu
 async fn leader<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result<Response, ApiError> {
     let query = Query::parse(head.uri.query(), &["id", "timeout"])?;
     let (timeout, deadline) = time_for(&query)?;
-    let body = whole(app, body, timeout, deadline).await?;
+    let (body, _room) = whole(app, body, timeout, deadline).await?;
     let wanted = named(&query, &body)?;
     let task = app.clone();
     to_its_end(deadline, async move { task.service.lead(wanted.as_deref(), deadline).await }).await
@@ -233,8 +233,9 @@ async fn whole<S: Service>(
     body: Body,
     timeout: Duration,
     deadline: Instant,
-) -> Result<axum::body::Bytes, ApiError> {
-    within(pin!(timer(deadline)), body::read(body, app.settings.max_request_bytes)).await.unwrap_or_else(|| {
+) -> Result<body::Held<'_>, ApiError> {
+    let read = body::read(body, app.settings.max_request_bytes, &app.room);
+    within(pin!(timer(deadline)), read).await.unwrap_or_else(|| {
         let msg = format!("the request body did not arrive within {}", text::go_duration(timeout));
         Err(ApiError::RequestTimeout(msg))
     })
@@ -255,7 +256,9 @@ async fn to_its_end(
         Some(Ok(result)) => result.map(|()| json::ok()).map_err(ApiError::from),
         Some(Err(error)) => Err(NodeError::Internal(format!("a change of the membership ended badly: {error}")).into()),
         None => Err(NodeError::Timeout(
-            "the change goes on; GET /hraftd/raft/cluster shows what came of it, and repeating it is safe".to_owned(),
+            "no answer in time: the change may be made or may still be; GET /hraftd/raft/cluster shows what came of it, and \
+             repeating it is safe"
+                .to_owned(),
         )
         .into()),
     }

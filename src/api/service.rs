@@ -5,7 +5,7 @@ use std::future::Future;
 use tokio::time::Instant;
 
 use crate::command::{Command, Key};
-use crate::node::{About, Cluster, Found, Node, NodeError, ReadOptions, State, Stats, Written};
+use crate::node::{About, Cluster, Found, Node, NodeError, ReadOptions, Starting, State, Stats, Written};
 use crate::node_id::PublicId;
 
 /// The part of [`Node`] that the API uses; the methods are the node's own.
@@ -40,18 +40,18 @@ pub trait Service: Send + Sync + 'static {
     fn lead(&self, wanted: Option<&str>, deadline: Instant) -> impl Future<Output = Result<(), NodeError>> + Send;
 }
 
-impl Service for Node {
+impl Service for Starting {
     fn id(&self) -> &PublicId {
         self.id()
     }
     fn applied_index(&self) -> u64 {
-        self.applied_index()
+        self.node().map_or(0, Node::applied_index)
     }
     async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
-        self.write(command, deadline).await
+        self.wait(deadline).await?.write(command, deadline).await
     }
     async fn read(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
-        self.read(key, options, deadline).await
+        self.wait(deadline).await?.read(key, options, deadline).await
     }
     fn stats(&self) -> Stats {
         self.stats()
@@ -66,15 +66,15 @@ impl Service for Node {
         self.about()
     }
     fn ready(&self) -> Result<(), NodeError> {
-        self.ready()
+        self.at_once()?.ready()
     }
     async fn join(&self, id: PublicId, asker_raft_id: Option<u64>, deadline: Instant) -> Result<(), NodeError> {
-        self.join(id, asker_raft_id, deadline).await
+        self.at_once()?.join(id, asker_raft_id, deadline).await
     }
     async fn remove(&self, wanted: &str, force: bool, deadline: Instant) -> Result<(), NodeError> {
-        self.remove(wanted, force, deadline).await
+        self.wait(deadline).await?.remove(wanted, force, deadline).await
     }
     async fn lead(&self, wanted: Option<&str>, deadline: Instant) -> Result<(), NodeError> {
-        self.lead(wanted, deadline).await
+        self.wait(deadline).await?.lead(wanted, deadline).await
     }
 }

@@ -84,6 +84,10 @@ pub(super) struct Args {
 }
 
 const FOOTER: &str = "\
+Tools for the data directory of a stopped node (each has its --help):
+  hraftd inspect DIR [--entries]     Show what it holds, changing nothing
+  hraftd recover --rdir DIR [--yes]  After the loss of a majority: make it a cluster of one
+
 Flags are read as --haddr :11000, --haddr=:11000 and -haddr :11000. Each can be set in the
 environment too: --haddr is HRAFTD_HADDR, --read-level is HRAFTD_READ_LEVEL; a flag wins.";
 
@@ -98,7 +102,7 @@ pub(super) fn read(argv: impl IntoIterator<Item = OsString>) -> Result<Args, Exi
 
 /// Turns Go's `-haddr` into `--haddr`. A single dash before several letters is always that: the
 /// one-letter flags (`-h`, `-V`) do not combine. Nothing after a `--` is touched.
-fn normalize(argv: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+pub(super) fn normalize(argv: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut flags = true;
     argv.map(move |arg| {
         let bytes = arg.as_encoded_bytes();
@@ -114,7 +118,7 @@ fn normalize(argv: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsStr
 }
 
 /// clap's error, of several lines, as ours of one.
-fn explain(error: &clap::Error) -> Exit {
+pub(super) fn explain(error: &clap::Error) -> Exit {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.join(", "),
@@ -134,6 +138,8 @@ fn explain(error: &clap::Error) -> Exit {
         ErrorKind::UnknownArgument => {
             let hint = match arg.as_str() {
                 "true" | "false" => format!("write --rmem={arg}"),
+                "inspect" => "hraftd inspect DIR is a command line of its own".to_owned(),
+                "recover" => "hraftd recover --rdir DIR is a command line of its own".to_owned(),
                 _ => "hraftd --help lists the flags".to_owned(),
             };
             Exit::usage(format!("unexpected argument {arg:?}: {hint}"))
@@ -205,7 +211,6 @@ mod tests {
             (&["--haddr"], "--haddr: the value is missing"),
             (&["--haddr", "--rmem"], "--haddr: the value is missing"),
             (&["--rmem", "false"], "unexpected argument \"false\": write --rmem=false"),
-            (&["inspect", "x"], "unexpected argument \"inspect\": hraftd --help lists the flags"),
             (&["--", "x"], "unexpected argument \"x\": hraftd --help lists the flags"),
             (&["--help=x"], "--help takes no value, \"x\" was given"),
             (&["a\nb"], "unexpected argument \"a\\nb\": hraftd --help lists the flags"),

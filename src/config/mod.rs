@@ -1,6 +1,6 @@
 //! The configuration: what the command line and the environment mean, checked once.
 //!
-//! [`parse`] is pure but for what it asks of its [`Machine`]; [`from_process`] is `parse` on the real process. What was
+//! [`parse`] reads a node's command line, [`Task`] is that or one of the offline tools. [`parse`] is pure but for what it asks of its [`Machine`]; [`from_process`] is `parse` on the real process. What was
 //! typed is in [`args`] and never leaves this module; the rules that join the flags are in [`build`].
 //!
 //! Caveats: a name in `--haddr` is resolved when the port is opened ([`listen`]). An empty variable is unset, so the
@@ -14,6 +14,7 @@ mod build;
 mod exit;
 mod given;
 mod machine;
+mod task;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -30,6 +31,7 @@ use crate::telemetry::LogSettings;
 pub use bind::{Bind, listen};
 pub use exit::{EX_CONFIG, EX_FAILURE, EX_OK, EX_USAGE, Exit};
 pub use machine::{Machine, ThisMachine};
+pub use task::Task;
 
 /// Where the node keeps its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,12 +78,12 @@ pub struct Config {
     warnings: Vec<String>,
 }
 
-/// Reads the configuration of this process.
+/// Reads what this process is to do.
 ///
 /// # Errors
 /// See [`parse`].
-pub fn from_process() -> Result<Config, Exit> {
-    parse(std::env::args_os(), |name| std::env::var_os(name), &ThisMachine)
+pub fn from_process() -> Result<Task, Exit> {
+    task::task(std::env::args_os(), &|name| std::env::var_os(name), &ThisMachine)
 }
 
 /// Reads a configuration: `argv` with the program's name in front, and the environment. A flag beats its variable, and

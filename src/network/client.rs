@@ -64,6 +64,9 @@ pub(super) fn peer_error(error: &reqwest::Error) -> PeerError {
 /// The reply in the body of an answer.
 pub(super) async fn read_answer(response: reqwest::Response) -> Result<PeerReply, PeerError> {
     let status = response.status();
+    if status == reqwest::StatusCode::SERVICE_UNAVAILABLE {
+        return Err(PeerError::Unreachable("it is still loading its data".to_owned()));
+    }
     if !status.is_success() {
         let what = Refusal::Unreadable(format!("HTTP status {status}: is it a Raft port of hraftd?"));
         return Err(PeerError::Refused(what));

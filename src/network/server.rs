@@ -15,14 +15,14 @@ use http_body_util::{BodyExt, Limited};
 
 use super::snapshot;
 use super::wire::{self, Answer, CALL_PATH, MAX_MESSAGE_BYTES, Request, SNAPSHOT_PATH};
-use crate::node::Node;
+use crate::node::Starting;
 use crate::node::peers::Refusal;
 
 /// A message that does not arrive within this is given up.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The routes of the Raft address.
-pub fn router(node: Node) -> Router {
+/// The routes of the Raft address; 503 until the node is there.
+pub fn router(node: Starting) -> Router {
     Router::new()
         .route(CALL_PATH, post(call))
         .route(SNAPSHOT_PATH, post(receive_snapshot))
@@ -30,7 +30,8 @@ pub fn router(node: Node) -> Router {
         .with_state(node)
 }
 
-async fn call(State(node): State<Node>, body: Body) -> Response {
+async fn call(State(starting): State<Starting>, body: Body) -> Response {
+    let Some(node) = starting.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let answer = match read(body).await {
         Ok(bytes) => match wire::decode::<Request>(&bytes) {
             Ok((envelope, request)) => node.answer(&envelope, request).await,
@@ -41,8 +42,9 @@ async fn call(State(node): State<Node>, body: Body) -> Response {
     reply(&answer)
 }
 
-async fn receive_snapshot(State(node): State<Node>, body: Body) -> Response {
-    let answer = snapshot::receive(&node, body, MESSAGE_TIMEOUT).await;
+async fn receive_snapshot(State(starting): State<Starting>, body: Body) -> Response {
+    let Some(node) = starting.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let answer = snapshot::receive(node, body, MESSAGE_TIMEOUT).await;
     if let Err(refusal) = &answer {
         tracing::warn!("a snapshot was not received: {refusal}");
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use openraft::alias::SnapshotOf;
 use tokio::time::Instant;
 
-use super::peers::{Envelope, ForwardError, MemberAnswer, NotLeader, PeerReply, PeerRequest, Refusal};
+use super::peers::{Envelope, MemberAnswer, NotLeader, PeerReply, PeerRequest, Refusal};
 use super::{Leader, Node, NodeError};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{RaftId, TypeConfig};
@@ -57,13 +57,8 @@ impl Node {
             PeerRequest::TransferLeader(rpc) => {
                 PeerReply::TransferLeader(raft.handle_transfer_leader(rpc.into()).await.map_err(|_| Refusal::Stopped)?)
             }
-            PeerRequest::Forward { command, timeout_ms } => {
-                // The leader gives up a little earlier, so that its reason travels back.
-                let deadline = Instant::now() + Duration::from_millis(timeout_ms).mul_f64(0.95);
-                PeerReply::Forward(match self.leader() {
-                    Some(Leader::Me) => self.propose(command, deadline).await,
-                    _ => Err(ForwardError::NotLeader),
-                })
+            PeerRequest::Forward { commands, timeout_ms } => {
+                PeerReply::Forward(self.propose_all(commands, Duration::from_millis(timeout_ms)).await)
             }
             PeerRequest::Read { key, min_index, timeout_ms } => {
                 let answer = self.read_as_leader(&key, min_index, after(timeout_ms)).await;
@@ -74,6 +69,11 @@ impl Node {
                 _ => None,
             }),
             PeerRequest::Status => PeerReply::Status(self.state()),
+            PeerRequest::Stand => {
+                self.hold().await;
+                PeerReply::Stand
+            }
+            PeerRequest::IsLeaderGone(seen) => PeerReply::IsLeaderGone(self.is_leader_gone(seen).await),
             PeerRequest::IsMember(raft_id) => PeerReply::IsMember(self.is_member(raft_id).await),
             PeerRequest::Join { id, timeout_ms } => {
                 PeerReply::Admin(self.if_leading(self.join_here(id, after(timeout_ms))).await)
@@ -178,7 +178,7 @@ impl Node {
             tracing::error!("{what}");
         }
         if envelope.to == me.id() {
-            me.set_foreign(format!("this node takes no writes: {what}"));
+            me.set_foreign(format!("this node serves its own copy only (?level=none), and no writes: {what}"));
         }
     }
 

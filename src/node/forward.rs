@@ -11,7 +11,7 @@ use openraft::ServerState;
 use openraft::errors::{ClientWriteError, RaftError};
 use tokio::time::{Instant, timeout_at};
 
-use super::peers::{ForwardError, PeerError, PeerReply, PeerRequest, Target};
+use super::peers::{ForwardError, Target};
 use super::{LEADER_WAIT, Leader, Node, NodeError, Phase, State, Written};
 use crate::command::{Command, Reply};
 
@@ -24,25 +24,25 @@ impl Node {
     /// # Errors
     /// [`NodeError::Timeout`] where the outcome is unknown; with any other nothing was done.
     pub async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
-        self.refuse_write()?;
+        self.refuse_stray()?;
         let mut patience = Patience::new(deadline);
         loop {
             let attempt = match self.leader_by(&patience).await? {
-                Leader::Me => self.propose(command.clone(), deadline).await.map(|w| (w, None)),
-                Leader::Other(target) => {
-                    self.forward(&target, command.clone(), deadline).await.map(|w| (w, Some(target.id)))
+                Leader::Me => self.propose(command.clone(), deadline).await.map(|(index, reply)| (index, reply, None)),
+                Leader::Other(_) => {
+                    self.forward(command.clone(), deadline).await.map(|(index, reply, by)| (index, reply, Some(by)))
                 }
             };
             match attempt {
-                Ok(((index, reply), served_by)) => return Ok(Written { index, reply, served_by }),
+                Ok((index, reply, served_by)) => return Ok(Written { index, reply, served_by }),
                 Err(ForwardError::Failed(error)) => return Err(error),
                 Err(ForwardError::NotLeader) => self.wait_for_a_change(&mut patience).await?,
             }
         }
     }
 
-    /// A node that must not take writes says why.
-    fn refuse_write(&self) -> Result<(), NodeError> {
+    /// A node that was removed, or whose cluster should not be there, says so instead of serving it.
+    pub(super) fn refuse_stray(&self) -> Result<(), NodeError> {
         self.refuse_removed()?;
         match self.inner.me.foreign() {
             Some(why) => Err(NodeError::Conflict(why)),
@@ -52,7 +52,7 @@ impl Node {
 
     /// Proposes a command if this node leads; what a forwarding peer is answered.
     pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<(u64, Reply), ForwardError> {
-        self.refuse_write().map_err(ForwardError::Failed)?;
+        self.refuse_stray().map_err(ForwardError::Failed)?;
         let unknown = |why: &str| ForwardError::Failed(NodeError::Timeout(why.to_owned()));
         match timeout_at(deadline, self.inner.raft.client_write(command)).await {
             Ok(Ok(response)) => Ok((response.log_id.index, response.data)),
@@ -64,26 +64,6 @@ impl Node {
             Ok(Err(RaftError::APIError(other))) => Err(ForwardError::Failed(NodeError::Internal(other.to_string()))),
             Ok(Err(RaftError::Fatal(fatal))) => Err(unknown(&format!("this node is stopping ({fatal})"))),
             Err(_) => Err(unknown("a quorum did not acknowledge it in time")),
-        }
-    }
-
-    async fn forward(
-        &self,
-        target: &Target,
-        command: Command,
-        deadline: Instant,
-    ) -> Result<(u64, Reply), ForwardError> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        let unknown = |why: String| {
-            let leader = &target.id;
-            ForwardError::Failed(NodeError::Timeout(format!("the leader {leader} did not answer: {why}")))
-        };
-        match self.inner.peers.call(target, PeerRequest::Forward { command, timeout_ms }, left).await {
-            Ok(PeerReply::Forward(outcome)) => outcome,
-            Ok(other) => Err(unknown(format!("{other:?}"))),
-            Err(PeerError::Lost(why)) => Err(unknown(why)),
-            Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(ForwardError::NotLeader),
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Me {
     pub role: Role,
     /// Where its data is, for messages that tell which directory to delete.
     pub data_place: String,
+    /// A random number of this process.
+    boot: u64,
     /// The state machine's view of the cluster id.
     cluster: ClusterHandle,
     /// The membership index at which it was removed.
@@ -46,6 +48,7 @@ impl Me {
         cluster: ClusterHandle,
         role: Role,
         data_place: String,
+        boot: u64,
     ) -> Self {
         let removed = watch::Sender::new(identity.removed);
         Self {
@@ -53,6 +56,7 @@ impl Me {
             identity: RwLock::new(identity),
             role,
             data_place,
+            boot,
             cluster,
             removed,
             foreign: watch::Sender::default(),
@@ -144,6 +148,7 @@ impl Me {
             cluster: identity.cluster,
             empty,
             role: self.role,
+            boot: self.boot,
         }
     }
 

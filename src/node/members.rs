@@ -12,6 +12,14 @@ use crate::node_id::{HostPort, PublicId};
 /// candidates for more than one.
 pub(super) fn find<'a>(members: &'a [MemberView], wanted: &str) -> Result<&'a MemberView, NodeError> {
     let pattern = Pattern::parse(wanted)?;
+    // What was typed in full is meant, even where another member is on the same machine.
+    let exact = |member: &&MemberView| {
+        let id = &member.server.id;
+        id.to_string() == wanted || id.haddr.to_string() == wanted
+    };
+    if let Some(member) = members.iter().find(exact) {
+        return Ok(member);
+    }
     let found: Vec<&MemberView> = members.iter().filter(|member| pattern.matches(&member.server.id)).collect();
     let list = |members: &[&MemberView]| {
         members.iter().map(|member| member.server.id.to_string()).collect::<Vec<_>>().join(" ")
@@ -105,5 +113,17 @@ mod tests {
         for bad in ["", ":", ":x", "10.0.0.1", "a:1,", "a:1,b:2,c:3"] {
             assert!(matches!(found(bad), Err(NodeError::BadRequest(_))), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_is_typed_in_full_wins_over_another_loopback_address() {
+        let mut members = members();
+        let mut other = members[2].clone();
+        other.server.id = "127.0.0.2:11002,127.0.0.2:12002".parse().unwrap();
+        other.raft_id = 3;
+        members.push(other);
+        assert_eq!(find(&members, "127.0.0.2:11002").map(|m| m.raft_id), Ok(3));
+        assert_eq!(find(&members, "127.0.0.1:11002").map(|m| m.raft_id), Ok(2));
+        assert!(matches!(find(&members, "localhost:11002"), Err(NodeError::Conflict(_))));
     }
 }

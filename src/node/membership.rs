@@ -331,7 +331,12 @@ impl Node {
             }
             // `retain` false: a voter that is removed does not stay as a learner.
             match timeout_at(deadline, self.inner.raft.change_membership(change.clone(), false)).await {
-                Ok(Ok(_)) => return Ok(Ok(())),
+                Ok(Ok(response)) => {
+                    // What comes next looks at the metrics, which follow openraft's own state.
+                    let at = Some(response.log_id);
+                    let shown = self.metrics().wait_until(|m| *m.membership_config.log_id() >= at).await;
+                    return if shown.is_ok() { Ok(Ok(())) } else { Err(NotLeader) };
+                }
                 Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => return Err(NotLeader),
                 Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
                     return unknown("the leader changed");

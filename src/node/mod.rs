@@ -8,9 +8,11 @@
 //! provably was not appended to any log is tried again.
 
 mod answer;
+mod batch;
 mod calls;
 mod contact;
 mod error;
+mod failover;
 mod formation;
 mod forward;
 mod me;
@@ -21,6 +23,7 @@ pub mod peers;
 mod raft_network;
 mod read;
 mod read_index;
+mod starting;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -49,6 +52,7 @@ pub use error::NodeError;
 pub use formation::{Start, ask_whether_removed, is_at};
 pub use me::Me;
 pub use read::{Found, ReadLevel, ReadOptions};
+pub use starting::Starting;
 pub use view::{About, Cluster, ClusterServer, Server, State, Stats};
 
 /// Without a leader a request waits this long for one.
@@ -113,6 +117,7 @@ struct Inner {
     calls: Arc<calls::Calls>,
     phase: watch::Sender<Phase>,
     reads: read_index::ReadIndex,
+    forwarder: batch::Forwarder,
     /// One membership change at a time: openraft refuses a second.
     membership_turn: Mutex<()>,
     /// The committed index that the log knew when it was opened.
@@ -188,6 +193,7 @@ impl Node {
         let stored = stored.map_err(|e| internal(&e))?;
         raft.metrics().wait_until(|m| *m.membership_config.log_id() >= stored).await.map_err(|e| internal(&e))?;
         let (reads, read_queue) = read_index::ReadIndex::new();
+        let (forwarder, forward_queue) = batch::Forwarder::new();
         let inner = Inner {
             id: me.id(),
             raft,
@@ -202,6 +208,7 @@ impl Node {
             calls,
             phase: watch::Sender::new(Phase::Joining),
             reads,
+            forwarder,
             membership_turn: Mutex::new(()),
             committed_at_open: committed.map_or(0, |id| id.index),
         };
@@ -213,8 +220,10 @@ impl Node {
         }));
         let tasks = Tasks(vec![
             tokio::spawn(node.clone().confirm_read_indexes(read_queue)),
+            tokio::spawn(node.clone().forward_batches(forward_queue)),
             tokio::spawn(node.clone().follow_phases()),
             tokio::spawn(node.clone().report_changes()),
+            tokio::spawn(node.clone().stand_by_the_leader()),
             tokio::spawn(node.clone().promote_learners()),
             tokio::spawn(node.clone().ask_whether_removed()),
             tokio::spawn(node.clone().bound_the_log()),
@@ -275,6 +284,10 @@ impl Node {
             None => Ok(()),
         }
     }
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Who leads, as this node believes.

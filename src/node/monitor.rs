@@ -1,7 +1,7 @@
 //! The tasks that watch: phases of starting, events for the log, the size of the log.
 
 use openraft::async_runtime::watch::WatchReceiver as _;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::{Instant, interval, timeout};
@@ -15,6 +15,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A number of voters that stays this long is meant.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
+/// A snapshot that was asked for and did not come is asked for again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// A member that acknowledges nothing for this long is reported lost.
 const LOST_AFTER: Duration = Duration::from_secs(2);
@@ -54,7 +56,7 @@ impl Node {
         let mut server = self.inner.raft.server_metrics();
         let mut last_leader = None;
         let mut lost: BTreeSet<RaftId> = BTreeSet::new();
-        let mut leading_since = None;
+        let mut since: BTreeMap<RaftId, Instant> = BTreeMap::new();
         let mut even = None;
         loop {
             if matches!(timeout(LOOK_EVERY, server.changed()).await, Ok(Err(_))) {
@@ -68,7 +70,10 @@ impl Node {
                 )
             };
             // The same leader in a later term was elected again.
-            let seen = leader.as_ref().map(|(id, _)| (*id, term));
+            // After a restart the stored vote names a leader; it is one once it was heard.
+            let mine = leader.as_ref().is_some_and(|(id, _)| *id == self.inner.me.raft_id());
+            let heard = mine || self.inner.contact.age().is_some();
+            let seen = leader.as_ref().filter(|_| heard).map(|(id, _)| (*id, term));
             if seen.is_some() && seen != last_leader {
                 if let Some((id, member)) = leader {
                     if id == self.inner.me.raft_id() {
@@ -81,11 +86,11 @@ impl Node {
             }
             if self.leader() == Some(Leader::Me) {
                 self.report_even(&mut even);
-                let since = *leading_since.get_or_insert_with(Instant::now);
-                self.report_lost(&mut lost, since);
+                self.report_lost(&mut lost, &mut since);
             } else {
-                (leading_since, even) = (None, None);
+                even = None;
                 lost.clear();
+                since.clear();
             }
         }
     }
@@ -110,14 +115,17 @@ impl Node {
     }
 
     /// As the leader: says which members stopped answering and which are back.
-    fn report_lost(&self, lost: &mut BTreeSet<RaftId>, leading_since: Instant) {
-        for member in self.members() {
+    fn report_lost(&self, lost: &mut BTreeSet<RaftId>, since: &mut BTreeMap<RaftId, Instant>) {
+        let members = self.members();
+        since.retain(|raft_id, _| members.iter().any(|member| member.raft_id == *raft_id));
+        for member in members {
             if member.raft_id == self.inner.me.raft_id() {
                 continue;
             }
             let silent = match self.silence_of(member.raft_id) {
                 Some(silence) => silence > LOST_AFTER,
-                None => leading_since.elapsed() > LOST_AFTER,
+                // Counted from when this leader first had it as a member.
+                None => since.entry(member.raft_id).or_insert_with(Instant::now).elapsed() > LOST_AFTER,
             };
             let id = &member.server.id;
             if silent && lost.insert(member.raft_id) {
@@ -132,7 +140,7 @@ impl Node {
     /// snapshot threshold counts enough of them.
     pub(super) async fn bound_the_log(self) {
         let mut tick = interval(LOOK_EVERY);
-        let mut asked_at = None;
+        let mut asked = None;
         loop {
             tick.tick().await;
             if self.inner.log.bytes() <= self.inner.options.snapshot_bytes {
@@ -143,8 +151,10 @@ impl Node {
                 let metrics = metrics.borrow_watched();
                 (metrics.snapshot, metrics.last_applied, metrics.purged)
             };
-            if asked_at.is_none_or(|asked| snapshot > asked) && applied > snapshot {
-                asked_at = Some(snapshot);
+            // One that could not be written (a full disk) left the snapshot where it was: it is asked for again, later.
+            let due = asked.is_none_or(|(at, when): (_, Instant)| snapshot > at || when.elapsed() >= ASK_AGAIN_AFTER);
+            if due && applied > snapshot {
+                asked = Some((snapshot, Instant::now()));
                 if self.inner.raft.trigger().snapshot().await.is_err() {
                     return;
                 }

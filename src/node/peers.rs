@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{NodeError, State};
 use crate::command::{Command, Key, Reply};
 use crate::node_id::{HostPort, PublicId};
-use crate::raft_types::alias::{SnapshotMeta, Vote};
+use crate::raft_types::alias::{LogId, SnapshotMeta, Vote};
 use crate::raft_types::{ClusterId, RaftId, Role, TypeConfig};
 use crate::storage::SnapshotFile;
 
@@ -65,10 +65,10 @@ pub enum PeerRequest {
     PreVote(VoteRequest<TypeConfig>),
     /// The leader hands over (dissertation, 3.10).
     TransferLeader(TransferRequest),
-    /// Propose this command, or say that you cannot; never pass it on again.
+    /// Propose these commands, or say that you cannot; never pass them on again.
     Forward {
-        /// What to propose.
-        command: Command,
+        /// What to propose, in this order.
+        commands: Vec<Command>,
         /// How long the client still waits, in milliseconds.
         timeout_ms: u64,
     },
@@ -87,6 +87,10 @@ pub enum PeerRequest {
     Status,
     /// Which Raft node answers at this address?
     Identify,
+    /// Stay with me while you lead: answered when the receiver no longer does, or after a while.
+    Stand,
+    /// Have you, too, lost this leader's process?
+    IsLeaderGone(LeaderSeen),
     /// Is this Raft node still a member? Only a leader that a quorum confirmed may know.
     IsMember(RaftId),
     /// Make this node a member; never passed on again.
@@ -122,7 +126,7 @@ pub struct TransferRequest {
     /// The Raft node that is to lead.
     pub to: RaftId,
     /// The last log id it must have.
-    pub last_log_id: Option<crate::raft_types::alias::LogId>,
+    pub last_log_id: Option<LogId>,
 }
 
 impl From<&TransferLeaderRequest<TypeConfig>> for TransferRequest {
@@ -146,8 +150,8 @@ pub enum PeerReply {
     Vote(VoteResponse<TypeConfig>),
     /// To [`PeerRequest::TransferLeader`].
     TransferLeader(TransferLeaderResponse<TypeConfig>),
-    /// To [`PeerRequest::Forward`].
-    Forward(Result<(u64, Reply), ForwardError>),
+    /// To [`PeerRequest::Forward`]: what became of each.
+    Forward(Vec<Result<(u64, Reply), ForwardError>>),
     /// To [`PeerRequest::Read`]: the value, if any, and the applied index it was read at.
     Read(Result<Result<(Option<Bytes>, u64), NodeError>, NotLeader>),
     /// To [`PeerRequest::ReadIndex`]; `None` where it does not lead or no quorum confirmed it.
@@ -156,6 +160,10 @@ pub enum PeerReply {
     Status(State),
     /// To [`PeerRequest::Identify`].
     Identify(Identification),
+    /// To [`PeerRequest::Stand`].
+    Stand,
+    /// To [`PeerRequest::IsLeaderGone`]: the last log id where it has, `None` where it has not.
+    IsLeaderGone(Option<Option<LogId>>),
     /// To [`PeerRequest::IsMember`].
     IsMember(MemberAnswer),
     /// To [`PeerRequest::Join`], [`PeerRequest::Remove`] and [`PeerRequest::Lead`]; the outer error: it does not lead.
@@ -190,6 +198,19 @@ pub struct Identification {
     pub empty: bool,
     /// What it asks to be.
     pub role: Role,
+    /// A random number of the process.
+    pub boot: u64,
+}
+
+/// A leader's process as a voter saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderSeen {
+    /// The leader's Raft id.
+    pub leader: RaftId,
+    /// The term it leads in.
+    pub term: u64,
+    /// Which process it was; `None` where it never said.
+    pub boot: Option<u64>,
 }
 
 /// Whether a Raft node is a member.

@@ -92,8 +92,10 @@ impl RaftNetwork {
 
     /// Two clusters on one address need an operator; said once.
     fn report(&self, error: &PeerError) {
-        if let PeerError::Refused(Refusal::WrongCluster(who)) = error
+        // A stray node that was wiped has another Raft id, too.
+        if let PeerError::Refused(Refusal::WrongCluster(who) | Refusal::WrongTarget(who)) = error
             && let (Some(mine), Some(theirs)) = (self.me.cluster(), who.cluster)
+            && mine != theirs
             && self.calls.first_time(format!("refused {theirs} {}", who.id))
         {
             tracing::error!(

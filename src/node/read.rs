@@ -154,7 +154,7 @@ impl Node {
     }
 
     async fn read_at_leader(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
-        self.refuse_removed()?;
+        self.refuse_stray()?;
         let mut patience = Patience::new(deadline);
         loop {
             let answer = match self.leader_by(&patience).await? {

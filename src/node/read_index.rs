@@ -41,7 +41,7 @@ impl ReadIndex {
 impl Node {
     /// An index confirmed by a quorum after this call began.
     pub(super) async fn read_index(&self, deadline: Instant) -> Result<u64, NodeError> {
-        self.refuse_removed()?;
+        self.refuse_stray()?;
         let mut patience = Patience::new(deadline);
         loop {
             self.leader_by(&patience).await?;

@@ -151,8 +151,7 @@ impl Node {
 
     /// The source of `GET /hraftd/raft/node`.
     pub fn about(&self) -> About {
-        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        About { start_time: self.inner.start_time, id: self.id().clone(), hostname }
+        About { start_time: self.inner.start_time, id: self.id().clone(), hostname: super::hostname() }
     }
 
     /// Ok where key requests would be served; otherwise why not.
@@ -161,6 +160,9 @@ impl Node {
     /// [`NodeError::Removed`], [`NodeError::NotReady`], [`NodeError::NoLeader`].
     pub fn ready(&self) -> Result<(), NodeError> {
         self.refuse_removed()?;
+        if let Some(why) = self.inner.me.foreign() {
+            return Err(NodeError::NotReady(why));
+        }
         let phase = *self.inner.phase.borrow();
         if phase != Phase::Ready {
             return Err(phase.not_ready());

@@ -3,10 +3,12 @@
 //!
 //! [`run`] takes what it needs and a shutdown future, so that tests can run nodes in-process.
 
+mod low_space;
 mod open;
 mod signals;
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use crate::config::{self, Config, Exit};
 use crate::http::{self, HttpLimits};
 use crate::network::{self, HttpPeers};
 use crate::node::peers::Peers;
-use crate::node::{Node, Parts, RaftOptions, ask_whether_removed};
+use crate::node::{Node, Parts, RaftOptions, Starting, ask_whether_removed};
 use crate::storage::DataDir;
 use open::Opened;
 
@@ -43,28 +45,41 @@ const SNAPSHOT_BYTES: u64 = 256 << 20;
 /// # Errors
 /// The exit code and the line that tells the operator what happened.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Exit> {
-    let data = open::data_dir(&config).await?;
+    signals::outlive_file_size_limit();
+    let data = Arc::new(open::data_dir(&config).await?);
     let http_listener = listen(&config.http_bind).await?;
     let raft_listener = listen(&config.raft_bind).await?;
-    let (opened, peers) = open_as_member(&config, data).await?;
-    announce(&config, &opened, &http_listener, &raft_listener);
+    let identity = open::identity(&config, data.clone()).await?;
+    announce(&config, &http_listener, &raft_listener);
 
-    let Opened { data, me, log, machine, snapshots, moved_from: _ } = opened;
-    let mut log_failed = log.failed();
-    let parts = Parts { me, peers, log: log.clone(), machine, snapshots };
-    let (node, tasks) = Node::start(parts, raft_options(&config)).await.map_err(failure)?;
-
+    // Both ports answer while a large log is loaded: what is known, and 503 for the rest.
+    let starting = Starting::new(config.public_id.clone(), identity.cluster.is_some());
     let (stop_peers, peers_stopped) = watch::channel(());
     let (stop_clients, clients_stopped) = watch::channel(());
     let limits = HttpLimits { drain: DRAIN_WITHIN, ..HttpLimits::default() };
-    let peer_port = serve(raft_listener, network::router(node.clone()), limits.clone(), peers_stopped);
+    let peer_port = serve(raft_listener, network::router(starting.clone()), limits.clone(), peers_stopped);
     let settings = ApiSettings {
         max_value_bytes: config.max_value_bytes,
         max_request_bytes: config.max_request_bytes,
         read_level: config.read_level,
         loopback_only: config.http_bind.is_loopback(),
     };
-    let client_port = serve(http_listener, api::router(node.clone(), settings), limits, clients_stopped);
+    let client_port = serve(http_listener, api::router(starting.clone(), settings), limits, clients_stopped);
+
+    let mut shutdown = pin!(shutdown);
+    let (opened, peers) = tokio::select! {
+        opened = open_as_member(&config, data) => opened?,
+        () = &mut shutdown => {
+            tracing::info!("stopped while it was starting");
+            return Ok(());
+        }
+    };
+    let Opened { data, me, log, machine, snapshots, moved_from: _ } = opened;
+    let mut log_failed = log.failed();
+    let disk = low_space::watch(data.disk.clone(), snapshots.clone());
+    let parts = Parts { me, peers, log: log.clone(), machine, snapshots };
+    let (node, tasks) = Node::start(parts, raft_options(&config)).await.map_err(failure)?;
+    starting.started(node.clone());
 
     let start = open::start(&config).await?;
     let finding = tokio::spawn({
@@ -77,7 +92,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         }
     });
     let ended = tokio::select! {
-        () = shutdown => Ok(()),
+        () = &mut shutdown => Ok(()),
         failed = finding => Err(failed.unwrap_or_else(failure)),
         // The log names the file; Raft only knows that a write failed.
         Ok(reason) = async { log_failed.wait_for(Option::is_some).await.map(|r| r.clone().unwrap_or_default()) } => {
@@ -92,7 +107,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         node.hand_over(HAND_OVER_WITHIN).await;
         drop(stop_clients);
         join(client_port).await;
-        drop(tasks);
+        drop((tasks, disk));
         node.shutdown().await;
         drop(stop_peers);
         join(peer_port).await;
@@ -110,8 +125,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
 /// Opens the directory; where its node was removed while it was down, and `--rjoin` names another
 /// node, as a new and empty node.
-async fn open_as_member(config: &Config, data: DataDir) -> Result<(Opened, Arc<dyn Peers>), Exit> {
-    let mut data = Some(Arc::new(data));
+async fn open_as_member(config: &Config, data: Arc<DataDir>) -> Result<(Opened, Arc<dyn Peers>), Exit> {
+    let mut data = Some(data);
     loop {
         let dir = data.take().expect("put back before each round");
         let mut opened = open::storage(config, dir.clone()).await?;
@@ -172,11 +187,11 @@ fn raft_options(config: &Config) -> RaftOptions {
 }
 
 /// What an operator wants to see first: who this is, where it listens, and a line that works.
-fn announce(config: &Config, opened: &Opened, http: &TcpListener, raft: &TcpListener) {
+fn announce(config: &Config, http: &TcpListener, raft: &TcpListener) {
     let at = |listener: &TcpListener| listener.local_addr().map_or_else(|e| e.to_string(), |addr| addr.to_string());
-    tracing::info!("hraftd {} starts as {}", env!("CARGO_PKG_VERSION"), opened.me.id());
-    tracing::info!("clients at {}, Raft at {}, data in {}", at(http), at(raft), opened.me.data_place);
-    tracing::info!("try: curl {}/hraftd/raft/stats", opened.me.id().haddr);
+    tracing::info!("hraftd {} starts as {}", env!("CARGO_PKG_VERSION"), config.public_id);
+    tracing::info!("clients at {}, Raft at {}, data in {}", at(http), at(raft), config.data);
+    tracing::info!("try: curl {}/hraftd/raft/stats", config.public_id.haddr);
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

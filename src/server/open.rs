@@ -14,7 +14,7 @@ use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId};
 use crate::state_machine::StateMachine;
 use crate::storage::log::{LogOptions, LogStore};
-use crate::storage::{ClusterHandle, DataDir, Identity, IdentityStore, SnapshotStore, StorageError};
+use crate::storage::{ClusterHandle, DataDir, Identity, IdentityStore, SnapshotStore, StorageError, replace};
 
 /// All that is kept, opened.
 pub(super) struct Opened {
@@ -43,6 +43,12 @@ pub(super) async fn data_dir(config: &Config) -> Result<DataDir, Exit> {
     }
 }
 
+/// The identity in this directory; a new one is made where there is none.
+pub(super) async fn identity(config: &Config, data: Arc<DataDir>) -> Result<Identity, Exit> {
+    let public_id = config.public_id.clone();
+    blocking(move || load_identity(&public_id, &data, &IdentityStore::new(data.disk.clone()))).await?
+}
+
 /// Reads identity, log and snapshots, and brings the state machine to the newest snapshot.
 pub(super) async fn storage(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
     let config = config.clone();
@@ -52,11 +58,10 @@ pub(super) async fn storage(config: &Config, data: Arc<DataDir>) -> Result<Opene
     Ok(opened)
 }
 
-fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
-    let public_id = &config.public_id;
-    let place = &config.data;
-    let store = IdentityStore::new(data.disk.clone());
-    let mut identity = match store.load().map_err(storage_exit)? {
+/// The identity of a directory; where a recovery of it was under way, once that is done or undone.
+fn load_identity(public_id: &PublicId, data: &DataDir, store: &IdentityStore) -> Result<Identity, Exit> {
+    replace::settle(&*data.disk).map_err(storage_exit)?;
+    let identity = match store.load().map_err(storage_exit)? {
         Some(identity) => identity,
         None => {
             let identity = new_identity(public_id.clone());
@@ -64,6 +69,14 @@ fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
             identity
         }
     };
+    Ok(identity)
+}
+
+fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
+    let public_id = &config.public_id;
+    let place = &config.data;
+    let store = IdentityStore::new(data.disk.clone());
+    let mut identity = load_identity(public_id, &data, &store)?;
     // The directory is this node, wherever it is now; `settle_move` makes that durable.
     let moved_from =
         (identity.public_id != *public_id).then(|| std::mem::replace(&mut identity.public_id, public_id.clone()));
@@ -84,7 +97,7 @@ fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
         )));
     }
     let machine = StateMachine::open(snapshots.clone(), cluster.clone()).map_err(storage_exit)?;
-    let me = Arc::new(Me::new(store, identity, cluster, config.role, place.to_string()));
+    let me = Arc::new(Me::new(store, identity, cluster, config.role, place.to_string(), rand::random()));
     Ok(Opened { data, me, log, machine, snapshots, moved_from })
 }
 

@@ -188,7 +188,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Sto
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, StateMachine), openraft::StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
         let disk = Arc::new(RealDisk::open(dir.path()).unwrap());
-        let options = LogOptions { segment_bytes: 400, cache_bytes: 0, prezero: true };
+        let options = LogOptions { segment_bytes: 400, cache_bytes: 0, prezero: true, ..LogOptions::default() };
         Ok((dir, LogStore::open(disk, options).unwrap(), open(&MemDisk::new())))
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::StorageError;
-use super::disk::{Disk, DiskFile, MemDisk, RealDisk};
+use super::disk::{Disk, DiskFile, MemDisk, ReadOnlyDisk, RealDisk};
 
 const LOCK_NAME: &str = "lock";
 
@@ -47,6 +47,30 @@ impl DataDir {
         }
     }
 
+    /// Opens a directory that is there to be read only: no byte of it changes. No node can start on it
+    /// meanwhile, and any number may read it.
+    ///
+    /// Caveat: where there is no lock file (the directory was copied without it), nothing is locked.
+    ///
+    /// # Errors
+    /// `Locked` where a process uses it; `Io`, with `NotFound` where there is no such directory.
+    pub fn read(path: &Path) -> Result<ReadDir, StorageError> {
+        let place = path.join(LOCK_NAME).display().to_string();
+        std::fs::read_dir(path).map_err(|error| StorageError::io(path.display().to_string(), error))?;
+        let lock = match File::open(path.join(LOCK_NAME)) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(ReadDir { disk: Arc::new(ReadOnlyDisk::new(path)), _lock: None });
+            }
+            Err(error) => return Err(StorageError::io(place, error)),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(ReadDir { disk: Arc::new(ReadOnlyDisk::new(path)), _lock: Some(lock) }),
+            Err(TryLockError::WouldBlock) => Err(StorageError::Locked(path.display().to_string())),
+            Err(TryLockError::Error(error)) => Err(StorageError::io(place, error)),
+        }
+    }
+
     /// A directory in memory, empty, gone when it is dropped.
     pub fn in_memory() -> Self {
         Self { disk: Arc::new(MemDisk::without_crashes()) }
@@ -64,12 +88,25 @@ impl DataDir {
     pub fn wipe_raft_state(&self) -> Result<(), StorageError> {
         let io = |name: &str, error| StorageError::io(self.disk.display(name), error);
         for name in self.disk.list().map_err(|error| io("", error))? {
-            if name.starts_with("log-") || name.starts_with("snapshot") {
+            if is_raft_state(&name) {
                 self.disk.remove(&name).map_err(|error| io(&name, error))?;
             }
         }
         self.disk.sync_dir().map_err(|error| io("", error))
     }
+}
+
+/// Whether a file is the Raft log's or a snapshot's.
+pub(super) fn is_raft_state(name: &str) -> bool {
+    name.starts_with("log-") || name.starts_with("snapshot")
+}
+
+/// A data directory of a stopped node, to be read only.
+#[derive(Debug)]
+pub struct ReadDir {
+    /// Its files; every change fails.
+    pub disk: Arc<dyn Disk>,
+    _lock: Option<File>,
 }
 
 /// A directory and the lock on it.
@@ -128,6 +165,21 @@ mod tests {
         assert!(matches!(&error, StorageError::Locked(name) if *name == path.display().to_string()), "{error}");
         drop(held);
         DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn readers_share_a_directory_and_keep_others_out() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(DataDir::read(&dir.path().join("none")), Err(StorageError::Io { .. })));
+        let unlocked = DataDir::read(dir.path()).unwrap();
+        assert_eq!(unlocked.disk.list().unwrap(), [""; 0], "no lock file is made");
+        let user = DataDir::open(dir.path()).unwrap();
+        assert!(matches!(DataDir::read(dir.path()), Err(StorageError::Locked(_))));
+        drop(user);
+        let readers = [DataDir::read(dir.path()).unwrap(), DataDir::read(dir.path()).unwrap()];
+        assert!(matches!(DataDir::open(dir.path()), Err(StorageError::Locked(_))));
+        drop(readers);
+        DataDir::open(dir.path()).unwrap();
     }
 
     #[test]

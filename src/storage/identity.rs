@@ -18,7 +18,7 @@ use super::sealed;
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId};
 
-const NAME: &str = "identity";
+pub(super) const NAME: &str = "identity";
 const TMP_NAME: &str = "identity.tmp";
 const MAGIC: &[u8; 8] = b"hraftdID";
 const VERSION: u32 = 1;
@@ -54,6 +54,19 @@ impl IdentityStore {
     /// `Damaged`, `Version`, or `Io`.
     pub fn load(&self) -> Result<Option<Identity>, StorageError> {
         self.remove_tmp()?;
+        let identity = self.peek()?;
+        if identity.is_some() {
+            // A save that was killed between rename and flush left a name that a power loss would take back.
+            self.disk.sync_dir().map_err(|error| self.io(NAME, error))?;
+        }
+        Ok(identity)
+    }
+
+    /// The identity, or `None` where there is none. Changes nothing; for tools.
+    ///
+    /// # Errors
+    /// `Damaged`, `Version`, or `Io`.
+    pub fn peek(&self) -> Result<Option<Identity>, StorageError> {
         let file = match self.disk.open(NAME) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -65,10 +78,7 @@ impl IdentityStore {
         if head.end != len {
             return Err(sealed::damaged(&place, head.end, format!("{} bytes too many", len - head.end)));
         }
-        let identity = sealed::decode(&place, &head.body)?;
-        // A save that was killed between rename and flush left a name that a power loss would take back.
-        self.disk.sync_dir().map_err(|error| self.io(NAME, error))?;
-        Ok(Some(identity))
+        sealed::decode(&place, &head.body).map(Some)
     }
 
     /// Replaces the identity; when this returns it is durable.

@@ -7,12 +7,13 @@ pub mod disk;
 mod error;
 pub mod identity;
 pub mod log;
+pub mod replace;
 mod sealed;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod test_disk;
 
-pub use data_dir::DataDir;
+pub use data_dir::{DataDir, ReadDir};
 pub use error::StorageError;
 pub use identity::{ClusterHandle, Identity, IdentityStore};
 pub use snapshot::{Incoming, SnapshotFile, SnapshotStore};

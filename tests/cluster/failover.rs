@@ -129,10 +129,14 @@ fn the_next_write_after_the_leader_is_killed() {
 
 fn report(mut times: Vec<Duration>, load: &Load) {
     let (acked, refused) = (load.acked.lock().unwrap().len(), load.refused.load(Ordering::Relaxed));
-    say(&format!("failover: from kill -9 of the leader to the next acknowledged write: {times:.0?}"));
+    say(&format!("failover: from kill -9 of the leader to the next acknowledged write, in ms: {:?}", millis(&times)));
     times.sort();
     let median = (times[(ROUNDS - 1) / 2] + times[ROUNDS / 2]) / 2;
-    say(&format!("failover: median {median:.0?}; {acked} writes acknowledged, {refused} not"));
+    say(&format!("failover: median {} ms; {acked} writes acknowledged, {refused} not", median.as_millis()));
+}
+
+fn millis(times: &[Duration]) -> Vec<u128> {
+    times.iter().map(Duration::as_millis).collect()
 }
 
 /// Every acknowledged write is in the node's own copy.

@@ -11,6 +11,8 @@ mod failover;
 mod far_behind;
 mod keys;
 mod managed;
+mod memory;
+mod offline;
 mod refusals;
 mod refused_starts;
 mod removed;

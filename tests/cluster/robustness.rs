@@ -6,6 +6,9 @@ use crate::support::cluster::Cluster;
 use crate::support::http::{self, Conn};
 use crate::support::wait::{SETTLE, check, eventually};
 
+/// Where Raft messages are posted on the Raft port.
+const CALL_PATH: &str = "/raft/v1/call";
+
 /// Not HTTP, or not such as anybody should answer.
 fn garbage() -> Vec<Vec<u8>> {
     // A fixed generator (xorshift): the same bytes on every run.
@@ -88,11 +91,16 @@ fn slow_clients_are_cut_off() {
     };
     let head = format!("GET /hraftd/raft/health HTTP/1.1\r\nHost: {}\r\nX-Slow: ", node.haddr);
     let half = format!("POST /hraftd/key HTTP/1.1\r\nHost: {}\r\nContent-Length: 9\r\n\r\n{{\"k\"", node.haddr);
+    let long = |addr: &str, path: &str| {
+        open(addr, &format!("POST {path} HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 90000\r\n\r\n{{\"k\":\""))
+    };
     // Each with whether it goes on trickling.
     let mut slow: Vec<(Conn, bool)> = Vec::new();
     slow.extend((0..40).map(|_| (open(&node.haddr, &head), true)));
     slow.extend((0..10).map(|_| (open(&node.raddr, &head), true)));
     slow.extend((0..10).map(|_| (open(&node.haddr, &half), false)));
+    slow.extend((0..10).map(|_| (long(&node.haddr, "/hraftd/key"), true)));
+    slow.extend((0..10).map(|_| (long(&node.raddr, CALL_PATH), true)));
     let mut round = 0;
     eventually(SETTLE, "all slow clients are cut off", || {
         round += 1;

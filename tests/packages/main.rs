@@ -10,8 +10,9 @@
 mod support;
 
 mod machines;
-mod namespace;
 mod partitions;
 mod shell;
 mod supervisor;
 mod walkthrough;
+
+use support::namespace;

@@ -16,10 +16,9 @@ pub struct Shell {
 
 impl Shell {
     pub fn new(home: &Path) -> Self {
-        // httpie looks for updates in a forked copy of itself, which, where standard input is closed, is mistaken and
-        // sends the request once more.
         let httpie = home.join(".config/httpie");
         std::fs::create_dir_all(&httpie).unwrap();
+        // Its look for updates forks a process that prints what is still buffered: a redirected answer comes twice.
         std::fs::write(httpie.join("config.json"), r#"{"disable_update_warnings": true}"#).unwrap();
         Self { home: home.to_owned() }
     }

@@ -11,6 +11,7 @@ pub mod history;
 pub mod http;
 pub mod lab;
 pub mod linear;
+pub mod namespace;
 pub mod node;
 pub mod ports;
 pub mod process;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use super::http::{self, Reply};
@@ -64,6 +64,11 @@ impl Node {
         self.args.clear();
     }
 
+    /// These instead of every argument given before.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|&arg| arg.to_owned()).collect();
+    }
+
     /// The public id.
     pub fn id(&self) -> String {
         format!("{},{}", self.haddr, self.raddr)
@@ -95,6 +100,24 @@ impl Node {
     /// `kill -9`.
     pub fn kill(&mut self) {
         drop(self.process.take().unwrap());
+    }
+
+    /// `kill -9` of all of them, at once.
+    pub fn kill_all<'a>(nodes: impl IntoIterator<Item = &'a mut Self>) {
+        let nodes: Vec<&mut Self> = nodes.into_iter().collect();
+        nodes.iter().for_each(|node| node.process.as_ref().unwrap().signal(Signal::KILL));
+        nodes.into_iter().for_each(Self::kill);
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.as_ref().unwrap().pid().cast_signed()).unwrap()
+    }
+
+    /// The exit code, where it has ended by itself.
+    pub fn ended(&mut self) -> Option<Option<i32>> {
+        let ended = self.process.as_mut().unwrap().exited()?;
+        self.process = None;
+        Some(ended.code())
     }
 
     /// SIGTERM: it must exit 0 in under 8 s.
@@ -204,6 +227,13 @@ impl Node {
     /// Waits until it serves key requests.
     pub fn wait_ready(&self) {
         eventually(SETTLE, &format!("{} is ready", self.name), || self.ready());
+    }
+
+    /// A line of `/proc/PID/status` in KiB, such as `VmRSS` and `VmHWM`.
+    pub fn memory_kib(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.as_ref().unwrap().pid())).unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.strip_suffix("kB"));
+        value.unwrap_or_else(|| panic!("no {name}: {status}")).trim().parse().unwrap()
     }
 
     pub fn log_text(&self) -> String {

@@ -217,3 +217,19 @@ async fn none_tells_its_age_and_keeps_to_freshness() {
     assert!(matches!(nodes[cut].read("k", fresh(1000)).await, Err(NodeError::NoLeader(_))));
     assert!(matches!(nodes[cut].read("k", at_least(later.index)).await, Err(NodeError::Timeout(_))));
 }
+
+/// Far fewer entries than the snapshot threshold counts, with values that would fill a disk; one member is dead.
+#[tokio::test(start_paused = true)]
+async fn the_log_is_bounded_in_bytes() {
+    let net: Arc<Net> = Arc::default();
+    let mut nodes = three(&net).await;
+    let dead = (leader(&nodes) + 1) % 3;
+    nodes.remove(dead).crash().await;
+    let value = format!("\"{}\"", "v".repeat(200_000));
+    for _ in 0..40 {
+        nodes[0].set("k", &value).await.unwrap();
+        for node in &nodes {
+            until("the log is cut", || node.log_bytes() <= 3 << 19).await;
+        }
+    }
+}

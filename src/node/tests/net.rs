@@ -159,11 +159,12 @@ impl TestNode {
             store.save(&identity).unwrap();
             identity
         });
-        let log = LogStore::open(shared.clone(), LogOptions { prezero: false, ..LogOptions::default() }).unwrap();
+        let log = LogStore::open(shared.clone(), LogOptions { prezero: false, inline: true, ..LogOptions::default() })
+            .unwrap();
         let cluster = ClusterHandle::new(identity.cluster);
         let snapshots = SnapshotStore::open(shared, cluster.clone()).unwrap();
         let machine = StateMachine::open(snapshots.clone(), cluster.clone()).unwrap();
-        let me = Arc::new(Me::new(store, identity, cluster, Role::Voter, format!("disk {port}")));
+        let me = Arc::new(Me::new(store, identity, cluster, Role::Voter, format!("disk {port}"), rand::random()));
         let peers: Arc<dyn Peers> = Arc::new(LocalPeers { net: net.clone(), me: me.clone() });
         let parts = Parts { me, peers, log: log.clone(), machine, snapshots };
         let (node, tasks) = Node::start(parts, options).await.unwrap();
@@ -211,6 +212,10 @@ impl TestNode {
     pub(super) async fn get(&self, key: &str, level: ReadLevel) -> Result<Option<String>, NodeError> {
         let found = self.read(key, level.into()).await?;
         Ok(found.value.map(|value| String::from_utf8(value.to_vec()).unwrap()))
+    }
+
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.log.bytes()
     }
 
     pub(super) fn voters(&self) -> usize {

@@ -9,6 +9,8 @@
 //! never retry one.
 
 mod mem;
+mod prefixed;
+mod read_only;
 mod real;
 
 use std::fmt;
@@ -16,6 +18,8 @@ use std::io;
 use std::sync::Arc;
 
 pub use mem::MemDisk;
+pub use prefixed::PrefixedDisk;
+pub use read_only::ReadOnlyDisk;
 pub use real::RealDisk;
 
 /// A flat directory of files.

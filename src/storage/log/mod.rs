@@ -6,6 +6,7 @@
 //! * `memory`, `index`: where entries lie, and a cache of the newest.
 //! * `frame`, `record`, `segment`: the format. `spare`: segments zeroed ahead.
 //! * `recovery`: reading it back, and telling a torn write from damage.
+//! * [`view`](LogView): a stopped node's log, read without changing it.
 //!
 //! Promises: votes, entries, truncations and purges are on disk in the order openraft asked for
 //! them; what was acknowledged is there after a power loss; nothing that openraft did not write is
@@ -22,9 +23,11 @@ mod spare;
 mod store;
 #[cfg(test)]
 mod tests;
+mod view;
 mod writer;
 
 pub use store::{LogReader, LogStore};
+pub use view::{Ending, LogView};
 
 /// The version of the segment format that this binary writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -38,10 +41,12 @@ pub struct LogOptions {
     pub cache_bytes: usize,
     /// Whether segments are zeroed ahead: faster on a disk, pointless in memory.
     pub prezero: bool,
+    /// Whether the caller's thread writes: for simulations, whose time must not run while a thread works.
+    pub inline: bool,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, cache_bytes: 32 << 20, prezero: true }
+        Self { segment_bytes: 16 << 20, cache_bytes: 32 << 20, prezero: true, inline: false }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{oneshot, watch};
@@ -16,6 +17,10 @@ use crate::raft_types::alias::{LogEntry, LogId, Vote};
 
 use super::frame::FRAME_HEADER;
 use super::memory::Memory;
+
+/// A committed index that waits for other company no longer than this: it says which of its entries a node may show
+/// when it is started without a quorum.
+const COMMITTED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Who waits for an operation. It is told exactly once: at the latest when this is dropped.
 #[derive(Default)]
@@ -112,6 +117,8 @@ struct State {
     urgent: bool,
     /// Whether the writer sleeps: waking it is a system call.
     asleep: bool,
+    /// Whether it will look by itself for a committed index that nothing else takes along.
+    dozing: bool,
     stop: Option<Stop>,
     failure: Option<Failure>,
 }
@@ -126,7 +133,8 @@ pub struct Shared {
 impl Shared {
     /// Around a log that was read from disk.
     pub fn new(memory: Memory) -> Arc<Self> {
-        let state = State { memory, ops: Vec::new(), urgent: false, asleep: false, stop: None, failure: None };
+        let state =
+            State { memory, ops: Vec::new(), urgent: false, asleep: false, dozing: false, stop: None, failure: None };
         Arc::new(Self { state: Mutex::new(state), wake: Condvar::new(), failed: watch::Sender::new(None) })
     }
 
@@ -243,8 +251,8 @@ impl Shared {
                 state.ops.push((op, waiter));
             }
         }
-        // A committed index alone rides with the next flush.
-        if state.urgent && std::mem::take(&mut state.asleep) {
+        // A committed index alone rides with the next flush, or with one of its own where none comes.
+        if (state.urgent || !state.dozing) && std::mem::take(&mut state.asleep) {
             self.wake.notify_one();
         }
         Ok(())
@@ -253,6 +261,8 @@ impl Shared {
     /// All that waits, once something does. `None` when the log is to stop and nothing waits.
     pub fn take(&self, mut room: Vec<(Op, Waiter)>) -> Result<Vec<(Op, Waiter)>, Stop> {
         let mut state = self.state();
+        // A commit mostly follows a flush: to look again after a while is cheaper than to be woken for it.
+        let mut doze = true;
         loop {
             if let Some(stop) = state.stop
                 && state.ops.is_empty()
@@ -265,8 +275,24 @@ impl Shared {
                 return Ok(room);
             }
             state.asleep = true;
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.dozing = doze || !state.ops.is_empty();
+            if state.dozing {
+                let (after, waited) =
+                    self.wake.wait_timeout(state, COMMITTED_WITHIN).unwrap_or_else(PoisonError::into_inner);
+                state = after;
+                doze = !waited.timed_out();
+                state.urgent |= waited.timed_out() && !state.ops.is_empty();
+            } else {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
         }
+    }
+
+    /// All that waits, if anything does and the log has not failed.
+    pub fn try_take(&self) -> Option<Vec<(Op, Waiter)>> {
+        let mut state = self.state();
+        state.urgent = false;
+        (state.failure.is_none() && !state.ops.is_empty()).then(|| std::mem::take(&mut state.ops))
     }
 
     /// Asks the writer to stop once the queue is empty; nothing more is accepted.

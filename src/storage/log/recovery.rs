@@ -36,75 +36,45 @@ pub struct Tail {
     pub batch: u64,
 }
 
-/// Reads the log.
+/// Reads the log, and cuts off a torn write.
 ///
 /// # Errors
 /// [`StorageError::Damaged`] and [`StorageError::Version`]; whatever the system says.
 pub fn recover(disk: &dyn Disk, options: &LogOptions) -> Result<(Memory, Tail), StorageError> {
-    let segments = open_segments(disk)?;
-    let mut replay = Replay {
-        disk,
-        memory: Memory::new(options.cache_bytes),
-        batch: 0,
-        complete: true,
-        stopped: false,
-        has_head: false,
-        unknown: None,
-    };
-    let mut kept = Vec::new();
-    let mut rest = segments.into_iter();
-    let mut end = 0;
-    let mut seen = 0;
-    while let Some(mut segment) = rest.next() {
-        let bytes = read_file(disk, &segment)?;
-        let (next, at) = replay.segment(&bytes, &mut segment)?;
-        end = at;
-        let id = segment.id;
-        kept.push(segment);
-        if next {
-            if rest.len() == 0 {
-                let what = format!("{}, which follows, is missing", disk.display(&segment::name(id + 1)));
-                return Err(damaged(disk, id, at, what));
-            }
-            continue;
-        }
-        let later = rest.by_ref().collect::<Vec<_>>();
-        seen = replay.check_tail(&bytes, &kept, at, &later)?;
-        end = cut(disk, &kept, &bytes, at, &later)?;
-    }
-    if let (Some(unknown), Some(first)) = (replay.unknown, kept.first())
-        && index(&replay.memory.head.purged) < Some(unknown)
-    {
-        let what = format!("entries up to {unknown} were in older segments, which are missing");
-        return Err(damaged(disk, first.id, 0, what));
-    }
-    for segment in &kept {
+    remove_spare(disk)?;
+    let mut scan = Scan::new(disk, options.cache_bytes);
+    scan.read()?;
+    cut(&scan)?;
+    let Scan { memory, kept: segments, end, batch, .. } = scan;
+    for segment in &segments {
         // The page cache is not the disk: what was replayed may never have been flushed.
         segment.file.sync_data().map_err(|error| StorageError::io(disk.display(&segment::name(segment.id)), error))?;
     }
-    let mut memory = replay.memory;
-    memory.files = kept.iter().map(|segment| (segment.id, segment.file.clone())).collect();
-    let batch = replay.batch.max(seen) + 1;
-    Ok((memory, Tail { segments: kept, end, batch }))
+    Ok((memory, Tail { segments, end, batch: batch + 1 }))
 }
 
 fn damaged(disk: &dyn Disk, segment: u64, offset: u64, what: String) -> StorageError {
     StorageError::Damaged { file: disk.display(&segment::name(segment)), offset, what }
 }
 
-fn open_segments(disk: &dyn Disk) -> Result<Vec<Segment>, StorageError> {
+fn remove_spare(disk: &dyn Disk) -> Result<(), StorageError> {
+    let io = |error| StorageError::io(disk.display(segment::SPARE), error);
+    if disk.list().map_err(io)?.iter().any(|name| name == segment::SPARE) {
+        disk.remove(segment::SPARE).and_then(|()| disk.sync_dir()).map_err(io)?;
+    }
+    Ok(())
+}
+
+/// Adds the segments to `segments`, oldest first, up to the first that cannot be opened.
+fn open_segments(disk: &dyn Disk, segments: &mut Vec<Segment>) -> Result<(), StorageError> {
     let io = |name: &str, error| StorageError::io(disk.display(name), error);
     let names = disk.list().map_err(|error| io("", error))?;
-    if names.iter().any(|name| name == segment::SPARE) {
-        disk.remove(segment::SPARE).and_then(|()| disk.sync_dir()).map_err(|error| io(segment::SPARE, error))?;
-    }
     let mut ids: Vec<u64> = names.iter().filter_map(|name| segment::id_of(name)).collect();
     ids.sort_unstable();
-    if let Some(pair) = ids.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
-        return Err(damaged(disk, pair[0] + 1, 0, "this segment of the log is missing".to_owned()));
-    }
-    let mut segments = Vec::new();
-    for id in ids {
+    for (nth, id) in ids.iter().copied().enumerate() {
+        if nth > 0 && ids[nth - 1] + 1 != id {
+            return Err(damaged(disk, ids[nth - 1] + 1, 0, "this segment of the log is missing".to_owned()));
+        }
         let name = segment::name(id);
         let file = disk.open(&name).map_err(|error| io(&name, error))?;
         let mut header = [0; FILE_HEADER];
@@ -116,7 +86,7 @@ fn open_segments(disk: &dyn Disk) -> Result<Vec<Segment>, StorageError> {
             Err(error) => return Err(io(&name, error)),
         }
     }
-    Ok(segments)
+    Ok(())
 }
 
 fn read_up_to(file: &dyn DiskFile, buf: &mut [u8]) -> std::io::Result<usize> {
@@ -141,21 +111,92 @@ fn read_file(disk: &dyn Disk, segment: &Segment) -> Result<Vec<u8>, StorageError
     read().map_err(|error| StorageError::io(disk.display(&segment::name(segment.id)), error))
 }
 
-struct Replay<'a> {
+/// A log being read; nothing of it is changed. After an error it holds what came before the damage.
+pub struct Scan<'a> {
     disk: &'a dyn Disk,
-    memory: Memory,
-    /// The last batch seen, and whether its last frame was.
+    /// The log, as far as it was read.
+    pub memory: Memory,
+    /// The segments in use, oldest first.
+    pub kept: Vec<Segment>,
+    /// Segments that were being made when the log ended: a start removes them.
+    later: Vec<Segment>,
+    /// The end of the last of `kept`, and what lies behind it.
+    pub end: u64,
+    rest: Vec<u8>,
+    /// The last batch seen; once all is read, the highest number that can have been used.
     batch: u64,
+    /// Whether the last batch's last frame was seen.
     complete: bool,
     /// Whether the last frame seen is the mark of a clean stop.
-    stopped: bool,
+    pub stopped: bool,
     /// Whether a segment's head was seen: before that, nothing is known.
     has_head: bool,
     /// Entries up to this index were there, in segments that are not.
     unknown: Option<u64>,
 }
 
-impl Replay<'_> {
+impl<'a> Scan<'a> {
+    /// Nothing is read yet.
+    pub fn new(disk: &'a dyn Disk, cache_bytes: usize) -> Self {
+        Self {
+            disk,
+            memory: Memory::new(cache_bytes),
+            kept: Vec::new(),
+            later: Vec::new(),
+            end: 0,
+            rest: Vec::new(),
+            batch: 0,
+            complete: true,
+            stopped: false,
+            has_head: false,
+            unknown: None,
+        }
+    }
+
+    /// Reads the log, once.
+    ///
+    /// # Errors
+    /// As [`recover`].
+    pub fn read(&mut self) -> Result<(), StorageError> {
+        let mut segments = Vec::new();
+        let opened = open_segments(self.disk, &mut segments);
+        let read = self.segments(segments);
+        opened.and(read)
+    }
+
+    /// Whether a write was torn: a start cuts off what lies behind `end`.
+    pub fn is_torn(&self) -> bool {
+        self.rest.iter().any(|byte| *byte != 0)
+    }
+
+    fn segments(&mut self, segments: Vec<Segment>) -> Result<(), StorageError> {
+        let mut rest = segments.into_iter();
+        while let Some(mut segment) = rest.next() {
+            let mut bytes = read_file(self.disk, &segment)?;
+            let id = segment.id;
+            self.memory.files.insert(id, segment.file.clone());
+            let read = self.segment(&bytes, &mut segment);
+            self.kept.push(segment);
+            let (next, at) = read?;
+            self.end = at;
+            if !next {
+                self.later = rest.by_ref().collect();
+                self.batch = self.check_tail(&bytes, id)?;
+                self.rest = bytes.split_off(usize::try_from(at).expect("an offset in a file that was read"));
+            } else if rest.len() == 0 {
+                let what = format!("{}, which follows, is missing", self.disk.display(&segment::name(id + 1)));
+                return Err(damaged(self.disk, id, at, what));
+            }
+        }
+        match (self.unknown, self.kept.first()) {
+            (Some(unknown), Some(first)) if index(&self.memory.head.purged) < Some(unknown) => {
+                let what = format!("entries up to {unknown} were in older segments, which are missing");
+                Err(damaged(self.disk, first.id, 0, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Replays a segment up to its end or its first bad frame: whether the log goes on in the
     /// next, and the offset reached.
     fn segment(&mut self, bytes: &[u8], segment: &mut Segment) -> Result<(bool, u64), StorageError> {
@@ -224,16 +265,16 @@ impl Replay<'_> {
         Ok(false)
     }
 
-    /// Whether what lies at and behind `at` of the last of `kept` is a torn write or nothing. Gives
-    /// the highest batch number that can have been used there.
-    fn check_tail(&self, bytes: &[u8], kept: &[Segment], at: u64, later: &[Segment]) -> Result<u64, StorageError> {
-        let id = kept.last().expect("a segment was just read").id;
+    /// Whether what lies at and behind the end of segment `id` is a torn write or nothing. Gives the
+    /// highest batch number that can have been used there.
+    fn check_tail(&self, bytes: &[u8], id: u64) -> Result<u64, StorageError> {
+        let at = self.end;
         let start = usize::try_from(at).expect("an offset in a file that was read");
         if !self.has_head && id != 1 {
             // Older segments go only once this one's head was flushed.
             return Err(damaged(self.disk, id, at, "the oldest segment has no head".to_owned()));
         }
-        if self.stopped && (!later.is_empty() || bytes[start..].iter().any(|byte| *byte != 0)) {
+        if self.stopped && (!self.later.is_empty() || bytes[start..].iter().any(|byte| *byte != 0)) {
             return Err(damaged(self.disk, id, at, "bytes after the mark of a clean stop".to_owned()));
         }
         let bad = if self.complete { self.batch + 1 } else { self.batch };
@@ -245,7 +286,7 @@ impl Replay<'_> {
         if let Some(offset) = frame::find_later(bytes, id, start, bad) {
             return proof(id, offset);
         }
-        for segment in later {
+        for segment in &self.later {
             if let Some(offset) = frame::find_later(&read_file(self.disk, segment)?, segment.id, 0, bad) {
                 return proof(segment.id, offset);
             }
@@ -254,17 +295,16 @@ impl Replay<'_> {
     }
 }
 
-/// Cuts the log at `at` of the last of `kept`: zeros to the end of its file, flushed, then no later
-/// segments. In this order: a segment that says that there is a next one never lacks it.
-fn cut(disk: &dyn Disk, kept: &[Segment], bytes: &[u8], at: u64, later: &[Segment]) -> Result<u64, StorageError> {
-    let segment = kept.last().expect("a segment was just read");
-    let start = usize::try_from(at).expect("an offset in a file that was read");
+/// Cuts the log at its end: zeros to the end of the last file, flushed, then no later segments. In
+/// this order: a segment that says that there is a next one never lacks it.
+fn cut(scan: &Scan<'_>) -> Result<(), StorageError> {
+    let disk = scan.disk;
     let io = |segment: &Segment, error| StorageError::io(disk.display(&segment::name(segment.id)), error);
-    if bytes[start..].iter().any(|byte| *byte != 0) {
+    if let Some(segment) = scan.kept.last().filter(|_| scan.is_torn()) {
         let file = disk.display(&segment::name(segment.id));
-        tracing::info!(file, offset = at, "cut off a write of the Raft log that the last stop interrupted");
-        let mut from = at;
-        let end = bytes.len() as u64;
+        tracing::info!(file, offset = scan.end, "cut off a write of the Raft log that the last stop interrupted");
+        let mut from = scan.end;
+        let end = scan.end + scan.rest.len() as u64;
         while from < end {
             let n = (end - from).min(ZEROS.len() as u64);
             let zeros = &ZEROS[..usize::try_from(n).expect("at most a chunk")];
@@ -273,12 +313,12 @@ fn cut(disk: &dyn Disk, kept: &[Segment], bytes: &[u8], at: u64, later: &[Segmen
         }
         segment.file.sync_data().map_err(|error| io(segment, error))?;
     }
-    for segment in later.iter().rev() {
+    for segment in scan.later.iter().rev() {
         let name = segment::name(segment.id);
         tracing::info!(file = disk.display(&name), "removed a segment of the Raft log that was not yet in use");
         disk.remove(&name).and_then(|()| disk.sync_dir()).map_err(|error| io(segment, error))?;
     }
-    Ok(at)
+    Ok(())
 }
 
 /// Reads a frame back that was written and replayed or acknowledged before.

@@ -42,6 +42,8 @@ struct Inner {
     shared: Arc<Shared>,
     spare: Option<Arc<Spare>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The writer, where it has no thread.
+    inline: Mutex<Option<Writer>>,
 }
 
 /// Reads the Raft log. Clones share it; it does not keep the writer alive.
@@ -73,8 +75,13 @@ impl LogStore {
         let shared = Shared::new(memory);
         let spare = options.prezero.then(|| Arc::new(Spare::default()));
         let writer = Writer::open(shared.clone(), disk.clone(), &options, spare.clone(), tail)?;
-        let inner = Inner { shared: shared.clone(), spare: spare.clone(), threads: Mutex::default() };
-        inner.spawn("raft-log", move || writer.run())?;
+        let inner =
+            Inner { shared: shared.clone(), spare: spare.clone(), threads: Mutex::default(), inline: Mutex::default() };
+        if options.inline {
+            *inner.inline.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+        } else {
+            inner.spawn("raft-log", move || writer.run())?;
+        }
         if let Some(spare) = spare {
             let disk = disk.clone();
             inner.spawn("raft-log-zero", move || spare.run(&*disk, options.segment_bytes))?;
@@ -129,7 +136,15 @@ impl Inner {
         Ok(())
     }
 
+    /// Where the writer has no thread: writes all that waits.
+    fn step(&self) {
+        if let Some(writer) = &mut *self.inline.lock().unwrap_or_else(PoisonError::into_inner) {
+            writer.step();
+        }
+    }
+
     fn stop(&self, how: Stop) {
+        self.step();
         self.shared.stop(how);
         if let Some(spare) = &self.spare {
             spare.stop();
@@ -241,6 +256,7 @@ impl LogStore {
     async fn push_and_wait(&self, op: Op) -> io::Result<()> {
         let (waiter, reply) = Waiter::reply();
         self.inner.shared.push(op, waiter)?;
+        self.inner.step();
         reply.await.unwrap_or_else(|_| Err(super::queue::closed()))
     }
 }
@@ -262,9 +278,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.push_and_wait(Op::Vote(*vote)).await
     }
 
-    /// Queued only: it is on disk with the next flush.
+    /// Queued only: it is on disk with the next flush, or soon where none comes.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        self.inner.shared.push(Op::Committed(committed), Waiter::default())
+        self.inner.shared.push(Op::Committed(committed), Waiter::default())?;
+        self.inner.step();
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
@@ -284,7 +302,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             encoded = encode(encoded, entry);
             lengths.push(encoded.len() - before);
         }
-        self.inner.shared.append(entries, Waiter::flushed(callback), encoded, lengths)
+        self.inner.shared.append(entries, Waiter::flushed(callback), encoded, lengths)?;
+        self.inner.step();
+        Ok(())
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
@@ -292,6 +312,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
-        self.inner.shared.push(Op::Purge(log_id), Waiter::default())
+        self.inner.shared.push(Op::Purge(log_id), Waiter::default())?;
+        self.inner.step();
+        Ok(())
     }
 }

@@ -109,16 +109,10 @@ impl Writer {
         let mut room = Vec::new();
         loop {
             match self.shared.take(room) {
-                Ok(mut taken) => {
-                    if let Err(error) = self.write_batch(&taken) {
-                        return self.fail(&error, taken);
-                    }
-                    for (_, waiter) in taken.drain(..) {
-                        waiter.complete(Ok(()));
-                    }
-                    self.reclaim();
-                    room = taken;
-                }
+                Ok(taken) => match self.process(taken) {
+                    Some(emptied) => room = emptied,
+                    None => return,
+                },
                 Err(Stop::Abandon) => return,
                 // A read that failed is no clean stop.
                 Err(Stop::Clean) if self.shared.check().is_err() => return,
@@ -129,6 +123,28 @@ impl Writer {
                     }
                     return;
                 }
+            }
+        }
+    }
+
+    /// Writes what was taken and tells who waits; gives the emptied list back, nothing where it failed.
+    fn process(&mut self, mut taken: Vec<(Op, Waiter)>) -> Option<Vec<(Op, Waiter)>> {
+        if let Err(error) = self.write_batch(&taken) {
+            self.fail(&error, taken);
+            return None;
+        }
+        for (_, waiter) in taken.drain(..) {
+            waiter.complete(Ok(()));
+        }
+        self.reclaim();
+        Some(taken)
+    }
+
+    /// Writes all that waits, without a thread of its own.
+    pub fn step(&mut self) {
+        while let Some(taken) = self.shared.try_take() {
+            if self.process(taken).is_none() {
+                return;
             }
         }
     }

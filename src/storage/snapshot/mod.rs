@@ -18,6 +18,7 @@ mod format;
 mod receive;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +39,7 @@ use crate::raft_types::alias::{LogId, SnapshotMeta};
 
 pub use file::SnapshotFile;
 pub use receive::Incoming;
+pub use view::{SnapshotView, views};
 
 const PREFIX: &str = "snapshot-";
 const TMP_SUFFIX: &str = ".tmp";

@@ -203,3 +203,26 @@ async fn a_removal_that_fails_is_tried_again() {
     let store = LogStore::open(Arc::new(disk), small()).unwrap();
     assert_eq!(state(&store).await.entries.len(), 11);
 }
+
+/// A node that is started without a quorum shows what it knows to be committed: an idle log must not keep the last commit
+/// in memory until the next write.
+#[tokio::test]
+async fn a_committed_index_alone_is_soon_on_disk() {
+    let disk = MemDisk::new();
+    let mut store = LogStore::open(Arc::new(disk.clone()), roomy()).unwrap();
+    queue(&store, vec![entry(1, 0, 10), entry(1, 1, 10)]).await.await.unwrap().unwrap();
+    // One while the writer looks after the flush, one when it has gone to sleep.
+    for (wait, index) in [(0, 0), (1_200, 1)] {
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        store.save_committed(Some(id(1, index))).await.unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            let mut crashed = LogStore::open(Arc::new(disk.crash(|_, _, _| 0)), roomy()).unwrap();
+            if crashed.read_committed().await.unwrap() == Some(id(1, index)) {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not within 10 s");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}

@@ -1,10 +1,10 @@
-//! Namespaces of a test's own: only a loopback interface, and no process outlives the test.
+//! Namespaces of a test's own: only a loopback interface, mounts that nobody else sees, and no process outlives the test.
 
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::process::finish;
-use crate::support::say;
+use super::process::finish;
+use super::say;
 
 /// Set to the test's name in the process that runs inside.
 const INSIDE: &str = "HRAFTD_TEST_INSIDE";
@@ -57,14 +57,14 @@ fn unshare(command: &[&str]) -> Command {
     unshare
 }
 
-fn is_there(program: &str) -> bool {
+pub fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
         || ["/sbin", "/usr/sbin"].iter().any(|dir| std::path::Path::new(dir).join(program).is_file())
 }
 
 /// Locally a note; in CI, where everything is to be there, a failure.
-fn skip(test: &str, why: &str) {
+pub fn skip(test: &str, why: &str) {
     assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{test}: {why}");
     say(&format!("{test} ... SKIPPED: {why}"));
 }

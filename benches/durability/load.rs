@@ -1,0 +1,76 @@
+//! Writes, many at a time.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::support::http::Conn;
+use crate::support::node::Node;
+use crate::support::wait::{check, eventually};
+
+const KEYS_A_REQUEST: usize = 1_000;
+const CONNECTIONS: usize = 32;
+
+fn key(number: usize) -> String {
+    format!("key-{number:08}")
+}
+
+/// 100 bytes with their quotes.
+fn value(mark: char, number: usize, bytes: usize) -> String {
+    let mut value = format!("\"{mark}{number}");
+    while value.len() < bytes - 1 {
+        value.push(mark);
+    }
+    value.push('"');
+    value
+}
+
+/// Runs `request` so often over several connections; the highest index that was answered.
+fn many(node: &Node, count: usize, connections: usize, request: impl Fn(usize) -> String + Sync) -> u64 {
+    let (next, highest) = (AtomicUsize::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..connections {
+            scope.spawn(|| {
+                let mut conn = Conn::open(&node.haddr).unwrap();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    let reply = conn.request("POST", "/hraftd/key", &[], Some(request(number).as_bytes()));
+                    let index = reply.unwrap().ok().unwrap().json()["index"].as_u64().unwrap();
+                    highest.fetch_max(index, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    highest.into_inner()
+}
+
+/// Writes all keys once, many in a request; the index of the last.
+pub fn fill(node: &Node, keys: usize, mark: char) -> u64 {
+    many(node, keys.div_ceil(KEYS_A_REQUEST), 4, |request| {
+        let mut body = String::from("{");
+        for number in request * KEYS_A_REQUEST..keys.min((request + 1) * KEYS_A_REQUEST) {
+            let comma = if body.len() > 1 { "," } else { "" };
+            let _ = write!(body, "{comma}\"{}\":{}", key(number), value(mark, number, 100));
+        }
+        body.push('}');
+        body
+    })
+}
+
+/// Writes one key a request, so often, spread over the keys.
+pub fn overwrite(node: &Node, times: usize, bytes: usize, keys: usize) -> u64 {
+    many(node, times, CONNECTIONS, |number| {
+        format!("{{\"{}\":{}}}", key(number * 7919 % keys), value('o', number, bytes))
+    })
+}
+
+/// Writes until there is a snapshot that covers an index.
+pub fn wait_snapshot(node: &Node, index: u64) {
+    eventually(crate::PATIENCE, "a snapshot", || {
+        overwrite(node, 100, 100, 100);
+        let found = node.stat("last_snapshot_index")?;
+        check(found >= index, || format!("{found} of {index}"))
+    });
+}

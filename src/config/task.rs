@@ -1,0 +1,154 @@
+//! What a process is asked to do: be a node, or one of the offline tools.
+//!
+//! A tool's name is the first word of the command line; whatever starts with a flag, or has no word, is the node's.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+use super::args;
+use super::exit::Exit;
+use super::given::{Env, Given};
+use super::{Config, Machine, parse};
+use crate::offline::Offline;
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Run a node.
+    Serve(Box<Config>),
+    /// Look at, or change, a stopped node's directory.
+    Offline(Offline),
+}
+
+/// Show what the data directory of a stopped node holds, changing nothing
+#[derive(Debug, Parser)]
+#[command(name = "hraftd inspect", no_binary_name = true, max_term_width = 100)]
+#[command(override_usage = "hraftd inspect DIR [--entries]")]
+struct InspectArgs {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    dir: Option<OsString>,
+    /// Print the log's entries instead, as JSON lines
+    #[arg(long)]
+    entries: bool,
+}
+
+/// Make a node that survived the loss of a majority a cluster of one, with all its data.
+/// Without --yes it changes nothing, and says what would be kept and what may be lost
+#[derive(Debug, Parser)]
+#[command(name = "hraftd recover", no_binary_name = true, max_term_width = 100)]
+#[command(override_usage = "hraftd recover --rdir DIR [--yes]")]
+struct RecoverArgs {
+    /// The data directory of the stopped node; $HRAFTD_RDIR where it is not given
+    #[arg(long, value_name = "DIR")]
+    rdir: Option<OsString>,
+    /// Do it
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Reads what to do: `argv` with the program's name in front, and the environment.
+///
+/// # Errors
+/// As [`parse`].
+pub(super) fn task(
+    argv: impl IntoIterator<Item = OsString>,
+    env: Env<'_>,
+    machine: &dyn Machine,
+) -> Result<Task, Exit> {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let words = argv.iter().skip(2).cloned();
+    match argv.get(1).and_then(|word| word.to_str()) {
+        Some("inspect") => {
+            let InspectArgs { dir, entries } = read(words)?;
+            let dir = dir.filter(|dir| !dir.is_empty());
+            let dir = dir.ok_or_else(|| Exit::usage("inspect: the directory is missing: hraftd inspect DIR"))?;
+            Ok(Task::Offline(Offline::Inspect { dir: PathBuf::from(dir), entries }))
+        }
+        Some("recover") => {
+            let RecoverArgs { rdir, yes } = read(words)?;
+            let dir = Given::find("--rdir", rdir, env)?.ok_or_else(|| {
+                Exit::usage("recover: the directory is missing: hraftd recover --rdir DIR; there is no default")
+            })?;
+            if dir.text.is_empty() {
+                return Err(dir.bad("the directory has no name"));
+            }
+            Ok(Task::Offline(Offline::Recover { dir: PathBuf::from(dir.text), yes }))
+        }
+        _ => parse(argv, env, machine).map(|config| Task::Serve(Box::new(config))),
+    }
+}
+
+fn read<T: CommandFactory + FromArgMatches>(words: impl Iterator<Item = OsString>) -> Result<T, Exit> {
+    let matches = T::command().try_get_matches_from(args::normalize(words));
+    matches.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| args::explain(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ThisMachine;
+
+    fn typed(line: &str) -> Result<Task, Exit> {
+        let argv = std::iter::once("hraftd").chain(line.split(' ')).map(OsString::from);
+        let env = |name: &str| match name {
+            "HOME" => Some("/home/u".into()),
+            "HRAFTD_RDIR" => Some("/from/env".into()),
+            _ => None,
+        };
+        task(argv, &env, &ThisMachine)
+    }
+
+    fn inspect(dir: &str, entries: bool) -> Task {
+        Task::Offline(Offline::Inspect { dir: dir.into(), entries })
+    }
+
+    fn recover(dir: &str, yes: bool) -> Task {
+        Task::Offline(Offline::Recover { dir: dir.into(), yes })
+    }
+
+    #[test]
+    fn the_first_word_chooses() {
+        for (line, wanted) in [
+            ("inspect d", inspect("d", false)),
+            ("inspect d --entries", inspect("d", true)),
+            ("inspect -entries d", inspect("d", true)),
+            ("inspect inspect", inspect("inspect", false)),
+            ("recover --rdir d", recover("d", false)),
+            ("recover -rdir=d -yes", recover("d", true)),
+            ("recover --yes", recover("/from/env", true)),
+        ] {
+            assert_eq!(typed(line), Ok(wanted), "{line}");
+        }
+        assert!(matches!(typed("--rdir inspect"), Ok(Task::Serve(config)) if config.data.to_string() == "inspect"));
+    }
+
+    #[test]
+    fn bad_command_lines_are_one_line() {
+        for (line, error) in [
+            ("inspect", "inspect: the directory is missing: hraftd inspect DIR"),
+            ("inspect --entrise d", "unknown flag --entrise (did you mean --entries?); hraftd --help lists them"),
+            ("inspect a b", "unexpected argument \"b\": hraftd --help lists the flags"),
+            ("inspect d --rdir x", "unknown flag --rdir; hraftd --help lists them"),
+            ("recover d", "unexpected argument \"d\": hraftd --help lists the flags"),
+            ("recover --rdir", "--rdir: the value is missing"),
+            ("recover --rdir=", "--rdir \"\": the directory has no name"),
+            ("recover --yes=no", "--yes takes no value, \"no\" was given"),
+            ("restore d", "unexpected argument \"restore\": hraftd --help lists the flags"),
+            ("--rmem inspect d", "unexpected argument \"inspect\": hraftd inspect DIR is a command line of its own"),
+        ] {
+            assert_eq!(typed(line).unwrap_err(), Exit::usage(error), "{line}");
+        }
+    }
+
+    #[test]
+    fn each_has_its_help() {
+        for (line, flag) in [("inspect --help", "--entries"), ("recover -help", "--yes")] {
+            let exit = typed(line).unwrap_err();
+            assert_eq!((exit.code, &exit.err), (0, &None), "{line}");
+            assert!(exit.out.is_some_and(|out| out.contains(flag) && !out.contains("--haddr")), "{line}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Reads all that a data directory holds, and what is wrong with it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use openraft::EntryPayload;
+
+use super::exit;
+use crate::config::Exit;
+use crate::raft_types::alias::{LogId, StoredMembership};
+use crate::storage::disk::Disk;
+use crate::storage::log::LogView;
+use crate::storage::replace::{self, Pending};
+use crate::storage::snapshot::{SnapshotView, views};
+use crate::storage::{DataDir, Identity, IdentityStore, ReadDir, StorageError};
+
+/// What a directory holds.
+#[derive(Debug)]
+pub struct Survey {
+    /// Who it is; `None` where that cannot be read.
+    pub identity: Option<Identity>,
+    /// Its readable snapshots, newest first, and how many keys each has.
+    pub snapshots: Vec<(SnapshotView, u64)>,
+    /// Its log.
+    pub log: LogView,
+    /// The newest membership, whether committed or not.
+    pub membership: Option<StoredMembership>,
+    /// Why a node would not start on it; each is one line.
+    pub problems: Vec<String>,
+}
+
+impl Survey {
+    /// Reads a directory that is locked, or copied.
+    ///
+    /// # Errors
+    /// `Io`: the directory cannot be read at all.
+    pub fn read(disk: &Arc<dyn Disk>) -> Result<Self, StorageError> {
+        let mut problems = Vec::new();
+        let identity = IdentityStore::new(disk.clone()).peek().unwrap_or_else(|error| {
+            problems.push(error.to_string());
+            None
+        });
+        let mut snapshots = Vec::new();
+        for view in views(&**disk)? {
+            match view.and_then(|view| view.count_keys().map(|keys| (view, keys))) {
+                Ok(snapshot) => snapshots.push(snapshot),
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        let log = LogView::read(&**disk);
+        problems.extend(log.damage.as_ref().map(ToString::to_string));
+        let mut survey = Self { identity, snapshots, log, membership: None, problems };
+        if let Err(error) = survey.find_membership() {
+            survey.problems.push(format!("{}: {error}", disk.display("log-*")));
+        }
+        if survey.problems.is_empty() && !survey.is_nothing() {
+            survey.problems = survey.contradictions(&**disk);
+        }
+        Ok(survey)
+    }
+
+    /// Whether there is nothing of a node in the directory.
+    pub fn is_nothing(&self) -> bool {
+        self.identity.is_none() && self.snapshots.is_empty() && self.log.segments.is_empty() && self.problems.is_empty()
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Option<&SnapshotView> {
+        self.snapshots.first().map(|(view, _)| view)
+    }
+
+    /// The last log id that the newest snapshot covers.
+    pub fn covered(&self) -> Option<LogId> {
+        self.snapshot()?.meta.last_log_id
+    }
+
+    /// The last entry, be it in the log or covered by the snapshot.
+    pub fn last(&self) -> Option<LogId> {
+        self.covered().max(self.log.last())
+    }
+
+    /// Where the entries begin that the newest snapshot does not cover; `None` where the log contradicts the
+    /// snapshot, which then alone counts.
+    pub fn replay_from(&self) -> Option<u64> {
+        let Some(covered) = self.covered() else { return Some(0) };
+        let same = self.log.id(covered.index).is_none_or(|id| id == covered);
+        same.then_some(covered.index + 1)
+    }
+
+    fn find_membership(&mut self) -> Result<(), io::Error> {
+        let mut newest = self.snapshot().map(|view| view.meta.last_membership.clone());
+        if let Some(from) = self.replay_from() {
+            self.log.for_each(from, |entry| {
+                if let EntryPayload::Membership(membership) = entry.payload {
+                    newest = Some(StoredMembership::new(Some(entry.log_id), membership));
+                }
+                Ok::<_, io::Error>(())
+            })?;
+        }
+        self.membership = newest;
+        Ok(())
+    }
+
+    /// What each file alone does not show.
+    fn contradictions(&self, disk: &dyn Disk) -> Vec<String> {
+        let mut found = Vec::new();
+        let Some(identity) = &self.identity else {
+            return vec![format!("{}: it is missing, and the log or the snapshots are not", disk.display("identity"))];
+        };
+        if let (Some(snapshot), Some(expected)) = (self.snapshot(), identity.cluster)
+            && snapshot.cluster != expected
+        {
+            let file = disk.display(&snapshot.name);
+            found.push(StorageError::Mixed { file, found: snapshot.cluster, expected }.to_string());
+        }
+        if self.log.is_empty()
+            && let Some(snapshot) = self.snapshot()
+        {
+            found.push(format!("{}: a snapshot without its log", disk.display(&snapshot.name)));
+        }
+        let next = self.covered().map_or(0, |covered| covered.index + 1);
+        let missing = match self.log.purged() {
+            Some(purged) if Some(purged) > self.covered() => Some(purged.index + 1),
+            // A log that was never purged begins with the first entry.
+            None if !self.log.range().is_empty() && self.log.range().start > next => Some(self.log.range().start),
+            _ => None,
+        };
+        if let Some(start) = missing {
+            found.push(format!(
+                "{}: entries {next} to {} are neither in a snapshot nor in the log",
+                disk.display("snapshot"),
+                start.saturating_sub(1)
+            ));
+        }
+        found
+    }
+}
+
+/// Reads the directory of a stopped node, changing nothing; it is locked while the second part lives.
+///
+/// # Errors
+/// It is in use, cannot be read, holds nothing of a node, or a recovery of it has to be ended first. 78.
+pub fn of(dir: &Path) -> Result<(Survey, ReadDir), Exit> {
+    let data = DataDir::read(dir).map_err(exit)?;
+    if replace::pending(&*data.disk).map_err(exit)? == Pending::Decided {
+        return Err(Exit::config(format!(
+            "{shown}: a recovery of this directory was interrupted after it was decided; a start of its node \
+             completes it, and so does hraftd recover --rdir {shown} --yes",
+            shown = dir.display()
+        )));
+    }
+    let survey = Survey::read(&data.disk).map_err(exit)?;
+    if survey.is_nothing() {
+        return Err(Exit::config(format!("{} holds no data of a node", dir.display())));
+    }
+    Ok((survey, data))
+}

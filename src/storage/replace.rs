@@ -1,0 +1,181 @@
+//! Replaces all that a data directory holds, at once: after a crash at any point, the next
+//! [`settle`] finds the old content or the new, whole.
+//!
+//! The order:
+//! 1. The new log and snapshot are built and flushed under names that start with [`PREFIX`], which nothing
+//!    else looks at: the directory is the old one. Leftovers of this step are removed by the next [`settle`].
+//! 2. `recover-identity` gets its name: from here on the directory is the new one. What is left is done again
+//!    after a crash, by the next start of the node or by the tool that began it.
+//! 3. The old log and snapshots are removed; then `recover-identity` becomes `recover-settling`.
+//! 4. The new files take their names; last, `recover-settling` becomes `identity`.
+//!
+//! Between the steps the directory is flushed, so that no name outruns another.
+
+use std::sync::Arc;
+
+use super::disk::{Disk, PrefixedDisk};
+use super::identity::{self, Identity, IdentityStore};
+use super::{StorageError, data_dir};
+
+/// What the names of new files start with until they take the place of the old ones.
+pub const PREFIX: &str = "recover-";
+
+const SETTLING: &str = "recover-settling";
+
+/// Whether a replacement was begun in a directory and not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pending {
+    /// None was.
+    No,
+    /// It was not decided: the directory is the old one, [`settle`] removes the leftovers.
+    Undecided,
+    /// It was decided: the directory is the new one once [`settle`] has ended it.
+    Decided,
+}
+
+/// Whether a replacement was begun and not ended. Changes nothing.
+///
+/// # Errors
+/// `Io`.
+pub fn pending(disk: &dyn Disk) -> Result<Pending, StorageError> {
+    let names = list(disk)?;
+    let decided = |name: &String| *name == decided_name() || name == SETTLING;
+    Ok(match names.iter().any(decided) {
+        true => Pending::Decided,
+        false if names.iter().any(|name| name.starts_with(PREFIX)) => Pending::Undecided,
+        false => Pending::No,
+    })
+}
+
+/// Where the new log and snapshot are to be built. Removes what an undecided replacement left.
+///
+/// # Errors
+/// `Io`.
+pub fn begin(disk: &Arc<dyn Disk>) -> Result<Arc<dyn Disk>, StorageError> {
+    settle(&**disk)?;
+    Ok(Arc::new(PrefixedDisk::new(disk.clone(), PREFIX)))
+}
+
+/// Puts what was built in place of what the directory holds, under a new identity. What was built is flushed
+/// and closed.
+///
+/// # Errors
+/// `Io`; the directory is then the old one or the new one, and the next [`settle`] ends it.
+pub fn commit(disk: &Arc<dyn Disk>, identity: &Identity) -> Result<(), StorageError> {
+    // No name of what was built may come after that of the identity.
+    disk.sync_dir().map_err(|error| StorageError::io(disk.display(""), error))?;
+    IdentityStore::new(Arc::new(PrefixedDisk::new(disk.clone(), PREFIX))).save(identity)?;
+    settle(&**disk)
+}
+
+/// Ends a replacement that was decided, and removes the leftovers of one that was not. To be called before
+/// anything else of the directory is read.
+///
+/// # Errors
+/// `Io`; call it again.
+pub fn settle(disk: &dyn Disk) -> Result<(), StorageError> {
+    let sync = || disk.sync_dir().map_err(|error| StorageError::io(disk.display(""), error));
+    let remove = |name: &String| disk.remove(name).map_err(|error| StorageError::io(disk.display(name), error));
+    let rename =
+        |from: &str, to: &str| disk.rename(from, to).map_err(|error| StorageError::io(disk.display(from), error));
+    match pending(disk)? {
+        Pending::No => return Ok(()),
+        Pending::Undecided => {
+            list(disk)?.iter().filter(|name| name.starts_with(PREFIX)).try_for_each(remove)?;
+            return sync();
+        }
+        Pending::Decided => tracing::info!("completing the recovery of this data directory"),
+    }
+    // The process that decided it may have died before that name was durable.
+    sync()?;
+    if list(disk)?.contains(&decided_name()) {
+        list(disk)?.iter().filter(|name| data_dir::is_raft_state(name)).try_for_each(remove)?;
+        sync()?;
+        rename(&decided_name(), SETTLING)?;
+        sync()?;
+    }
+    for from in list(disk)? {
+        match from.strip_prefix(PREFIX) {
+            Some(to) if from != SETTLING => rename(&from, to)?,
+            _ => {}
+        }
+    }
+    sync()?;
+    rename(SETTLING, identity::NAME)?;
+    sync()
+}
+
+fn decided_name() -> String {
+    format!("{PREFIX}{}", identity::NAME)
+}
+
+fn list(disk: &dyn Disk) -> Result<Vec<String>, StorageError> {
+    disk.list().map_err(|error| StorageError::io(disk.display(""), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::disk::MemDisk;
+    use crate::storage::test_disk::crash_everywhere;
+
+    fn identity(raft_id: u64) -> Identity {
+        Identity { public_id: "127.0.0.1:1,127.0.0.1:2".parse().unwrap(), raft_id, cluster: None, removed: None }
+    }
+
+    fn put(disk: &Arc<dyn Disk>, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
+        let io = |error| StorageError::io(name, error);
+        let file = disk.create(name).map_err(io)?;
+        file.write_all_at(bytes, 0).map_err(io)?;
+        file.sync_data().map_err(io)
+    }
+
+    /// Names like those of the old content, and others, of either.
+    const OLD: [&str; 4] = ["log-1", "log-2", "snapshot-1-1", "snapshot-build-1.tmp"];
+    const NEW: [&str; 3] = ["log-1", "snapshot-1-1", "snapshot-2-2"];
+
+    fn old() -> MemDisk {
+        let disk = MemDisk::new();
+        IdentityStore::new(Arc::new(disk.clone())).save(&identity(1)).unwrap();
+        disk.put("lock", Vec::new());
+        OLD.iter().for_each(|name| disk.put(name, b"old".to_vec()));
+        disk
+    }
+
+    fn replace(disk: Arc<dyn Disk>) -> Result<(), StorageError> {
+        let built = begin(&disk)?;
+        for name in NEW {
+            put(&built, name, b"new")?;
+        }
+        commit(&disk, &identity(2))
+    }
+
+    fn is_old_or_new(disk: &MemDisk, done: bool) {
+        let crashed = crash_everywhere(
+            || disk.crash(|_, _, len| len),
+            |disk| settle(&*disk).is_ok(),
+            |disk, _| {
+                settle(disk).unwrap();
+                assert_eq!(pending(disk).unwrap(), Pending::No);
+                let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+                let is_new = IdentityStore::new(shared).load().unwrap() == Some(identity(2));
+                assert!(is_new || !done);
+                let (names, content): (&[&str], _) = if is_new { (&NEW, b"new") } else { (&OLD, b"old") };
+                let mut expected: Vec<&str> = names.to_vec();
+                expected.extend(["identity", "lock"]);
+                expected.sort_unstable();
+                let mut found = disk.list().unwrap();
+                found.sort_unstable();
+                assert_eq!(found, expected);
+                assert!(names.iter().all(|name| disk.bytes(name).unwrap() == content));
+            },
+        );
+        assert!(crashed < 20, "{crashed}");
+    }
+
+    #[test]
+    fn a_crash_leaves_the_old_or_the_new() {
+        let points = crash_everywhere(old, |disk| replace(disk).is_ok(), is_old_or_new);
+        assert!(points > 20, "{points}");
+    }
+}

@@ -1,0 +1,75 @@
+//! The snapshots of a stopped node, read without changing a byte of them. For tools.
+
+use std::sync::Arc;
+
+use super::format::{self, Reader};
+use super::{name_of, parse_name, place_of};
+use crate::kv::KvStore;
+use crate::raft_types::ClusterId;
+use crate::raft_types::alias::SnapshotMeta;
+use crate::storage::StorageError;
+use crate::storage::disk::{Disk, DiskFile};
+use crate::storage::sealed::damaged;
+
+/// A snapshot file; of what is in it, only the head was checked.
+#[derive(Debug)]
+pub struct SnapshotView {
+    /// The file's name.
+    pub name: String,
+    /// The last log id and the membership it covers.
+    pub meta: SnapshotMeta,
+    /// The cluster it is of.
+    pub cluster: ClusterId,
+    /// Bytes of the file.
+    pub bytes: u64,
+    file: Arc<dyn DiskFile>,
+    place: String,
+}
+
+impl SnapshotView {
+    fn open(disk: &dyn Disk, name: String) -> Result<Self, StorageError> {
+        let place = disk.display(&name);
+        let io = |error| StorageError::io(&place, error);
+        let file = disk.open(&name).map_err(io)?;
+        let bytes = file.len().map_err(io)?;
+        let (_, header) = Reader::open(&*file, &place)?;
+        if header.meta.last_log_id.as_ref().map(place_of) != parse_name(&name) {
+            return Err(damaged(&place, 0, "its name and its head tell different log ids"));
+        }
+        Ok(Self { name, meta: header.meta, cluster: header.cluster, bytes, file, place })
+    }
+
+    /// Checks all of it and counts its keys.
+    ///
+    /// # Errors
+    /// `Damaged`, `Version`, `Io`.
+    pub fn count_keys(&self) -> Result<u64, StorageError> {
+        let mut keys = 0;
+        Reader::open(&*self.file, &self.place)?.0.for_each(|_, _| keys += 1)?;
+        Ok(keys)
+    }
+
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// `Damaged`, `Version`, `Io`.
+    pub fn load(&self) -> Result<KvStore, StorageError> {
+        let mut kv = KvStore::new();
+        Reader::open(&*self.file, &self.place)?.0.for_each(|key, value| {
+            let (key, value) = format::owned(key, value);
+            kv.insert(key, value);
+        })?;
+        Ok(kv)
+    }
+}
+
+/// The snapshots of a directory, newest first; for each whose head cannot be read, why.
+///
+/// # Errors
+/// `Io`: the directory cannot be read.
+pub fn views(disk: &dyn Disk) -> Result<Vec<Result<SnapshotView, StorageError>>, StorageError> {
+    let names = disk.list().map_err(|error| StorageError::io(disk.display(""), error))?;
+    let mut places: Vec<_> = names.iter().filter_map(|name| parse_name(name)).collect();
+    places.sort_unstable();
+    Ok(places.into_iter().rev().map(|place| SnapshotView::open(disk, name_of(place))).collect())
+}
