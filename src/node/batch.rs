@@ -130,7 +130,12 @@ impl Node {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let lost = |why: String| unknown(format!("the leader {} did not answer: {why}", target.id));
-        match self.inner.peers.call(target, PeerRequest::Forward { commands, timeout_ms }, left).await {
+        let call = self.inner.peers.call(target, PeerRequest::Forward { commands, timeout_ms }, left);
+        let answer = tokio::select! {
+            answer = call => answer,
+            () = self.superseded(target) => return Err(lost("another node leads by now".to_owned())),
+        };
+        match answer {
             Ok(PeerReply::Forward(outcomes)) if outcomes.len() == count => Ok(outcomes),
             Ok(other) => Err(lost(format!("{other:?}"))),
             Err(PeerError::Lost(why)) => Err(lost(why)),

@@ -7,13 +7,17 @@
 use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
-use openraft::ServerState;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{RaftMetrics, ServerState};
 use tokio::time::{Instant, timeout_at};
 
 use super::peers::{ForwardError, Target};
 use super::{LEADER_WAIT, Leader, Node, NodeError, Phase, State, Written};
 use crate::command::{Command, Reply};
+use crate::raft_types::TypeConfig;
+
+/// How long a leader that was succeeded may still take to answer.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// How soon to look again where a leader is known but does not lead (yet, or any more).
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -91,6 +95,17 @@ impl Node {
         }
         let member = metrics.membership_config.get_node(&leader)?;
         Some(Leader::Other(Target { raft_id: Some(leader), id: member.id.clone() }))
+    }
+
+    /// Ends a little after another leader is known: a node that is cut off or frozen holds requests that
+    /// nobody will answer any more.
+    pub(super) async fn superseded(&self, leader: &Target) {
+        let another = |m: &RaftMetrics<TypeConfig>| m.current_leader.is_some_and(|id| Some(id) != leader.raft_id);
+        if self.metrics().wait_until(another).await.is_err() {
+            // Raft has ended; the caller's own deadline counts.
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(LAST_WORDS).await;
     }
 
     /// After an attempt that changed nothing: waits for news, for a moment at most, while there is

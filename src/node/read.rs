@@ -178,7 +178,11 @@ impl Node {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let request = PeerRequest::Read { key: key.clone(), min_index, timeout_ms };
-        match self.inner.peers.call(target, request, left).await {
+        let answer = tokio::select! {
+            answer = self.inner.peers.call(target, request, left) => answer,
+            () = self.superseded(target) => return Err(NotLeader),
+        };
+        match answer {
             Ok(PeerReply::Read(answer)) => Ok(answer?.map(|(value, index)| Found {
                 value,
                 index,
