@@ -18,9 +18,9 @@ pub(super) const CALL_PATH: &str = "/raft/v1/call";
 /// The path a snapshot is streamed to.
 pub(super) const SNAPSHOT_PATH: &str = "/raft/v1/snapshot";
 
-/// The most bytes a message may have: a batch of entries is bounded far below, and one entry by
-/// `--max-request`.
-pub(super) const MAX_MESSAGE_BYTES: usize = 256 << 20;
+/// The most bytes a message may have: a batch is bounded far below, and one entry by `--max-request`,
+/// which is at most 64 MiB.
+pub(super) const MAX_MESSAGE_BYTES: usize = 80 << 20;
 
 /// The most bytes the head of a snapshot stream may have.
 pub(super) const MAX_HEAD_BYTES: usize = 1 << 20;

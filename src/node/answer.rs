@@ -4,10 +4,10 @@
 //! belongs to no cluster yet takes the first leader's that knows its Raft id, and has that on disk
 //! before it answers.
 
-use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
 use openraft::alias::SnapshotOf;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::Instant;
 
 use super::peers::{Envelope, MemberAnswer, NotLeader, PeerReply, PeerRequest, Refusal};
@@ -129,9 +129,11 @@ impl Node {
         let identification = || Box::new(me.identification(self.inner.log.is_empty()));
         let cluster = me.cluster();
         if envelope.to_raft != Some(me.raft_id()) {
-            if sender == Sender::Leader && envelope.to == me.id() {
-                self.inner.calls.leader_called(envelope.from.clone());
-                self.note_foreign_cluster(envelope);
+            if envelope.to == me.id() {
+                if sender == Sender::Leader {
+                    self.inner.calls.leader_called(envelope.from.clone());
+                }
+                self.note_foreign_cluster(envelope, sender);
             }
             return Err(Refusal::WrongTarget(identification()));
         }
@@ -153,15 +155,15 @@ impl Node {
                 }
             }
             _ => {
-                self.note_foreign_cluster(envelope);
+                self.note_foreign_cluster(envelope, sender);
                 Err(Refusal::WrongCluster(identification()))
             }
         }
     }
 
-    /// A node of another cluster has this node's address for one of its own: said once, and writes
-    /// stop, because one of the two clusters should not be there.
-    fn note_foreign_cluster(&self, envelope: &Envelope) {
+    /// A node of another cluster has this node's address for one of its own: said once. Where it is a
+    /// leader, this node stops serving, because one of the two clusters should not be there.
+    fn note_foreign_cluster(&self, envelope: &Envelope, sender: Sender) {
         let me = &self.inner.me;
         let (Some(mine), Some(theirs)) = (me.cluster(), envelope.cluster) else { return };
         if mine == theirs {
@@ -177,7 +179,7 @@ impl Node {
         if self.inner.calls.first_time(format!("{theirs} {}", envelope.from)) {
             tracing::error!("{what}");
         }
-        if envelope.to == me.id() {
+        if sender == Sender::Leader && envelope.to == me.id() {
             me.set_foreign(format!("this node serves its own copy only (?level=none), and no writes: {what}"));
         }
     }

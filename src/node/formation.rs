@@ -7,12 +7,12 @@
 //! Caveat: a first node that comes back empty while *all* others are down forms a second cluster; it
 //! stops taking writes as soon as one of them calls it ([`super::answer`]).
 
-use openraft::async_runtime::watch::WatchReceiver as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::peers::{MemberAnswer, PeerReply, PeerRequest, Peers, Target};

@@ -4,9 +4,9 @@
 //! made, or a receiver that says it does not lead. Everything else that is not an answer becomes
 //! [`NodeError::Timeout`]: the outcome is unknown.
 
-use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{RaftMetrics, ServerState};
 use tokio::time::{Instant, timeout_at};

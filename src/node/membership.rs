@@ -7,10 +7,9 @@
 //! Caveat: openraft forbids an emptied log under a known Raft id and does not notice it in release
 //! builds; hence a node whose disk was wiped has a new Raft id and *replaces* its former self.
 
-use openraft::async_runtime::watch::WatchReceiver as _;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, RaftMetrics};
 use tokio::time::{Instant, timeout_at};
@@ -20,15 +19,9 @@ use super::forward::{LOOK_AGAIN, Patience};
 use super::members;
 use super::peers::{Identification, NotLeader, PeerError, PeerReply, PeerRequest, Target};
 use super::status::MemberView;
-use super::{LEADER_WAIT, Leader, Node, NodeError};
+use super::{Leader, Node, NodeError};
 use crate::node_id::PublicId;
 use crate::raft_types::{Member, RaftId, Role, TypeConfig};
-
-/// A learner this close to the end of the log, in entries, has caught up.
-const CAUGHT_UP_LAG: u64 = 100;
-
-/// How often the leader looks for learners to promote while nothing else wakes it.
-const PROMOTE_EVERY: Duration = Duration::from_millis(100);
 
 /// The inner result is the final answer; `NotLeader` sends the asker elsewhere.
 pub(super) type AtLeader = Result<Result<(), NodeError>, NotLeader>;
@@ -273,6 +266,10 @@ impl Node {
                 Ok(member) => member,
                 Err(error) => return Ok(Err(error)),
             };
+            if member.raft_id == node.inner.me.raft_id() && node.step_aside(deadline).await {
+                // Its successor, which the asker now finds, removes it.
+                return Err(NotLeader);
+            }
             let done = node.drop_member(&member, deadline).await?;
             if done.is_ok() {
                 tracing::info!("{} was removed from the cluster", member.server.id);
@@ -316,7 +313,7 @@ impl Node {
     }
 
     /// Changes the membership; the caller has the turn. Waits for one that another leader began.
-    async fn change(&self, change: ChangeMembers<RaftId, Member>, deadline: Instant) -> AtLeader {
+    pub(super) async fn change(&self, change: ChangeMembers<RaftId, Member>, deadline: Instant) -> AtLeader {
         let unknown = |why: &str| Ok(Err(NodeError::Timeout(format!("{why}; the membership may still change"))));
         loop {
             // What openraft asks for: the last membership and an entry of this leader's own term are
@@ -352,59 +349,5 @@ impl Node {
                 Err(_) => return unknown("a quorum did not acknowledge it in time"),
             }
         }
-    }
-
-    /// The task that, on the leader, promotes learners that have caught up and asked to be voters,
-    /// and finishes a joint membership whose leader is gone.
-    pub(super) async fn promote_learners(self) {
-        let mut server = self.inner.raft.server_metrics();
-        loop {
-            // Woken by a new leader or membership; the replication progress of a learner has no
-            // event of its own that is rarer than this tick.
-            let woken = tokio::time::timeout(PROMOTE_EVERY, server.changed()).await;
-            if matches!(woken, Ok(Err(_))) {
-                return;
-            }
-            if self.leader() != Some(Leader::Me) {
-                continue;
-            }
-            let Some(promoted) = self.to_promote() else { continue };
-            let _turn = self.inner.membership_turn.lock().await;
-            // Once more under the turn: a removal may have come between.
-            if self.to_promote().as_ref() != Some(&promoted) {
-                continue;
-            }
-            let change = ChangeMembers::AddVoterIds(promoted.clone());
-            match self.change(change, Instant::now() + LEADER_WAIT * 3).await {
-                Ok(Ok(())) => {
-                    for member in self.members().iter().filter(|m| promoted.contains(&m.raft_id)) {
-                        tracing::info!("{} caught up and is a voter", member.server.id);
-                    }
-                }
-                Ok(Err(error)) => tracing::warn!("a learner could not be made a voter yet: {error}"),
-                Err(NotLeader) => {}
-            }
-        }
-    }
-
-    /// Learners to promote; an empty set where only a joint membership is to be finished.
-    fn to_promote(&self) -> Option<BTreeSet<RaftId>> {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let stored = &metrics.membership_config;
-        if metrics.committed_membership_config != *stored {
-            return None;
-        }
-        let voters: BTreeSet<RaftId> = stored.voter_ids().collect();
-        let end = metrics.last_log_index.unwrap_or(0);
-        let matched = |id: &RaftId| metrics.replication.as_ref()?.get(id)?.as_ref().map(|log_id| log_id.index);
-        let ready: BTreeSet<RaftId> = stored
-            .nodes()
-            .filter(|(id, member)| member.role == Role::Voter && !voters.contains(id))
-            .filter(|(id, _)| matched(id).is_some_and(|index| index + CAUGHT_UP_LAG >= end))
-            .map(|(id, _)| *id)
-            .collect();
-        let joint = stored.membership().get_joint_config().len() > 1;
-        (joint || !ready.is_empty()).then_some(ready)
     }
 }

@@ -20,6 +20,7 @@ mod members;
 mod membership;
 mod monitor;
 pub mod peers;
+mod promote;
 mod raft_network;
 mod read;
 mod read_index;
@@ -30,11 +31,11 @@ mod tests;
 mod transfer;
 mod view;
 
-use openraft::async_runtime::watch::WatchReceiver as _;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use openraft::Instant as _;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;

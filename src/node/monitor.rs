@@ -1,9 +1,9 @@
 //! The tasks that watch: phases of starting, events for the log, the size of the log.
 
-use openraft::async_runtime::watch::WatchReceiver as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::{Instant, interval, timeout};
 
 use super::status::even_voters;

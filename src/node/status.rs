@@ -1,9 +1,9 @@
 //! What a node tells of itself and of its cluster.
 
-use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 use tokio::time::Instant;
 

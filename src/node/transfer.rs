@@ -1,9 +1,9 @@
 //! Handing leadership over: when the leader is told to stop, or asked to.
 
-use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
 use openraft::LogIdOptionExt;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::membership::AtLeader;
@@ -28,6 +28,12 @@ impl Node {
             Some(leader) => tracing::info!("leadership handed over to {}", self.name_of(leader)),
             None => tracing::warn!("leadership could not be handed over in time; the others will elect a leader"),
         }
+    }
+
+    /// As the leader that is to be removed: whether another leads now. The caller has the turn.
+    pub(super) async fn step_aside(&self, deadline: Instant) -> bool {
+        let Some(successor) = self.successor() else { return false };
+        self.transfer_to(successor, deadline.min(Instant::now() + TRANSFER_TIMEOUT)).await.is_some()
     }
 
     /// As the leader: hands leadership to the voter named, or to the best. Runs to its end even where
