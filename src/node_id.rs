@@ -30,11 +30,6 @@ impl HostPort {
         self.host.eq_ignore_ascii_case("localhost")
             || self.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
-
-    /// The address as the authority of a URL: what [`fmt::Display`] prints.
-    pub fn authority(&self) -> String {
-        self.to_string()
-    }
 }
 
 impl fmt::Display for HostPort {

@@ -125,13 +125,12 @@ impl Peers for HttpPeers {
                 return Ok(Ok(()));
             }
             let body = response.text().await.map_err(|error| peer_error(&error))?;
-            let field = |name: &str| -> Option<String> {
+            let reason = || -> Option<String> {
                 let answer: serde_json::Value = serde_json::from_str(&body).ok()?;
-                Some(answer.get(name)?.as_str()?.to_owned())
+                Some(answer.get("msg")?.as_str()?.to_owned())
             };
             Ok(Err(JoinRefusal {
-                code: field("code").unwrap_or_else(|| status.as_u16().to_string()),
-                msg: field("msg").unwrap_or_else(|| format!("HTTP status {status}: is it a client port of hraftd?")),
+                msg: reason().unwrap_or_else(|| format!("HTTP status {status}: is it a client port of hraftd?")),
             }))
         })
     }

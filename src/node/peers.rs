@@ -321,8 +321,6 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
 /// Why a node did not let another join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinRefusal {
-    /// The error code of the API, such as `no_leader` or `conflict`.
-    pub code: String,
     /// What it said.
     pub msg: String,
 }

@@ -118,7 +118,7 @@ impl Peers for LocalPeers {
         let id = id.clone();
         Box::pin(within(time, async move {
             let joined = node?.join(id, Some(raft_id), Instant::now() + Duration::from_secs(10)).await;
-            Ok(joined.map_err(|error| JoinRefusal { code: String::new(), msg: error.to_string() }))
+            Ok(joined.map_err(|error| JoinRefusal { msg: error.to_string() }))
         }))
     }
 
