@@ -28,6 +28,26 @@ pub enum ApiError {
     RequestTimeout(String),
     /// A limit, named with its flag.
     TooLarge(String),
+    /// A condition of the request does not hold.
+    Precondition {
+        /// What was demanded.
+        msg: String,
+        /// The `?meta` object of what is there, or null.
+        current: Vec<u8>,
+    },
+    /// Somebody else holds the lock.
+    Locked {
+        /// Who, in words.
+        msg: String,
+        /// The lock as `GET` shows it.
+        holder: Vec<u8>,
+        /// When it may be free, in seconds.
+        retry_after: u64,
+    },
+    /// History no longer reaches back so far.
+    Compacted(String),
+    /// The same `Idempotency-Key` came with another request.
+    IdempotencyMismatch(String),
     /// The node's own reason.
     Node(NodeError),
 }
@@ -52,6 +72,10 @@ impl ApiError {
             Self::NoRoute(msg) | Self::Node(NodeError::NotFound(msg)) => (StatusCode::NOT_FOUND, "not_found", msg),
             Self::MethodNotAllowed { msg, .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", msg),
             Self::RequestTimeout(msg) => (StatusCode::REQUEST_TIMEOUT, "request_timeout", msg),
+            Self::Precondition { msg, .. } => (StatusCode::PRECONDITION_FAILED, "precondition_failed", msg),
+            Self::Locked { msg, .. } => (StatusCode::CONFLICT, "conflict", msg),
+            Self::Compacted(msg) => (StatusCode::GONE, "compacted", msg),
+            Self::IdempotencyMismatch(msg) => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", msg),
             Self::TooLarge(msg) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", msg),
             Self::Node(NodeError::Conflict(msg)) => (StatusCode::CONFLICT, "conflict", msg),
             Self::Node(NodeError::NoLeader(msg)) => (StatusCode::SERVICE_UNAVAILABLE, "no_leader", msg),
@@ -81,13 +105,30 @@ impl IntoResponse for ApiError {
         json::string(&mut body, code);
         body.extend_from_slice(b",\"msg\":");
         json::string(&mut body, msg);
+        match &self {
+            Self::Precondition { current, .. } => {
+                body.extend_from_slice(b",\"current\":");
+                body.extend_from_slice(current);
+            }
+            Self::Locked { holder, .. } => {
+                body.extend_from_slice(b",\"holder\":");
+                body.extend_from_slice(holder);
+            }
+            _ => {}
+        }
         body.push(b'}');
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, json::CONTENT);
-        if let Self::MethodNotAllowed { allow, .. } = self {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        match self {
+            Self::MethodNotAllowed { allow, .. } => {
+                headers.insert(ALLOW, HeaderValue::from_static(allow));
+            }
+            Self::Locked { retry_after, .. } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(retry_after));
+            }
+            _ => {}
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

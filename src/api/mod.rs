@@ -9,18 +9,25 @@
 //!
 //! Reading order: [`route`], then [`keys`] and [`raft`]; [`error`] is the one place that knows status codes.
 
+mod answer;
 mod body;
 mod browser;
 mod error;
 mod json;
 mod key_path;
 mod keys;
+mod lock;
+mod meta;
 mod pairs;
 mod query;
 mod raft;
+mod retry;
 mod route;
 mod service;
 mod text;
+mod txn;
+mod watch;
+mod write;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -52,6 +59,8 @@ pub struct ApiSettings {
     pub max_request_bytes: usize,
     /// The level of a GET that names none (`--read-level`).
     pub read_level: ReadLevel,
+    /// How long the outcome of a write with an `Idempotency-Key` is kept, in milliseconds (`--idempotency-window`).
+    pub idempotency_window_ms: u64,
     /// Whether the port is bound to loopback alone: then a `Host` that is not loopback is refused.
     pub loopback_only: bool,
 }
@@ -63,7 +72,7 @@ pub fn router(node: Starting, settings: ApiSettings) -> Router {
 
 /// [`router`] over anything that does what a node does: tests have no cluster.
 pub fn router_of<S: Service>(service: S, settings: ApiSettings) -> Router {
-    let served_by = keys::served_by(service.id());
+    let served_by = answer::served_by(service.id());
     let room = body::Room::new(settings.max_request_bytes);
     Router::new().fallback(handle::<S>).with_state(Arc::new(App { service, settings, served_by, room }))
 }
@@ -94,6 +103,9 @@ async fn dispatch<S: Service>(app: &Arc<App<S>>, request: Request) -> Response {
     match Route::of(head.uri.path()) {
         Some(Route::Keys) => keys::respond(app, None, &head, body, allowed).await,
         Some(Route::Key(raw)) => keys::respond(app, Some(raw), &head, body, allowed).await,
+        Some(Route::Lock(raw)) => lock::respond(app, raw, &head, body, allowed).await,
+        Some(Route::Txn) => txn::respond(app, &head, body, allowed).await,
+        Some(Route::Watch) => watch::respond(app, &head, allowed).await,
         Some(Route::Other(other)) => match allowed {
             Ok(()) => raft::respond(app, other, &head, body).await.unwrap_or_else(IntoResponse::into_response),
             Err(refused) => refused.into_response(),

@@ -19,7 +19,6 @@ use serde_json::value::RawValue;
 use super::error::ApiError;
 use super::{key_path, text};
 use crate::command::Key;
-use crate::kv;
 
 /// How deep arrays and objects may nest; the body's own object is the first level.
 const MAX_DEPTH: usize = 128;
@@ -39,9 +38,7 @@ pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Vec<(Key, Bytes)>, 
     check(&members, max_value_bytes)?;
     Ok(members
         .into_iter()
-        .map(|(key, value)| {
-            (CompactString::from(key), kv::detached(body.slice_ref(value.get().as_bytes()), body.len()))
-        })
+        .map(|(key, value)| (CompactString::from(key), body.slice_ref(value.get().as_bytes())))
         .collect())
 }
 

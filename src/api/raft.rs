@@ -146,6 +146,10 @@ fn about(out: &mut Vec<u8>, about: &About) {
     object.string("hostname", &about.hostname);
     object.string("IP", &about.id.raddr.host);
     object.string("version", env!("CARGO_PKG_VERSION"));
+    if let Some((digest, index)) = about.digest {
+        json::plain(object.name("applied_index"), index);
+        object.quoted("digest", format_args!("{digest:016x}"));
+    }
     object.end();
 }
 

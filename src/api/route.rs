@@ -1,6 +1,6 @@
 //! Which path is which route, and which methods it takes. Knows no handler.
 //!
-//! `/hraftd/key…` and `/hraftd/raft…` answer without the `/hraftd` too.
+//! `/hraftd/key…` and `/hraftd/raft…` answer without the `/hraftd` too; newer routes have one path.
 
 use axum::http::Method;
 
@@ -11,6 +11,12 @@ pub enum Route<'a> {
     Keys,
     /// `/hraftd/key/{key}`: what follows `/key/`, still encoded; may be empty.
     Key(&'a str),
+    /// `/hraftd/lock/{name}`: what follows `/lock/`, still encoded; may be empty.
+    Lock(&'a str),
+    /// `/hraftd/txn`.
+    Txn,
+    /// `/hraftd/watch`.
+    Watch,
     /// All that is not about keys.
     Other(Other),
 }
@@ -53,6 +59,16 @@ impl<'a> Route<'a> {
     pub fn of(path: &'a str) -> Option<Self> {
         if path == "/" {
             return Some(Self::Other(Other::Index));
+        }
+        match path.strip_prefix("/hraftd/") {
+            Some("txn") => return Some(Self::Txn),
+            Some("watch") => return Some(Self::Watch),
+            Some(rest) => {
+                if let Some(name) = rest.strip_prefix("lock/") {
+                    return Some(Self::Lock(name));
+                }
+            }
+            None => {}
         }
         let path = path.strip_prefix("/hraftd").unwrap_or(path);
         if let Some(key) = path.strip_prefix("/key/") {
@@ -131,7 +147,7 @@ mod tests {
             let (method, path) = line.split_once(' ').unwrap();
             match Route::of(path).unwrap() {
                 Route::Other(other) => assert!(other.takes(&method.parse().unwrap()), "{line}"),
-                Route::Keys | Route::Key(_) => {}
+                _ => {}
             }
         }
     }

@@ -4,15 +4,21 @@ use std::future::Future;
 
 use tokio::time::Instant;
 
-use crate::command::{Command, Key};
-use crate::node::{About, Cluster, Found, Node, NodeError, ReadOptions, Starting, State, Stats, Written};
+use crate::command::{Command, Key, LockView};
+use crate::kv::Ticket;
+use crate::node::{
+    About, Cluster, Found, Node, NodeError, ReadOptions, Settled, Starting, State, Stats, View, Written,
+};
 use crate::node_id::PublicId;
+use crate::watch::Watches;
 
 /// The part of [`Node`] that the API uses; the methods are the node's own.
 #[allow(missing_docs)]
 pub trait Service: Send + Sync + 'static {
     fn id(&self) -> &PublicId;
     fn applied_index(&self) -> u64;
+    /// Log time as this node estimates it, in milliseconds.
+    fn log_time_ms(&self) -> u64;
     fn write(&self, command: Command, deadline: Instant) -> impl Future<Output = Result<Written, NodeError>> + Send;
     fn read(
         &self,
@@ -20,6 +26,29 @@ pub trait Service: Send + Sync + 'static {
         options: ReadOptions,
         deadline: Instant,
     ) -> impl Future<Output = Result<Found, NodeError>> + Send;
+    /// Waits until this node's own state may be read.
+    fn settle(
+        &self,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Settled, NodeError>> + Send;
+    fn view(&self, options: ReadOptions, deadline: Instant) -> impl Future<Output = Result<View, NodeError>> + Send;
+    fn lock(
+        &self,
+        name: &str,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(Option<LockView>, u64, Settled), NodeError>> + Send;
+    fn wait_applied(&self, index: u64, deadline: Instant) -> impl Future<Output = Result<(), NodeError>> + Send;
+    /// `NotReady` before the node has opened its storage.
+    fn watches(&self) -> Result<Watches, NodeError>;
+    fn await_ticket(
+        &self,
+        name: &Key,
+        ticket: u64,
+        until: Instant,
+    ) -> impl Future<Output = Result<Ticket, NodeError>> + Send;
+    fn cancel_ticket(&self, name: Key, ticket: u64);
     fn stats(&self) -> Stats;
     fn cluster(&self) -> impl Future<Output = Cluster> + Send;
     fn state(&self) -> State;
@@ -47,11 +76,42 @@ impl Service for Starting {
     fn applied_index(&self) -> u64 {
         self.node().map_or(0, Node::applied_index)
     }
+    fn log_time_ms(&self) -> u64 {
+        self.node().map_or(0, |node| node.clock().now_ms())
+    }
     async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
         self.wait(deadline).await?.write(command, deadline).await
     }
     async fn read(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
         self.wait(deadline).await?.read(key, options, deadline).await
+    }
+    async fn settle(&self, options: ReadOptions, deadline: Instant) -> Result<Settled, NodeError> {
+        self.wait(deadline).await?.settle(options, deadline).await
+    }
+    async fn view(&self, options: ReadOptions, deadline: Instant) -> Result<View, NodeError> {
+        self.wait(deadline).await?.view(options, deadline).await
+    }
+    async fn lock(
+        &self,
+        name: &str,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> Result<(Option<LockView>, u64, Settled), NodeError> {
+        self.wait(deadline).await?.lock(name, options, deadline).await
+    }
+    async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
+        self.wait(deadline).await?.wait_applied(index, deadline).await
+    }
+    fn watches(&self) -> Result<Watches, NodeError> {
+        Ok(self.at_once()?.watches().clone())
+    }
+    async fn await_ticket(&self, name: &Key, ticket: u64, until: Instant) -> Result<Ticket, NodeError> {
+        self.at_once()?.await_ticket(name, ticket, until).await
+    }
+    fn cancel_ticket(&self, name: Key, ticket: u64) {
+        if let Some(node) = self.node() {
+            node.cancel_ticket(name, ticket);
+        }
     }
     fn stats(&self) -> Stats {
         self.stats()

@@ -23,6 +23,7 @@ fn settings() -> ApiSettings {
         max_value_bytes: 1000,
         max_request_bytes: 4000,
         read_level: ReadLevel::Linearizable,
+        idempotency_window_ms: 600_000,
         loopback_only: true,
     }
 }

@@ -67,6 +67,12 @@ pub(super) struct Args {
     /// Largest request body [default: 8M]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub max_request: Option<OsString>,
+    /// Changes kept for those who watch; at most 64 MiB of them [default: 65536]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub watch_history: Option<OsString>,
+    /// How long the outcome of a write with an Idempotency-Key is kept [default: 10m]
+    #[arg(long, value_name = "TIME", help_heading = "Limits")]
+    pub idempotency_window: Option<OsString>,
 
     /// How often the leader calls [default: 100ms]
     #[arg(long, value_name = "TIME", help_heading = "Raft timers")]

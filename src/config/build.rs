@@ -28,6 +28,8 @@ const DEFAULT_MAX_REQUEST: usize = 8 << 20;
 /// One request is one log entry, and that is one write and one message between nodes.
 const LARGEST_REQUEST: usize = 64 << 20;
 const DEFAULT_SNAPSHOT_THRESHOLD: u64 = 100_000;
+const DEFAULT_WATCH_HISTORY: u64 = 65_536;
+const DEFAULT_IDEMPOTENCY_WINDOW_MS: u64 = 600_000;
 const DEFAULT_HEARTBEAT_MS: u64 = 100;
 const DEFAULT_ELECTION_MS: u64 = 400;
 /// Fewer, and one late heartbeat is an election.
@@ -69,6 +71,10 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
 
     let (max_value_bytes, max_request_bytes) =
         limits(find("--max-value", args.max_value)?, find("--max-request", args.max_request)?)?;
+    let watch_history = find("--watch-history", args.watch_history)?
+        .map_or(Ok(DEFAULT_WATCH_HISTORY), |given| values::number(&given, 1..=100_000_000))?;
+    let idempotency_window_ms = find("--idempotency-window", args.idempotency_window)?
+        .map_or(Ok(DEFAULT_IDEMPOTENCY_WINDOW_MS), |given| values::time_ms(&given, 1_000..=86_400_000))?;
     let snapshot_threshold = find("--snapshot-threshold", args.snapshot_threshold)?
         .map_or(Ok(DEFAULT_SNAPSHOT_THRESHOLD), |given| values::number(&given, 1..=1_000_000_000))?;
     let (heartbeat_ms, election_min_ms) = timers(
@@ -89,6 +95,8 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         max_value_bytes,
         max_request_bytes,
         snapshot_threshold,
+        watch_history: usize::try_from(watch_history).unwrap_or(usize::MAX),
+        idempotency_window_ms,
         heartbeat_ms,
         election_min_ms,
         election_max_ms: 2 * election_min_ms,

@@ -67,6 +67,10 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Log entries between snapshots; at least 1.
     pub snapshot_threshold: u64,
+    /// The most changes kept for those who watch.
+    pub watch_history: usize,
+    /// How long the outcome of a write with an `Idempotency-Key` is kept, in ms.
+    pub idempotency_window_ms: u64,
     /// How often the leader calls, in ms.
     pub heartbeat_ms: u64,
     /// Shortest silence before an election, in ms; at least three heartbeats.

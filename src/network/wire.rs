@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use crate::node::peers::{Envelope, PeerReply, PeerRequest, Refusal};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 
-/// Version of all messages.
-pub(super) const VERSION: u8 = 1;
+/// Version of all messages. 2: stamped commands, records.
+pub(super) const VERSION: u8 = 2;
 
 /// The path of a request with one answer.
 pub(super) const CALL_PATH: &str = "/raft/v1/call";

@@ -62,12 +62,13 @@ impl Node {
             }
             PeerRequest::Read { key, min_index, timeout_ms } => {
                 let answer = self.read_as_leader(&key, min_index, after(timeout_ms)).await;
-                PeerReply::Read(answer.map(|done| done.map(|found| (found.value, found.index))))
+                PeerReply::Read(answer.map(|done| done.map(|found| (found.record, found.index))))
             }
             PeerRequest::ReadIndex => PeerReply::ReadIndex(match self.leader() {
                 Some(Leader::Me) => self.inner.reads.next().await,
                 _ => None,
             }),
+            PeerRequest::WeakIndex => PeerReply::WeakIndex(self.weak_index_as_leader()),
             PeerRequest::Status => PeerReply::Status(self.state()),
             PeerRequest::Stand => {
                 self.hold().await;

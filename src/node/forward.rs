@@ -55,8 +55,9 @@ impl Node {
     }
 
     /// Proposes a command if this node leads; what a forwarding peer is answered.
-    pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<(u64, Reply), ForwardError> {
+    pub(super) async fn propose(&self, mut command: Command, deadline: Instant) -> Result<(u64, Reply), ForwardError> {
         self.refuse_stray().map_err(ForwardError::Failed)?;
+        command.stamp(self.clock().stamp_ms());
         let unknown = |why: &str| ForwardError::Failed(NodeError::Timeout(why.to_owned()));
         match timeout_at(deadline, self.inner.raft.client_write(command)).await {
             Ok(Ok(response)) => Ok((response.log_id.index, response.data)),

@@ -28,11 +28,13 @@ mod starting;
 mod status;
 #[cfg(test)]
 mod tests;
+mod ticker;
+mod tickets;
 mod transfer;
 mod view;
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -42,17 +44,19 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::command::Reply;
+use crate::log_time::LogClock;
 use crate::node_id::PublicId;
 use crate::raft_types::TypeConfig;
 use crate::state_machine::{MapReader, StateMachine};
 use crate::storage::SnapshotStore;
 use crate::storage::log::LogStore;
+use crate::watch::Watches;
 use peers::{Peers, Target};
 
 pub use error::NodeError;
 pub use formation::{Start, ask_whether_removed, is_at};
 pub use me::Me;
-pub use read::{Found, ReadLevel, ReadOptions};
+pub use read::{Found, ReadLevel, ReadOptions, Settled, View};
 pub use starting::Starting;
 pub use view::{About, Cluster, ClusterServer, Server, State, Stats};
 
@@ -113,7 +117,6 @@ struct Inner {
     log: LogStore,
     snapshots: SnapshotStore,
     options: RaftOptions,
-    start_time: SystemTime,
     contact: contact::Contact,
     calls: Arc<calls::Calls>,
     phase: watch::Sender<Phase>,
@@ -204,7 +207,6 @@ impl Node {
             log,
             snapshots,
             options,
-            start_time: SystemTime::now(),
             contact: contact::Contact::default(),
             calls,
             phase: watch::Sender::new(Phase::Joining),
@@ -228,6 +230,8 @@ impl Node {
             tokio::spawn(node.clone().promote_learners()),
             tokio::spawn(node.clone().ask_whether_removed()),
             tokio::spawn(node.clone().bound_the_log()),
+            tokio::spawn(node.clone().tick()),
+            tokio::spawn(node.watches().clone().wake()),
         ]);
         Ok((node, tasks))
     }
@@ -240,6 +244,16 @@ impl Node {
     /// Index of the last entry applied here.
     pub fn applied_index(&self) -> u64 {
         *self.inner.map.applied().borrow()
+    }
+
+    /// What changes, and who watches.
+    pub fn watches(&self) -> &Watches {
+        self.inner.map.watches()
+    }
+
+    /// This node's estimate of log time.
+    pub fn clock(&self) -> &LogClock {
+        self.inner.map.clock()
     }
 
     /// Stops Raft; nothing is proposed, applied or answered to peers afterwards.
@@ -259,7 +273,10 @@ impl Node {
     }
 
     /// Waits until this node has applied `index`.
-    pub(crate) async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
+    ///
+    /// # Errors
+    /// [`NodeError::Timeout`].
+    pub async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
         let mut applied = self.inner.map.applied();
         if *applied.borrow() >= index {
             return Ok(());

@@ -11,7 +11,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
     VoteResponse,
@@ -23,6 +22,7 @@ use crate::command::{Command, Key, Reply};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{LogId, SnapshotMeta, Vote};
 use crate::raft_types::{ClusterId, RaftId, Role, TypeConfig};
+use crate::record::Record;
 use crate::storage::SnapshotFile;
 
 /// A boxed future, so that [`Peers`] is object safe.
@@ -83,6 +83,8 @@ pub enum PeerRequest {
     },
     /// Confirm with a quorum that you lead, and give the index a reader must have applied.
     ReadIndex,
+    /// Give the index you have applied if you believe that you lead.
+    WeakIndex,
     /// What are you doing?
     Status,
     /// Which Raft node answers at this address?
@@ -152,10 +154,12 @@ pub enum PeerReply {
     TransferLeader(TransferLeaderResponse<TypeConfig>),
     /// To [`PeerRequest::Forward`]: what became of each.
     Forward(Vec<Result<(u64, Reply), ForwardError>>),
-    /// To [`PeerRequest::Read`]: the value, if any, and the applied index it was read at.
-    Read(Result<Result<(Option<Bytes>, u64), NodeError>, NotLeader>),
+    /// To [`PeerRequest::Read`]: what the key holds, if it is there, and the applied index it was read at.
+    Read(Result<Result<(Option<Record>, u64), NodeError>, NotLeader>),
     /// To [`PeerRequest::ReadIndex`]; `None` where it does not lead or no quorum confirmed it.
     ReadIndex(Option<u64>),
+    /// To [`PeerRequest::WeakIndex`].
+    WeakIndex(Result<u64, NotLeader>),
     /// To [`PeerRequest::Status`].
     Status(State),
     /// To [`PeerRequest::Identify`].

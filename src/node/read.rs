@@ -12,7 +12,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use serde::{Deserialize, Serialize};
@@ -21,9 +20,11 @@ use tokio::time::Instant;
 use super::forward::Patience;
 use super::peers::{NotLeader, PeerError, PeerReply, PeerRequest, Target};
 use super::{Leader, Node, NodeError, Phase, State};
-use crate::command::Key;
+use crate::command::{Key, LockView};
+use crate::kv::KvStore;
 use crate::node_id::PublicId;
 use crate::raft_types::TypeConfig;
+use crate::record::Record;
 
 /// What a read promises; the names are rqlite's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,8 +82,8 @@ impl From<ReadLevel> for ReadOptions {
 /// What a read found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The value as it was sent; `None` where there is no such key.
-    pub value: Option<Bytes>,
+    /// What the key holds; `None` where there is no such key.
+    pub record: Option<Record>,
     /// The applied index it was read at.
     pub index: u64,
     /// The level it was served at; never [`ReadLevel::Auto`].
@@ -93,35 +94,95 @@ pub struct Found {
     pub staleness: Option<Duration>,
 }
 
+/// That this node's own state may be read, and what can be said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The level it may be read at; never [`ReadLevel::Auto`].
+    pub level: ReadLevel,
+    /// With [`ReadLevel::None`]: how old it may be; `None` for not known.
+    pub staleness: Option<Duration>,
+}
+
+/// The whole state at one index.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The state. Writes cost more while it lives.
+    pub kv: KvStore,
+    /// The applied index it is of.
+    pub index: u64,
+    /// What can be said of it.
+    pub settled: Settled,
+}
+
 impl Node {
     /// Reads one key.
     ///
     /// # Errors
     /// [`NodeError`]; nothing is changed by a read.
     pub async fn read(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
-        let own_copy = |error| match error {
-            NodeError::NoLeader(why) => NodeError::NoLeader(format!("{why}; ?level=none reads this node's own copy")),
-            other => other,
-        };
-        match options.level {
-            ReadLevel::Linearizable => {
-                let index = self.read_index(deadline).await.map_err(own_copy)?;
-                self.wait_applied(index.max(options.min_index), deadline).await?;
-                Ok(self.found(key, ReadLevel::Linearizable))
-            }
-            ReadLevel::None => self.read_here(key, options, deadline).await,
+        match self.level_of(options) {
             ReadLevel::Weak => self.read_at_leader(key, options, deadline).await.map_err(own_copy),
-            ReadLevel::Auto if self.is_voter() => self.read_at_leader(key, options, deadline).await.map_err(own_copy),
-            ReadLevel::Auto => self.read_here(key, options, deadline).await,
+            _ => {
+                let Settled { level, staleness } = self.settle(options, deadline).await?;
+                Ok(Found { staleness, ..self.found(key, level) })
+            }
+        }
+    }
+
+    /// The whole state. At [`ReadLevel::Weak`] this node's own, once it has what the leader had.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn view(&self, options: ReadOptions, deadline: Instant) -> Result<View, NodeError> {
+        let settled = self.settle(options, deadline).await?;
+        let (kv, index) = self.inner.map.view();
+        Ok(View { kv, index, settled })
+    }
+
+    /// Who holds a lock, and the applied index of that.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn lock(
+        &self,
+        name: &str,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> Result<(Option<LockView>, u64, Settled), NodeError> {
+        let settled = self.settle(options, deadline).await?;
+        let (lock, index) = self.inner.map.lock(name);
+        Ok((lock, index, settled))
+    }
+
+    /// Waits until this node's own state may be read.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn settle(&self, options: ReadOptions, deadline: Instant) -> Result<Settled, NodeError> {
+        let level = self.level_of(options);
+        let index = match level {
+            ReadLevel::None => return self.settle_here(options, deadline).await,
+            ReadLevel::Weak => self.weak_index(deadline).await,
+            _ => self.read_index(deadline).await,
+        };
+        self.wait_applied(index.map_err(own_copy)?.max(options.min_index), deadline).await?;
+        Ok(Settled { level, staleness: None })
+    }
+
+    fn level_of(&self, options: ReadOptions) -> ReadLevel {
+        match options.level {
+            ReadLevel::Auto if self.is_voter() => ReadLevel::Weak,
+            ReadLevel::Auto => ReadLevel::None,
+            level => level,
         }
     }
 
     fn found(&self, key: &str, level: ReadLevel) -> Found {
-        let (value, index) = self.inner.map.get(key);
-        Found { value, index, level, served_by: None, staleness: None }
+        let (record, index) = self.inner.map.get(key);
+        Found { record, index, level, served_by: None, staleness: None }
     }
 
-    async fn read_here(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
+    async fn settle_here(&self, options: ReadOptions, deadline: Instant) -> Result<Settled, NodeError> {
         self.wait_phase(Phase::Recovering, deadline).await?;
         self.wait_applied(options.min_index, deadline).await?;
         // Before the value is read: the state may be fresher than is said, never older.
@@ -136,7 +197,7 @@ impl Node {
                 freshness.as_millis()
             )));
         }
-        Ok(Found { staleness, ..self.found(key, ReadLevel::None) })
+        Ok(Settled { level: ReadLevel::None, staleness })
     }
 
     /// How old this node's state may be; `None` where it never heard from a leader.
@@ -183,8 +244,8 @@ impl Node {
             () = self.superseded(target) => return Err(NotLeader),
         };
         match answer {
-            Ok(PeerReply::Read(answer)) => Ok(answer?.map(|(value, index)| Found {
-                value,
+            Ok(PeerReply::Read(answer)) => Ok(answer?.map(|(record, index)| Found {
+                record,
                 index,
                 level: ReadLevel::Weak,
                 served_by: Some(target.id.clone()),
@@ -198,6 +259,47 @@ impl Node {
         }
     }
 
+    /// What the node that believes it leads has applied.
+    async fn weak_index(&self, deadline: Instant) -> Result<u64, NodeError> {
+        self.refuse_stray()?;
+        let mut patience = Patience::new(deadline);
+        loop {
+            let answer = match self.leader_by(&patience).await? {
+                Leader::Me => self.weak_index_as_leader(),
+                Leader::Other(target) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    tokio::select! {
+                        answer = self.inner.peers.call(&target, PeerRequest::WeakIndex, left) => match answer {
+                            Ok(PeerReply::WeakIndex(answer)) => answer,
+                            Err(PeerError::Lost(why)) => {
+                                let what = format!("the leader {} did not answer: {why}", target.id);
+                                return Err(NodeError::Timeout(what));
+                            }
+                            _ => Err(NotLeader),
+                        },
+                        () = self.superseded(&target) => Err(NotLeader),
+                    }
+                }
+            };
+            match answer {
+                Ok(index) => return Ok(index),
+                Err(NotLeader) => self.wait_for_a_change(&mut patience).await?,
+            }
+        }
+    }
+
+    /// As the node that believes it leads: what it has applied.
+    pub(super) fn weak_index_as_leader(&self) -> Result<u64, NotLeader> {
+        if self.may_answer_weakly() { Ok(self.applied_index()) } else { Err(NotLeader) }
+    }
+
+    /// A new leader has its predecessor's committed entries, but may not have applied them before it has applied one of
+    /// its own term.
+    fn may_answer_weakly(&self) -> bool {
+        let led = |m: &RaftMetrics<TypeConfig>| m.last_applied.is_some_and(|id| id.leader_id.term == m.current_term);
+        self.state() == State::Leader && led(&self.inner.raft.metrics().borrow_watched())
+    }
+
     /// As the node that believes it leads: a weak read.
     pub(super) async fn read_as_leader(
         &self,
@@ -205,16 +307,19 @@ impl Node {
         min_index: u64,
         deadline: Instant,
     ) -> Result<Result<Found, NodeError>, NotLeader> {
-        // A new leader has its predecessor's committed entries, but may not have applied them before
-        // it has applied one of its own term.
-        let led = |m: &RaftMetrics<TypeConfig>| m.last_applied.is_some_and(|id| id.leader_id.term == m.current_term);
-        let ready = self.state() == State::Leader && led(&self.inner.raft.metrics().borrow_watched());
-        if !ready {
+        if !self.may_answer_weakly() {
             return Err(NotLeader);
         }
         if let Err(error) = self.wait_applied(min_index, deadline).await {
             return Ok(Err(error));
         }
         Ok(Ok(self.found(key, ReadLevel::Weak)))
+    }
+}
+
+fn own_copy(error: NodeError) -> NodeError {
+    match error {
+        NodeError::NoLeader(why) => NodeError::NoLeader(format!("{why}; ?level=none reads this node's own copy")),
+        other => other,
     }
 }

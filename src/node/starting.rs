@@ -109,7 +109,8 @@ impl Starting {
 
     /// The source of `GET /hraftd/raft/node`.
     pub fn about(&self) -> About {
-        About { start_time: self.inner.since, id: self.inner.id.clone(), hostname: hostname() }
+        let digest = self.node().map(Node::digest);
+        About { start_time: self.inner.since, id: self.inner.id.clone(), hostname: hostname(), digest }
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::forward::Patience;
 use super::peers::{PeerReply, PeerRequest, Target};
-use super::{About, Cluster, ClusterServer, Leader, Node, NodeError, Phase, Server, State, Stats};
+use super::{Cluster, ClusterServer, Leader, Node, NodeError, Phase, Server, State, Stats};
 use crate::raft_types::alias::LogId;
 use crate::raft_types::{RaftId, Role, TypeConfig};
 
@@ -149,9 +149,9 @@ impl Node {
         Cluster { current, leader: leading, servers, warnings }
     }
 
-    /// The source of `GET /hraftd/raft/node`.
-    pub fn about(&self) -> About {
-        About { start_time: self.inner.start_time, id: self.id().clone(), hostname: super::hostname() }
+    /// A digest of the state, and the applied index it is of.
+    pub fn digest(&self) -> (u64, u64) {
+        self.inner.map.digest()
     }
 
     /// Ok where key requests would be served; otherwise why not.

@@ -110,4 +110,6 @@ pub struct About {
     pub id: PublicId,
     /// Name of the machine.
     pub hostname: String,
+    /// A digest of the state and the applied index it is of: equal on all nodes at an index. `None` while the node loads.
+    pub digest: Option<(u64, u64)>,
 }

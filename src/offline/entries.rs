@@ -5,6 +5,7 @@
 //! {"index":1,"term":1,"kind":"blank"}
 //! {"index":2,"term":1,"kind":"set","keys":{"k1":"v1"}}
 //! {"index":3,"term":1,"kind":"delete","key":"k1"}
+//! {"index":4,"term":1,"kind":"incr","stamp_ms":12,"key":"n","by":1}
 //! ```
 //!
 //! Values are as they were sent, but for newlines between their parts. `voters` has two lists while a change
@@ -14,12 +15,11 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use openraft::EntryPayload;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
+use super::actions::{Pairs, Shown};
 use super::survey;
-use crate::command::{Command, Key};
+use crate::command::Command;
 use crate::config::{EX_CONFIG, EX_FAILURE, EX_OK, Exit};
 use crate::raft_types::RaftId;
 use crate::raft_types::alias::LogEntry;
@@ -81,8 +81,15 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(untagged)]
 enum What<'a> {
+    Own(Own<'a>),
+    Stamped(Shown<'a>),
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Own<'a> {
     Blank,
     Set { keys: Pairs<'a> },
     Delete { key: &'a str },
@@ -92,37 +99,20 @@ enum What<'a> {
 impl<'a> What<'a> {
     fn of(payload: &'a <crate::raft_types::TypeConfig as openraft::RaftTypeConfig>::Payload) -> Self {
         match payload {
-            EntryPayload::Blank => Self::Blank,
-            EntryPayload::Normal(Command::Set(pairs)) => Self::Set { keys: Pairs(pairs) },
-            EntryPayload::Normal(Command::Delete(key)) => Self::Delete { key },
+            EntryPayload::Blank => Self::Own(Own::Blank),
+            EntryPayload::Normal(Command::Set(pairs)) => Self::Own(Own::Set { keys: Pairs(pairs) }),
+            EntryPayload::Normal(Command::Delete(key)) => Self::Own(Own::Delete { key }),
+            EntryPayload::Normal(Command::Stamped(stamped)) => Self::Stamped(Shown::of(stamped)),
             EntryPayload::Membership(membership) => {
                 let name = |id: &RaftId| {
                     membership.get_node(id).map_or_else(|| id.to_string(), |member| member.id.to_string())
                 };
                 let sets = membership.get_joint_config();
-                Self::Membership {
+                Self::Own(Own::Membership {
                     voters: sets.iter().map(|ids| ids.iter().map(name).collect()).collect(),
                     learners: membership.learner_ids().map(|id| name(&id)).collect(),
-                }
+                })
             }
         }
-    }
-}
-
-struct Pairs<'a>(&'a [(Key, bytes::Bytes)]);
-
-impl Serialize for Pairs<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (key, value) in self.0 {
-            // Within JSON's strings there are no raw newlines.
-            let text = String::from_utf8_lossy(value).replace(['\n', '\r'], " ");
-            match RawValue::from_string(text) {
-                Ok(value) => map.serialize_entry(key.as_str(), &value)?,
-                // The API stores only JSON; whoever studies a log by hand sees the bytes all the same.
-                Err(_) => map.serialize_entry(key.as_str(), &String::from_utf8_lossy(value))?,
-            }
-        }
-        map.end()
     }
 }

@@ -67,9 +67,12 @@ impl Plan {
 pub fn state(disk: &dyn Disk, survey: &Survey) -> Result<KvStore, StorageError> {
     let mut kv = survey.snapshot().map_or_else(|| Ok(KvStore::new()), |view| view.load())?;
     if let Some(from) = survey.replay_from() {
+        let mut events = Vec::new();
         let applied = survey.log.for_each(from, |entry| {
             if let EntryPayload::Normal(command) = entry.payload {
-                kv.apply(command);
+                kv.apply(entry.log_id.index, command, &mut events);
+                // Nobody watches.
+                events.clear();
             }
             Ok::<_, io::Error>(())
         });
@@ -99,7 +102,7 @@ pub fn rebuild(disk: &Arc<dyn Disk>, plan: &Plan, kv: &KvStore) -> Result<(), St
         .map_err(io)?;
     drop(log);
     let snapshots = SnapshotStore::open(built, ClusterHandle::new(Some(plan.cluster)))?;
-    snapshots.write(&plan.meta(), plan.cluster, kv.iter())?;
+    snapshots.write(&plan.meta(), plan.cluster, kv)?;
     drop(snapshots);
     replace::commit(disk, &plan.identity)
 }

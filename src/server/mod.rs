@@ -62,6 +62,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         max_value_bytes: config.max_value_bytes,
         max_request_bytes: config.max_request_bytes,
         read_level: config.read_level,
+        idempotency_window_ms: config.idempotency_window_ms,
         loopback_only: config.http_bind.is_loopback(),
     };
     let client_port = serve(http_listener, api::router(starting.clone(), settings), limits, clients_stopped);
@@ -105,6 +106,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     tracing::info!("stopping");
     let stopped = timeout(STOP_WITHIN, async {
         node.hand_over(HAND_OVER_WITHIN).await;
+        // What waits for changes would wait for ever.
+        node.watches().close();
         drop(stop_clients);
         join(client_port).await;
         drop((tasks, disk));

@@ -15,6 +15,7 @@ use crate::raft_types::{ClusterId, RaftId};
 use crate::state_machine::StateMachine;
 use crate::storage::log::{LogOptions, LogStore};
 use crate::storage::{ClusterHandle, DataDir, Identity, IdentityStore, SnapshotStore, StorageError, replace};
+use crate::watch::HistoryLimits;
 
 /// All that is kept, opened.
 pub(super) struct Opened {
@@ -96,7 +97,8 @@ fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
             snapshot.place()
         )));
     }
-    let machine = StateMachine::open(snapshots.clone(), cluster.clone()).map_err(storage_exit)?;
+    let history = HistoryLimits { events: config.watch_history, ..HistoryLimits::default() };
+    let machine = StateMachine::open(snapshots.clone(), cluster.clone(), history).map_err(storage_exit)?;
     let me = Arc::new(Me::new(store, identity, cluster, config.role, place.to_string(), rand::random()));
     Ok(Opened { data, me, log, machine, snapshots, moved_from })
 }

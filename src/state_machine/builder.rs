@@ -53,7 +53,7 @@ impl SnapshotBuilder {
             return Err(io::Error::other("no snapshot before the cluster is known"));
         };
         let (meta, snapshots) = (self.meta.clone(), self.snapshots.clone());
-        blocking(move || snapshots.write(&meta, cluster, view.iter())).await
+        blocking(move || snapshots.write(&meta, cluster, &view)).await
     }
 }
 

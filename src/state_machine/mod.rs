@@ -32,12 +32,14 @@ use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 
 use crate::command::Reply;
-use crate::kv::{self, KvStore};
+use crate::kv::{self, Event, KvStore};
+use crate::log_time::LogClock;
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{LogEntry, LogId, SnapshotMeta, StoredMembership};
 use crate::storage::StorageError;
 use crate::storage::identity::ClusterHandle;
 use crate::storage::snapshot::{SnapshotFile, SnapshotStore};
+use crate::watch::{HistoryLimits, Watches};
 
 pub use builder::SnapshotBuilder;
 pub use reader::MapReader;
@@ -58,16 +60,23 @@ struct State {
 #[derive(Debug)]
 struct Shared {
     state: RwLock<State>,
-    /// Index of the last applied entry; 0 before the first. Sent once the entry can be read.
+    /// Index of the last applied entry; 0 before the first. Sent once the entry can be read and its changes are in
+    /// `watches`.
     applied: watch::Sender<u64>,
+    watches: Watches,
+    clock: LogClock,
 }
 
 impl Shared {
     fn replace(&self, state: State) -> State {
-        let index = index_of(&state);
-        let old = mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state);
+        mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state)
+    }
+
+    /// Tells of what can be read by now.
+    fn announce(&self, index: u64, log_time_ms: u64, events: &mut Vec<Event>) {
+        self.clock.applied(log_time_ms);
+        self.watches.append(events);
         self.applied.send_replace(index);
-        old
     }
 }
 
@@ -76,11 +85,12 @@ fn index_of(state: &State) -> u64 {
 }
 
 impl State {
-    fn apply(&mut self, entry: LogEntry) -> Reply {
+    fn apply(&mut self, entry: LogEntry, events: &mut Vec<Event>) -> Reply {
+        let index = entry.log_id.index;
         self.last_applied = Some(entry.log_id);
         match entry.payload {
             EntryPayload::Blank => Reply::None,
-            EntryPayload::Normal(command) => self.kv.apply(command),
+            EntryPayload::Normal(command) => self.kv.apply(index, command, events),
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(self.last_applied, membership);
                 Reply::None
@@ -98,14 +108,27 @@ pub struct StateMachine {
 }
 
 impl StateMachine {
-    /// Loads the newest snapshot, if there is one. Blocks for as long as reading it takes.
+    /// Loads the newest snapshot, if there is one, and keeps so much history of what is applied over it. Blocks for as
+    /// long as reading it takes.
     ///
     /// # Errors
     /// What [`SnapshotStore::load`] says: this node must not start.
-    pub fn open(snapshots: SnapshotStore, cluster: ClusterHandle) -> Result<Self, StorageError> {
+    pub fn open(
+        snapshots: SnapshotStore,
+        cluster: ClusterHandle,
+        history: HistoryLimits,
+    ) -> Result<Self, StorageError> {
         let state = snapshots.current().map_or(Ok(State::default()), |file| load(&snapshots, &file))?;
-        let applied = watch::Sender::new(index_of(&state));
-        Ok(Self { shared: Arc::new(Shared { state: RwLock::new(state), applied }), snapshots, cluster })
+        let index = index_of(&state);
+        let clock = LogClock::default();
+        clock.applied(state.kv.log_time_ms());
+        let shared = Shared {
+            state: RwLock::new(state),
+            applied: watch::Sender::new(index),
+            watches: Watches::new(history, index),
+            clock,
+        };
+        Ok(Self { shared: Arc::new(shared), snapshots, cluster })
     }
 
     /// A handle to read the map with.
@@ -135,22 +158,21 @@ impl StateMachine {
         }
         let apply_all = |state: &mut State, batch: &mut Batch| {
             for (entry, responder) in batch.entries.drain(..) {
-                let reply = state.apply(entry);
+                let reply = state.apply(entry, &mut batch.events);
                 batch.replies.extend(responder.map(|responder| (responder, reply)));
             }
-            index_of(state)
+            (index_of(state), state.kv.log_time_ms())
         };
-        if mem::take(&mut batch.keys) > MAX_KEYS_A_HOLD {
+        let (index, log_time_ms) = if mem::take(&mut batch.keys) > MAX_KEYS_A_HOLD {
             // Nobody else changes the state: `&mut self` is needed to get here.
             let mut state = self.state();
-            apply_all(&mut state, batch);
+            let applied = apply_all(&mut state, batch);
             drop(self.shared.replace(state));
+            applied
         } else {
-            let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
-            let index = apply_all(&mut state, batch);
-            drop(state);
-            self.shared.applied.send_replace(index);
-        }
+            apply_all(&mut self.shared.state.write().unwrap_or_else(PoisonError::into_inner), batch)
+        };
+        self.shared.announce(index, log_time_ms, &mut batch.events);
         for (responder, reply) in batch.replies.drain(..) {
             responder.send(reply);
         }
@@ -171,6 +193,7 @@ struct Batch {
     /// How many keys they change.
     keys: usize,
     replies: Vec<(ApplyResponder<TypeConfig>, Reply)>,
+    events: Vec<Event>,
 }
 
 impl Batch {
@@ -180,7 +203,7 @@ impl Batch {
 
     fn push(&mut self, item: EntryResponder<TypeConfig>) {
         if let EntryPayload::Normal(command) = &item.0.payload {
-            self.keys += kv::weight(command);
+            self.keys = self.keys.saturating_add(kv::weight(command));
         }
         self.entries.push(item);
     }
@@ -249,8 +272,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             // Read before it replaces the previous one: reading checks all of it again.
             let state = load(&snapshots, &snapshot)?;
             snapshots.install(&snapshot)?;
+            let (index, log_time_ms) = (index_of(&state), state.kv.log_time_ms());
             // The old map is dropped here, on a thread that may take its time.
             drop(shared.replace(state));
+            shared.watches.reset(index);
+            shared.announce(index, log_time_ms, &mut Vec::new());
             Ok(())
         })
         .await

@@ -93,7 +93,7 @@ async fn write_all(raft: &TestRaft, range: std::ops::Range<u64>) {
     });
     let all = futures_util::future::join_all(writes);
     for answer in tokio::time::timeout(Duration::from_secs(10), all).await.expect("every write is answered") {
-        assert_eq!(answer.unwrap().data, Reply::Set);
+        assert_eq!(answer.unwrap().data, Reply::Done);
     }
 }
 

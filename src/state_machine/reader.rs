@@ -1,14 +1,19 @@
 //! The read side of the state.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Shared, index_of};
+use super::{Shared, State, index_of};
+use crate::command::LockView;
+use crate::kv::{KvStore, Ticket};
+use crate::log_time::LogClock;
+use crate::record::Record;
+use crate::watch::Watches;
 
-/// Reads the map beside whoever applies to it; clones share it. It promises nothing of its own about staleness:
-/// that is the caller's, who waits until [`applied`](Self::applied) has reached a read index.
+/// Reads the state beside whoever applies to it; clones share it. It promises nothing of its own about staleness:
+/// that is the caller's, who waits until [`applied`](Self::applied) has reached a read index. Its methods block at most
+/// for one batch.
 #[derive(Debug, Clone)]
 pub struct MapReader {
     shared: Arc<Shared>,
@@ -19,16 +24,48 @@ impl MapReader {
         Self { shared }
     }
 
-    /// The value of a key, and the index of the last entry that was applied to the map it was read from (0: none).
-    /// Blocks at most for one batch.
-    pub fn get(&self, key: &str) -> (Option<Bytes>, u64) {
-        let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
-        (state.kv.get(key), index_of(&state))
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.shared.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a key holds, and the index of the last entry that was applied to the state it was read from (0: none).
+    pub fn get(&self, key: &str) -> (Option<Record>, u64) {
+        let state = self.state();
+        (state.kv.get(key).cloned(), index_of(&state))
+    }
+
+    /// The whole state as it is now, and its index. Writes cost more while it lives.
+    pub fn view(&self) -> (KvStore, u64) {
+        let state = self.state();
+        (state.kv.clone(), index_of(&state))
+    }
+
+    /// Who holds a lock, and the index of that.
+    pub fn lock(&self, name: &str) -> (Option<LockView>, u64) {
+        let state = self.state();
+        (state.kv.lock(name), index_of(&state))
+    }
+
+    /// What became of who asked for a lock with the entry at index `ticket`.
+    pub fn ticket(&self, name: &str, ticket: u64) -> Ticket {
+        self.state().kv.ticket(name, ticket)
+    }
+
+    /// When something is due next, and the log time that was applied last, in milliseconds.
+    pub fn next_deadline(&self) -> (Option<u64>, u64) {
+        let state = self.state();
+        (state.kv.next_deadline(), state.kv.log_time_ms())
+    }
+
+    /// The digest of the state, and its index.
+    pub fn digest(&self) -> (u64, u64) {
+        let (kv, index) = self.view();
+        (kv.digest(), index)
     }
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.shared.state.read().unwrap_or_else(PoisonError::into_inner).kv.len()
+        self.state().kv.len()
     }
 
     /// Whether there are no keys.
@@ -40,5 +77,15 @@ impl MapReader {
     /// entry on.
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.shared.applied.subscribe()
+    }
+
+    /// What changes, and who watches.
+    pub fn watches(&self) -> &Watches {
+        &self.shared.watches
+    }
+
+    /// This node's estimate of log time.
+    pub fn clock(&self) -> &LogClock {
+        &self.shared.clock
     }
 }

@@ -17,7 +17,7 @@ const CLUSTER: ClusterId = ClusterId(7);
 pub(super) fn open(disk: &MemDisk) -> StateMachine {
     let cluster = ClusterHandle::new(Some(CLUSTER));
     let snapshots = SnapshotStore::open(Arc::new(disk.clone()), cluster.clone()).unwrap();
-    StateMachine::open(snapshots, cluster).unwrap()
+    StateMachine::open(snapshots, cluster, HistoryLimits::default()).unwrap()
 }
 
 fn log_id(index: u64) -> LogId {
@@ -88,7 +88,7 @@ async fn batches_of_all_sizes_are_applied() {
         .collect();
     for entry in &entries {
         if let EntryPayload::Normal(command) = &entry.payload {
-            model.apply(command.clone());
+            model.apply(entry.log_id.index, command.clone(), &mut Vec::new());
         }
     }
     apply(&mut sm, entries).await;
@@ -167,7 +167,7 @@ async fn readers_see_whole_commands() {
         let mut last = 0;
         while !stop.load(Ordering::Relaxed) {
             let (value, index) = reader.get("k299");
-            let seen = value.map_or(0, |value| std::str::from_utf8(&value).unwrap().parse().unwrap());
+            let seen = value.map_or(0, |value| std::str::from_utf8(value.value()).unwrap().parse().unwrap());
             assert!(seen == index && index >= last, "{seen} {index} {last}");
             last = index;
         }

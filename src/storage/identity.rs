@@ -74,7 +74,7 @@ impl IdentityStore {
         };
         let place = self.disk.display(NAME);
         let len = file.len().map_err(|error| self.io(NAME, error))?;
-        let head = sealed::unseal(&*file, &place, MAGIC, VERSION, len)?;
+        let head = sealed::unseal(&*file, &place, MAGIC, VERSION..=VERSION, len)?;
         if head.end != len {
             return Err(sealed::damaged(&place, head.end, format!("{} bytes too many", len - head.end)));
         }

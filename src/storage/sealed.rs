@@ -4,6 +4,8 @@
 //! u32 CRC-32C of all that. The checksum is checked before the version is believed, so a flipped bit is
 //! damage and never "use a newer hraftd".
 
+use std::ops::RangeInclusive;
+
 use serde::de::DeserializeOwned;
 
 use super::StorageError;
@@ -15,6 +17,7 @@ const PREFIX_BYTES: usize = 16;
 
 /// What stands at the start of a file, its checksum verified.
 pub(super) struct Sealed {
+    pub version: u32,
     pub body: Vec<u8>,
     /// Offset of the first byte after it.
     pub end: u64,
@@ -40,7 +43,7 @@ pub(super) fn unseal(
     file: &dyn DiskFile,
     place: &str,
     magic: &[u8; 8],
-    known: u32,
+    known: RangeInclusive<u32>,
     len: u64,
 ) -> Result<Sealed, StorageError> {
     let mut bytes = vec![0; PREFIX_BYTES];
@@ -61,11 +64,11 @@ pub(super) fn unseal(
     if crc != u32_at(&bytes, sum_at) {
         return Err(damaged(place, 0, "the checksum of its head is wrong"));
     }
-    if version != known {
-        return Err(StorageError::Version { file: place.to_owned(), found: version, known });
+    if !known.contains(&version) {
+        return Err(StorageError::Version { file: place.to_owned(), found: version, known: *known.end() });
     }
     bytes.truncate(sum_at);
-    Ok(Sealed { body: bytes.split_off(PREFIX_BYTES), end, crc })
+    Ok(Sealed { version, body: bytes.split_off(PREFIX_BYTES), end, crc })
 }
 
 /// Decodes a whole body.

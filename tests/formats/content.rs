@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hraftd::command::{Command, Key};
+use hraftd::kv::KvStore;
 use hraftd::raft_types::alias::{LogEntry, LogId, SnapshotMeta, StoredMembership, Vote};
 use hraftd::raft_types::{ClusterId, Member, Role, TypeConfig};
 use hraftd::storage::disk::Disk;
@@ -101,13 +102,15 @@ pub fn snapshot_meta() -> SnapshotMeta {
     SnapshotMeta { last_log_id: Some(id(1, 3)), last_membership }
 }
 
-pub fn snapshot_pairs() -> Vec<(Key, Bytes)> {
-    let Command::Set(pairs) =
-        set(&[("a", r#"{"x":[1,2.50,1e400]}"#), ("b", r#""\u0000""#), ("purged", "true"), ("ключ/ß", "null")])
-    else {
-        unreachable!()
-    };
-    pairs
+/// What the snapshot holds.
+pub fn snapshot_state() -> KvStore {
+    let mut kv = KvStore::new();
+    for entry in first_entries().drain(..4) {
+        if let EntryPayload::Normal(command) = entry.payload {
+            kv.apply(entry.log_id.index, command, &mut Vec::new());
+        }
+    }
+    kv
 }
 
 /// Writes a golden directory, with the code that a node runs.
@@ -120,9 +123,7 @@ pub fn write(disk: &Arc<dyn Disk>, dir: &str) {
     runtime.block_on(write_log(disk));
     let handle = ClusterHandle::new(identity(dir).cluster);
     let store = SnapshotStore::open(disk.clone(), handle).unwrap();
-    let pairs = snapshot_pairs();
-    let records = pairs.iter().map(|(key, value)| (key, value));
-    store.write(&snapshot_meta(), identity(dir).cluster.unwrap(), records).unwrap();
+    store.write(&snapshot_meta(), identity(dir).cluster.unwrap(), &snapshot_state()).unwrap();
 }
 
 async fn write_log(disk: &Arc<dyn Disk>) {

@@ -110,9 +110,7 @@ fn the_snapshot_is_read() {
     let store = SnapshotStore::open(disk(copy.path()), ClusterHandle::new(cluster)).unwrap();
     let snapshot = store.current().unwrap();
     assert_eq!((snapshot.meta(), Some(snapshot.cluster())), (&content::snapshot_meta(), cluster));
-    let pairs = store.load(&snapshot).unwrap();
-    let pairs: Vec<_> = pairs.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    assert_eq!(pairs, content::snapshot_pairs());
+    assert_eq!(store.load(&snapshot).unwrap(), content::snapshot_state());
 }
 
 /// What is written today is what is read here: no field, order or width changed unnoticed.

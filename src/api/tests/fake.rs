@@ -1,19 +1,20 @@
 //! A map that answers as a node does, and does as it is told.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use axum::body::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::Service;
-use crate::command::{Command, Key, Reply};
+use crate::command::{Command, Key, LockView};
+use crate::kv::{KvStore, Ticket};
 use crate::node::{
-    About, Cluster, ClusterServer, Found, NodeError, ReadLevel, ReadOptions, Server as Member, State, Stats, Written,
+    About, Cluster, ClusterServer, Found, NodeError, ReadLevel, ReadOptions, Server as Member, Settled, State, Stats,
+    View, Written,
 };
 use crate::node_id::PublicId;
+use crate::watch::{HistoryLimits, Watches};
 
 pub const ID: &str = "127.0.0.1:11000,127.0.0.1:12000";
 pub const OTHER: &str = "127.0.0.1:11001,127.0.0.1:12001";
@@ -24,7 +25,8 @@ pub struct Fake(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     id: PublicId,
-    map: Mutex<(u64, BTreeMap<Key, Bytes>)>,
+    map: Mutex<(u64, KvStore)>,
+    watches: Watches,
     orders: Mutex<Orders>,
     calls: Mutex<Vec<String>>,
     go: Notify,
@@ -43,7 +45,8 @@ impl Default for Inner {
     fn default() -> Self {
         Self {
             id: ID.parse().unwrap(),
-            map: Mutex::new((10, BTreeMap::new())),
+            map: Mutex::new((10, KvStore::new())),
+            watches: Watches::new(HistoryLimits::default(), 10),
             orders: Mutex::default(),
             calls: Mutex::default(),
             go: Notify::new(),
@@ -57,7 +60,7 @@ impl Fake {
     }
 
     pub fn keys(&self) -> Vec<Key> {
-        self.0.map.lock().unwrap().1.keys().cloned().collect()
+        self.0.map.lock().unwrap().1.iter().map(|(key, _)| key.clone()).collect()
     }
 
     /// What was asked, oldest first; forgets it.
@@ -100,13 +103,10 @@ impl Service for Fake {
         self.called(format!("{command} in {seconds}")).await?;
         let mut map = self.0.map.lock().unwrap();
         map.0 += 1;
-        let reply = match command {
-            Command::Set(pairs) => {
-                map.1.extend(pairs);
-                Reply::Set
-            }
-            Command::Delete(key) => Reply::Deleted(map.1.remove(&key).is_some().into()),
-        };
+        let mut events = Vec::new();
+        let index = map.0;
+        let reply = map.1.apply(index, command, &mut events);
+        self.0.watches.append(&mut events);
         let served_by = self.0.orders.lock().unwrap().served_by.clone();
         Ok(Written { index: map.0, reply, served_by })
     }
@@ -122,7 +122,61 @@ impl Service for Fake {
         let map = self.0.map.lock().unwrap();
         let served_by = self.0.orders.lock().unwrap().served_by.clone();
         let staleness = (level == ReadLevel::None).then_some(Duration::from_millis(12));
-        Ok(Found { value: map.1.get(key).cloned(), index: map.0, level, served_by, staleness })
+        Ok(Found { record: map.1.get(key).cloned(), index: map.0, level, served_by, staleness })
+    }
+
+    fn log_time_ms(&self) -> u64 {
+        self.0.map.lock().unwrap().1.log_time_ms()
+    }
+
+    async fn settle(&self, options: ReadOptions, _deadline: Instant) -> Result<Settled, NodeError> {
+        let ReadOptions { level, freshness, min_index } = options;
+        self.called(format!("settle {level:?} {freshness:?} {min_index}")).await?;
+        let staleness = (level == ReadLevel::None).then_some(Duration::from_millis(12));
+        Ok(Settled { level, staleness })
+    }
+
+    async fn view(&self, options: ReadOptions, deadline: Instant) -> Result<View, NodeError> {
+        let settled = self.settle(options, deadline).await?;
+        let map = self.0.map.lock().unwrap();
+        Ok(View { kv: map.1.clone(), index: map.0, settled })
+    }
+
+    async fn lock(
+        &self,
+        name: &str,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> Result<(Option<LockView>, u64, Settled), NodeError> {
+        let settled = self.settle(options, deadline).await?;
+        let map = self.0.map.lock().unwrap();
+        Ok((map.1.lock(name), map.0, settled))
+    }
+
+    async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
+        if index <= self.applied_index() {
+            return Ok(());
+        }
+        tokio::time::sleep_until(deadline).await;
+        Err(NodeError::Timeout(format!("this node did not apply index {index} in time")))
+    }
+
+    fn watches(&self) -> Result<Watches, NodeError> {
+        Ok(self.0.watches.clone())
+    }
+
+    async fn await_ticket(&self, name: &Key, ticket: u64, until: Instant) -> Result<Ticket, NodeError> {
+        loop {
+            let found = self.0.map.lock().unwrap().1.ticket(name, ticket);
+            if found != Ticket::Waits || Instant::now() >= until {
+                return Ok(found);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn cancel_ticket(&self, name: Key, ticket: u64) {
+        self.0.calls.lock().unwrap().push(format!("cancel {name} {ticket}"));
     }
 
     fn stats(&self) -> Stats {
@@ -156,7 +210,7 @@ impl Service for Fake {
 
     fn about(&self) -> About {
         let start_time = SystemTime::UNIX_EPOCH + Duration::from_secs(951_782_400);
-        About { start_time, id: self.0.id.clone(), hostname: "box \"1\"".to_owned() }
+        About { start_time, id: self.0.id.clone(), hostname: "box \"1\"".to_owned(), digest: Some((0xabc, 7)) }
     }
 
     fn ready(&self) -> Result<(), NodeError> {

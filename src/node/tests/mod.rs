@@ -203,7 +203,7 @@ async fn none_tells_its_age_and_keeps_to_freshness() {
     let at_least = |min_index| ReadOptions { min_index, ..ReadLevel::None.into() };
     let fresh = |ms| ReadOptions { freshness: Some(Duration::from_millis(ms)), ..ReadLevel::None.into() };
     let found = nodes[cut].read("k", at_least(written.index)).await.unwrap();
-    assert_eq!(found.value.as_deref(), Some(&b"1"[..]));
+    assert_eq!(found.record.as_ref().map(crate::record::Record::value), Some(&b"1"[..]));
     until("it is fresh", || nodes[cut].node.staleness().is_some_and(|age| age < Duration::from_millis(200))).await;
     assert_eq!(nodes[cut].read("k", fresh(1000)).await.unwrap().level, ReadLevel::None);
     for other in [1, 2, 3] {
@@ -212,7 +212,11 @@ async fn none_tells_its_age_and_keeps_to_freshness() {
     let later = nodes[(cut + 1) % 3].set("k", "2").await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     let stale = nodes[cut].read("k", ReadLevel::None.into()).await.unwrap();
-    assert_eq!(stale.value.as_deref(), Some(&b"1"[..]), "none is this node's own state");
+    assert_eq!(
+        stale.record.as_ref().map(crate::record::Record::value),
+        Some(&b"1"[..]),
+        "none is this node's own state"
+    );
     assert!(stale.staleness.unwrap() >= Duration::from_secs(5), "{stale:?}");
     assert!(matches!(nodes[cut].read("k", fresh(1000)).await, Err(NodeError::NoLeader(_))));
     assert!(matches!(nodes[cut].read("k", at_least(later.index)).await, Err(NodeError::Timeout(_))));

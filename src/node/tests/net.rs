@@ -163,7 +163,8 @@ impl TestNode {
             .unwrap();
         let cluster = ClusterHandle::new(identity.cluster);
         let snapshots = SnapshotStore::open(shared, cluster.clone()).unwrap();
-        let machine = StateMachine::open(snapshots.clone(), cluster.clone()).unwrap();
+        let machine =
+            StateMachine::open(snapshots.clone(), cluster.clone(), crate::watch::HistoryLimits::default()).unwrap();
         let me = Arc::new(Me::new(store, identity, cluster, Role::Voter, format!("disk {port}"), rand::random()));
         let peers: Arc<dyn Peers> = Arc::new(LocalPeers { net: net.clone(), me: me.clone() });
         let parts = Parts { me, peers, log: log.clone(), machine, snapshots };
@@ -200,7 +201,7 @@ impl TestNode {
         let command = Command::Set(vec![(key.into(), bytes::Bytes::copy_from_slice(value.as_bytes()))]);
         let written = self.node.write(command, in_secs(10)).await;
         if let Ok(written) = &written {
-            assert_eq!(written.reply, Reply::Set);
+            assert_eq!(written.reply, Reply::Done);
         }
         written
     }
@@ -211,7 +212,7 @@ impl TestNode {
 
     pub(super) async fn get(&self, key: &str, level: ReadLevel) -> Result<Option<String>, NodeError> {
         let found = self.read(key, level.into()).await?;
-        Ok(found.value.map(|value| String::from_utf8(value.to_vec()).unwrap()))
+        Ok(found.record.map(|record| String::from_utf8(record.value().to_vec()).unwrap()))
     }
 
     pub(super) fn log_bytes(&self) -> u64 {

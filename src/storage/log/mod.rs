@@ -29,8 +29,11 @@ mod writer;
 pub use store::{LogReader, LogStore};
 pub use view::{Ending, LogView};
 
-/// The version of the segment format that this binary writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the segment format that this binary writes. Version 2 has kinds of commands that version 1 had not.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The oldest version that this binary reads.
+pub const OLDEST_FORMAT_VERSION: u32 = 1;
 
 /// How a log is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use super::frame::{self, Frame, Place};
 use super::memory::Memory;
 use super::record::{Record, index};
 use super::segment::{self, FILE_HEADER, Segment};
-use super::{FORMAT_VERSION, LogOptions};
+use super::{FORMAT_VERSION, LogOptions, OLDEST_FORMAT_VERSION};
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -79,7 +79,7 @@ fn open_segments(disk: &dyn Disk, segments: &mut Vec<Segment>) -> Result<(), Sto
         let file = disk.open(&name).map_err(|error| io(&name, error))?;
         let mut header = [0; FILE_HEADER];
         match read_up_to(&*file, &mut header).map(|n| segment::version(&header[..n], id)) {
-            Ok(Some(found)) if found != FORMAT_VERSION => {
+            Ok(Some(found)) if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&found) => {
                 return Err(StorageError::Version { file: disk.display(&name), found, known: FORMAT_VERSION });
             }
             Ok(_) => segments.push(Segment { id, file, highest: None }),

@@ -4,10 +4,15 @@
 //! and the file ends with it:
 //!
 //! ```text
-//! block    kind u8 (1 records, 2 end) | length u32 | CRC-32C | payload | CRC-32C
-//! records  key length u16 | value length u32 | key | value, repeated; keys ascend through the file
-//! end      number of records u64
+//! block    kind u8 | length u32 | CRC-32C | payload | CRC-32C
+//! 3 keys   key length u16 | value length u32 | content type length u16 | flags u8 | create_index u64 | modify_index u64
+//!          | version u64 | deadline u64, where there is one | content type | key | value, repeated; keys ascend
+//! 4 locks  length u32 | postcard of name and lock, repeated
+//! 5 kept   length u32 | postcard of `Idempotency-Key` and outcome, repeated
+//! 2 end    number of records u64
 //! ```
+//!
+//! Version 1 had no log time in its header and, for keys, `1 records  key length u16 | value length u32 | key | value`.
 //!
 //! Each checksum continues the one before it, from the head's on, over everything but the checksums themselves: a block
 //! that is missing, doubled, moved, or from another file is told as surely as a flipped bit. The one in the
@@ -17,24 +22,34 @@
 
 use std::io;
 
-use bytes::Bytes;
+use compact_str::CompactString;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Key;
+use crate::kv::{Kept, KvStore, Lock};
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::SnapshotMeta;
+use crate::record::{Marks, Rare, Record};
 use crate::storage::StorageError;
 use crate::storage::disk::DiskFile;
 use crate::storage::sealed::{self, damaged, u32_at};
 
 pub(super) const MAGIC: &[u8; 8] = b"hraftdSN";
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
+const OLDEST_VERSION: u32 = 1;
 
 const RECORDS: u8 = 1;
 const END: u8 = 2;
+const KEYS: u8 = 3;
+const LOCKS: u8 = 4;
+const KEPT: u8 = 5;
 /// Kind, length, checksum.
 const BLOCK_HEAD_BYTES: usize = 9;
-const RECORD_HEAD_BYTES: usize = 6;
+const OLD_KEY_HEAD_BYTES: usize = 6;
+const KEY_HEAD_BYTES: usize = 33;
+const IS_BYTES: u8 = 1;
+const HAS_DEADLINE: u8 = 2;
 /// Small in tests, so that small maps have many blocks.
 const BLOCK_BYTES: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
 /// What is written is flushed this often, so that the last flush, and the log's beside it, wait for little.
@@ -45,6 +60,31 @@ const FLUSH_BYTES: u64 = 8 << 20;
 pub(super) struct Header {
     pub cluster: ClusterId,
     pub meta: SnapshotMeta,
+    pub log_time_ms: u64,
+}
+
+#[derive(Deserialize)]
+struct HeaderV1 {
+    cluster: ClusterId,
+    meta: SnapshotMeta,
+}
+
+/// One thing in a snapshot.
+pub(super) enum Item<'a> {
+    Key { key: &'a str, marks: Marks, rare: Rare, value: &'a [u8] },
+    Lock(Key, Lock),
+    Kept(CompactString, Kept),
+}
+
+impl Item<'_> {
+    /// Puts it into a state that is rebuilt.
+    pub(super) fn restore(self, kv: &mut KvStore) {
+        match self {
+            Item::Key { key, marks, rare, value } => kv.restore(Key::from(key), Record::new(marks, rare, value)),
+            Item::Lock(name, lock) => kv.restore_lock(name, lock),
+            Item::Kept(key, kept) => kv.restore_kept(key, kept),
+        }
+    }
 }
 
 /// Writes one snapshot from front to back.
@@ -54,6 +94,8 @@ pub(super) struct Writer<'a> {
     flushed: u64,
     crc: u32,
     records: u64,
+    /// Of the block being filled.
+    kind: u8,
     /// The block being filled, from its head on.
     block: Vec<u8>,
 }
@@ -65,24 +107,65 @@ impl<'a> Writer<'a> {
         file.write_all_at(&head, 0)?;
         let mut block = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 4);
         block.resize(BLOCK_HEAD_BYTES, 0);
-        Ok(Self { file, at: head.len() as u64, flushed: 0, crc, records: 0, block })
+        Ok(Self { file, at: head.len() as u64, flushed: 0, crc, records: 0, kind: KEYS, block })
     }
 
-    /// Adds one pair; the caller gives them in the keys' order.
-    pub fn add(&mut self, key: &str, value: &[u8]) -> io::Result<()> {
-        let too_long = |_| io::Error::new(io::ErrorKind::InvalidInput, "a key or a value is too long for a snapshot");
-        self.block.extend_from_slice(&u16::try_from(key.len()).map_err(too_long)?.to_le_bytes());
-        self.block.extend_from_slice(&u32::try_from(value.len()).map_err(too_long)?.to_le_bytes());
+    /// Adds one key; the caller gives them in the keys' order.
+    pub fn add_key(&mut self, key: &str, record: &Record) -> io::Result<()> {
+        self.begin(KEYS)?;
+        let (marks, value) = (record.marks(), record.value());
+        let content_type = record.content_type().unwrap_or_default();
+        let deadline = record.deadline_ms();
+        let flags = u8::from(record.is_bytes()) * IS_BYTES | u8::from(deadline.is_some()) * HAS_DEADLINE;
+        self.block.extend_from_slice(&length::<u16>(key.len())?.to_le_bytes());
+        self.block.extend_from_slice(&length::<u32>(value.len())?.to_le_bytes());
+        self.block.extend_from_slice(&length::<u16>(content_type.len())?.to_le_bytes());
+        self.block.push(flags);
+        for number in [marks.create_index, marks.modify_index, marks.version].into_iter().chain(deadline) {
+            self.block.extend_from_slice(&number.to_le_bytes());
+        }
+        self.block.extend_from_slice(content_type.as_bytes());
         self.block.extend_from_slice(key.as_bytes());
         self.block.extend_from_slice(value);
+        self.added()
+    }
+
+    /// Adds one lock.
+    pub fn add_lock(&mut self, name: &Key, lock: &Lock) -> io::Result<()> {
+        self.add(LOCKS, &(name, lock))
+    }
+
+    /// Adds one kept outcome.
+    pub fn add_kept(&mut self, key: &CompactString, kept: &Kept) -> io::Result<()> {
+        self.add(KEPT, &(key, kept))
+    }
+
+    fn add(&mut self, kind: u8, item: &impl Serialize) -> io::Result<()> {
+        self.begin(kind)?;
+        let bytes = postcard::to_stdvec(item).map_err(io::Error::other)?;
+        self.block.extend_from_slice(&length::<u32>(bytes.len())?.to_le_bytes());
+        self.block.extend_from_slice(&bytes);
+        self.added()
+    }
+
+    /// A block holds one kind of things.
+    fn begin(&mut self, kind: u8) -> io::Result<()> {
+        if self.kind != kind && self.block.len() > BLOCK_HEAD_BYTES {
+            self.close_block(self.kind)?;
+        }
+        self.kind = kind;
+        Ok(())
+    }
+
+    fn added(&mut self) -> io::Result<()> {
         self.records += 1;
-        if self.block.len() >= BLOCK_BYTES { self.close_block(RECORDS) } else { Ok(()) }
+        if self.block.len() >= BLOCK_BYTES { self.close_block(self.kind) } else { Ok(()) }
     }
 
     /// Writes what is left and the end, and flushes; gives the length of the file in bytes.
     pub fn finish(mut self) -> io::Result<u64> {
         if self.block.len() > BLOCK_HEAD_BYTES {
-            self.close_block(RECORDS)?;
+            self.close_block(self.kind)?;
         }
         self.block.extend_from_slice(&self.records.to_le_bytes());
         self.close_block(END)?;
@@ -123,40 +206,51 @@ impl<'a> Reader<'a> {
     /// Reads and checks the head; `place` is the file as an operator would name it.
     pub fn open(file: &'a dyn DiskFile, place: &'a str) -> Result<(Self, Header), StorageError> {
         let len = file.len().map_err(|error| StorageError::io(place, error))?;
-        let head = sealed::unseal(file, place, MAGIC, VERSION, len)?;
-        let header = sealed::decode(place, &head.body)?;
+        let head = sealed::unseal(file, place, MAGIC, OLDEST_VERSION..=VERSION, len)?;
+        let header = match head.version {
+            1 => {
+                let HeaderV1 { cluster, meta } = sealed::decode(place, &head.body)?;
+                Header { cluster, meta, log_time_ms: 0 }
+            }
+            _ => sealed::decode(place, &head.body)?,
+        };
         Ok((Self { file, place, len, at: head.end, crc: head.crc }, header))
     }
 
     /// Checks everything, and keeps nothing.
     pub fn verify(self) -> Result<(), StorageError> {
-        self.for_each(|_, _| ())
+        self.for_each(|_| ())
     }
 
-    /// Hands out every pair, in the keys' order. An error may come after some were handed out.
-    pub fn for_each(mut self, mut take: impl FnMut(&str, &[u8])) -> Result<(), StorageError> {
+    /// Hands out everything, keys first and in their order. An error may come after some were handed out.
+    pub fn for_each(mut self, mut take: impl FnMut(Item<'_>)) -> Result<(), StorageError> {
         let mut block = Vec::new();
         let mut last_key = String::new();
         let mut records = 0u64;
         loop {
             let payload_at = self.at + BLOCK_HEAD_BYTES as u64;
-            match self.next_block(&mut block)? {
+            let kind = self.next_block(&mut block)?;
+            let next = match kind {
                 END => return self.end(&block, payload_at, records),
-                RECORDS => {
-                    let mut rest = block.as_slice();
-                    while !rest.is_empty() {
-                        let at = payload_at + (block.len() - rest.len()) as u64;
-                        let (key, value) = take_record(&mut rest).map_err(|what| damaged(self.place, at, what))?;
-                        if records > 0 && *key <= *last_key {
-                            return Err(damaged(self.place, at, "its keys do not ascend"));
-                        }
-                        last_key.clear();
-                        last_key.push_str(key);
-                        records += 1;
-                        take(key, value);
-                    }
-                }
+                RECORDS => take_old_key,
+                KEYS => take_key,
+                LOCKS => take_lock,
+                KEPT => take_kept,
                 kind => return Err(damaged(self.place, payload_at, format!("a block of unknown kind {kind}"))),
+            };
+            let mut rest = block.as_slice();
+            while !rest.is_empty() {
+                let at = payload_at + (block.len() - rest.len()) as u64;
+                let item = next(&mut rest).map_err(|what| damaged(self.place, at, what))?;
+                if let Item::Key { key, .. } = item {
+                    if records > 0 && *key <= *last_key {
+                        return Err(damaged(self.place, at, "its keys do not ascend"));
+                    }
+                    last_key.clear();
+                    last_key.push_str(key);
+                }
+                records += 1;
+                take(item);
             }
         }
     }
@@ -201,18 +295,68 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Splits the next record off.
-fn take_record<'b>(rest: &mut &'b [u8]) -> Result<(&'b str, &'b [u8]), &'static str> {
-    const CUT: &str = "a record that is longer than its block";
-    let (head, body) = rest.split_at_checked(RECORD_HEAD_BYTES).ok_or(CUT)?;
-    let key_len = usize::from(u16::from_le_bytes([head[0], head[1]]));
-    let (key, body) = body.split_at_checked(key_len).ok_or(CUT)?;
-    let (value, body) = body.split_at_checked(u32_at(head, 2) as usize).ok_or(CUT)?;
-    *rest = body;
-    Ok((std::str::from_utf8(key).map_err(|_| "a key that is not UTF-8")?, value))
+const CUT: &str = "a record that is longer than its block";
+
+fn split<'b>(rest: &mut &'b [u8], length: usize) -> Result<&'b [u8], &'static str> {
+    let (head, tail) = rest.split_at_checked(length).ok_or(CUT)?;
+    *rest = tail;
+    Ok(head)
 }
 
-/// A pair that owns its bytes, and pins no block.
-pub(super) fn owned(key: &str, value: &[u8]) -> (Key, Bytes) {
-    (Key::from(key), Bytes::copy_from_slice(value))
+fn text(bytes: &[u8]) -> Result<&str, &'static str> {
+    std::str::from_utf8(bytes).map_err(|_| "a key that is not UTF-8")
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> usize {
+    usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+}
+
+fn take_u64(rest: &mut &[u8]) -> Result<u64, &'static str> {
+    let bytes = split(rest, 8)?;
+    Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+}
+
+fn take_old_key<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
+    let head = split(rest, OLD_KEY_HEAD_BYTES)?;
+    let key = text(split(rest, u16_at(head, 0))?)?;
+    let value = split(rest, u32_at(head, 2) as usize)?;
+    Ok(Item::Key { key, marks: Marks::UNKNOWN, rare: Rare::default(), value })
+}
+
+fn take_key<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
+    let mut head = split(rest, KEY_HEAD_BYTES)?;
+    let (key_len, value_len, type_len, flags) = (u16_at(head, 0), u32_at(head, 2) as usize, u16_at(head, 6), head[8]);
+    head = &head[9..];
+    let create_index = take_u64(&mut head)?;
+    let modify_index = take_u64(&mut head)?;
+    let version = take_u64(&mut head)?;
+    let deadline_ms = if flags & HAS_DEADLINE == 0 { None } else { Some(take_u64(rest)?) };
+    let content_type = text(split(rest, type_len)?)?;
+    let key = text(split(rest, key_len)?)?;
+    let value = split(rest, value_len)?;
+    let content_type = (!content_type.is_empty()).then(|| CompactString::from(content_type));
+    let rare = Rare { is_bytes: flags & IS_BYTES != 0, content_type, deadline_ms };
+    Ok(Item::Key { key, marks: Marks { create_index, modify_index, version }, rare, value })
+}
+
+fn take_lock<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
+    take(rest).map(|(name, lock)| Item::Lock(name, lock))
+}
+
+fn take_kept<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
+    take(rest).map(|(key, kept)| Item::Kept(key, kept))
+}
+
+fn take<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, &'static str> {
+    let length = u32_at(split(rest, 4)?, 0) as usize;
+    match postcard::take_from_bytes(split(rest, length)?) {
+        Ok((item, [])) => Ok(item),
+        _ => Err("a record that cannot be decoded"),
+    }
+}
+
+/// A length as the format has it.
+fn length<T: TryFrom<usize>>(length: usize) -> io::Result<T> {
+    let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "a key or a value is too long for a snapshot");
+    T::try_from(length).map_err(|_| too_long())
 }

@@ -24,15 +24,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use bytes::Bytes;
-
 use self::file::TmpName;
 use self::format::{Header, Reader, Writer};
 use super::StorageError;
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::identity::ClusterHandle;
 use super::sealed::damaged;
-use crate::command::Key;
 use crate::kv::KvStore;
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::{LogId, SnapshotMeta};
@@ -76,6 +73,15 @@ fn parse_name(name: &str) -> Option<Place> {
     let (index, term) = name.strip_prefix(PREFIX)?.split_once('-')?;
     let place = (u64::from_str_radix(index, 16).ok()?, u64::from_str_radix(term, 16).ok()?);
     (name_of(place) == name).then_some(place)
+}
+
+/// The state that a file holds.
+fn read(file: &dyn DiskFile, place: &str) -> Result<KvStore, StorageError> {
+    let mut kv = KvStore::new();
+    let (reader, header) = Reader::open(file, place)?;
+    kv.restore_log_time(header.log_time_ms);
+    reader.for_each(|item| item.restore(&mut kv))?;
+    Ok(kv)
 }
 
 impl SnapshotStore {
@@ -141,12 +147,7 @@ impl SnapshotStore {
     /// # Errors
     /// `Io`, with `InvalidInput` where `meta` has no log id, and `Interrupted` after [`stop`](Self::stop); the
     /// current snapshot is then what it was.
-    pub fn write<'a>(
-        &self,
-        meta: &SnapshotMeta,
-        cluster: ClusterId,
-        records: impl IntoIterator<Item = (&'a Key, &'a Bytes)>,
-    ) -> Result<SnapshotFile, StorageError> {
+    pub fn write(&self, meta: &SnapshotMeta, cluster: ClusterId, kv: &KvStore) -> Result<SnapshotFile, StorageError> {
         if meta.last_log_id.is_none() {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "a snapshot that covers no log entry");
             return Err(self.io("snapshot", error));
@@ -158,10 +159,18 @@ impl SnapshotStore {
         let place = self.shared.disk.display(&name);
         let io = |error| StorageError::io(&place, error);
         let (tmp, file) = TmpName::create(&self.shared.disk, name).map_err(io)?;
-        let mut writer = Writer::new(&*file, &Header { cluster, meta: meta.clone() }).map_err(io)?;
-        for (key, value) in records {
+        let header = Header { cluster, meta: meta.clone(), log_time_ms: kv.log_time_ms() };
+        let mut writer = Writer::new(&*file, &header).map_err(io)?;
+        for (key, record) in kv.iter() {
             self.go_on(&place)?;
-            writer.add(key, value).map_err(io)?;
+            writer.add_key(key, record).map_err(io)?;
+        }
+        for (name, lock) in kv.locks() {
+            writer.add_lock(name, &lock).map_err(io)?;
+        }
+        for (key, kept) in kv.kept() {
+            self.go_on(&place)?;
+            writer.add_kept(key, kept).map_err(io)?;
         }
         let len = writer.finish().map_err(io)?;
         // The log is purged on the word of this file: read it once before its name says that it is whole.
@@ -224,13 +233,7 @@ impl SnapshotStore {
     /// # Errors
     /// `Damaged`, `Version`, `Io`.
     pub fn load(&self, file: &SnapshotFile) -> Result<KvStore, StorageError> {
-        let mut kv = KvStore::new();
-        let (reader, _) = Reader::open(&**file.file(), file.place())?;
-        reader.for_each(|key, value| {
-            let (key, value) = format::owned(key, value);
-            kv.insert(key, value);
-        })?;
-        Ok(kv)
+        read(&**file.file(), file.place())
     }
 
     /// Makes writes in progress and to come fail with `Interrupted`, so that the directory is soon free after a

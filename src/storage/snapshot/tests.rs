@@ -6,6 +6,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::raft_types::TypeConfig;
+use crate::record::{Marks, Rare, Record};
 use crate::storage::disk::{MemDisk, RealDisk};
 use crate::storage::test_disk::crash_everywhere;
 
@@ -16,13 +17,17 @@ fn meta(term: u64, index: u64) -> SnapshotMeta {
     SnapshotMeta { last_log_id: Some(log_id), ..SnapshotMeta::default() }
 }
 
+fn record(value: &[u8]) -> Record {
+    Record::new(Marks { create_index: 2, modify_index: 5, version: 3 }, Rare::default(), value)
+}
+
 fn map(seed: u64, keys: usize, value_bytes: usize) -> KvStore {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut kv = KvStore::new();
     for _ in 0..keys {
         let len = rng.random_range(0..=value_bytes);
         let value: Vec<u8> = (0..len).map(|_| rng.random()).collect();
-        kv.insert(format!("key-{}", rng.random::<u32>()).into(), value.into());
+        kv.restore(format!("key-{}", rng.random::<u32>()).into(), record(&value));
     }
     kv
 }
@@ -36,7 +41,7 @@ fn open(disk: &MemDisk) -> SnapshotStore {
 }
 
 fn write(store: &SnapshotStore, meta: &SnapshotMeta, kv: &KvStore) -> Result<SnapshotFile, StorageError> {
-    store.write(meta, CLUSTER, kv.iter())
+    store.write(meta, CLUSTER, kv)
 }
 
 /// Opens and loads what is there.
@@ -74,10 +79,10 @@ fn it_round_trips() {
         assert!(open().current().is_none());
         let mut large = map(1, 2000, 600);
         for i in 0..3 {
-            large.insert(format!("large-{i}").into(), vec![i; 1 << 20].into());
+            large.restore(format!("large-{i}").into(), record(&vec![i; 1 << 20]));
         }
-        large.insert("".into(), Bytes::new());
-        large.insert("k".repeat(4096).into(), "\u{1F980}".into());
+        large.restore("".into(), record(b""));
+        large.restore("k".repeat(4096).into(), "\u{1F980}".into());
         for (index, kv) in [(5, KvStore::new()), (6, map(2, 1, 10)), (700, large)] {
             let written = write(&open(), &meta(2, index), &kv).unwrap();
             let store = open();
@@ -174,7 +179,7 @@ fn a_failed_write_keeps_the_old_and_leaves_nothing() {
 #[test]
 fn damage_is_always_told() {
     let mut kv = map(5, 50, 1000);
-    kv.insert("large".into(), vec![7; 20_000].into());
+    kv.restore("large".into(), record(&[7; 20_000]));
     let good = sample(&kv);
     let name = name_of((5, 1));
     let check = |bytes: Vec<u8>, what: &str| {

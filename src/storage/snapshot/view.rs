@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::format::{self, Reader};
+use super::format::{Item, Reader};
 use super::{name_of, parse_name, place_of};
 use crate::kv::KvStore;
 use crate::raft_types::ClusterId;
@@ -45,7 +45,9 @@ impl SnapshotView {
     /// `Damaged`, `Version`, `Io`.
     pub fn count_keys(&self) -> Result<u64, StorageError> {
         let mut keys = 0;
-        Reader::open(&*self.file, &self.place)?.0.for_each(|_, _| keys += 1)?;
+        Reader::open(&*self.file, &self.place)?
+            .0
+            .for_each(|item| keys += u64::from(matches!(item, Item::Key { .. })))?;
         Ok(keys)
     }
 
@@ -54,12 +56,7 @@ impl SnapshotView {
     /// # Errors
     /// `Damaged`, `Version`, `Io`.
     pub fn load(&self) -> Result<KvStore, StorageError> {
-        let mut kv = KvStore::new();
-        Reader::open(&*self.file, &self.place)?.0.for_each(|key, value| {
-            let (key, value) = format::owned(key, value);
-            kv.insert(key, value);
-        })?;
-        Ok(kv)
+        super::read(&*self.file, &self.place)
     }
 }
 

@@ -1,0 +1,108 @@
+//! What a request about keys, locks and the like is answered: a body, and the headers that all of them have.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, ETAG};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use super::error::ApiError;
+use super::{App, json};
+use crate::node::{Found, ReadLevel, Settled};
+use crate::node_id::PublicId;
+
+const INDEX: HeaderName = HeaderName::from_static("x-hraftd-index");
+const LEVEL: HeaderName = HeaderName::from_static("x-hraftd-level");
+const STALENESS: HeaderName = HeaderName::from_static("x-hraftd-staleness-ms");
+const SERVED_BY: HeaderName = HeaderName::from_static("x-hraftd-served-by");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// An answer that is not sent yet.
+pub(super) struct Answer {
+    /// The response with the headers of its own; or why there is none.
+    pub result: Result<Response, ApiError>,
+    /// The applied index it was served at.
+    pub index: u64,
+    /// `None` for this node.
+    pub served_by: Option<HeaderValue>,
+    /// Of a read.
+    pub read: Option<Settled>,
+    /// Whether a repeated request was answered from memory.
+    pub replayed: bool,
+}
+
+impl Answer {
+    /// A read of this node's own state.
+    pub fn read(result: Result<Response, ApiError>, index: u64, read: Settled) -> Self {
+        Self { result, index, served_by: None, read: Some(read), replayed: false }
+    }
+
+    /// A read of one key.
+    pub fn found(result: Result<Response, ApiError>, found: &Found) -> Self {
+        let read = Settled { level: found.level, staleness: found.staleness };
+        Self { served_by: found.served_by.as_ref().and_then(served_by), ..Self::read(result, found.index, read) }
+    }
+
+    /// A refusal before anything was asked of the node.
+    pub fn refused<S: super::Service>(error: ApiError, app: &App<S>) -> Self {
+        let index = app.service.applied_index();
+        Self { result: Err(error), index, served_by: None, read: None, replayed: false }
+    }
+
+    pub fn into_response<S>(self, app: &App<S>) -> Response {
+        let mut response = self.result.unwrap_or_else(IntoResponse::into_response);
+        let headers = response.headers_mut();
+        headers.insert(INDEX, HeaderValue::from(self.index));
+        if let Some(read) = self.read {
+            put_read(&read, headers);
+        }
+        if self.replayed {
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        if let Some(by) = self.served_by.or_else(|| app.served_by.clone()) {
+            headers.insert(SERVED_BY, by);
+        }
+        response
+    }
+}
+
+fn put_read(read: &Settled, headers: &mut HeaderMap) {
+    headers.insert(LEVEL, HeaderValue::from_static(read.level.as_str()));
+    if read.level == ReadLevel::None
+        && let Some(staleness) = read.staleness
+    {
+        headers.insert(STALENESS, HeaderValue::from(as_ms(staleness)));
+    }
+}
+
+fn as_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The header value of a node's id.
+pub(super) fn served_by(id: &PublicId) -> Option<HeaderValue> {
+    HeaderValue::try_from(id.to_string()).ok()
+}
+
+/// The ETag of what was last changed at `index`.
+pub(super) fn etag(response: &mut Response, index: u64) {
+    if let Ok(value) = HeaderValue::try_from(format!("\"{index}\"")) {
+        response.headers_mut().insert(ETAG, value);
+    }
+}
+
+/// JSON with a status of its own.
+pub(super) fn json_with(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, json::CONTENT);
+    response
+}
+
+/// `{"ok":true,"msg":"OK","index":17…}`.
+pub(super) fn done(index: u64, more: impl std::fmt::Display) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    json::plain(&mut out, format_args!("{{\"ok\":true,\"msg\":\"OK\",\"index\":{index}{more}}}"));
+    out
+}

@@ -1,0 +1,143 @@
+//! What applying a command answers.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Key;
+use crate::record::Record;
+
+/// What applying an entry answers. Deterministic: every replica gives the same reply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The answer to an entry that is no command: a blank one, a membership.
+    None,
+    /// It is done, and there is no more to say.
+    Done,
+    /// One value is stored.
+    Put {
+        /// Whether the key was not there before.
+        created: bool,
+    },
+    /// So many keys were removed.
+    Deleted(u64),
+    /// What an integer is now.
+    Number(i64),
+    /// A transaction was run.
+    Txn {
+        /// Whether its conditions held.
+        succeeded: bool,
+        /// One for each operation that was run.
+        results: Vec<OpResult>,
+    },
+    /// The lock is held by who asked.
+    Granted {
+        /// Index of the entry that granted it: a fencing token.
+        token: u64,
+        /// How long it is held unless it is renewed, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// A place in the queue of a lock; its ticket is the index of this entry.
+    Queued,
+    /// Time has passed.
+    Ticked {
+        /// Whether more is due than one entry may drop.
+        more: bool,
+    },
+    /// Refused when it was applied: nothing was done.
+    Failed(Box<Failure>),
+    /// The client repeated a request that was answered before.
+    Replayed {
+        /// Index of the entry that was answered.
+        index: u64,
+        /// What it was answered, but for what a transaction read.
+        reply: Box<Reply>,
+    },
+}
+
+/// What one operation of a transaction did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpResult {
+    /// So many keys are stored.
+    Set(u64),
+    /// What integers are now.
+    Numbers(Vec<(Key, i64)>),
+    /// So many keys were removed.
+    Deleted(u64),
+    /// What a key holds, if it is there.
+    Got(Key, Option<Record>),
+    /// What was read is not kept for a repetition.
+    NotKept,
+}
+
+/// Why nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    /// A condition of the request does not hold.
+    Precondition {
+        /// What the key holds.
+        current: Option<Record>,
+    },
+    /// There is no such key.
+    Missing,
+    /// An integer was to be added to what is none.
+    NotANumber {
+        /// In a transaction, where.
+        place: Option<Place>,
+        /// The key.
+        key: Key,
+        /// What it is.
+        why: NotANumber,
+    },
+    /// Somebody else holds the lock.
+    Locked(LockView),
+    /// Who asked does not hold the lock, or not any more.
+    LockLost,
+    /// The same `Idempotency-Key` came with another request.
+    RetryMismatch,
+    /// No more outcomes can be kept.
+    RetriesFull,
+}
+
+/// An operation of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Whether it is one of `then`, not of `else`.
+    pub then: bool,
+    /// Which one, from 0.
+    pub at: u32,
+}
+
+/// Why an integer cannot be added to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NotANumber {
+    /// It is text that reads like an integer.
+    TextOfNumber,
+    /// It is something else.
+    Other,
+    /// The sum does not fit into 64 bits.
+    Overflow,
+}
+
+/// A lock as others see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockView {
+    /// Index of the entry that granted it.
+    pub token: u64,
+    /// Index of the entry that asked for it.
+    pub ticket: u64,
+    /// How long it is held unless it is renewed, in milliseconds.
+    pub ttl_ms: u64,
+    /// When it is lost, in milliseconds of log time.
+    pub deadline_ms: u64,
+    /// JSON that the holder shows.
+    pub body: Option<Bytes>,
+    /// How many wait for it.
+    pub waiting: u64,
+}
+
+impl Reply {
+    /// Refused.
+    pub fn failed(failure: Failure) -> Self {
+        Self::Failed(Box::new(failure))
+    }
+}

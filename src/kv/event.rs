@@ -1,0 +1,86 @@
+//! What a command changed, for those who watch.
+
+use bytes::Bytes;
+
+use crate::command::Key;
+use crate::record::Record;
+
+/// One change, in the order in which they were applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Index of the entry that made it.
+    pub index: u64,
+    /// Which of that entry's changes it is, from 1.
+    pub n: u32,
+    /// What changed.
+    pub change: Change,
+}
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A key was written.
+    Set {
+        /// The key.
+        key: Key,
+        /// What it holds now.
+        record: Record,
+    },
+    /// A client deleted a key.
+    Deleted {
+        /// The key.
+        key: Key,
+    },
+    /// The time of a key was up.
+    Expired {
+        /// The key.
+        key: Key,
+    },
+    /// A lock has a holder.
+    Acquired {
+        /// Its name.
+        lock: Key,
+        /// The holder's fencing token.
+        token: u64,
+        /// JSON that the holder shows.
+        body: Option<Bytes>,
+    },
+    /// The holder gave a lock up.
+    Released {
+        /// Its name.
+        lock: Key,
+        /// The fencing token it had.
+        token: u64,
+    },
+    /// The holder of a lock did not renew it in time.
+    LockExpired {
+        /// Its name.
+        lock: Key,
+        /// The fencing token it had.
+        token: u64,
+    },
+}
+
+/// Collects and numbers the changes of one entry.
+#[derive(Debug)]
+pub(super) struct Events<'a> {
+    index: u64,
+    began: usize,
+    all: &'a mut Vec<Event>,
+}
+
+impl<'a> Events<'a> {
+    pub(super) fn new(index: u64, all: &'a mut Vec<Event>) -> Self {
+        Self { index, began: all.len(), all }
+    }
+
+    pub(super) fn push(&mut self, change: Change) {
+        let n = u32::try_from(self.all.len() - self.began + 1).unwrap_or(u32::MAX);
+        self.all.push(Event { index: self.index, n, change });
+    }
+
+    /// Nothing was changed after all.
+    pub(super) fn forget(&mut self) {
+        self.all.truncate(self.began);
+    }
+}

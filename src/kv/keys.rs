@@ -1,0 +1,95 @@
+//! The keys and their records, with an order of who expires first and a digest of all.
+
+use std::ops::Bound;
+
+use imbl::{OrdMap, OrdSet};
+
+use crate::command::Key;
+use crate::record::Record;
+
+/// Invariants: `expiring` has exactly the keys with a deadline; `digest` is the sum of all records' digests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Keys {
+    map: OrdMap<Key, Record>,
+    expiring: OrdSet<(u64, Key)>,
+    digest: u64,
+}
+
+impl Keys {
+    pub(super) fn get(&self, key: &str) -> Option<&Record> {
+        self.map.get(key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(super) fn iter(&self) -> imbl::ordmap::Iter<'_, Key, Record, imbl::shared_ptr::DefaultSharedPtr> {
+        self.map.iter()
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Those after `after` (or from `prefix` on) that begin with `prefix`, in order.
+    pub(super) fn with_prefix<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Record)> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        self.map.range::<_, str>((from, Bound::Unbounded)).take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// Stores what `make` makes of the old record.
+    pub(super) fn put(&mut self, key: Key, make: impl FnOnce(Option<&Record>) -> Record) -> Record {
+        let (old, new) = match self.map.get_mut(key.as_str()) {
+            Some(slot) => {
+                let new = make(Some(slot));
+                (Some(std::mem::replace(slot, new.clone())), new)
+            }
+            None => {
+                let new = make(None);
+                self.map.insert(key.clone(), new.clone());
+                (None, new)
+            }
+        };
+        self.digest = self.digest.wrapping_add(new.digest(&key));
+        if let Some(old) = &old {
+            self.digest = self.digest.wrapping_sub(old.digest(&key));
+        }
+        let (was, is) = (old.as_ref().and_then(Record::deadline_ms), new.deadline_ms());
+        if was != is {
+            if let Some(was) = was {
+                self.expiring.remove(&(was, key.clone()));
+            }
+            if let Some(is) = is {
+                self.expiring.insert((is, key.clone()));
+            }
+        }
+        new
+    }
+
+    pub(super) fn remove(&mut self, key: &str) -> Option<Record> {
+        let (key, old) = self.map.remove_with_key(key)?;
+        self.digest = self.digest.wrapping_sub(old.digest(&key));
+        if let Some(deadline) = old.deadline_ms() {
+            self.expiring.remove(&(deadline, key));
+        }
+        Some(old)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        self.expiring.get_min().map(|(deadline, _)| *deadline)
+    }
+
+    /// Those due, the earliest first, at most so many.
+    pub(super) fn due(&self, now_ms: u64, most: usize) -> Vec<Key> {
+        let due = self.expiring.iter().take_while(|(deadline, _)| *deadline <= now_ms);
+        due.take(most).map(|(_, key)| key.clone()).collect()
+    }
+}

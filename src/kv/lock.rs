@@ -1,0 +1,239 @@
+//! Locks: a holder and a queue each, with deadlines in log time.
+//!
+//! The token of a holder is the index of the entry that granted the lock, the ticket of a waiter that of the entry that
+//! queued it; both only grow. Who waits is served in the order of tickets.
+//!
+//! Caveat: a lock whose deadline has passed is held until a tick says so: only ticks end a lock for its holder.
+
+use bytes::Bytes;
+use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::event::{Change, Events};
+use crate::command::{Failure, Key, LockView, Reply};
+
+/// A lock that is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    token: u64,
+    holder: Claim,
+    /// The holder's own ticket.
+    ticket: u64,
+    waiters: Vec<(u64, Claim)>,
+}
+
+/// What a holder or a waiter asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    ttl_ms: u64,
+    /// When the lock, or the place in the queue, is lost.
+    deadline_ms: u64,
+    body: Option<Bytes>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    token: u64,
+    ticket: u64,
+    holder: Claim,
+    waiters: OrdMap<u64, Claim>,
+}
+
+/// What became of a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ticket {
+    /// It waits.
+    Waits,
+    /// It holds the lock.
+    Holds {
+        /// The fencing token.
+        token: u64,
+        /// How long it holds unless it is renewed, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// Neither, or no longer.
+    Gone,
+}
+
+/// Invariants: a lock that nobody holds is not in `held`; `deadlines` has those of all holders and waiters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Locks {
+    held: OrdMap<Key, Held>,
+    deadlines: OrdSet<(u64, Key, u64)>,
+}
+
+impl Locks {
+    pub(super) fn acquire(
+        &mut self,
+        index: u64,
+        now_ms: u64,
+        name: Key,
+        (ttl_ms, wait_ms): (u64, u64),
+        body: Option<Bytes>,
+        events: &mut Events<'_>,
+    ) -> Reply {
+        // A slice would keep the whole request.
+        let body = body.map(|body| Bytes::copy_from_slice(&body));
+        let Some(lock) = self.held.get_mut(&name) else {
+            let claim = Claim { ttl_ms, deadline_ms: now_ms.saturating_add(ttl_ms), body };
+            self.grant(index, index, name, claim, OrdMap::new(), events);
+            return Reply::Granted { token: index, ttl_ms };
+        };
+        if wait_ms == 0 {
+            return Reply::failed(Failure::Locked(lock.view()));
+        }
+        let deadline_ms = now_ms.saturating_add(wait_ms);
+        lock.waiters.insert(index, Claim { ttl_ms, deadline_ms, body });
+        self.deadlines.insert((deadline_ms, name, index));
+        Reply::Queued
+    }
+
+    pub(super) fn renew(&mut self, now_ms: u64, name: &Key, token: u64, ttl_ms: Option<u64>) -> Reply {
+        let Some(lock) = self.held.get_mut(name).filter(|lock| lock.token == token) else {
+            return Reply::failed(Failure::LockLost);
+        };
+        let before = lock.holder.deadline_ms;
+        let ttl_ms = ttl_ms.unwrap_or(lock.holder.ttl_ms);
+        lock.holder.ttl_ms = ttl_ms;
+        lock.holder.deadline_ms = now_ms.saturating_add(ttl_ms);
+        let (after, ticket) = (lock.holder.deadline_ms, lock.ticket);
+        self.deadlines.remove(&(before, name.clone(), ticket));
+        self.deadlines.insert((after, name.clone(), ticket));
+        Reply::Granted { token, ttl_ms }
+    }
+
+    pub(super) fn release(
+        &mut self,
+        index: u64,
+        now_ms: u64,
+        name: &Key,
+        token: u64,
+        events: &mut Events<'_>,
+    ) -> Reply {
+        if self.held.get(name).is_none_or(|lock| lock.token != token) {
+            return Reply::failed(Failure::LockLost);
+        }
+        events.push(Change::Released { lock: name.clone(), token });
+        self.pass_on(index, now_ms, name, events);
+        Reply::Done
+    }
+
+    pub(super) fn cancel(&mut self, index: u64, now_ms: u64, name: &Key, ticket: u64, events: &mut Events<'_>) {
+        let Some(lock) = self.held.get_mut(name) else { return };
+        if lock.ticket == ticket {
+            let token = lock.token;
+            self.release(index, now_ms, name, token, events);
+        } else if let Some(claim) = lock.waiters.remove(&ticket) {
+            self.deadlines.remove(&(claim.deadline_ms, name.clone(), ticket));
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.get_min().map(|(deadline, ..)| *deadline)
+    }
+
+    /// Drops holders and waiters whose time is up, at most so many; how many it dropped.
+    pub(super) fn expire(&mut self, index: u64, now_ms: u64, most: usize, events: &mut Events<'_>) -> usize {
+        let mut dropped = 0;
+        while dropped < most
+            && let Some((deadline_ms, name, ticket)) = self.deadlines.get_min().cloned()
+            && deadline_ms <= now_ms
+        {
+            dropped += 1;
+            let Some(lock) = self.held.get_mut(&name) else {
+                self.deadlines.remove_min();
+                continue;
+            };
+            if lock.ticket == ticket {
+                events.push(Change::LockExpired { lock: name.clone(), token: lock.token });
+                self.pass_on(index, now_ms, &name, events);
+            } else {
+                lock.waiters.remove(&ticket);
+                self.deadlines.remove_min();
+            }
+        }
+        dropped
+    }
+
+    /// Takes the lock from its holder and gives it to who has waited longest and still waits.
+    fn pass_on(&mut self, index: u64, now_ms: u64, name: &Key, events: &mut Events<'_>) {
+        let Some(mut lock) = self.held.remove(name) else { return };
+        self.deadlines.remove(&(lock.holder.deadline_ms, name.clone(), lock.ticket));
+        while let Some((ticket, mut claim)) = lock.waiters.get_min().cloned() {
+            lock.waiters.remove(&ticket);
+            self.deadlines.remove(&(claim.deadline_ms, name.clone(), ticket));
+            if claim.deadline_ms > now_ms {
+                claim.deadline_ms = now_ms.saturating_add(claim.ttl_ms);
+                return self.grant(index, ticket, name.clone(), claim, lock.waiters, events);
+            }
+        }
+    }
+
+    fn grant(
+        &mut self,
+        token: u64,
+        ticket: u64,
+        name: Key,
+        holder: Claim,
+        waiters: OrdMap<u64, Claim>,
+        events: &mut Events<'_>,
+    ) {
+        self.deadlines.insert((holder.deadline_ms, name.clone(), ticket));
+        events.push(Change::Acquired { lock: name.clone(), token, body: holder.body.clone() });
+        self.held.insert(name, Held { token, ticket, holder, waiters });
+    }
+
+    pub(super) fn view(&self, name: &str) -> Option<LockView> {
+        self.held.get(name).map(Held::view)
+    }
+
+    pub(super) fn ticket(&self, name: &str, ticket: u64) -> Ticket {
+        match self.held.get(name) {
+            Some(lock) if lock.ticket == ticket => Ticket::Holds { token: lock.token, ttl_ms: lock.holder.ttl_ms },
+            Some(lock) if lock.waiters.contains_key(&ticket) => Ticket::Waits,
+            _ => Ticket::Gone,
+        }
+    }
+
+    /// All, for a snapshot.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, Lock)> {
+        self.held.iter().map(|(name, held)| (name, held.flat()))
+    }
+
+    /// Puts one as it is, for a state that is rebuilt from a snapshot.
+    pub(super) fn restore(&mut self, name: Key, lock: Lock) {
+        let Lock { token, holder, ticket, waiters } = lock;
+        self.deadlines.insert((holder.deadline_ms, name.clone(), ticket));
+        for (ticket, claim) in &waiters {
+            self.deadlines.insert((claim.deadline_ms, name.clone(), *ticket));
+        }
+        self.held.insert(name, Held { token, ticket, holder, waiters: waiters.into_iter().collect() });
+    }
+
+    /// Of all locks. They are few and short: it is not kept up to date with each change.
+    pub(super) fn digest(&self) -> u64 {
+        let of = |(name, lock): (&Key, Lock)| {
+            xxh3_64(&postcard::to_stdvec(&(name, lock)).expect("every lock can be encoded"))
+        };
+        self.iter().map(of).fold(0, u64::wrapping_add)
+    }
+}
+
+impl Held {
+    fn view(&self) -> LockView {
+        LockView {
+            token: self.token,
+            ticket: self.ticket,
+            ttl_ms: self.holder.ttl_ms,
+            deadline_ms: self.holder.deadline_ms,
+            body: self.holder.body.clone(),
+            waiting: self.waiters.len() as u64,
+        }
+    }
+
+    fn flat(&self) -> Lock {
+        let waiters = self.waiters.iter().map(|(ticket, claim)| (*ticket, claim.clone())).collect();
+        Lock { token: self.token, holder: self.holder.clone(), ticket: self.ticket, waiters }
+    }
+}

@@ -1,0 +1,141 @@
+//! Outcomes of requests that came with an `Idempotency-Key`, kept for as long as a client may repeat them.
+//!
+//! Time is log time, so all replicas forget an outcome with the same entry.
+
+use std::sync::Arc;
+
+use compact_str::CompactString;
+use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::command::{Failure, OpResult, Reply, Retry};
+
+/// The most outcomes that are kept.
+pub const MAX_KEPT: usize = 1_000_000;
+
+/// The most bytes of their keys and of what they answer.
+pub const MAX_KEPT_BYTES: u64 = 64 << 20;
+
+/// How many that are due one command forgets, so that memory is freed where nobody ticks.
+const FORGET: usize = 4;
+
+/// What a request was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    digest: u128,
+    index: u64,
+    deadline_ms: u64,
+    reply: Reply,
+}
+
+/// Invariants: `deadlines` has one item for each outcome; `bytes` and `digest` are sums over all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Retries {
+    kept: OrdMap<CompactString, Arc<Kept>>,
+    deadlines: OrdSet<(u64, CompactString)>,
+    bytes: u64,
+    digest: u64,
+}
+
+impl Retries {
+    /// What to answer without doing anything: the kept outcome, or why the request is refused.
+    pub(super) fn check(&mut self, now_ms: u64, retry: &Retry) -> Option<Reply> {
+        self.expire(now_ms, FORGET);
+        match self.kept.get(&retry.key) {
+            Some(kept) if kept.deadline_ms > now_ms => Some(if kept.digest == retry.digest {
+                Reply::Replayed { index: kept.index, reply: Box::new(kept.reply.clone()) }
+            } else {
+                Reply::failed(Failure::RetryMismatch)
+            }),
+            Some(_) => None,
+            None => {
+                let full = self.kept.len() >= MAX_KEPT || self.bytes >= MAX_KEPT_BYTES;
+                full.then(|| Reply::failed(Failure::RetriesFull))
+            }
+        }
+    }
+
+    pub(super) fn keep(&mut self, index: u64, now_ms: u64, retry: Retry, reply: &Reply) {
+        let deadline_ms = now_ms.saturating_add(retry.window_ms);
+        self.restore(retry.key, Kept { digest: retry.digest, index, deadline_ms, reply: without_reads(reply) });
+    }
+
+    /// Puts one as it is; also for a state that is rebuilt from a snapshot.
+    pub(super) fn restore(&mut self, key: CompactString, kept: Kept) {
+        self.forget(&key);
+        self.deadlines.insert((kept.deadline_ms, key.clone()));
+        self.bytes += bytes_of(&key, &kept);
+        self.digest = self.digest.wrapping_add(digest_of(&key, &kept));
+        self.kept.insert(key, Arc::new(kept));
+    }
+
+    fn forget(&mut self, key: &str) {
+        let Some((key, kept)) = self.kept.remove_with_key(key) else { return };
+        self.bytes -= bytes_of(&key, &kept);
+        self.digest = self.digest.wrapping_sub(digest_of(&key, &kept));
+        self.deadlines.remove(&(kept.deadline_ms, key));
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.get_min().map(|(deadline, _)| *deadline)
+    }
+
+    /// Forgets those that are due, at most so many; how many it forgot.
+    pub(super) fn expire(&mut self, now_ms: u64, most: usize) -> usize {
+        let mut forgotten = 0;
+        while forgotten < most
+            && let Some((deadline_ms, key)) = self.deadlines.get_min().cloned()
+            && deadline_ms <= now_ms
+        {
+            self.forget(&key);
+            forgotten += 1;
+        }
+        forgotten
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&CompactString, &Kept)> {
+        self.kept.iter().map(|(key, kept)| (key, &**kept))
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+}
+
+fn digest_of(key: &str, kept: &Kept) -> u64 {
+    xxh3_64(&postcard::to_stdvec(&(key, kept)).expect("every outcome can be encoded"))
+}
+
+fn bytes_of(key: &str, kept: &Kept) -> u64 {
+    let reply = match &kept.reply {
+        Reply::Txn { results, .. } => results
+            .iter()
+            .map(|result| match result {
+                OpResult::Numbers(numbers) => numbers.iter().map(|(key, _)| key.len() + 8).sum(),
+                _ => 8,
+            })
+            .sum(),
+        Reply::Failed(failure) => match &**failure {
+            Failure::Precondition { current } => current.as_ref().map_or(0, |record| record.value().len()),
+            Failure::Locked(view) => view.body.as_ref().map_or(0, bytes::Bytes::len),
+            Failure::NotANumber { key, .. } => key.len(),
+            _ => 0,
+        },
+        _ => 0,
+    };
+    (key.len() + reply + 16) as u64
+}
+
+fn without_reads(reply: &Reply) -> Reply {
+    match reply {
+        Reply::Txn { succeeded, results } => {
+            let kept = |result: &OpResult| match result {
+                OpResult::Got(..) => OpResult::NotKept,
+                other => other.clone(),
+            };
+            Reply::Txn { succeeded: *succeeded, results: results.iter().map(kept).collect() }
+        }
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,181 @@
+//! Whether two JSON texts say the same: by structure, numbers by their text.
+//!
+//! White space, escapes in strings and the order of members do not count; `1` and `1.0` differ. Of members with one name
+//! their order counts. Both texts are known to be JSON, nested at most as deep as a request may be.
+
+/// A JSON text taken apart.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Tree<'a> {
+    /// A number, `true`, `false` or `null`.
+    Word(&'a [u8]),
+    /// UTF-8, but for lone surrogates.
+    Text(Vec<u8>),
+    Array(Vec<Tree<'a>>),
+    /// In the order of the names.
+    Object(Vec<(Vec<u8>, Tree<'a>)>),
+}
+
+/// Compares two JSON texts.
+pub fn same_json(a: &[u8], b: &[u8]) -> bool {
+    a == b || matches!((parse(a), parse(b)), (Some(a), Some(b)) if a == b)
+}
+
+fn parse(json: &[u8]) -> Option<Tree<'_>> {
+    let mut parser = Parser { json, at: 0 };
+    let tree = parser.value()?;
+    parser.skip_space();
+    (parser.at == json.len()).then_some(tree)
+}
+
+struct Parser<'a> {
+    json: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn skip_space(&mut self) {
+        while matches!(self.json.get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn peek(&mut self) -> Option<u8> {
+        self.skip_space();
+        self.json.get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn value(&mut self) -> Option<Tree<'a>> {
+        match self.peek()? {
+            b'{' => self.object(),
+            b'[' => self.array(),
+            b'"' => self.text().map(Tree::Text),
+            _ => self.word(),
+        }
+    }
+
+    fn object(&mut self) -> Option<Tree<'a>> {
+        self.at += 1;
+        let mut members = Vec::new();
+        if self.take(b'}') {
+            return Some(Tree::Object(members));
+        }
+        loop {
+            self.skip_space();
+            let name = self.text()?;
+            if !self.take(b':') {
+                return None;
+            }
+            members.push((name, self.value()?));
+            if self.take(b'}') {
+                members.sort_by(|a, b| a.0.cmp(&b.0));
+                return Some(Tree::Object(members));
+            }
+            if !self.take(b',') {
+                return None;
+            }
+        }
+    }
+
+    fn array(&mut self) -> Option<Tree<'a>> {
+        self.at += 1;
+        let mut items = Vec::new();
+        if self.take(b']') {
+            return Some(Tree::Array(items));
+        }
+        loop {
+            items.push(self.value()?);
+            if self.take(b']') {
+                return Some(Tree::Array(items));
+            }
+            if !self.take(b',') {
+                return None;
+            }
+        }
+    }
+
+    fn text(&mut self) -> Option<Vec<u8>> {
+        let rest = self.json.get(self.at..)?;
+        let mut end = 1;
+        loop {
+            match rest.get(end)? {
+                b'"' => break,
+                b'\\' => end += 2,
+                _ => end += 1,
+            }
+        }
+        let text = &rest[..=end];
+        self.at += end + 1;
+        if text.contains(&b'\\') { unescape(text) } else { Some(text[1..end].to_vec()) }
+    }
+
+    fn word(&mut self) -> Option<Tree<'a>> {
+        let rest = self.json.get(self.at..)?;
+        let end = rest.iter().position(|byte| b",]} \t\r\n".contains(byte)).unwrap_or(rest.len());
+        self.at += end;
+        (end > 0).then(|| Tree::Word(&rest[..end]))
+    }
+}
+
+/// As bytes, because a lone surrogate fits no string.
+fn unescape(quoted: &[u8]) -> Option<Vec<u8>> {
+    struct Bytes;
+    impl serde::de::Visitor<'_> for Bytes {
+        type Value = Vec<u8>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a JSON string")
+        }
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+    }
+    let mut parser = serde_json::Deserializer::from_slice(quoted);
+    serde::Deserializer::deserialize_bytes(&mut parser, Bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_same() {
+        for (a, b) in [
+            ("1", " 1\n"),
+            ("12345678901234567890.10", "12345678901234567890.10"),
+            (r#""é/""#, r#""\u00e9\/""#),
+            (r#""\ud800""#, r#""\uD800""#),
+            ("[1, 2,{}]", "[1,2,{ }]"),
+            (r#"{"a":1,"b":[true]}"#, r#"{ "b" : [ true ] , "\u0061":1}"#),
+            (r#"{"a":1,"a":2}"#, r#"{"a":1, "a":2}"#),
+            ("[]", " [ ] "),
+        ] {
+            assert!(same_json(a.as_bytes(), b.as_bytes()), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn what_is_not() {
+        for (a, b) in [
+            ("1", "1.0"),
+            ("1", "1e0"),
+            ("0", "-0"),
+            ("1", "\"1\""),
+            ("null", "false"),
+            ("[1,2]", "[2,1]"),
+            ("[1]", "[1,1]"),
+            (r#"{"a":1}"#, r#"{"a":1,"b":1}"#),
+            (r#"{"a":1,"a":2}"#, r#"{"a":2,"a":1}"#),
+            (r#""a""#, r#""A""#),
+            (r#""é""#, r#""e\u0301""#),
+            ("[]", "{}"),
+            ("", "x]"),
+        ] {
+            assert!(!same_json(a.as_bytes(), b.as_bytes()), "{a} {b}");
+        }
+    }
+}

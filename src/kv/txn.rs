@@ -1,0 +1,66 @@
+//! Transactions: all or nothing of them happens.
+
+use super::event::Events;
+use super::same_json::same_json;
+use super::{Failed, KvStore};
+use crate::command::{Op, OpResult, Place, Reply, Test, TestOf, Txn};
+
+impl KvStore {
+    pub(super) fn txn(&mut self, index: u64, txn: Txn, events: &mut Events<'_>) -> Reply {
+        let succeeded = txn.tests.iter().all(|test| self.holds(test));
+        let ops = if succeeded { txn.then } else { txn.otherwise };
+        // Only an increment can fail; a clone makes all changes dearer.
+        let before = ops.iter().any(|op| matches!(op, Op::Incr { .. })).then(|| self.clone());
+        let mut results = Vec::with_capacity(ops.len());
+        for (at, op) in ops.into_iter().enumerate() {
+            match self.run(index, op, events) {
+                Ok(result) => results.push(result),
+                Err(failed) => {
+                    if let Some(before) = before {
+                        *self = before;
+                    }
+                    events.forget();
+                    let at = u32::try_from(at).unwrap_or(u32::MAX);
+                    return failed.reply(Some(Place { then: succeeded, at }));
+                }
+            }
+        }
+        Reply::Txn { succeeded, results }
+    }
+
+    fn run(&mut self, index: u64, op: Op, events: &mut Events<'_>) -> Result<OpResult, Failed> {
+        Ok(match op {
+            Op::Set { pairs, ttl_ms } => {
+                let count = pairs.len() as u64;
+                self.set(index, pairs, ttl_ms, events);
+                OpResult::Set(count)
+            }
+            Op::Incr { pairs, ttl_ms } => {
+                let mut numbers = Vec::with_capacity(pairs.len());
+                for (key, by) in pairs {
+                    let number = self.incr(index, key.clone(), by, ttl_ms, events)?;
+                    numbers.push((key, number));
+                }
+                OpResult::Numbers(numbers)
+            }
+            Op::Delete(key) => OpResult::Deleted(self.delete(&key, events)),
+            Op::DeletePrefix(prefix) => OpResult::Deleted(self.delete_prefix(&prefix, events)),
+            Op::Get(key) => {
+                let record = self.get(&key).cloned();
+                OpResult::Got(key, record)
+            }
+        })
+    }
+
+    fn holds(&self, test: &Test) -> bool {
+        let record = self.get(&test.key);
+        let number = |of: fn(&crate::record::Record) -> u64| record.map_or(0, of);
+        match &test.of {
+            TestOf::Exists(exists) => record.is_some() == *exists,
+            TestOf::ModifyIndex(index) => number(crate::record::Record::modify_index) == *index,
+            TestOf::CreateIndex(index) => number(crate::record::Record::create_index) == *index,
+            TestOf::Version(version) => number(crate::record::Record::version) == *version,
+            TestOf::Value(value) => record.is_some_and(|record| same_json(&record.json(), value)),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Expiry: the leader says when time has passed.
+//!
+//! While there are deadlines, an entry goes out when one is due, and at least every five seconds: so much of log time is
+//! lost at most where all nodes are stopped, beside the time they are down.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{Leader, Node};
+use crate::command::{Action, Reply};
+
+/// How often it is looked whether something is due.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// While there are deadlines, log time is noted at least this often, in milliseconds; a look earlier, to be in time.
+const NOTE_EVERY_MS: u64 = 4_500;
+
+/// The most that one entry drops.
+const MOST: u32 = 1_000;
+
+/// A tick that is not committed by then is proposed anew: it may be lost, and two do no harm.
+const TICK_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Node {
+    /// The task that proposes ticks while this node leads.
+    pub(super) async fn tick(self) {
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            while self.leader() == Some(Leader::Me) && self.is_tick_due() {
+                let deadline = Instant::now() + TICK_TIMEOUT;
+                match self.propose(Action::Tick { most: MOST }.into(), deadline).await {
+                    Ok((_, Reply::Ticked { more: true })) => {}
+                    // Done for now, or not the leader any more; the next look tells.
+                    _ => break,
+                }
+            }
+        }
+    }
+
+    fn is_tick_due(&self) -> bool {
+        let (deadline, applied_ms) = self.inner.map.next_deadline();
+        let Some(deadline) = deadline else { return false };
+        let now = self.clock().now_ms();
+        // Where no stamp was seen yet there is a deadline of a time that is not known: a tick begins it.
+        now == 0 || now >= deadline || now.saturating_sub(applied_ms) >= NOTE_EVERY_MS
+    }
+}

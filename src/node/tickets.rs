@@ -1,0 +1,48 @@
+//! Waiting for a lock: the place in the queue is replicated, the waiting is this node's.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Node, NodeError};
+use crate::command::{Action, Key};
+use crate::kv::Ticket;
+use crate::watch::Filter;
+
+/// How long it is tried to give a place back.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Node {
+    /// Waits until a ticket waits no longer, or for as long as it may; what became of it by then.
+    ///
+    /// # Errors
+    /// [`NodeError::NotReady`] where this node is stopping, [`NodeError::Timeout`] where it does not get as far as the
+    /// ticket's own entry.
+    pub async fn await_ticket(&self, name: &Key, ticket: u64, until: Instant) -> Result<Ticket, NodeError> {
+        self.wait_applied(ticket, until + Duration::from_secs(1)).await?;
+        // Only to be woken: what counts is the state.
+        let mut watcher = self.watches().wait_for(Filter::Lock(name.clone()));
+        loop {
+            let found = self.inner.map.ticket(name, ticket);
+            if found != Ticket::Waits || Instant::now() >= until {
+                return Ok(found);
+            }
+            if self.watches().is_closed() {
+                return Err(NodeError::NotReady("this node is stopping; ask another".to_owned()));
+            }
+            // Either way the state is looked at again.
+            let _ = timeout_at(until, watcher.changed()).await;
+        }
+    }
+
+    /// Gives the place of a ticket back, or the lock that it was just granted; goes on where the caller does not.
+    pub fn cancel_ticket(&self, name: Key, ticket: u64) {
+        let node = self.clone();
+        tokio::spawn(async move {
+            let deadline = Instant::now() + CANCEL_TIMEOUT;
+            if let Err(error) = node.write(Action::Cancel { name, ticket }.into(), deadline).await {
+                tracing::debug!(%error, "a place in the queue of a lock was not given back; its deadline frees it");
+            }
+        });
+    }
+}

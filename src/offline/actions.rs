@@ -1,0 +1,191 @@
+//! Commands as `hraftd inspect DIR --entries` shows them.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::command::{Action, Condition, Key, Op, Stamped, Test, TestOf, Value};
+
+/// A command and when it was proposed.
+#[derive(Serialize)]
+pub(super) struct Shown<'a> {
+    kind: &'static str,
+    stamp_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
+    #[serde(flatten)]
+    fields: Fields<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl_ms: Option<u64>,
+    #[serde(rename = "if", skip_serializing_if = "<[Condition]>::is_empty")]
+    conditions: &'a [Condition],
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Fields<'a> {
+    Keys {
+        keys: Pairs<'a>,
+    },
+    Put {
+        key: &'a str,
+        value: Shape<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        content_type: Option<&'a str>,
+    },
+    Key {
+        key: &'a str,
+    },
+    Prefix {
+        prefix: &'a str,
+    },
+    Incr {
+        key: &'a str,
+        by: i64,
+    },
+    Txn {
+        tests: Vec<ShownTest<'a>>,
+        then: Vec<ShownOp<'a>>,
+        r#else: Vec<ShownOp<'a>>,
+    },
+    Acquire {
+        lock: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        body: Option<Shape<'a>>,
+        wait_ms: u64,
+    },
+    Token {
+        lock: &'a str,
+        token: u64,
+    },
+    Ticket {
+        lock: &'a str,
+        ticket: u64,
+    },
+    Tick {
+        most: u32,
+    },
+}
+
+impl<'a> Shown<'a> {
+    pub(super) fn of(stamped: &'a Stamped) -> Self {
+        let (kind, fields, ttl_ms, conditions): (_, _, _, &[Condition]) = match &stamped.action {
+            Action::Set { pairs, ttl_ms, conditions } => {
+                ("set", Fields::Keys { keys: Pairs(pairs) }, *ttl_ms, conditions)
+            }
+            Action::Put { key, value, ttl_ms, conditions } => {
+                let content_type = value.content_type.as_deref();
+                ("put", Fields::Put { key, value: Shape::of(value), content_type }, *ttl_ms, conditions)
+            }
+            Action::Delete { key, conditions } => ("delete", Fields::Key { key }, None, conditions),
+            Action::DeletePrefix { prefix } => ("delete_prefix", Fields::Prefix { prefix }, None, &[]),
+            Action::Incr { key, by, ttl_ms, conditions } => {
+                ("incr", Fields::Incr { key, by: *by }, *ttl_ms, conditions)
+            }
+            Action::Touch { key, ttl_ms, conditions } => ("touch", Fields::Key { key }, Some(*ttl_ms), conditions),
+            Action::Txn(txn) => {
+                let ops = |ops: &'a [Op]| ops.iter().map(ShownOp).collect();
+                let tests = txn.tests.iter().map(ShownTest).collect();
+                ("txn", Fields::Txn { tests, then: ops(&txn.then), r#else: ops(&txn.otherwise) }, None, &[])
+            }
+            Action::Acquire { name, ttl_ms, body, wait_ms } => {
+                let body = body.as_deref().map(Shape::Json);
+                ("acquire", Fields::Acquire { lock: name, body, wait_ms: *wait_ms }, Some(*ttl_ms), &[])
+            }
+            Action::Renew { name, token, ttl_ms } => {
+                ("renew", Fields::Token { lock: name, token: *token }, *ttl_ms, &[])
+            }
+            Action::Release { name, token } => ("release", Fields::Token { lock: name, token: *token }, None, &[]),
+            Action::Cancel { name, ticket } => ("cancel", Fields::Ticket { lock: name, ticket: *ticket }, None, &[]),
+            Action::Tick { most } => ("tick", Fields::Tick { most: *most }, None, &[]),
+        };
+        let idempotency_key = stamped.retry.as_ref().map(|retry| retry.key.as_str());
+        Self { kind, stamp_ms: stamped.stamp_ms, idempotency_key, fields, ttl_ms, conditions }
+    }
+}
+
+struct ShownTest<'a>(&'a Test);
+
+impl Serialize for ShownTest<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("key", self.0.key.as_str())?;
+        match &self.0.of {
+            TestOf::Exists(exists) => map.serialize_entry("exists", exists)?,
+            TestOf::ModifyIndex(index) => map.serialize_entry("modify_index", index)?,
+            TestOf::CreateIndex(index) => map.serialize_entry("create_index", index)?,
+            TestOf::Version(version) => map.serialize_entry("version", version)?,
+            TestOf::Value(value) => map.serialize_entry("value", &Shape::Json(value))?,
+        }
+        map.end()
+    }
+}
+
+struct ShownOp<'a>(&'a Op);
+
+impl Serialize for ShownOp<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        let ttl_ms = match self.0 {
+            Op::Set { pairs, ttl_ms } => {
+                map.serialize_entry("set", &Pairs(pairs))?;
+                *ttl_ms
+            }
+            Op::Incr { pairs, ttl_ms } => {
+                let pairs: std::collections::BTreeMap<&str, i64> =
+                    pairs.iter().map(|(key, by)| (key.as_str(), *by)).collect();
+                map.serialize_entry("incr", &pairs)?;
+                *ttl_ms
+            }
+            Op::Delete(key) => map.serialize_entry("delete", key.as_str()).map(|()| None)?,
+            Op::DeletePrefix(prefix) => map.serialize_entry("delete_prefix", prefix.as_str()).map(|()| None)?,
+            Op::Get(key) => map.serialize_entry("get", key.as_str()).map(|()| None)?,
+        };
+        if let Some(ttl_ms) = ttl_ms {
+            map.serialize_entry("ttl_ms", &ttl_ms)?;
+        }
+        map.end()
+    }
+}
+
+/// Keys and JSON values.
+pub(super) struct Pairs<'a>(pub(super) &'a [(Key, bytes::Bytes)]);
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in self.0 {
+            map.serialize_entry(key.as_str(), &Shape::Json(value))?;
+        }
+        map.end()
+    }
+}
+
+/// How a value is written.
+enum Shape<'a> {
+    Json(&'a [u8]),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Shape<'a> {
+    fn of(value: &'a Value) -> Self {
+        if value.is_bytes { Self::Bytes(&value.data) } else { Self::Json(&value.data) }
+    }
+}
+
+impl Serialize for Shape<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = match self {
+            // Within JSON's strings there are no raw newlines.
+            Self::Json(value) => String::from_utf8_lossy(value).replace(['\n', '\r'], " "),
+            Self::Bytes(bytes) => format!("{{\"base64\":\"{}\"}}", crate::record::base64(bytes)),
+        };
+        match RawValue::from_string(text) {
+            Ok(value) => value.serialize(serializer),
+            // The API stores only JSON; whoever studies a log by hand sees the bytes all the same.
+            Err(_) => match self {
+                Self::Json(value) | Self::Bytes(value) => String::from_utf8_lossy(value).serialize(serializer),
+            },
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! What has changed lately, and who waits for more of it.
+//!
+//! One ordered source for history and live events: the state machine appends each entry's [`Event`]s to a ring before
+//! the entry counts as applied; a [`Watcher`] reads the ring from its own place on. Nothing is queued per watcher, so one
+//! that never reads costs a few hundred bytes, and one that is too slow finds its place gone ([`Missed`]) and can say so.
+//!
+//! * `ring`: the events. `subscribers`: who is woken by which key.
+//!
+//! Waking is done by a task beside ([`Watches::wake`]): a write costs the same with 10,000 watchers as with none.
+//!
+//! Caveat: history begins empty with the process and with each installed snapshot.
+
+mod ring;
+mod subscribers;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use compact_str::CompactString;
+use tokio::sync::watch;
+
+use crate::command::Key;
+use crate::kv::{Change, Event};
+use ring::Ring;
+use subscribers::{Mark, Subscribers};
+
+/// Which events of the log are meant: all up to and with this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Index of an entry.
+    pub index: u64,
+    /// Which of its events, from 1.
+    pub n: u32,
+}
+
+impl Position {
+    /// After all events of an entry.
+    pub fn whole(index: u64) -> Self {
+        Self { index, n: u32::MAX }
+    }
+
+    /// Of an event.
+    pub fn of(event: &Event) -> Self {
+        Self { index: event.index, n: event.n }
+    }
+}
+
+/// What is watched.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Filter {
+    /// One key.
+    Key(Key),
+    /// All keys that begin so.
+    Prefix(CompactString),
+    /// One lock.
+    Lock(Key),
+}
+
+impl Filter {
+    /// Whether an event is of what is watched.
+    pub fn takes(&self, event: &Event) -> bool {
+        match (Subject::of(&event.change), self) {
+            (Subject::Key(key), Filter::Key(wanted)) => key == wanted,
+            (Subject::Key(key), Filter::Prefix(prefix)) => key.starts_with(prefix.as_str()),
+            (Subject::Lock(lock), Filter::Lock(wanted)) => lock == wanted,
+            _ => false,
+        }
+    }
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Subject<T> {
+    Key(T),
+    Lock(T),
+}
+
+impl<'a> Subject<&'a Key> {
+    fn of(change: &'a Change) -> Self {
+        match change {
+            Change::Set { key, .. } | Change::Deleted { key } | Change::Expired { key } => Self::Key(key),
+            Change::Acquired { lock, .. } | Change::Released { lock, .. } | Change::LockExpired { lock, .. } => {
+                Self::Lock(lock)
+            }
+        }
+    }
+
+    fn owned(&self) -> Subject<Key> {
+        match *self {
+            Self::Key(key) => Subject::Key(key.clone()),
+            Self::Lock(lock) => Subject::Lock(lock.clone()),
+        }
+    }
+}
+
+/// History does not reach back to where a watcher wants to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missed {
+    /// Everything after this is known.
+    pub known_after: Position,
+}
+
+/// How much history is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// The most events.
+    pub events: usize,
+    /// The most bytes they may take, about.
+    pub bytes: usize,
+}
+
+impl Default for HistoryLimits {
+    fn default() -> Self {
+        Self { events: 65_536, bytes: 64 << 20 }
+    }
+}
+
+/// How many events are looked at under one lock.
+const SCAN: usize = 512;
+
+/// How many events a watcher is given at once, and about how many bytes.
+const TAKE: usize = 64;
+const TAKE_BYTES: usize = 64 << 10;
+
+/// History and watchers of one node. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Watches {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ring: RwLock<Ring>,
+    subscribers: Subscribers,
+    /// Sequence number of the next event.
+    end: watch::Sender<u64>,
+    /// Of all events before this one marks were set.
+    marked: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Shared {
+    fn ring(&self) -> RwLockReadGuard<'_, Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring_mut(&self) -> RwLockWriteGuard<'_, Ring> {
+        self.ring.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watches {
+    /// An empty history of what comes after `index`.
+    pub fn new(limits: HistoryLimits, index: u64) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                ring: RwLock::new(Ring::new(limits, Position::whole(index))),
+                subscribers: Subscribers::default(),
+                end: watch::Sender::new(0),
+                marked: AtomicU64::new(0),
+                closed: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Adds what entries changed, in their order.
+    pub fn append(&self, events: &mut Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        let end = {
+            let mut ring = self.shared.ring_mut();
+            events.drain(..).for_each(|event| ring.push(event));
+            ring.end()
+        };
+        self.shared.end.send_replace(end);
+    }
+
+    /// The state was replaced by one of this index: what happened in between is not known.
+    pub fn reset(&self, index: u64) {
+        self.shared.ring_mut().clear(Position::whole(index));
+        self.shared.subscribers.mark_all();
+    }
+
+    /// Watches what comes after a position.
+    ///
+    /// # Errors
+    /// [`Missed`] where history does not reach back to it.
+    pub fn watch(&self, filter: Filter, after: Position) -> Result<Watcher, Missed> {
+        // First the mark, then the look at the ring: what comes between is seen twice rather than never.
+        let mark = self.shared.subscribers.add(filter.clone());
+        let watcher = |next| Watcher { shared: self.shared.clone(), filter, mark, after, next, may_have: true };
+        self.shared.ring().seek(after).map(watcher)
+    }
+
+    /// Watches what comes from now on, for who is only woken by it and looks at the state: [`Watcher::changed`].
+    pub fn wait_for(&self, filter: Filter) -> Watcher {
+        let mark = self.shared.subscribers.add(filter.clone());
+        let ring = self.shared.ring();
+        let (next, after) = (ring.end(), ring.before(ring.end()));
+        Watcher { shared: self.shared.clone(), filter, mark, after, next, may_have: false }
+    }
+
+    /// Wakes watchers, until the history is dropped.
+    pub async fn wake(self) {
+        let mut end = self.shared.end.subscribe();
+        let mut at = 0;
+        let mut subjects = Vec::new();
+        while end.changed().await.is_ok() {
+            loop {
+                let more = {
+                    let ring = self.shared.ring();
+                    if at < ring.first() {
+                        // Too slow for the ring itself: everybody looks.
+                        self.shared.subscribers.mark_all();
+                        at = ring.first();
+                    }
+                    if self.shared.subscribers.is_empty() {
+                        at = ring.end();
+                        self.shared.marked.store(at, Ordering::Release);
+                        break;
+                    }
+                    subjects.extend(ring.from(at).take(SCAN).map(|event| Subject::of(&event.change).owned()));
+                    at + (subjects.len() as u64) < ring.end()
+                };
+                // Not under the ring's lock: one key may have thousands of watchers.
+                for subject in subjects.drain(..) {
+                    self.shared.subscribers.mark(&subject, at);
+                    at += 1;
+                }
+                self.shared.marked.store(at, Ordering::Release);
+                if !more {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Ends all watching; what waits is told.
+    pub fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.subscribers.mark_all();
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
+    }
+}
+
+/// One who watches; dropping it ends that.
+#[derive(Debug)]
+pub struct Watcher {
+    shared: Arc<Shared>,
+    filter: Filter,
+    mark: Arc<Mark>,
+    /// Up to here everything was given.
+    after: Position,
+    /// Sequence number of the next event to look at.
+    next: u64,
+    /// Whether there may be events that no mark tells of.
+    may_have: bool,
+}
+
+impl Watcher {
+    /// The next events, at least one; none once watching has [ended](Watches::close).
+    ///
+    /// # Errors
+    /// [`Missed`]: the history went on without this watcher.
+    pub async fn next(&mut self) -> Result<Vec<Event>, Missed> {
+        loop {
+            if self.shared.closed.load(Ordering::Acquire) {
+                return Ok(Vec::new());
+            }
+            match self.mark.take() {
+                Some(first) => self.next = self.next.max(first),
+                None if self.may_have => {}
+                None => {
+                    self.mark.marked().await;
+                    continue;
+                }
+            }
+            self.may_have = true;
+            let events = self.scan()?;
+            if !events.is_empty() {
+                return Ok(events);
+            }
+            if self.may_have {
+                // A long history of others' events.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Waits until there may be something.
+    pub async fn changed(&mut self) {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return;
+        }
+        self.mark.marked().await;
+        self.mark.take();
+    }
+
+    /// Up to where everything is known to be given: what a reader may go on from, also where nothing was for it.
+    pub fn position(&mut self) -> Position {
+        let marked = self.shared.marked.load(Ordering::Acquire);
+        if !self.may_have && !self.mark.is_set() && marked > self.next {
+            self.next = marked;
+            self.after = self.after.max(self.shared.ring().before(marked));
+        }
+        self.after
+    }
+
+    fn scan(&mut self) -> Result<Vec<Event>, Missed> {
+        let ring = self.shared.ring();
+        if self.next < ring.first() {
+            // What was dropped may have been given before, or of others; only the ring's own word counts.
+            self.next = ring.seek(self.after)?;
+        }
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        for event in ring.from(self.next).take(SCAN) {
+            if events.len() == TAKE || bytes >= TAKE_BYTES {
+                return Ok(events);
+            }
+            self.next += 1;
+            let position = Position::of(event);
+            if position > self.after {
+                self.after = position;
+                if self.filter.takes(event) {
+                    bytes += ring::bytes_of(event);
+                    events.push(event.clone());
+                }
+            }
+        }
+        self.may_have = self.next < ring.end();
+        Ok(events)
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.shared.subscribers.remove(&self.filter, &self.mark);
+    }
+}

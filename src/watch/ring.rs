@@ -1,0 +1,85 @@
+//! The newest events, bounded in number and in bytes.
+
+use std::collections::VecDeque;
+
+use super::{HistoryLimits, Missed, Position};
+use crate::kv::{Change, Event};
+
+/// What an event takes beside its key and value.
+const EVENT_BYTES: usize = 96;
+
+/// Events with sequence numbers of this process.
+#[derive(Debug)]
+pub(super) struct Ring {
+    limits: HistoryLimits,
+    events: VecDeque<Event>,
+    /// Sequence number of the first.
+    first: u64,
+    bytes: usize,
+    /// Everything after this was kept.
+    known_after: Position,
+}
+
+pub(super) fn bytes_of(event: &Event) -> usize {
+    EVENT_BYTES
+        + match &event.change {
+            Change::Set { key, record } => key.len() + record.value().len(),
+            Change::Deleted { key } | Change::Expired { key } => key.len(),
+            Change::Acquired { lock, body, .. } => lock.len() + body.as_ref().map_or(0, bytes::Bytes::len),
+            Change::Released { lock, .. } | Change::LockExpired { lock, .. } => lock.len(),
+        }
+}
+
+impl Ring {
+    pub(super) fn new(limits: HistoryLimits, known_after: Position) -> Self {
+        Self { limits, events: VecDeque::new(), first: 0, bytes: 0, known_after }
+    }
+
+    pub(super) fn push(&mut self, event: Event) {
+        self.bytes += bytes_of(&event);
+        self.events.push_back(event);
+        while self.events.len() > self.limits.events || self.bytes > self.limits.bytes {
+            let Some(oldest) = self.events.pop_front() else { return };
+            self.bytes -= bytes_of(&oldest);
+            self.first += 1;
+            self.known_after = Position::of(&oldest);
+        }
+    }
+
+    pub(super) fn clear(&mut self, known_after: Position) {
+        self.first = self.end();
+        self.events.clear();
+        self.bytes = 0;
+        self.known_after = known_after;
+    }
+
+    /// Sequence number of the oldest event.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Sequence number of the next event.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.events.len() as u64
+    }
+
+    /// The events from a sequence number on that is not before the first.
+    pub(super) fn from(&self, at: u64) -> impl Iterator<Item = &Event> {
+        let skip = usize::try_from(at.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.events.range(skip.min(self.events.len())..)
+    }
+
+    /// The position of the event before a sequence number.
+    pub(super) fn before(&self, at: u64) -> Position {
+        let event = at.checked_sub(self.first + 1).and_then(|nth| self.events.get(usize::try_from(nth).ok()?));
+        event.map_or(self.known_after, Position::of)
+    }
+
+    /// Sequence number of the first event after a position.
+    pub(super) fn seek(&self, after: Position) -> Result<u64, Missed> {
+        if after < self.known_after {
+            return Err(Missed { known_after: self.known_after });
+        }
+        Ok(self.first + self.events.partition_point(|event| Position::of(event) <= after) as u64)
+    }
+}
