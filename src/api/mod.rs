@@ -12,10 +12,13 @@
 mod answer;
 mod body;
 mod browser;
+mod conditions;
 mod error;
 mod json;
 mod key_path;
 mod keys;
+mod keys_read;
+mod keys_write;
 mod lock;
 mod meta;
 mod pairs;
@@ -26,6 +29,7 @@ mod route;
 mod service;
 mod text;
 mod txn;
+mod value;
 mod watch;
 mod write;
 

@@ -42,6 +42,18 @@ pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Vec<(Key, Bytes)>, 
         .collect())
 }
 
+/// Checks a body that is one JSON value; gives its text without the white space around it.
+pub fn one(body: &Bytes) -> Result<Bytes, ApiError> {
+    let bad = |why: String| ApiError::BadRequest(format!("the body must be one JSON value: {why}"));
+    let json = std::str::from_utf8(body)
+        .map_err(|error| bad(format!("it is not UTF-8 (from byte {} on)", error.valid_up_to())))?;
+    if let Some(at) = too_deep(body) {
+        return Err(bad(format!("it nests deeper than {MAX_DEPTH} levels at byte {at}")));
+    }
+    let value: &RawValue = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
+    Ok(body.slice_ref(value.get().as_bytes()))
+}
+
 fn check(members: &[(Cow<'_, str>, &RawValue)], max_value_bytes: usize) -> Result<(), ApiError> {
     if members.is_empty() {
         return Err(bad("the object is empty".to_owned()));

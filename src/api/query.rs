@@ -75,6 +75,28 @@ impl<'a> Query<'a> {
         index.map(Some).ok_or_else(|| ApiError::BadRequest(format!("{name}={value} is not a log index")))
     }
 
+    /// A parameter that is a whole number, with a sign or without.
+    pub fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let Some(value) = self.value(name)? else { return Ok(None) };
+        value
+            .parse()
+            .map(Some)
+            .map_err(|_| ApiError::BadRequest(format!("{name}={} is not an integer of 64 bits", text::quoted(value))))
+    }
+
+    /// A parameter that is a duration between two others.
+    pub fn duration_within(&self, name: &str, least: Duration, most: Duration) -> Result<Option<Duration>, ApiError> {
+        match self.duration(name)? {
+            Some(duration) if duration < least || duration > most => bad(format!(
+                "{name}={} is not between {} and {}",
+                text::go_duration(duration),
+                text::go_duration(least),
+                text::go_duration(most)
+            )),
+            duration => Ok(duration),
+        }
+    }
+
     /// `timeout=`, more than nothing and at most `most`.
     pub fn timeout(&self, default: Duration, most: Duration) -> Result<Duration, ApiError> {
         let Some(duration) = self.duration("timeout")? else {

@@ -145,9 +145,8 @@ mod tests {
     fn the_list_is_of_routes() {
         for line in LIST {
             let (method, path) = line.split_once(' ').unwrap();
-            match Route::of(path).unwrap() {
-                Route::Other(other) => assert!(other.takes(&method.parse().unwrap()), "{line}"),
-                _ => {}
+            if let Route::Other(other) = Route::of(path).unwrap() {
+                assert!(other.takes(&method.parse().unwrap()), "{line}");
             }
         }
     }

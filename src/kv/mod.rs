@@ -209,9 +209,10 @@ impl KvStore {
 
     fn touch(&mut self, key: Key, ttl_ms: u64) -> Reply {
         let Some(record) = self.keys.get(&key) else { return Reply::failed(Failure::Missing) };
+        let modify_index = record.modify_index();
         let touched = record.with_deadline(self.deadline(Some(ttl_ms)));
         self.keys.put(key, |_| touched);
-        Reply::Done
+        Reply::Touched { modify_index }
     }
 
     fn tick(&mut self, index: u64, most: usize, events: &mut Events<'_>) -> Reply {

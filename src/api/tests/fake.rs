@@ -73,6 +73,11 @@ impl Fake {
         self.0.go.notify_one();
     }
 
+    /// Wakes those who watch, for ever.
+    pub fn watching(&self) -> impl Future<Output = ()> + use<> {
+        self.0.watches.clone().wake()
+    }
+
     async fn called(&self, call: String) -> Result<(), NodeError> {
         self.0.calls.lock().unwrap().push(call);
         let orders = self.0.orders.lock().unwrap().clone();
