@@ -28,7 +28,8 @@ pub(super) async fn respond<S: Service>(
         Ok(()) => match (raw_key, &head.method) {
             (None, &Method::POST) => keys_write::post(app, head, body).await,
             (None, method) => Err(ApiError::method(method, "POST")),
-            (Some(raw), &(Method::GET | Method::HEAD)) => keys_read::get(app, raw, head).await,
+            (Some(raw), &Method::GET) => keys_read::get(app, raw, head).await,
+            (Some(raw), &Method::HEAD) => keys_read::head(app, raw, head).await,
             (Some(raw), &Method::PUT) => keys_write::put(app, raw, head, body).await,
             (Some(raw), &Method::POST) => keys_write::post_key(app, raw, head, body).await,
             (Some(raw), &Method::DELETE) => keys_write::delete(app, raw, head, body).await,

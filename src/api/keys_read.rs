@@ -17,7 +17,7 @@ use super::keys::{read_options, too_slow};
 use super::query::Query;
 use super::service::Service;
 use super::write::Time;
-use super::{App, json, key_path, meta, text, timer, within};
+use super::{App, json, key_path, meta, spec, text, timer, within};
 use crate::command::Key;
 use crate::node::{Found, NodeError, ReadLevel, ReadOptions};
 use crate::record::Record;
@@ -34,6 +34,34 @@ enum Form {
     Meta,
 }
 
+/// Reads one key
+///
+/// As `{"key":value}`, as the value alone (`raw`) or with metadata (`meta`). With `wait` it is a long poll: with
+/// `If-None-Match` until the key is another (304 when the time is up), without until it exists (404).
+#[utoipa::path(
+    get,
+    path = "/hraftd/key/{key}",
+    tag = "keys",
+    params(
+        spec::KeyPath,
+        spec::ReadParams,
+        spec::ConditionHeaders,
+        ("raw" = Option<bool>, Query, description = "the value alone, with its Content-Type; a JSON string unquoted"),
+        ("meta" = Option<bool>, Query, description = "with metadata; not together with raw"),
+        ("wait" = Option<String>, Query, description = "how long to wait for news, at most 5m", pattern = "^[0-9]+(ms|s|m|h)$"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "what the key holds, in the form asked for",
+            content((spec::KeyForms = "application/json"), (String = "*/*")),
+            headers(("ETag" = String, description = "modify_index in quotes"))
+        ),
+        (status = 304, description = "as If-None-Match has it", headers(("ETag" = String))),
+        (status = 404, description = "no such key", body = spec::Problem),
+        (status = 412, description = "not as If-Match demands", body = spec::Problem),
+    )
+)]
 pub(super) async fn get<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -> Result<Answer, ApiError> {
     let known = ["level", "freshness", "min_index", "timeout", "raw", "meta", "wait"];
     let query = Query::parse(head.uri.query(), &known)?;
@@ -79,6 +107,25 @@ pub(super) async fn get<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -
         }
     };
     Ok(Answer::found(result, &found))
+}
+
+/// Looks whether a key exists
+///
+/// As GET, without the body.
+#[utoipa::path(
+    head,
+    path = "/hraftd/key/{key}",
+    tag = "keys",
+    params(spec::KeyPath, spec::ReadParams, spec::ConditionHeaders),
+    responses(
+        (status = 200, description = "it exists", headers(("ETag" = String, description = "modify_index in quotes"))),
+        (status = 304, description = "as If-None-Match has it", headers(("ETag" = String))),
+        (status = 404, description = "no such key"),
+        (status = 412, description = "not as If-Match demands"),
+    )
+)]
+pub(super) async fn head<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -> Result<Answer, ApiError> {
+    get(app, raw_key, head).await
 }
 
 /// Whether a long poll has its answer: the key is another than the client has; without a condition, that it is there.

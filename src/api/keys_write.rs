@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::query::Query;
 use super::service::Service;
 use super::write::{self, Time};
-use super::{App, conditions, json, key_path, pairs, timer, value};
+use super::{App, conditions, json, key_path, pairs, spec, timer, value};
 use crate::command::{Action, Reply};
 
 /// The shortest and the longest `ttl=` of a key: ten years, leap days aside.
@@ -32,6 +32,21 @@ pub(super) fn check_ttl(ttl: Duration) -> bool {
     (MIN_TTL..=MAX_TTL).contains(&ttl)
 }
 
+/// Stores keys
+///
+/// All of them or none, in one log entry. The body is one JSON object; its members become keys and values.
+#[utoipa::path(
+    post,
+    path = "/hraftd/key",
+    tag = "keys",
+    params(spec::WriteParams, spec::TtlParams, spec::CasParams, spec::ConditionHeaders, spec::RetryParams),
+    request_body(content = spec::Pairs, description = "keys and values; any Content-Type"),
+    responses(
+        (status = 200, description = "stored", body = spec::Done),
+        (status = 412, description = "a condition does not hold", body = spec::Problem),
+        (status = 422, description = "the Idempotency-Key came with another request", body = spec::Problem),
+    )
+)]
 pub(super) async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
     let query = Query::parse(head.uri.query(), &["timeout", "ttl", "cas"])?;
     let time = Time::of(&query)?;
@@ -59,6 +74,34 @@ pub(super) async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> 
     })
 }
 
+/// Stores one value
+///
+/// JSON where the Content-Type or `json` says so; otherwise text where it is UTF-8, else bytes.
+#[utoipa::path(
+    put,
+    path = "/hraftd/key/{key}",
+    tag = "keys",
+    params(
+        spec::KeyPath,
+        spec::WriteParams,
+        spec::TtlParams,
+        spec::CasParams,
+        spec::ConditionHeaders,
+        spec::RetryParams,
+        ("json" = Option<bool>, Query, description = "the body is JSON, whatever its Content-Type"),
+    ),
+    request_body(content(
+        (serde_json::Value = "application/json"),
+        (String = "text/plain"),
+        (Vec<u8> = "application/octet-stream"),
+    )),
+    responses(
+        (status = 200, description = "replaced", body = spec::Done, headers(("ETag" = String))),
+        (status = 201, description = "created", body = spec::Done, headers(("ETag" = String))),
+        (status = 412, description = "a condition does not hold", body = spec::Problem),
+        (status = 422, description = "the Idempotency-Key came with another request", body = spec::Problem),
+    )
+)]
 pub(super) async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Body) -> Result<Answer, ApiError> {
     let query = Query::parse(head.uri.query(), &["timeout", "ttl", "cas", "json"])?;
     let time = Time::of(&query)?;
@@ -81,6 +124,20 @@ pub(super) async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, b
     })
 }
 
+/// Deletes one key
+///
+/// Whether it exists or not.
+#[utoipa::path(
+    delete,
+    path = "/hraftd/key/{key}",
+    tag = "keys",
+    params(spec::KeyPath, spec::WriteParams, spec::CasParams, spec::ConditionHeaders, spec::RetryParams),
+    responses(
+        (status = 200, description = "it is not there any more", body = spec::Deleted),
+        (status = 412, description = "a condition does not hold", body = spec::Problem),
+        (status = 422, description = "the Idempotency-Key came with another request", body = spec::Problem),
+    )
+)]
 pub(super) async fn delete<S: Service>(
     app: &App<S>,
     raw_key: &str,
@@ -102,7 +159,31 @@ pub(super) async fn delete<S: Service>(
     })
 }
 
-/// `?incr=5` and `?touch&ttl=30s`.
+/// Adds to an integer, or sets how long a key lives
+///
+/// `?incr=5` answers `{"key":6}`; a key that is not there counts as 0. `?touch&ttl=30s` changes neither value nor version.
+#[utoipa::path(
+    post,
+    path = "/hraftd/key/{key}",
+    tag = "keys",
+    params(
+        spec::KeyPath,
+        spec::WriteParams,
+        spec::TtlParams,
+        spec::CasParams,
+        spec::ConditionHeaders,
+        spec::RetryParams,
+        ("incr" = Option<i64>, Query, description = "what to add; this or touch"),
+        ("touch" = Option<bool>, Query, description = "with ttl: how long the key lives from now on"),
+    ),
+    responses(
+        (status = 200, description = "done", body = spec::NumberOrDone, headers(("ETag" = String))),
+        (status = 404, description = "no such key to touch", body = spec::Problem),
+        (status = 409, description = "the value is not an integer, or the sum is none of 64 bits", body = spec::Problem),
+        (status = 412, description = "a condition does not hold", body = spec::Problem),
+        (status = 422, description = "the Idempotency-Key came with another request", body = spec::Problem),
+    )
+)]
 pub(super) async fn post_key<S: Service>(
     app: &App<S>,
     raw_key: &str,

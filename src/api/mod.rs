@@ -27,6 +27,7 @@ mod raft;
 mod retry;
 mod route;
 mod service;
+mod spec;
 mod text;
 mod txn;
 mod value;

@@ -35,13 +35,17 @@ pub enum Other {
     Join,
     Remove,
     Leader,
+    OpenApi,
 }
 
 /// What `GET /` shows, in this order.
 pub const LIST: &[&str] = &[
     "GET /",
+    "GET /openapi.json",
     "POST /hraftd/key",
     "GET /hraftd/key/{key}",
+    "PUT /hraftd/key/{key}",
+    "POST /hraftd/key/{key}",
     "DELETE /hraftd/key/{key}",
     "GET /hraftd/raft/stats",
     "GET /hraftd/raft/cluster",
@@ -57,8 +61,10 @@ pub const LIST: &[&str] = &[
 impl<'a> Route<'a> {
     /// The route of a raw, still encoded path.
     pub fn of(path: &'a str) -> Option<Self> {
-        if path == "/" {
-            return Some(Self::Other(Other::Index));
+        match path {
+            "/" => return Some(Self::Other(Other::Index)),
+            "/openapi.json" => return Some(Self::Other(Other::OpenApi)),
+            _ => {}
         }
         match path.strip_prefix("/hraftd/") {
             Some("txn") => return Some(Self::Txn),
