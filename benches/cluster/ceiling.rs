@@ -35,9 +35,10 @@ pub fn start(dir: &Path) -> Vec<Server> {
     let addr = format!("127.0.0.1:{}", ports::free_pair());
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([SERVE, &addr]);
-    let process = process::start(&command, &dir.join("log"));
+    let log = dir.join("log");
+    let process = process::start(&command, &log);
     eventually(SETTLE, "the ceiling serves", || std::net::TcpStream::connect(&addr).map_err(|error| error.to_string()));
-    vec![Server { addr, process }]
+    vec![Server { addr, process, log }]
 }
 
 #[derive(Default)]

@@ -1,15 +1,19 @@
 //! A contestant that runs: its processes, and who of them leads.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::client::{Wanted, Wire};
 use crate::plan::{Asked, Cell, Kind, Op};
 use crate::support::process::Reaped;
 use crate::{ceiling, etcd, hraftd};
 
+/// Of a server that ended.
+const LOG_LINES: usize = 20;
+
 pub struct Server {
     pub addr: String,
     pub process: Reaped,
+    pub log: PathBuf,
 }
 
 pub struct Contestant {
@@ -51,6 +55,20 @@ impl Contestant {
         let mut servers: Vec<&Server> = self.servers.iter().collect();
         servers.rotate_left(leader);
         Ok(servers)
+    }
+
+    /// How servers ended that should not have, and the end of what they said.
+    pub fn ended(&mut self) -> Vec<String> {
+        let mut ended = Vec::new();
+        for server in &mut self.servers {
+            if let Some(status) = server.process.exited() {
+                let log = std::fs::read_to_string(&server.log).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+                ended.push(format!("{} at {} has ended, {status}:\n{tail}", self.kind.name(), server.addr));
+            }
+        }
+        ended
     }
 
     pub fn wanted(&self, cell: Cell, addr: &str, channels: usize) -> Wanted {

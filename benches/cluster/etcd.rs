@@ -33,8 +33,9 @@ pub fn start(dir: &Path) -> Vec<Server> {
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer(port), "--initial-advertise-peer-urls", &peer(port)]);
         command.args(["--quota-backend-bytes", QUOTA, "--logger", "zap", "--log-level", "warn"]);
-        let process = process::start(&command, &dir.join(format!("{name}.log")));
-        servers.push(Server { addr: format!("127.0.0.1:{port}"), process });
+        let log = dir.join(format!("{name}.log"));
+        let process = process::start(&command, &log);
+        servers.push(Server { addr: format!("127.0.0.1:{port}"), process, log });
     }
     for server in &servers {
         eventually(SETTLE, "etcd has a leader", || {

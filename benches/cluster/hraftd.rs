@@ -14,9 +14,10 @@ pub fn start(dir: &Path) -> Vec<Server> {
     for (number, addr) in addrs.iter().enumerate() {
         let mut command = hraftd(dir);
         command.args(["--haddr", addr, "--rjoin", &addrs[0], "--rdir"]).arg(dir.join(number.to_string()));
-        let process = process::start(&command, &dir.join(format!("{number}.log")));
+        let log = dir.join(format!("{number}.log"));
+        let process = process::start(&command, &log);
         eventually(SETTLE, "hraftd is ready", || http::call(addr, "GET", "/hraftd/raft/ready", None)?.ok());
-        servers.push(Server { addr: addr.clone(), process });
+        servers.push(Server { addr: addr.clone(), process, log });
     }
     eventually(SETTLE, "three voters of hraftd", || voters(&addrs[0]));
     servers

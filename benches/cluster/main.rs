@@ -65,7 +65,7 @@ fn bench(options: &Options) {
         }
     }
     let dir = tempfile::Builder::new().prefix("cluster-").tempdir_in(&options.dir).unwrap();
-    let contestants: Vec<Contestant> = kinds.iter().map(|&kind| Contestant::start(kind, dir.path())).collect();
+    let mut contestants: Vec<Contestant> = kinds.iter().map(|&kind| Contestant::start(kind, dir.path())).collect();
     for &size in &options.sizes() {
         contestants.iter().for_each(|contestant| fill(contestant, size, options));
     }
@@ -78,10 +78,13 @@ fn bench(options: &Options) {
         for (number, &cell) in cells.iter().enumerate() {
             // Nobody always comes after the same other.
             for turn in 0..contestants.len() {
-                let contestant = &contestants[(turn + number + repeat) % contestants.len()];
-                if !INTERRUPTED.load(Ordering::Relaxed) {
+                if !INTERRUPTED.load(Ordering::Relaxed) && results.ended.is_empty() {
+                    let contestant = &contestants[(turn + number + repeat) % contestants.len()];
                     measure(contestant, cell, repeat, options, &mut results);
                 }
+            }
+            if results.ended.is_empty() {
+                results.ended = contestants.iter_mut().flat_map(Contestant::ended).collect();
             }
         }
     }
@@ -93,6 +96,10 @@ fn bench(options: &Options) {
     }
     report(options, &results, &flushes);
     println!("\ntook {:.0?}", began.elapsed());
+    if !results.ended.is_empty() {
+        eprintln!("the run was cut short: {}", results.ended.join("\n"));
+        std::process::exit(1);
+    }
 }
 
 /// Ends the run after the present cell, so that everything is cleaned up; a second signal is not waited for.

@@ -42,7 +42,7 @@ pub struct Options {
     #[arg(long)]
     keys: Option<usize>,
     /// gRPC channels that all clients share
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 4)]
     pub channels: usize,
     /// Where the nodes keep their data: a directory on the disk that is meant
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]

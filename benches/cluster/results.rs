@@ -34,12 +34,15 @@ pub struct Summary {
     pub times: Histogram<u64>,
     pub servers: Vec<f64>,
     pub load: f64,
+    pub others: f64,
 }
 
 #[derive(Default)]
 pub struct Results {
     pub samples: Vec<Sample>,
     pub failed: Vec<String>,
+    /// Servers that ended by themselves.
+    pub ended: Vec<String>,
 }
 
 impl Results {
@@ -70,7 +73,8 @@ impl Results {
             highest: rates.iter().copied().fold(0.0, f64::max),
             times,
             servers,
-            load: samples.map(|sample| sample.load).sum::<f64>() / count,
+            load: samples.clone().map(|sample| sample.load).sum::<f64>() / count,
+            others: samples.map(|sample| sample.others).sum::<f64>() / count,
         })
     }
 

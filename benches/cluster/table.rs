@@ -19,7 +19,7 @@ pub fn print(results: &Results, cells: &[Cell], kinds: &[Kind]) {
     for block in blocks {
         println!("\n{}, values of {} bytes", block.op.name(), block.size);
         println!(
-            "{:>5} {:<16} {:>7} {:>13} {:>7} {:>7} {:>7}  {:<30} {:>7} {:>7}",
+            "{:>5} {:<16} {:>7} {:>13} {:>7} {:>7} {:>7}  {:<20} {:>6} {:>7} {:>7}",
             "conns",
             "asked",
             "ops/s",
@@ -27,7 +27,8 @@ pub fn print(results: &Results, cells: &[Cell], kinds: &[Kind]) {
             "p50",
             "p99",
             "p99.9",
-            "CPU % leader, others + load",
+            "CPU % servers + load",
+            "others",
             "ceiling",
             "etcd"
         );
@@ -57,8 +58,9 @@ fn line(results: &Results, kind: Kind, cell: Cell, summary: &Summary) -> String 
         let _ = write!(cpu, "{:>4.0}", 100.0 * server);
     }
     let _ = write!(cpu, " +{:>4.0}", 100.0 * summary.load);
+    let others = 100.0 * summary.others;
     format!(
-        "{:>5} {asked:<16} {:>7} {:>13} {:>7} {:>7} {:>7}  {cpu:<30} {:>7} {:>7}",
+        "{:>5} {asked:<16} {:>7} {:>13} {:>7} {:>7} {:>7}  {cpu:<20} {others:>6.0} {:>7} {:>7}",
         cell.connections,
         count(summary.rate),
         format!("{}–{}", count(summary.lowest), count(summary.highest)),
