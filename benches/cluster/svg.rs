@@ -86,7 +86,7 @@ fn panel(svg: &mut String, title: &str, connections: &[usize], rate: impl Fn(usi
             );
             let _ = writeln!(
                 svg,
-                "<text x=\"{middle:.1}\" y=\"{:.1}\" font-size=\"8\" text-anchor=\"middle\">{}</text>",
+                "<text x=\"{middle:.1}\" y=\"{:.1}\" font-size=\"7\" text-anchor=\"middle\">{}</text>",
                 top - 3.0,
                 count(rate)
             );
