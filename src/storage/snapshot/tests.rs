@@ -237,8 +237,8 @@ fn what_is_not_of_this_cluster_or_version_is_told() {
     let other = open_as(&MemDisk::new(), Some(ClusterId(8))).unwrap();
     assert!(matches!(receive(&other, &bytes), Err(StorageError::Mixed { found: CLUSTER, .. })));
 
-    disk.put(&name_of((5, 1)), super::super::sealed::seal(format::MAGIC, 2, b"of another time").0);
-    assert!(matches!(open_as(&disk, None), Err(StorageError::Version { found: 2, known: 1, .. })));
+    disk.put(&name_of((5, 1)), super::super::sealed::seal(format::MAGIC, 3, b"of another time").0);
+    assert!(matches!(open_as(&disk, None), Err(StorageError::Version { found: 3, known: 2, .. })));
 
     let disk = MemDisk::new();
     disk.put(&name_of((6, 1)), bytes);
