@@ -42,7 +42,10 @@ impl LogClock {
     pub fn applied(&self, stamp_ms: u64) {
         if stamp_ms > 0 {
             let stamp_ms = i64::try_from(stamp_ms).unwrap_or(i64::MAX);
-            self.offset_ms.fetch_max(stamp_ms.saturating_sub(self.elapsed_ms()), Ordering::Relaxed);
+            // Rounded up, where reading the clock rounds down: nodes that lead in turn gain no fractions.
+            let elapsed_ms = self.began.elapsed().as_nanos().div_ceil(1_000_000);
+            let elapsed_ms = i64::try_from(elapsed_ms).unwrap_or(i64::MAX);
+            self.offset_ms.fetch_max(stamp_ms.saturating_sub(elapsed_ms), Ordering::Relaxed);
         }
     }
 
@@ -85,6 +88,21 @@ mod tests {
         assert_eq!(clock.now_ms(), 150, "one that took longer tells nothing new");
         clock.applied(170);
         assert_eq!(clock.now_ms(), 170);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn passing_it_on_gains_nothing() {
+        let first = LogClock::default();
+        first.stamp_ms();
+        let mut last = first.clone();
+        for hop in 0..5_000u64 {
+            tokio::time::advance(Duration::from_nanos(1 + hop % 7 * 150_000)).await;
+            let next = LogClock::default();
+            tokio::time::advance(Duration::from_nanos(1 + hop % 11 * 90_000)).await;
+            next.applied(last.stamp_ms());
+            last = next;
+            assert!(last.now_ms() <= first.now_ms(), "{last:?} is before {first:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

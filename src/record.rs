@@ -66,6 +66,8 @@ impl Record {
     /// Copies the value: a slice would keep the whole request that it came with.
     pub fn new(marks: Marks, rare: Rare, value: &[u8]) -> Self {
         let Marks { create_index, modify_index, version } = marks;
+        // Snapshots cannot tell an empty one from none.
+        let rare = Rare { content_type: rare.content_type.filter(|name| !name.is_empty()), ..rare };
         let rare = (rare != Rare::default()).then(|| Box::new(rare));
         Self(ThinArc::from_header_and_slice(Head { create_index, modify_index, version, rare }, value))
     }
@@ -187,8 +189,13 @@ impl std::fmt::Debug for Record {
 struct Flat<'a> {
     marks: Marks,
     rare: Option<Rare>,
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "as_bytes")]
     value: &'a [u8],
+}
+
+/// At once, and not one by one; the same on the wire.
+fn as_bytes<S: Serializer>(value: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(value)
 }
 
 impl Serialize for Record {

@@ -120,6 +120,8 @@ pub struct Value {
 
 /// What must hold of a key for a write to be done (RFC 9110, 13.1). A key that is not there has the index 0 here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+// For who reads `hraftd inspect --entries`; postcard has no names.
+#[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// `If-Match: *`.
     Exists,

@@ -34,7 +34,8 @@ use event::Events;
 
 pub use event::{Change, Event};
 pub use lock::{Lock, Ticket};
-pub use retry::{Kept, MAX_KEPT, MAX_KEPT_BYTES};
+pub use retry::Kept;
+use retry::{LIMITS, Limits};
 
 /// A value of so many bytes costs as much to apply as one more key.
 const BYTES_A_KEY: usize = 4 * 1024;
@@ -69,6 +70,10 @@ impl KvStore {
     /// Applies one command, all of it, and answers what it did. The same commands at the same indexes in the same
     /// order give the same state, replies and events everywhere.
     pub fn apply(&mut self, index: u64, command: Command, events: &mut Vec<Event>) -> Reply {
+        self.apply_within(LIMITS, index, command, events)
+    }
+
+    fn apply_within(&mut self, limits: Limits, index: u64, command: Command, events: &mut Vec<Event>) -> Reply {
         let mut events = Events::new(index, events);
         match command {
             Command::Set(pairs) => {
@@ -81,7 +86,7 @@ impl KvStore {
             Command::Stamped(Stamped { stamp_ms, retry, action }) => {
                 self.log_time_ms = self.log_time_ms.max(stamp_ms);
                 let Some(retry) = retry else { return self.act(index, action, &mut events) };
-                if let Some(reply) = self.retries.check(self.log_time_ms, &retry) {
+                if let Some(reply) = self.retries.check(limits, self.log_time_ms, &retry) {
                     return reply;
                 }
                 let reply = self.act(index, action, &mut events);
@@ -316,7 +321,8 @@ impl KvStore {
 /// The integer that a record holds.
 fn integer(record: &Record) -> Result<i64, NotANumber> {
     let parse = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<i64>().ok();
-    let value = record.value();
+    // A body may end in a newline.
+    let value = record.value().trim_ascii();
     match value {
         _ if record.is_bytes() => Err(NotANumber::Other),
         [b'"', text @ .., b'"'] => Err(parse(text).map_or(NotANumber::Other, |_| NotANumber::TextOfNumber)),

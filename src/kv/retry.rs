@@ -11,11 +11,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::command::{Failure, OpResult, Reply, Retry};
 
-/// The most outcomes that are kept.
-pub const MAX_KEPT: usize = 1_000_000;
+/// How much is kept; what comes beyond is refused. All replicas must have the same: another number is another format.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The most outcomes.
+    pub kept: usize,
+    /// The most bytes of their keys and of what they answer.
+    pub kept_bytes: u64,
+}
 
-/// The most bytes of their keys and of what they answer.
-pub const MAX_KEPT_BYTES: u64 = 64 << 20;
+pub(super) const LIMITS: Limits = Limits { kept: 1_000_000, kept_bytes: 64 << 20 };
 
 /// How many that are due one command forgets, so that memory is freed where nobody ticks.
 const FORGET: usize = 4;
@@ -40,7 +45,7 @@ pub(super) struct Retries {
 
 impl Retries {
     /// What to answer without doing anything: the kept outcome, or why the request is refused.
-    pub(super) fn check(&mut self, now_ms: u64, retry: &Retry) -> Option<Reply> {
+    pub(super) fn check(&mut self, limits: Limits, now_ms: u64, retry: &Retry) -> Option<Reply> {
         self.expire(now_ms, FORGET);
         match self.kept.get(&retry.key) {
             Some(kept) if kept.deadline_ms > now_ms => Some(if kept.digest == retry.digest {
@@ -50,7 +55,7 @@ impl Retries {
             }),
             Some(_) => None,
             None => {
-                let full = self.kept.len() >= MAX_KEPT || self.bytes >= MAX_KEPT_BYTES;
+                let full = self.kept.len() >= limits.kept || self.bytes >= limits.kept_bytes;
                 full.then(|| Reply::failed(Failure::RetriesFull))
             }
         }

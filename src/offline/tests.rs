@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::rebuild::{Plan, rebuild, state};
 use super::survey::Survey;
 use super::*;
-use crate::command::Command;
+use crate::command::{Action, Command, Condition, Op, Retry, Stamped, Test, TestOf, Txn, Value};
 use crate::config::{EX_CONFIG, EX_OK};
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::LogEntry;
@@ -180,6 +180,80 @@ fn an_entry_is_one_line_of_json() {
         (set("no json"), r#"{"index":9,"term":4,"kind":"set","keys":{"k\"":"no json","l":1.50}}"#),
     ] {
         assert_eq!(entries::json(&LogEntry { log_id: id(9), payload }).unwrap(), line);
+    }
+}
+
+#[test]
+fn a_stamped_entry_is_one_line_of_json() {
+    let key = || "k\n".into();
+    let pairs = |value: &str| vec![(key(), value.to_owned().into())];
+    let value = |data: &'static [u8], is_bytes| Value { data: data.into(), is_bytes, content_type: Some("a/b".into()) };
+    let ops = vec![
+        Op::Set { pairs: pairs("[1,\n2]"), ttl_ms: Some(2) },
+        Op::Incr { pairs: vec![(key(), -1)], ttl_ms: None },
+        Op::Delete("d".into()),
+        Op::DeletePrefix("p".into()),
+        Op::Get("g".into()),
+    ];
+    let test = |of| Test { key: "t".into(), of };
+    let tests = vec![
+        test(TestOf::Exists(true)),
+        test(TestOf::ModifyIndex(1)),
+        test(TestOf::CreateIndex(2)),
+        test(TestOf::Version(3)),
+        test(TestOf::Value("1.0".into())),
+    ];
+    let (name, conditions) = ("l".into(), || vec![Condition::Exists, Condition::ModifiedBy(vec![7])]);
+    let cond = r#","if":["exists",{"modified_by":[7]}]"#;
+    let ops_shown =
+        r#"[{"set":{"k\n":[1, 2]},"ttl_ms":2},{"incr":{"k\n":-1}},{"delete":"d"},{"delete_prefix":"p"},{"get":"g"}]"#;
+    let tests_shown = r#"[{"key":"t","exists":true},{"key":"t","modify_index":1},{"key":"t","create_index":2},{"key":"t","version":3},{"key":"t","value":1.0}]"#;
+    let acquire = |body| Action::Acquire { name: "l".into(), ttl_ms: 5, body, wait_ms: 9 };
+    for (action, shown) in [
+        (
+            Action::Set { pairs: pairs("1"), ttl_ms: Some(5), conditions: conditions() },
+            format!(r#""set",…"keys":{{"k\n":1}},"ttl_ms":5{cond}"#),
+        ),
+        (
+            Action::Put { key: key(), value: value(b"\"v\"", false), ttl_ms: None, conditions: Vec::new() },
+            r#""put",…"key":"k\n","value":"v","content_type":"a/b""#.to_owned(),
+        ),
+        (
+            Action::Put { key: key(), value: value(b"\xff", true), ttl_ms: Some(5), conditions: conditions() },
+            format!(r#""put",…"key":"k\n","value":{{"base64":"/w=="}},"content_type":"a/b","ttl_ms":5{cond}"#),
+        ),
+        (Action::Delete { key: key(), conditions: conditions() }, format!(r#""delete",…"key":"k\n"{cond}"#)),
+        (Action::DeletePrefix { prefix: "".into() }, r#""delete_prefix",…"prefix":"""#.to_owned()),
+        (
+            Action::Incr { key: key(), by: -3, ttl_ms: None, conditions: Vec::new() },
+            r#""incr",…"key":"k\n","by":-3"#.to_owned(),
+        ),
+        (
+            Action::Touch { key: key(), ttl_ms: 5, conditions: conditions() },
+            format!(r#""touch",…"key":"k\n","ttl_ms":5{cond}"#),
+        ),
+        (
+            Action::Txn(Txn { tests, then: ops, otherwise: Vec::new() }),
+            format!(r#""txn",…"tests":{tests_shown},"then":{ops_shown},"else":[]"#),
+        ),
+        (acquire(Some("{}".into())), r#""acquire",…"lock":"l","body":{},"wait_ms":9,"ttl_ms":5"#.to_owned()),
+        (acquire(None), r#""acquire",…"lock":"l","wait_ms":9,"ttl_ms":5"#.to_owned()),
+        (
+            Action::Renew { name: "l".into(), token: 8, ttl_ms: Some(5) },
+            r#""renew",…"lock":"l","token":8,"ttl_ms":5"#.to_owned(),
+        ),
+        (Action::Release { name: "l".into(), token: 8 }, r#""release",…"lock":"l","token":8"#.to_owned()),
+        (Action::Cancel { name, ticket: 8 }, r#""cancel",…"lock":"l","ticket":8"#.to_owned()),
+        (Action::Tick { most: 8 }, r#""tick",…"most":8"#.to_owned()),
+    ] {
+        let id = openraft::testing::log_id::<crate::raft_types::TypeConfig>(4, 0, 9);
+        for (key, stamp) in [(None, r#""stamp_ms":6,"#), (Some("u-1"), r#""stamp_ms":6,"idempotency_key":"u-1","#)] {
+            let retry = key.map(|key: &str| Retry { key: key.into(), digest: 1, window_ms: 2 });
+            let command = Command::Stamped(Stamped { stamp_ms: 6, retry, action: action.clone() });
+            let entry = LogEntry { log_id: id, payload: EntryPayload::Normal(command) };
+            let line = format!(r#"{{"index":9,"term":4,"kind":{}}}"#, shown.replace('…', stamp));
+            assert_eq!(entries::json(&entry).unwrap(), line);
+        }
     }
 }
 

@@ -1,10 +1,9 @@
-//! What is in the golden directories.
+//! What is in the golden directories, and how one comes to be.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use hraftd::command::{Command, Key};
+use hraftd::command::Command;
 use hraftd::kv::KvStore;
 use hraftd::raft_types::alias::{LogEntry, LogId, SnapshotMeta, StoredMembership, Vote};
 use hraftd::raft_types::{ClusterId, Member, Role, TypeConfig};
@@ -33,11 +32,20 @@ pub fn identity(dir: &str) -> Identity {
     }
 }
 
-fn id(term: u64, index: u64) -> LogId {
+pub fn id(term: u64, index: u64) -> LogId {
     openraft::testing::log_id::<TypeConfig>(term, 0, index)
 }
 
-fn membership(joint: bool) -> Membership<u64, Member> {
+pub fn entry(term: u64, index: u64, payload: EntryPayload<Command, u64, Member>) -> LogEntry {
+    LogEntry { log_id: id(term, index), payload }
+}
+
+/// A JSON text of so many characters.
+pub fn fill(characters: usize) -> String {
+    format!("\"{}\"", "x".repeat(characters))
+}
+
+fn members(joint: bool) -> Membership<u64, Member> {
     let nodes: BTreeMap<_, _> =
         NODES.iter().map(|(raft_id, id, role)| (*raft_id, Member { id: id.parse().unwrap(), role: *role })).collect();
     let mut sets = vec![BTreeSet::from([NODES[0].0])];
@@ -47,99 +55,88 @@ fn membership(joint: bool) -> Membership<u64, Member> {
     Membership::new(sets, nodes).unwrap()
 }
 
-fn set(pairs: &[(&str, &str)]) -> Command {
-    Command::Set(pairs.iter().map(|(key, value)| (Key::from(*key), Bytes::from(value.to_string()))).collect())
+pub fn membership(joint: bool) -> EntryPayload<Command, u64, Member> {
+    EntryPayload::Membership(members(joint))
 }
 
-fn entry(term: u64, index: u64, payload: EntryPayload<Command, u64, Member>) -> LogEntry {
-    LogEntry { log_id: id(term, index), payload }
+/// The life of one directory.
+pub struct Content {
+    /// Entries from 0 on, of term 1.
+    pub first: Vec<LogEntry>,
+    /// The last of them that is kept.
+    pub truncated_after: u64,
+    /// Entries that took the place of the truncated ones.
+    pub second: Vec<LogEntry>,
+    /// The last entry in the snapshot; its membership is that of entry 0.
+    pub snapshot: u64,
+    pub purged: LogId,
+    pub committed: LogId,
+    /// What was saved as committed before the truncation.
+    pub saved_before: LogId,
 }
 
-/// Entries 0 to 11 of term 1, before the truncation.
-fn first_entries() -> Vec<LogEntry> {
-    let mut entries = vec![
-        entry(1, 0, EntryPayload::Membership(membership(false))),
-        entry(1, 1, EntryPayload::Blank),
-        entry(1, 2, EntryPayload::Normal(set(&[("purged", "true")]))),
-        entry(
-            1,
-            3,
-            EntryPayload::Normal(set(&[("a", r#"{"x":[1,2.50,1e400]}"#), ("ключ/ß", "null"), ("b", r#""\u0000""#)])),
-        ),
-        entry(1, 4, EntryPayload::Normal(Command::Delete("b".into()))),
-        entry(1, 5, EntryPayload::Membership(membership(true))),
-    ];
-    // Long enough to fill segments.
-    let fill = |index| entry(1, index, EntryPayload::Normal(set(&[("fill", &format!("\"{}\"", "x".repeat(300)))])));
-    entries.extend((6..12).map(fill));
-    entries
+impl Content {
+    /// All entries that were not truncated.
+    pub fn all(&self) -> Vec<LogEntry> {
+        let kept = self.first.iter().filter(|entry| entry.log_id.index <= self.truncated_after);
+        kept.chain(&self.second).cloned().collect()
+    }
+
+    /// What the log holds in the end.
+    pub fn entries(&self) -> Vec<LogEntry> {
+        self.all().into_iter().filter(|entry| entry.log_id.index > self.purged.index).collect()
+    }
+
+    pub fn vote(&self) -> Vote {
+        Vote::new_committed(3, NODES[1].0)
+    }
+
+    pub fn snapshot_meta(&self) -> SnapshotMeta {
+        let last_membership = StoredMembership::new(Some(id(1, 0)), members(false));
+        SnapshotMeta { last_log_id: Some(id(1, self.snapshot)), last_membership }
+    }
+
+    /// What the snapshot holds.
+    pub fn snapshot_state(&self) -> KvStore {
+        let mut kv = KvStore::new();
+        let covered = self.first.iter().filter(|entry| entry.log_id.index <= self.snapshot);
+        apply(&mut kv, covered);
+        kv
+    }
+
+    /// Writes the directory, with the code that a node runs.
+    pub fn write(&self, disk: &Arc<dyn Disk>) {
+        let identity = identity("");
+        IdentityStore::new(disk.clone()).save(&identity).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(self.write_log(disk));
+        let store = SnapshotStore::open(disk.clone(), ClusterHandle::new(identity.cluster)).unwrap();
+        store.write(&self.snapshot_meta(), identity.cluster.unwrap(), &self.snapshot_state()).unwrap();
+    }
+
+    async fn write_log(&self, disk: &Arc<dyn Disk>) {
+        let options = LogOptions { segment_bytes: SEGMENT_BYTES, prezero: false, ..LogOptions::default() };
+        let mut log = LogStore::open(disk.clone(), options).unwrap();
+        log.save_vote(&Vote::new(1, NODES[0].0)).await.unwrap();
+        for entry in &self.first {
+            append(&mut log, vec![entry.clone()]).await;
+        }
+        log.save_committed(Some(self.saved_before)).await.unwrap();
+        log.save_vote(&self.vote()).await.unwrap();
+        log.truncate_after(Some(id(1, self.truncated_after))).await.unwrap();
+        append(&mut log, self.second.clone()).await;
+        log.save_committed(Some(self.committed)).await.unwrap();
+        log.purge(self.purged).await.unwrap();
+        log.close().unwrap();
+    }
 }
 
-/// Entries that took the place of the truncated ones.
-fn second_entries() -> Vec<LogEntry> {
-    vec![entry(3, 10, EntryPayload::Blank), entry(3, 11, EntryPayload::Normal(set(&[("z", "0")])))]
-}
-
-/// The entries that the log holds in the end: 3 to 11.
-pub fn entries() -> Vec<LogEntry> {
-    first_entries().drain(3..10).chain(second_entries()).collect()
-}
-
-pub fn purged() -> LogId {
-    id(1, 2)
-}
-
-pub fn committed() -> LogId {
-    id(3, 10)
-}
-
-pub fn vote() -> Vote {
-    Vote::new_committed(3, NODES[1].0)
-}
-
-pub fn snapshot_meta() -> SnapshotMeta {
-    let last_membership = StoredMembership::new(Some(id(1, 0)), membership(false));
-    SnapshotMeta { last_log_id: Some(id(1, 3)), last_membership }
-}
-
-/// What the snapshot holds.
-pub fn snapshot_state() -> KvStore {
-    let mut kv = KvStore::new();
-    for entry in first_entries().drain(..4) {
-        if let EntryPayload::Normal(command) = entry.payload {
-            kv.apply(entry.log_id.index, command, &mut Vec::new());
+pub fn apply<'a>(kv: &mut KvStore, entries: impl IntoIterator<Item = &'a LogEntry>) {
+    for entry in entries {
+        if let EntryPayload::Normal(command) = &entry.payload {
+            kv.apply(entry.log_id.index, command.clone(), &mut Vec::new());
         }
     }
-    kv
-}
-
-/// Writes a golden directory, with the code that a node runs.
-pub fn write(disk: &Arc<dyn Disk>, dir: &str) {
-    IdentityStore::new(disk.clone()).save(&identity(dir)).unwrap();
-    if dir != "v1" {
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(write_log(disk));
-    let handle = ClusterHandle::new(identity(dir).cluster);
-    let store = SnapshotStore::open(disk.clone(), handle).unwrap();
-    store.write(&snapshot_meta(), identity(dir).cluster.unwrap(), &snapshot_state()).unwrap();
-}
-
-async fn write_log(disk: &Arc<dyn Disk>) {
-    let options = LogOptions { segment_bytes: SEGMENT_BYTES, prezero: false, ..LogOptions::default() };
-    let mut log = LogStore::open(disk.clone(), options).unwrap();
-    log.save_vote(&Vote::new(1, NODES[0].0)).await.unwrap();
-    for entry in first_entries() {
-        append(&mut log, vec![entry]).await;
-    }
-    log.save_committed(Some(id(1, 3))).await.unwrap();
-    log.save_vote(&vote()).await.unwrap();
-    log.truncate_after(Some(id(1, 9))).await.unwrap();
-    append(&mut log, second_entries()).await;
-    log.save_committed(Some(committed())).await.unwrap();
-    log.purge(purged()).await.unwrap();
-    log.close().unwrap();
 }
 
 async fn append(log: &mut LogStore, entries: Vec<LogEntry>) {

@@ -1,50 +1,57 @@
 //! The files of a data directory, as every hraftd from now on has to read them.
 //!
-//! `tests/golden/v1` is a small real directory: identity, a log of several segments with every kind of record, and a
-//! snapshot. It is only ever opened as a copy. If a test here fails, a format changed: either the change is
-//! a mistake, or it needs a new format version, a new golden directory beside the old one, and code that still reads
-//! the old. A new kind of command is added to the *newest* directory only if it was not released yet.
+//! Each directory of `tests/golden` is a small real one: identity, a log of several segments with every kind of record,
+//! and a snapshot. They are only ever opened as copies. `v1` and `v1-removed` were written by hraftd 0.1 and are never
+//! written again; `v2` is the newest. If a test here fails, a format changed: either the change is a mistake, or it needs
+//! a new format version, a new golden directory beside the old ones, and code that still reads the old. A new kind of
+//! command is added to the *newest* directory only if it was not released yet.
 //!
-//! To write the golden files anew: `HRAFTD_WRITE_GOLDEN=1 cargo test --test formats`.
+//! To write the newest anew: `HRAFTD_WRITE_GOLDEN=1 cargo test --test formats`.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod content;
+mod upgrade;
+mod v1;
+mod v2;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use content::Content;
 use hraftd::storage::disk::{Disk, ReadOnlyDisk, RealDisk};
 use hraftd::storage::log::{Ending, LogOptions, LogStore, LogView};
 use hraftd::storage::{ClusterHandle, IdentityStore, SnapshotStore, StorageError};
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
 use tempfile::TempDir;
 
-const DIRS: [&str; 2] = ["v1", "v1-removed"];
+const NEWEST: &str = "v2";
+
+/// Directories with a log and a snapshot, by the version of those.
+fn dirs() -> [(&'static str, u32, Content); 2] {
+    [("v1", 1, v1::content()), (NEWEST, 2, v2::content())]
+}
 
 fn golden(dir: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(dir)
 }
 
-/// A copy of a golden directory; written anew first where that is asked for.
+/// A copy of a golden directory; the newest is written anew first where that is asked for.
 fn copy(dir: &str) -> TempDir {
     static WRITTEN: std::sync::Once = std::sync::Once::new();
     if std::env::var_os("HRAFTD_WRITE_GOLDEN").is_some_and(|value| value == "1") {
-        WRITTEN.call_once(|| DIRS.iter().for_each(|dir| write_golden(dir)));
+        WRITTEN.call_once(|| {
+            let _ = fs::remove_dir_all(golden(NEWEST));
+            v2::content().write(&disk(&golden(NEWEST)));
+        });
     }
     let copy = tempfile::tempdir().unwrap();
     for (name, bytes) in files(&golden(dir)) {
         fs::write(copy.path().join(name), bytes).unwrap();
     }
     copy
-}
-
-fn write_golden(dir: &str) {
-    let path = golden(dir);
-    let _ = fs::remove_dir_all(&path);
-    content::write(&disk(&path), dir);
 }
 
 fn disk(path: &Path) -> Arc<dyn Disk> {
@@ -66,7 +73,7 @@ fn options() -> LogOptions {
 
 #[test]
 fn the_identity_is_read() {
-    for dir in DIRS {
+    for dir in ["v1", "v1-removed", NEWEST] {
         let copy = copy(dir);
         assert_eq!(IdentityStore::new(disk(copy.path())).load().unwrap(), Some(content::identity(dir)), "{dir}");
     }
@@ -74,100 +81,149 @@ fn the_identity_is_read() {
 
 #[tokio::test]
 async fn the_log_is_read() {
-    let copy = copy("v1");
-    let mut log = LogStore::open(disk(copy.path()), options()).unwrap();
-    let state = log.get_log_state().await.unwrap();
-    assert_eq!(state.last_purged_log_id, Some(content::purged()));
-    assert_eq!(state.last_log_id, content::entries().last().map(|entry| entry.log_id));
-    assert_eq!(log.read_committed().await.unwrap(), Some(content::committed()));
-    let mut reader = log.get_log_reader().await;
-    assert_eq!(reader.read_vote().await.unwrap(), Some(content::vote()));
-    assert_eq!(reader.try_get_log_entries(..).await.unwrap(), content::entries());
+    for (dir, _, content) in dirs() {
+        let copy = copy(dir);
+        let mut log = LogStore::open(disk(copy.path()), options()).unwrap();
+        let state = log.get_log_state().await.unwrap();
+        assert_eq!(state.last_purged_log_id, Some(content.purged));
+        assert_eq!(state.last_log_id, content.entries().last().map(|entry| entry.log_id));
+        assert_eq!(log.read_committed().await.unwrap(), Some(content.committed));
+        let mut reader = log.get_log_reader().await;
+        assert_eq!(reader.read_vote().await.unwrap(), Some(content.vote()));
+        assert_eq!(reader.try_get_log_entries(..).await.unwrap(), content.entries(), "{dir}");
+    }
 }
 
 #[test]
 fn the_log_is_read_without_changing_it() {
-    let copy = copy("v1");
-    let view = LogView::read(&ReadOnlyDisk::new(copy.path()));
-    assert!(view.damage.is_none(), "{view:?}");
-    assert_eq!((view.vote(), view.committed()), (Some(content::vote()), Some(content::committed())));
-    assert_eq!((view.purged(), &view.ending), (Some(content::purged()), &Ending::Clean));
-    assert!(view.segments.len() > 2, "{view:?}");
-    let mut entries = Vec::new();
-    let take = |entry| {
-        entries.push(entry);
-        Ok::<_, std::io::Error>(())
-    };
-    view.for_each(0, take).unwrap();
-    assert_eq!(entries, content::entries());
-    assert_eq!(files(copy.path()), files(&golden("v1")));
+    for (dir, _, content) in dirs() {
+        let copy = copy(dir);
+        let view = LogView::read(&ReadOnlyDisk::new(copy.path()));
+        assert!(view.damage.is_none(), "{view:?}");
+        assert_eq!((view.vote(), view.committed()), (Some(content.vote()), Some(content.committed)));
+        assert_eq!((view.purged(), &view.ending), (Some(content.purged), &Ending::Clean));
+        assert!(view.segments.len() > 2, "{view:?}");
+        let mut entries = Vec::new();
+        let take = |entry| {
+            entries.push(entry);
+            Ok::<_, std::io::Error>(())
+        };
+        view.for_each(0, take).unwrap();
+        assert_eq!(entries, content.entries(), "{dir}");
+        assert_eq!(files(copy.path()), files(&golden(dir)));
+    }
 }
 
 #[test]
 fn the_snapshot_is_read() {
-    let copy = copy("v1");
-    let cluster = content::identity("v1").cluster;
-    let store = SnapshotStore::open(disk(copy.path()), ClusterHandle::new(cluster)).unwrap();
-    let snapshot = store.current().unwrap();
-    assert_eq!((snapshot.meta(), Some(snapshot.cluster())), (&content::snapshot_meta(), cluster));
-    assert_eq!(store.load(&snapshot).unwrap(), content::snapshot_state());
+    for (dir, _, content) in dirs() {
+        let copy = copy(dir);
+        let cluster = content::identity(dir).cluster;
+        let store = SnapshotStore::open(disk(copy.path()), ClusterHandle::new(cluster)).unwrap();
+        let snapshot = store.current().unwrap();
+        assert_eq!((snapshot.meta(), Some(snapshot.cluster())), (&content.snapshot_meta(), cluster));
+        assert_eq!(store.load(&snapshot).unwrap(), content.snapshot_state(), "{dir}");
+    }
 }
 
 /// What is written today is what is read here: no field, order or width changed unnoticed.
 #[test]
 fn the_same_bytes_are_written() {
-    for dir in DIRS {
+    let same = |dir: &str, write: &dyn Fn(&Arc<dyn Disk>)| {
         let golden = files(copy(dir).path());
         let now = tempfile::tempdir().unwrap();
-        content::write(&disk(now.path()), dir);
+        write(&disk(now.path()));
         let now = files(now.path());
         assert_eq!(now.keys().collect::<Vec<_>>(), golden.keys().collect::<Vec<_>>());
         for (name, bytes) in golden {
             assert_eq!(now[&name], bytes, "{dir}/{name}");
         }
+    };
+    same(NEWEST, &|disk| v2::content().write(disk));
+    // The format of the identity is still the first.
+    let removed = "v1-removed";
+    same(removed, &|disk| IdentityStore::new(disk.clone()).save(&content::identity(removed)).unwrap());
+}
+
+/// Replicas of different versions compare their digests.
+#[test]
+fn the_digest_is_the_same_in_every_version() {
+    let digests: Vec<String> =
+        dirs().iter().map(|(_, _, content)| format!("{:016x}", content.snapshot_state().digest())).collect();
+    assert_eq!(digests, ["295f0efb6eb22976", "74d04291a79a7b28"]);
+}
+
+/// A kind that is missing here could change unnoticed.
+#[test]
+fn the_newest_has_every_kind() {
+    let content = v2::content();
+    let kv = content.snapshot_state();
+    let shown = |what: &dyn std::fmt::Debug| format!("{what:?}");
+    let snapshot = [shown(&kv), shown(&kv.kept().collect::<Vec<_>>()), shown(&kv.locks().collect::<Vec<_>>())].concat();
+    let in_snapshot = "is_bytes: true|image/png|deadline_ms: Some|waiters: [(|Done|Put {|Deleted(|Number(|Txn {|Set(2)|\
+        Numbers(|NotKept|Granted {|Queued|Precondition { current: Some|Missing|place: None|place: Some|Overflow|Other|\
+        TextOfNumber|Locked(|LockLost";
+    let in_log = "Set(|Set {|Put {|Delete {|DeletePrefix {|Incr {|Touch {|Txn(|Acquire {|Renew {|Release {|Cancel {|Tick {|\
+        Exists|Missing|ModifiedBy(|NotModifiedBy(|ModifyIndex(|CreateIndex(|Version(|Value(|Delete(|DeletePrefix(|Get(";
+    let log = format!("{:?} {:?}", content.first[2], content.entries());
+    for (kinds, shown) in [(in_snapshot, snapshot), (in_log, log)] {
+        for kind in kinds.split('|') {
+            assert!(shown.contains(kind), "{kind} is not in {shown}");
+        }
+    }
+}
+
+fn magic(name: &str) -> &'static [u8] {
+    match name.split('-').next().unwrap() {
+        "identity" => b"hraftdID",
+        "log" => b"hraftlog",
+        "snapshot" => b"hraftdSN",
+        other => panic!("a file of an unknown kind, {other}"),
     }
 }
 
 /// The magic and the place of the version, which no version may change.
 #[test]
 fn every_file_starts_with_magic_and_version() {
-    for (name, bytes) in files(copy("v1").path()) {
-        let magic: &[u8] = match name.split('-').next().unwrap() {
-            "identity" => b"hraftdID",
-            "log" => b"hraftlog",
-            "snapshot" => b"hraftdSN",
-            other => panic!("a file of an unknown kind, {other}"),
-        };
-        assert_eq!(&bytes[..8], magic, "{name}");
-        assert_eq!(bytes[8..12], 1u32.to_le_bytes(), "{name}");
+    for (dir, version, _) in dirs() {
+        for (name, bytes) in files(copy(dir).path()) {
+            let version = if name == "identity" { 1 } else { version };
+            assert_eq!(&bytes[..8], magic(&name), "{name}");
+            assert_eq!(bytes[8..12], version.to_le_bytes(), "{name}");
+        }
     }
 }
 
 #[test]
 fn a_later_version_is_refused_with_a_message() {
-    let whole = copy("v1");
-    for name in files(whole.path()).into_keys() {
-        let copy = copy("v1");
-        let path = copy.path().join(&name);
-        let mut bytes = fs::read(&path).unwrap();
-        bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
-        let checked = match name.starts_with("log-") {
-            true => 20,
-            false => 16 + u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize,
-        };
-        let crc = crc32c::crc32c(&bytes[..checked]);
-        bytes[checked..checked + 4].copy_from_slice(&crc.to_le_bytes());
-        fs::write(&path, bytes).unwrap();
+    for (dir, _, _) in dirs() {
+        let whole = copy(dir);
+        for name in files(whole.path()).into_keys() {
+            let copy = copy(dir);
+            let path = copy.path().join(&name);
+            let known: u32 = if name == "identity" { 1 } else { 2 };
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[8..12].copy_from_slice(&(known + 1).to_le_bytes());
+            let checked = match name.starts_with("log-") {
+                true => 20,
+                false => 16 + u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize,
+            };
+            let crc = crc32c::crc32c(&bytes[..checked]);
+            bytes[checked..checked + 4].copy_from_slice(&crc.to_le_bytes());
+            fs::write(&path, bytes).unwrap();
 
-        let error = open_all(copy.path()).expect_err(&name);
-        assert!(matches!(&error, StorageError::Version { found: 2, known: 1, .. }), "{name}: {error}");
-        assert!(error.is_bad_directory(), "{name}");
-        let message = error.to_string();
-        for part in [path.to_str().unwrap(), "format version 2", "reads up to 1", "newer hraftd"] {
-            assert!(message.contains(part), "{message}");
+            let error = open_all(copy.path()).expect_err(&name);
+            let StorageError::Version { found, known: said, .. } = &error else { panic!("{name}: {error}") };
+            assert_eq!((*found, *said), (known + 1, known));
+            assert!(error.is_bad_directory(), "{name}");
+            let message = error.to_string();
+            let (found, reads) = (format!("format version {found}"), format!("reads up to {known}"));
+            for part in [path.to_str().unwrap(), &found, &reads, "newer hraftd"] {
+                assert!(message.contains(part), "{message}");
+            }
         }
+        open_all(whole.path()).unwrap();
     }
-    open_all(whole.path()).unwrap();
 }
 
 /// What a start opens.

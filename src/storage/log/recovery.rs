@@ -34,6 +34,8 @@ pub struct Tail {
     pub end: u64,
     /// A batch number beyond any that was seen.
     pub batch: u64,
+    /// Whether the last segment is of an older version: nothing that is new may come into it.
+    pub is_old: bool,
 }
 
 /// Reads the log, and cuts off a torn write.
@@ -45,12 +47,12 @@ pub fn recover(disk: &dyn Disk, options: &LogOptions) -> Result<(Memory, Tail), 
     let mut scan = Scan::new(disk, options.cache_bytes);
     scan.read()?;
     cut(&scan)?;
-    let Scan { memory, kept: segments, end, batch, .. } = scan;
+    let Scan { memory, kept: segments, end, batch, version, .. } = scan;
     for segment in &segments {
         // The page cache is not the disk: what was replayed may never have been flushed.
         segment.file.sync_data().map_err(|error| StorageError::io(disk.display(&segment::name(segment.id)), error))?;
     }
-    Ok((memory, Tail { segments, end, batch: batch + 1 }))
+    Ok((memory, Tail { segments, end, batch: batch + 1, is_old: version < FORMAT_VERSION }))
 }
 
 fn damaged(disk: &dyn Disk, segment: u64, offset: u64, what: String) -> StorageError {
@@ -133,6 +135,8 @@ pub struct Scan<'a> {
     has_head: bool,
     /// Entries up to this index were there, in segments that are not.
     unknown: Option<u64>,
+    /// The format version of the last segment.
+    version: u32,
 }
 
 impl<'a> Scan<'a> {
@@ -150,6 +154,7 @@ impl<'a> Scan<'a> {
             stopped: false,
             has_head: false,
             unknown: None,
+            version: FORMAT_VERSION,
         }
     }
 
@@ -200,9 +205,8 @@ impl<'a> Scan<'a> {
     /// Replays a segment up to its end or its first bad frame: whether the log goes on in the
     /// next, and the offset reached.
     fn segment(&mut self, bytes: &[u8], segment: &mut Segment) -> Result<(bool, u64), StorageError> {
-        if segment::version(bytes, segment.id).is_none() {
-            return Ok((false, 0));
-        }
+        let Some(version) = segment::version(bytes, segment.id) else { return Ok((false, 0)) };
+        self.version = version;
         let mut at = FILE_HEADER;
         loop {
             let place = Place { segment: segment.id, offset: at as u64 };

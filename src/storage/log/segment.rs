@@ -98,8 +98,8 @@ mod tests {
     #[test]
     fn the_bytes_of_a_header_are_these() {
         let header = header(0x2a);
-        assert_eq!(header[..20], *b"hraftlog\x01\0\0\0\x2a\0\0\0\0\0\0\0");
-        assert_eq!(version(&header, 0x2a), Some(1));
+        assert_eq!(header[..20], *b"hraftlog\x02\0\0\0\x2a\0\0\0\0\0\0\0");
+        assert_eq!(version(&header, 0x2a), Some(2));
         assert_eq!(version(&header, 0x2b), None);
         for bit in 0..header.len() * 8 {
             let mut bad = header;

@@ -99,6 +99,11 @@ impl Writer {
         }
         writer.place(kind::OPENED, &[])?;
         writer.flush()?;
+        if tail.is_old && tail.end > 0 {
+            // An older hraftd, started on this log again, must meet the version before it meets what it cannot read.
+            writer.roll(0)?;
+            writer.flush()?;
+        }
         writer.reclaim();
         Ok(writer)
     }

@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::command::{Action, Command, Retry, Stamped, Value};
 use crate::raft_types::TypeConfig;
 use crate::record::{Marks, Rare, Record};
 use crate::storage::disk::{MemDisk, RealDisk};
@@ -29,7 +30,22 @@ fn map(seed: u64, keys: usize, value_bytes: usize) -> KvStore {
         let value: Vec<u8> = (0..len).map(|_| rng.random()).collect();
         kv.restore(format!("key-{}", rng.random::<u32>()).into(), record(&value));
     }
+    for index in 1..=keys as u64 / 2 {
+        kv.apply(index, everything(index, rng.random()), &mut Vec::new());
+    }
     kv
+}
+
+/// A key with all there is to know of it, a lock with a queue, a kept outcome.
+fn everything(index: u64, number: u32) -> Command {
+    let name = format!("lock-{}", number % 10).into();
+    let value = Value { data: number.to_le_bytes().to_vec().into(), is_bytes: true, content_type: Some("a/b".into()) };
+    let action = match index % 2 {
+        0 => Action::Acquire { name, ttl_ms: 1_000, body: Some("{}".into()), wait_ms: u64::from(number) },
+        _ => Action::Put { key: format!("put-{number}").into(), value, ttl_ms: Some(60_000), conditions: Vec::new() },
+    };
+    let retry = Some(Retry { key: format!("u-{number}").into(), digest: number.into(), window_ms: 600_000 });
+    Command::Stamped(Stamped { stamp_ms: index, retry, action })
 }
 
 fn open_as(disk: &MemDisk, cluster: Option<ClusterId>) -> Result<SnapshotStore, StorageError> {
@@ -237,8 +253,8 @@ fn what_is_not_of_this_cluster_or_version_is_told() {
     let other = open_as(&MemDisk::new(), Some(ClusterId(8))).unwrap();
     assert!(matches!(receive(&other, &bytes), Err(StorageError::Mixed { found: CLUSTER, .. })));
 
-    disk.put(&name_of((5, 1)), super::super::sealed::seal(format::MAGIC, 2, b"of another time").0);
-    assert!(matches!(open_as(&disk, None), Err(StorageError::Version { found: 2, known: 1, .. })));
+    disk.put(&name_of((5, 1)), super::super::sealed::seal(format::MAGIC, 3, b"of another time").0);
+    assert!(matches!(open_as(&disk, None), Err(StorageError::Version { found: 3, known: 2, .. })));
 
     let disk = MemDisk::new();
     disk.put(&name_of((6, 1)), bytes);

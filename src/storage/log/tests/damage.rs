@@ -4,12 +4,13 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::storage::log::FORMAT_VERSION;
 use crate::storage::log::frame::{self, Place};
 use crate::storage::log::segment::{self, FILE_HEADER};
 
 /// Segments of a log: name, bytes, how many of them hold frames, and where the last batch starts.
-struct Layout {
-    files: Vec<(String, Vec<u8>)>,
+pub struct Layout {
+    pub files: Vec<(String, Vec<u8>)>,
     used: Vec<usize>,
     /// File and offset of the first frame of the last batch.
     last_batch: (usize, usize),
@@ -35,7 +36,7 @@ fn layout(disk: &MemDisk) -> Layout {
     Layout { files, used, last_batch: last.1, batch: last.0 }
 }
 
-async fn played(seed: u64, close: bool) -> (Script, Layout) {
+pub async fn played(seed: u64, close: bool) -> (Script, Layout) {
     let disk = MemDisk::new();
     let store = open(&disk).unwrap();
     let mut script = Script::new(SmallRng::seed_from_u64(seed), State::default());
@@ -50,7 +51,7 @@ async fn played(seed: u64, close: bool) -> (Script, Layout) {
     (script, layout(&disk.crash(|_, _, _| 0)))
 }
 
-fn put(files: &[(String, Vec<u8>)]) -> MemDisk {
+pub fn put(files: &[(String, Vec<u8>)]) -> MemDisk {
     let disk = MemDisk::new();
     for (name, bytes) in files {
         disk.put(name, bytes.clone());
@@ -226,9 +227,9 @@ async fn an_unknown_version_is_told_as_such_wherever_it_is() {
     for nth in 0..log.files.len() {
         let mut files = log.files.clone();
         let id = segment::id_of(&files[nth].0).unwrap();
-        files[nth].1[..FILE_HEADER].copy_from_slice(&segment::header_of_version(id, 2));
+        files[nth].1[..FILE_HEADER].copy_from_slice(&segment::header_of_version(id, FORMAT_VERSION + 1));
         match open(&put(&files)) {
-            Err(StorageError::Version { file, found: 2, known: 1 }) => assert!(file.ends_with(&files[nth].0)),
+            Err(StorageError::Version { file, found: 3, known: 2 }) => assert!(file.ends_with(&files[nth].0)),
             other => panic!("{other:?}"),
         }
     }

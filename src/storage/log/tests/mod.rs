@@ -8,6 +8,7 @@ mod damage;
 mod failure;
 mod format;
 mod store;
+mod upgrade;
 
 use std::fmt;
 use std::io;

@@ -1,0 +1,63 @@
+//! Repeated requests: done once, answered the same, and refused rather than forgotten early.
+
+use super::*;
+use crate::command::{OpResult, Txn};
+
+fn replayed(index: u64, reply: Reply) -> Reply {
+    Reply::Replayed { index, reply: Box::new(reply) }
+}
+
+#[test]
+fn a_repetition_changes_nothing_and_hears_the_same() {
+    let mut kv = Kv::default();
+    assert_eq!(kv.keyed(100, "u", 1, incr("n", 1)), Reply::Number(1));
+    kv.at(100, incr("n", 1));
+    kv.changes();
+    assert_eq!(kv.keyed(1_099, "u", 1, incr("n", 1)), replayed(1, Reply::Number(1)));
+    assert_eq!(failure(kv.keyed(1_099, "u", 2, incr("n", 1))), Failure::RetryMismatch);
+    assert_eq!(kv.changes(), []);
+    assert_eq!(kv.value("n"), Some("2"));
+    assert_eq!(kv.kv.next_deadline(), Some(1_100), "it is kept no longer for being asked for");
+    // The window is over, with or without a tick.
+    assert_eq!(kv.keyed(1_100, "u", 2, incr("n", 1)), Reply::Number(3));
+    kv.tick(2_100);
+    assert_eq!(kv.kv.kept().count(), 0);
+}
+
+#[test]
+fn a_refusal_is_an_outcome_and_what_was_read_is_not_kept() {
+    let mut kv = Kv::default();
+    let delete = || Action::Delete { key: "k".into(), conditions: vec![Condition::Exists] };
+    let refused = kv.keyed(0, "u", 1, delete());
+    kv.at(0, set("k", "1", None));
+    assert_eq!(kv.keyed(0, "u", 1, delete()), replayed(1, refused));
+    let then = vec![Op::Get("k".into()), Op::Delete("k".into())];
+    let txn = Action::Txn(Txn { tests: Vec::new(), then, otherwise: Vec::new() });
+    let results = |got| Reply::Txn { succeeded: true, results: vec![got, OpResult::Deleted(1)] };
+    let got = OpResult::Got("k".into(), kv.kv.get("k").cloned());
+    assert_eq!(kv.keyed(0, "t", 1, txn.clone()), results(got));
+    assert_eq!(kv.keyed(0, "t", 1, txn), replayed(4, results(OpResult::NotKept)));
+}
+
+#[test]
+fn where_there_is_no_room_nothing_is_done_and_nothing_dropped() {
+    let limits = Limits { kept: 3, kept_bytes: 1 << 20 };
+    let few_bytes = Limits { kept: 100, kept_bytes: 3 * (2 + 16) };
+    for limits in [limits, few_bytes] {
+        let (mut kv, mut index) = (KvStore::new(), 0);
+        let mut add = |stamp_ms: u64, key: &str| {
+            index += 1;
+            let retry = Some(Retry { key: key.into(), digest: 1, window_ms: 1_000 });
+            let command = Command::Stamped(Stamped { stamp_ms, retry, action: incr("n", 1) });
+            kv.apply_within(limits, index, command, &mut Vec::new())
+        };
+        for (at, number) in [(0, 1), (10, 2), (20, 3)] {
+            assert_eq!(add(at, &format!("u{number}")), Reply::Number(number));
+        }
+        assert_eq!(failure(add(999, "u4")), Failure::RetriesFull);
+        assert_eq!(add(999, "u1"), replayed(1, Reply::Number(1)), "none is dropped early");
+        assert_eq!(failure(add(999, "u4")), Failure::RetriesFull, "a refusal for lack of room is not kept");
+        assert_eq!(add(1_000, "u4"), Reply::Number(4), "the first is over, and nobody ticked");
+        assert_eq!(failure(add(1_009, "u5")), Failure::RetriesFull);
+    }
+}

@@ -1,0 +1,82 @@
+//! A log that an older hraftd wrote: read, and gone on with in a segment of its own.
+
+use super::damage::{played, put};
+use super::*;
+use crate::command::Action;
+use crate::storage::log::segment::{self, FILE_HEADER};
+use crate::storage::log::{FORMAT_VERSION, LogView};
+use crate::storage::test_disk::crash_everywhere;
+use openraft::EntryPayload;
+
+/// A log as version 1 would have written it.
+async fn old(seed: u64, close: bool) -> (Script, MemDisk) {
+    let (script, mut log) = played(seed, close).await;
+    for (name, bytes) in &mut log.files {
+        let id = segment::id_of(name).unwrap();
+        bytes[..FILE_HEADER].copy_from_slice(&segment::header_of_version(id, 1));
+    }
+    (script, put(&log.files))
+}
+
+fn versions(disk: &MemDisk) -> Vec<u32> {
+    let version = |name: &String| segment::version(&disk.bytes(name)?, segment::id_of(name)?);
+    disk.list().unwrap().iter().filter_map(version).collect()
+}
+
+fn new_entry(index: u64) -> LogEntry {
+    LogEntry { log_id: id(99, index), payload: EntryPayload::Normal(Action::Tick { most: 1 }.into()) }
+}
+
+#[tokio::test]
+async fn an_old_log_is_gone_on_with_in_a_new_segment() {
+    for seed in 0..8 {
+        let (script, disk) = old(seed, seed % 2 == 0).await;
+        let before = versions(&disk);
+        assert!(before.iter().all(|version| *version == 1), "{before:?}");
+        let store = open(&disk).unwrap();
+        let mut expected = script.now().clone();
+        assert_eq!(state(&store).await, expected);
+        let entry = new_entry(expected.last.map_or(0, |id| id.index + 1));
+        append(&store, vec![entry.clone()]).await.unwrap();
+        store.close().unwrap();
+        (expected.last, expected.entries) = (Some(entry.log_id), [expected.entries, vec![entry]].concat());
+        let after = versions(&disk);
+        assert!(after.is_sorted() && after.contains(&FORMAT_VERSION), "{after:?}");
+        assert_eq!(state(&open(&disk).unwrap()).await, expected);
+        // Once is enough.
+        let segments = versions(&disk).len();
+        drop(open(&disk).unwrap());
+        assert_eq!(versions(&disk).len(), segments);
+    }
+}
+
+/// What an older hraftd would take for damage is only where it says "use a newer hraftd".
+#[test]
+fn no_crash_leaves_what_is_new_in_an_old_segment() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (script, _) = runtime.block_on(old(1, false));
+    let entry = new_entry(script.now().last.map_or(0, |id| id.index + 1));
+    let go_on = |disk: Arc<dyn Disk>| {
+        let store = LogStore::open(disk, LogOptions { inline: true, ..small() });
+        store.is_ok_and(|store| runtime.block_on(append(&store, vec![entry.clone()])).is_ok())
+    };
+    let points = crash_everywhere(
+        || runtime.block_on(old(1, false)).1,
+        go_on,
+        |disk, done| {
+            let old_last = versions(disk).last() == Some(&1);
+            let view = LogView::read(disk);
+            assert!(view.damage.is_none(), "{view:?}");
+            let mut entries = Vec::new();
+            view.for_each(0, |entry| io::Result::Ok(entries.push(entry))).unwrap();
+            let has_new = entries.last() == Some(&entry);
+            assert!(has_new || !done);
+            assert!(!(has_new && old_last));
+            entries.truncate(script.now().entries.len());
+            assert_eq!(entries, script.now().entries);
+            let found = runtime.block_on(async { state(&open(disk).unwrap()).await });
+            assert_eq!(found.vote, script.now().vote);
+        },
+    );
+    assert!(points > 8, "{points}");
+}
