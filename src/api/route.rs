@@ -43,6 +43,7 @@ pub const LIST: &[&str] = &[
     "POST /hraftd/key",
     "GET /hraftd/key/{key}",
     "DELETE /hraftd/key/{key}",
+    "GET /hraftd/watch",
     "GET /hraftd/raft/stats",
     "GET /hraftd/raft/cluster",
     "GET /hraftd/raft/state",

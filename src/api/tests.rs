@@ -4,6 +4,7 @@ mod fake;
 mod key_requests;
 mod limits;
 mod raft_requests;
+mod watch_requests;
 
 use std::net::SocketAddr;
 use std::time::Duration;

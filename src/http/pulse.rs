@@ -106,7 +106,7 @@ pub(super) struct PulseBody {
 
 impl PulseBody {
     pub(super) fn new(inner: Body, busy: Busy) -> Self {
-        Self { inner, busy: busy }
+        Self { inner, busy }
     }
 }
 
