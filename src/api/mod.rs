@@ -79,7 +79,8 @@ pub fn router(node: Starting, settings: ApiSettings) -> Router {
 pub fn router_of<S: Service>(service: S, settings: ApiSettings) -> Router {
     let served_by = answer::served_by(service.id());
     let room = body::Room::new(settings.max_request_bytes);
-    Router::new().fallback(handle::<S>).with_state(Arc::new(App { service, settings, served_by, room }))
+    let large = watch::Large::default();
+    Router::new().fallback(handle::<S>).with_state(Arc::new(App { service, settings, served_by, room, large }))
 }
 
 struct App<S> {
@@ -89,6 +90,8 @@ struct App<S> {
     served_by: Option<HeaderValue>,
     /// For the bodies of all requests together.
     room: body::Room,
+    /// For all watchers together.
+    large: watch::Large,
 }
 
 async fn handle<S: Service>(State(app): State<Arc<App<S>>>, request: Request) -> Response {

@@ -49,6 +49,15 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// A parameter whose value may be empty.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(None) => bad(format!("the query parameter {name} needs a value, which may be empty: {name}=")),
+            Some(value) => Ok(value),
+        }
+    }
+
     /// A parameter that is either there or not.
     pub fn switch(&self, name: &str) -> Result<bool, ApiError> {
         match self.get(name) {
@@ -152,6 +161,8 @@ mod tests {
         let query = Query::parse(Some("level=no%6Ee&&%66orce&"), KNOWN).unwrap();
         assert_eq!(query.value("level").unwrap(), Some("none"));
         assert_eq!(query.value("timeout").unwrap(), None);
+        assert_eq!((query.text("level").unwrap(), query.text("timeout").unwrap()), (Some("none"), None));
+        assert_eq!(Query::parse(Some("level="), KNOWN).unwrap().text("level").unwrap(), Some(""));
         assert!(query.switch("force").unwrap());
         assert!(!Query::parse(None, KNOWN).unwrap().switch("force").unwrap());
         for on in ["force", "force=1", "force=true"] {
@@ -179,6 +190,7 @@ mod tests {
         for off in ["force=", "force=0", "force=false", "force=TRUE", "force=yes"] {
             assert!(message(Query::parse(Some(off), KNOWN).unwrap().switch("force")).contains("force"), "{off}");
         }
+        assert!(message(Query::parse(Some("level"), KNOWN).unwrap().text("level")).contains("level="));
         for empty in ["level", "level="] {
             assert!(message(Query::parse(Some(empty), KNOWN).unwrap().value("level")).contains("level"), "{empty}");
         }

@@ -47,6 +47,7 @@ pub const LIST: &[&str] = &[
     "PUT /hraftd/key/{key}",
     "POST /hraftd/key/{key}",
     "DELETE /hraftd/key/{key}",
+    "GET /hraftd/watch",
     "GET /hraftd/raft/stats",
     "GET /hraftd/raft/cluster",
     "GET /hraftd/raft/state",

@@ -5,6 +5,7 @@ mod key_requests;
 mod limits;
 mod one_key;
 mod raft_requests;
+mod watch_requests;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -46,12 +46,18 @@ impl Default for Inner {
         Self {
             id: ID.parse().unwrap(),
             map: Mutex::new((10, KvStore::new())),
-            watches: Watches::new(HistoryLimits::default(), 10),
+            watches: wakes(Watches::new(HistoryLimits::default(), 10)),
             orders: Mutex::default(),
             calls: Mutex::default(),
             go: Notify::new(),
         }
     }
+}
+
+/// A node's task that wakes.
+fn wakes(watches: Watches) -> Watches {
+    tokio::spawn(watches.clone().wake());
+    watches
 }
 
 impl Fake {
@@ -134,9 +140,10 @@ impl Service for Fake {
         self.0.map.lock().unwrap().1.log_time_ms()
     }
 
-    async fn settle(&self, options: ReadOptions, _deadline: Instant) -> Result<Settled, NodeError> {
+    async fn settle(&self, options: ReadOptions, deadline: Instant) -> Result<Settled, NodeError> {
         let ReadOptions { level, freshness, min_index } = options;
         self.called(format!("settle {level:?} {freshness:?} {min_index}")).await?;
+        self.wait_applied(min_index, deadline).await?;
         let staleness = (level == ReadLevel::None).then_some(Duration::from_millis(12));
         Ok(Settled { level, staleness })
     }
@@ -159,10 +166,12 @@ impl Service for Fake {
     }
 
     async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
+        while index > self.applied_index() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         if index <= self.applied_index() {
             return Ok(());
         }
-        tokio::time::sleep_until(deadline).await;
         Err(NodeError::Timeout(format!("this node did not apply index {index} in time")))
     }
 
