@@ -3,6 +3,7 @@
 mod fake;
 mod key_requests;
 mod limits;
+mod listings;
 mod one_key;
 mod raft_requests;
 
