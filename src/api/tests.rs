@@ -6,6 +6,7 @@ mod limits;
 mod listings;
 mod one_key;
 mod raft_requests;
+mod txns;
 
 use std::net::SocketAddr;
 use std::time::Duration;
