@@ -40,9 +40,16 @@ pub enum Other {
 /// What `GET /` shows, in this order.
 pub const LIST: &[&str] = &[
     "GET /",
+    "GET /hraftd/key",
     "POST /hraftd/key",
+    "DELETE /hraftd/key",
     "GET /hraftd/key/{key}",
     "DELETE /hraftd/key/{key}",
+    "POST /hraftd/txn",
+    "GET /hraftd/lock/{name}",
+    "POST /hraftd/lock/{name}",
+    "PUT /hraftd/lock/{name}",
+    "DELETE /hraftd/lock/{name}",
     "GET /hraftd/raft/stats",
     "GET /hraftd/raft/cluster",
     "GET /hraftd/raft/state",

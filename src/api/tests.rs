@@ -4,6 +4,7 @@ mod fake;
 mod key_requests;
 mod limits;
 mod listings;
+mod locks;
 mod one_key;
 mod raft_requests;
 mod txns;
