@@ -26,7 +26,7 @@ pub(super) const MAX_DEPTH: usize = 128;
 /// Parses and checks the body.
 pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Vec<(Key, Bytes)>, ApiError> {
     let json = text_of(body, MAX_DEPTH).map_err(bad)?;
-    let members = members(json).map_err(|error| bad(error.to_string()))?;
+    let members = members(json).map_err(|error| bad(text::brief(error)))?;
     check(&members, max_value_bytes)?;
     Ok(members
         .into_iter()
@@ -38,7 +38,7 @@ pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Vec<(Key, Bytes)>, 
 pub fn one(body: &Bytes) -> Result<Bytes, ApiError> {
     let bad = |why: String| ApiError::BadRequest(format!("the body must be one JSON value: {why}"));
     let json = text_of(body, MAX_DEPTH).map_err(bad)?;
-    let value: &RawValue = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
+    let value: &RawValue = serde_json::from_str(json).map_err(|error| bad(text::brief(error)))?;
     Ok(body.slice_ref(value.get().as_bytes()))
 }
 
@@ -272,6 +272,12 @@ mod tests {
         }
         let Err(ApiError::BadRequest(msg)) = parse(&Bytes::from_static(b"{\"k\":\"\xff\"}"), 1000) else { panic!() };
         assert!(msg.contains("from byte 6"), "{msg}");
+    }
+
+    #[test]
+    fn what_is_refused_is_not_sent_back_whole() {
+        let Err(ApiError::BadRequest(msg)) = pairs(&format!("\"{}\"", "v".repeat(100_000))) else { panic!() };
+        assert!(msg.len() < 400 && msg.contains("string"), "{msg}");
     }
 
     #[test]

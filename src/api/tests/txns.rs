@@ -130,6 +130,13 @@ async fn malformed_parts_are_named() {
     for (body, part) in cases {
         txn(&server, &body).await.is_error(400, "bad_request", part);
     }
+    for body in
+        [ops(r#"{"set":"X"}"#), tests(r#"{"key":"a","exists":"X"}"#), tests("\"X\""), r#"{"then":"X"}"#.to_owned()]
+    {
+        let answer = txn(&server, &body.replace('X', &"x".repeat(1 << 18))).await;
+        answer.is_error(400, "bad_request", "it must be");
+        assert!(answer.body.len() < 600, "what is refused is not sent back whole: {}", answer.body.len());
+    }
     let big = format!(r#"{{"set":{{"a":1,"k":"{}"}}}}"#, "v".repeat(1000));
     txn(&server, &ops(&big)).await.is_error(413, "too_large", "then[1].set: the value of \\\"k\\\"");
     let big = format!(r#"{{"key":"k","value":"{}"}}"#, "v".repeat(1000));

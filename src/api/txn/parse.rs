@@ -33,7 +33,7 @@ pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Txn, ApiError> {
         ))
     };
     let json = pairs::text_of(body, MAX_DEPTH).map_err(bad)?;
-    let members = pairs::members(json).map_err(|error| bad(error.to_string()))?;
+    let members = pairs::members(json).map_err(|error| bad(text::brief(error)))?;
     let parser = Parser { body, max_value_bytes };
     parser.known(&members, "the body", &["if", "then", "else"])?;
     let then = get(&members, "then").ok_or_else(|| bad("it has no \"then\"".to_owned()))?;
@@ -193,7 +193,7 @@ fn typed<'a, T>(
 ) -> Result<T, ApiError> {
     // The text is JSON; what is left to go wrong is its type, its size, and escapes that are no characters.
     parse(json.get()).or_else(|error| {
-        let why = error.to_string();
+        let why = text::brief(error);
         let why = why.split(" at line ").next().unwrap_or_default();
         refuse(place, format_args!("it must be {wanted}, not {}: {why}", text::quoted(json.get())))
     })
