@@ -61,6 +61,14 @@ pub fn of_write(head: &Parts, query: &Query<'_>) -> Result<Vec<Condition>, ApiEr
     Ok(is.into_iter().chain(is_not).collect())
 }
 
+/// Refuses conditions where none can be kept: a write that was to depend on one must not be done without.
+pub fn none(head: &Parts, instead: &str) -> Result<(), ApiError> {
+    match [header::IF_MATCH, header::IF_NONE_MATCH].iter().find(|name| head.headers.contains_key(*name)) {
+        Some(name) => Err(ApiError::BadRequest(format!("{name} is about one key; {instead}"))),
+        None => Ok(()),
+    }
+}
+
 fn tags(headers: &HeaderMap, name: HeaderName, weak_count: bool) -> Result<Option<Tags>, ApiError> {
     let mut found = None;
     for value in headers.get_all(&name) {

@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::query::Query;
 use super::service::Service;
 use super::write::Time;
-use super::{App, keys_read, keys_write, text};
+use super::{App, keys_read, keys_write, listing, text};
 use crate::node::{NodeError, ReadLevel, ReadOptions};
 
 /// Answers a request for the raw key of a path, or for `/hraftd/key`.
@@ -27,7 +27,9 @@ pub(super) async fn respond<S: Service>(
         Err(refused) => Err(refused),
         Ok(()) => match (raw_key, &head.method) {
             (None, &Method::POST) => keys_write::post(app, head, body).await,
-            (None, method) => Err(ApiError::method(method, "POST")),
+            (None, &(Method::GET | Method::HEAD)) => listing::get(app, head).await,
+            (None, &Method::DELETE) => listing::delete(app, head, body).await,
+            (None, method) => Err(ApiError::method(method, "GET, HEAD, POST, DELETE")),
             (Some(raw), &Method::GET) => keys_read::get(app, raw, head).await,
             (Some(raw), &Method::HEAD) => keys_read::head(app, raw, head).await,
             (Some(raw), &Method::PUT) => keys_write::put(app, raw, head, body).await,

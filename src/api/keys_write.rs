@@ -231,7 +231,7 @@ pub(super) async fn post_key<S: Service>(
 }
 
 /// What has no use for a body refuses one: a value that is not stored must not look as if it were.
-async fn no_body<S: Service>(app: &App<S>, body: Body, time: &Time) -> Result<(), ApiError> {
+pub(super) async fn no_body<S: Service>(app: &App<S>, body: Body, time: &Time) -> Result<(), ApiError> {
     let (body, _room) = write::read_body(app, body, time, pin!(timer(time.deadline))).await?;
     if body.is_empty() { Ok(()) } else { Err(ApiError::BadRequest("this request takes no body".to_owned())) }
 }

@@ -7,7 +7,8 @@
 //! The router has one handler, which matches the *raw* path itself: axum's routing decodes percent escapes, which a
 //! key must be spared, and its 404 and 405 are not in our shape.
 //!
-//! Reading order: [`route`], then [`keys`] and [`raft`]; [`error`] is the one place that knows status codes.
+//! Reading order: [`route`], then [`keys`], [`listing`], [`txn`], [`lock`] and [`raft`]; [`error`] is the one place that
+//! knows status codes.
 
 mod answer;
 mod body;
@@ -19,9 +20,11 @@ mod key_path;
 mod keys;
 mod keys_read;
 mod keys_write;
+mod listing;
 mod lock;
 mod meta;
 mod pairs;
+mod pieces;
 mod query;
 mod raft;
 mod retry;

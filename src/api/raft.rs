@@ -334,8 +334,9 @@ async fn whole<S: Service>(
 }
 
 fn object<T: DeserializeOwned>(body: &[u8], sample: &str) -> Result<T, ApiError> {
-    serde_json::from_slice(body)
-        .map_err(|error| ApiError::BadRequest(format!("the body must be one JSON object {sample}: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::BadRequest(format!("the body must be one JSON object {sample}: {}", text::brief(error)))
+    })
 }
 
 /// Runs a change of the membership in a task of its own: half of one, because the client hung up, helps nobody.

@@ -3,8 +3,11 @@
 mod fake;
 mod key_requests;
 mod limits;
+mod listings;
+mod locks;
 mod one_key;
 mod raft_requests;
+mod txns;
 mod watch_requests;
 
 use std::net::SocketAddr;

@@ -22,6 +22,8 @@ mod same_json;
 mod tests;
 mod txn;
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 use compact_str::CompactString;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -257,6 +259,15 @@ impl KvStore {
     /// The keys that begin with `prefix` and come after `after`, in the order of their bytes.
     pub fn range<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> impl Iterator<Item = (&'a Key, &'a Record)> {
         self.keys.with_prefix(prefix, after)
+    }
+
+    /// The keys that begin with `prefix`, from a bound on that is not before `prefix`, in the order of their bytes.
+    pub fn range_from<'a>(
+        &'a self,
+        prefix: &'a str,
+        from: Bound<&'a str>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Record)> {
+        self.keys.with_prefix_from(prefix, from)
     }
 
     /// Who holds a lock.

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::Service;
-use crate::command::{Command, Key, LockView};
+use crate::command::{Action, Command, Key, LockView, Stamped};
 use crate::kv::{KvStore, Ticket};
 use crate::node::{
     About, Cluster, ClusterServer, Found, NodeError, ReadLevel, ReadOptions, Server as Member, Settled, State, Stats,
@@ -67,6 +67,21 @@ impl Fake {
 
     pub fn keys(&self) -> Vec<Key> {
         self.0.map.lock().unwrap().1.iter().map(|(key, _)| key.clone()).collect()
+    }
+
+    /// An entry with this stamp that drops what is due.
+    pub fn tick(&self, stamp_ms: u64) {
+        let mut map = self.0.map.lock().unwrap();
+        map.0 += 1;
+        let index = map.0;
+        let command = Command::Stamped(Stamped { stamp_ms, retry: None, action: Action::Tick { most: 100 } });
+        let mut events = Vec::new();
+        map.1.apply(index, command, &mut events);
+        self.0.watches.append(&mut events);
+    }
+
+    pub fn lock_view(&self, name: &str) -> Option<LockView> {
+        self.0.map.lock().unwrap().1.lock(name)
     }
 
     /// What was asked, oldest first; forgets it.
@@ -181,6 +196,9 @@ impl Service for Fake {
 
     async fn await_ticket(&self, name: &Key, ticket: u64, until: Instant) -> Result<Ticket, NodeError> {
         loop {
+            if self.0.watches.is_closed() {
+                return Err(NodeError::NotReady("this node is stopping; ask another".to_owned()));
+            }
             let found = self.0.map.lock().unwrap().1.ticket(name, ticket);
             if found != Ticket::Waits || Instant::now() >= until {
                 return Ok(found);

@@ -119,9 +119,10 @@ async fn query_parameters() {
 #[tokio::test]
 async fn methods() {
     let server = Server::start().await;
-    for (target, methods, allow) in
-        [("/hraftd/key/k", "PATCH OPTIONS", "GET, HEAD, PUT, POST, DELETE"), ("/key", "PUT PATCH OPTIONS", "POST")]
-    {
+    for (target, methods, allow) in [
+        ("/hraftd/key/k", "PATCH OPTIONS", "GET, HEAD, PUT, POST, DELETE"),
+        ("/key", "PUT PATCH OPTIONS", "GET, HEAD, POST, DELETE"),
+    ] {
         for method in methods.split(' ') {
             let answer = server.ask(method, target, "").await;
             assert_eq!(answer.status, 405);
