@@ -28,7 +28,7 @@ use super::answer::Answer;
 use super::error::ApiError;
 use super::service::Service;
 use super::write::Time;
-use super::{App, keys, timer, within};
+use super::{App, keys, spec, timer, within};
 use crate::node::{NodeError, ReadLevel, ReadOptions, View};
 use crate::watch::{Missed, Position, Watcher, Watches};
 use ask::{Ask, From};
@@ -52,7 +52,29 @@ pub(super) async fn respond<S: Service>(app: &Arc<App<S>>, head: &Parts, allowed
     outcome.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app)
 }
 
-async fn watch<S: Service>(app: &Arc<App<S>>, head: &Parts) -> Result<Answer, ApiError> {
+/// Tells of changes
+///
+/// As server-sent events, or with `Accept: application/x-ndjson` as a JSON object a line. Events of keys are `set`,
+/// `delete` and `expire`, those of locks `acquired`, `released` and `expired`; the id is `index.n`.
+#[utoipa::path(
+    get,
+    path = "/hraftd/watch",
+    tag = "watch",
+    params(
+        ("prefix" = Option<String>, Query, description = "all keys that begin so; may be empty"),
+        ("key" = Option<String>, Query, description = "or one key"),
+        ("lock" = Option<String>, Query, description = "or one lock"),
+        ("initial" = Option<bool>, Query, description = "first the present state, then the event synced"),
+        ("after" = Option<String>, Query, description = "only what comes after this id", pattern = "^[0-9]+(\\.[0-9]+)?$"),
+        ("Last-Event-ID" = Option<String>, Header, description = "the same, as browsers send it; counts more"),
+        spec::ReadParams,
+    ),
+    responses(
+        (status = 200, description = "changes, without end", content((String = "text/event-stream"), (String = "application/x-ndjson"))),
+        (status = 410, description = "history does not reach back so far", body = spec::Problem),
+    )
+)]
+pub(super) async fn watch<S: Service>(app: &Arc<App<S>>, head: &Parts) -> Result<Answer, ApiError> {
     let ask = Ask::of(head, app.settings.read_level)?;
     let open = open(&app.service, &ask);
     let (answer, feed) =

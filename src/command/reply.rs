@@ -101,6 +101,11 @@ pub enum Failure {
     RetryMismatch,
     /// No more outcomes can be kept.
     RetriesFull,
+    /// A transaction reads more than an answer may carry.
+    ReadsTooMuch {
+        /// Where it became too much.
+        place: Place,
+    },
 }
 
 /// An operation of a transaction.

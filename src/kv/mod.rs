@@ -38,6 +38,7 @@ pub use event::{Change, Event};
 pub use lock::{Lock, Ticket};
 pub use retry::Kept;
 use retry::{LIMITS, Limits};
+pub use txn::MAX_READ_BYTES;
 
 /// A value of so many bytes costs as much to apply as one more key.
 const BYTES_A_KEY: usize = 4 * 1024;
@@ -58,8 +59,8 @@ struct Failed {
 }
 
 impl Failed {
-    fn reply(self, place: Option<Place>) -> Reply {
-        Reply::failed(Failure::NotANumber { place, key: self.key, why: self.why })
+    fn failure(self, place: Option<Place>) -> Failure {
+        Failure::NotANumber { place, key: self.key, why: self.why }
     }
 }
 
@@ -116,7 +117,8 @@ impl KvStore {
             }
             Action::DeletePrefix { prefix } => Reply::Deleted(self.delete_prefix(&prefix, events)),
             Action::Incr { key, by, ttl_ms, conditions } => self.refused(&key, &conditions).unwrap_or_else(|| {
-                self.incr(index, key, by, ttl_ms, events).map_or_else(|failed| failed.reply(None), Reply::Number)
+                self.incr(index, key, by, ttl_ms, events)
+                    .map_or_else(|failed| Reply::failed(failed.failure(None)), Reply::Number)
             }),
             Action::Touch { key, ttl_ms, conditions } => {
                 self.refused(&key, &conditions).unwrap_or_else(|| self.touch(key, ttl_ms))

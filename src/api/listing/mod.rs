@@ -21,7 +21,7 @@ use super::pieces::{self, Pieces};
 use super::query::Query;
 use super::service::Service;
 use super::write::{self, Time};
-use super::{App, conditions, json, key_path, keys_write, meta, text, timer, within};
+use super::{App, conditions, json, key_path, keys_write, meta, spec, text, timer, within};
 use crate::command::{Action, Key, MAX_KEY_BYTES, Reply};
 use crate::node::View;
 use crate::record::Record;
@@ -51,6 +51,34 @@ enum Which {
     Prefix { prefix: String, separator: Option<String>, after: Option<String>, limit: Option<u64> },
 }
 
+/// Reads many keys at one index
+///
+/// Those that begin with `prefix` (which may be empty), or those named by `key`. An object of keys and values, which
+/// another cluster takes as a POST; an array of keys; or an array of metadata. Without `limit` all of it; with it a page,
+/// and where there is more, the header Link tells the next.
+#[utoipa::path(
+    get,
+    path = "/hraftd/key",
+    tag = "keys",
+    params(
+        ("prefix" = Option<String>, Query, description = "how the keys begin; may be empty"),
+        ("key" = Option<Vec<String>>, Query, description = "instead of a prefix: these keys", explode),
+        ("keys" = Option<bool>, Query, description = "names only"),
+        ("meta" = Option<bool>, Query, description = "metadata objects; not together with keys"),
+        ("separator" = Option<String>, Query, description = "with keys: folders once, such as app/x/"),
+        ("limit" = Option<u64>, Query, minimum = 1, description = "a page of so many"),
+        ("after" = Option<String>, Query, description = "only what comes after this key or folder"),
+        spec::ReadParams,
+    ),
+    responses(
+        (
+            status = 200,
+            description = "those that exist, in the order of their bytes",
+            body = spec::ListForms,
+            headers(("Link" = String, description = "the next page, with a limit and where there is more"))
+        ),
+    )
+)]
 pub(super) async fn get<S: Service>(app: &App<S>, head: &Parts) -> Result<Answer, ApiError> {
     let known =
         ["prefix", "key", "keys", "meta", "separator", "limit", "after", "level", "freshness", "min_index", "timeout"];
@@ -190,6 +218,22 @@ impl Pieces for Listing {
     }
 }
 
+/// Deletes all keys that begin so
+#[utoipa::path(
+    delete,
+    path = "/hraftd/key",
+    tag = "keys",
+    params(
+        ("prefix" = String, Query, description = "how the keys begin"),
+        ("all" = Option<bool>, Query, description = "needed with an empty prefix"),
+        spec::WriteParams,
+        spec::RetryParams,
+    ),
+    responses(
+        (status = 200, description = "they are not there any more", body = spec::Deleted),
+        (status = 422, description = "the Idempotency-Key came with another request", body = spec::Problem),
+    )
+)]
 pub(super) async fn delete<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
     let query = Query::parse(head.uri.query(), &["prefix", "all", "timeout"])?;
     let time = Time::of(&query)?;

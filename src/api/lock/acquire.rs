@@ -18,6 +18,7 @@ use crate::api::error::ApiError;
 use crate::api::keys_read::MAX_WAIT;
 use crate::api::query::Query;
 use crate::api::service::Service;
+use crate::api::spec;
 use crate::api::write::{self, Outcome, Time};
 use crate::api::{App, conditions, json, pairs, retry, timer};
 use crate::command::{Action, Key, LockView, Reply};
@@ -27,7 +28,33 @@ use crate::node::{NodeError, ReadLevel, ReadOptions};
 /// How long an answer waits until a place is given back; then that goes on without it.
 const CANCEL_WITHIN: Duration = Duration::from_secs(1);
 
-pub(super) async fn post<S: Service>(
+/// Takes a lock
+///
+/// With `wait` in a queue, first come first served. The token only grows: it fences.
+#[utoipa::path(
+    post,
+    path = "/hraftd/lock/{name}",
+    tag = "locks",
+    params(
+        spec::LockPath,
+        ("ttl" = String, Query, description = "how long it is held unless it is renewed, 1s to 24h", pattern = "^[0-9]+(ms|s|m|h)$"),
+        ("wait" = Option<String>, Query, description = "how long to wait for it, at most 5m", pattern = "^[0-9]+(ms|s|m|h)$"),
+        spec::WriteParams,
+        spec::RetryParams,
+    ),
+    request_body(content = Option<serde_json::Value>, description = "shown to others"),
+    responses(
+        (status = 200, description = "it is held", body = spec::LockAnswer),
+        (
+            status = 409,
+            description = "somebody else holds it",
+            body = spec::Problem,
+            headers(("Retry-After" = u64, description = "seconds that the holder has left"))
+        ),
+        (status = 422, description = "the Idempotency-Key came with another request", body = spec::Problem),
+    )
+)]
+pub(in crate::api) async fn post<S: Service>(
     app: &Arc<App<S>>,
     raw_name: &str,
     head: &Parts,

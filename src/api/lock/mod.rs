@@ -1,6 +1,6 @@
 //! `/hraftd/lock/{name}`: locks that expire, with fencing tokens and fair queues.
 
-mod acquire;
+pub(super) mod acquire;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::keys::{read_options, too_slow};
 use super::query::Query;
 use super::service::Service;
 use super::write::{self, Outcome, Time};
-use super::{App, conditions, json, key_path, keys_write, text, timer, within};
+use super::{App, conditions, json, key_path, keys_write, spec, text, timer, within};
 use crate::command::{Action, Failure, Key, LockView, Reply};
 use crate::node::NodeError;
 
@@ -45,7 +45,18 @@ pub(super) async fn respond<S: Service>(
     outcome.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app)
 }
 
-async fn get<S: Service>(app: &App<S>, raw_name: &str, head: &Parts) -> Result<Answer, ApiError> {
+/// Shows who holds a lock
+#[utoipa::path(
+    get,
+    path = "/hraftd/lock/{name}",
+    tag = "locks",
+    params(spec::LockPath, spec::ReadParams),
+    responses(
+        (status = 200, description = "it is held", body = spec::LockShape),
+        (status = 404, description = "nobody holds it", body = spec::Problem),
+    )
+)]
+pub(super) async fn get<S: Service>(app: &App<S>, raw_name: &str, head: &Parts) -> Result<Answer, ApiError> {
     let query = Query::parse(head.uri.query(), &["level", "freshness", "min_index", "timeout"])?;
     let options = read_options(&query, app.settings.read_level)?;
     let time = Time::of(&query)?;
@@ -60,7 +71,30 @@ async fn get<S: Service>(app: &App<S>, raw_name: &str, head: &Parts) -> Result<A
     Ok(Answer::read(result, index, settled))
 }
 
-async fn renew<S: Service>(app: &App<S>, raw_name: &str, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+/// Keeps a lock for another while
+#[utoipa::path(
+    put,
+    path = "/hraftd/lock/{name}",
+    tag = "locks",
+    params(
+        spec::LockPath,
+        ("token" = u64, Query, description = "what the POST answered"),
+        ("ttl" = Option<String>, Query, description = "another time to live, 1s to 24h", pattern = "^[0-9]+(ms|s|m|h)$"),
+        spec::WriteParams,
+        spec::RetryParams,
+    ),
+    responses(
+        (status = 200, description = "it is held", body = spec::LockAnswer),
+        (status = 409, description = "it was lost", body = spec::Problem),
+        (status = 422, description = "the Idempotency-Key came with another request", body = spec::Problem),
+    )
+)]
+pub(super) async fn renew<S: Service>(
+    app: &App<S>,
+    raw_name: &str,
+    head: &Parts,
+    body: Body,
+) -> Result<Answer, ApiError> {
     let query = Query::parse(head.uri.query(), &["token", "ttl", "timeout"])?;
     let time = Time::of(&query)?;
     let (token, ttl_ms) = (token_of(&query)?, ttl_of(&query)?);
@@ -73,7 +107,29 @@ async fn renew<S: Service>(app: &App<S>, raw_name: &str, head: &Parts, body: Bod
     })
 }
 
-async fn release<S: Service>(app: &App<S>, raw_name: &str, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+/// Gives a lock up
+#[utoipa::path(
+    delete,
+    path = "/hraftd/lock/{name}",
+    tag = "locks",
+    params(
+        spec::LockPath,
+        ("token" = u64, Query, description = "what the POST answered"),
+        spec::WriteParams,
+        spec::RetryParams,
+    ),
+    responses(
+        (status = 200, description = "who waits longest has it now", body = spec::Done),
+        (status = 409, description = "it was not held with this token", body = spec::Problem),
+        (status = 422, description = "the Idempotency-Key came with another request", body = spec::Problem),
+    )
+)]
+pub(super) async fn release<S: Service>(
+    app: &App<S>,
+    raw_name: &str,
+    head: &Parts,
+    body: Body,
+) -> Result<Answer, ApiError> {
     let query = Query::parse(head.uri.query(), &["token", "timeout"])?;
     let time = Time::of(&query)?;
     let token = token_of(&query)?;

@@ -19,7 +19,7 @@ use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, 
 use utoipa::openapi::{Content, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{keys_read, keys_write, raft};
+use super::{keys_read, keys_write, listing, lock, raft, txn, watch};
 
 pub use params::*;
 pub use shapes::*;
@@ -38,6 +38,14 @@ pub use shapes::*;
         keys_write::put,
         keys_write::delete,
         keys_write::post_key,
+        listing::get,
+        listing::delete,
+        txn::post,
+        lock::get,
+        lock::acquire::post,
+        lock::renew,
+        lock::release,
+        watch::watch,
         raft::index,
         raft::openapi,
         raft::stats,
@@ -53,6 +61,9 @@ pub use shapes::*;
     components(schemas(Problem, Level)),
     tags(
         (name = "keys", description = "One key or many"),
+        (name = "txn", description = "Transactions"),
+        (name = "locks", description = "Locks and leader election"),
+        (name = "watch", description = "Changes as they happen"),
         (name = "raft", description = "The node, the cluster, health")
     ),
     modifiers(&Common)
@@ -79,21 +90,23 @@ impl Modify for Common {
                 *schema = RefOr::T(Schema::AnyOf(any_of.build()));
             }
         }
-        for item in document.paths.paths.values_mut() {
-            for (has_body, operation) in operations(item) {
-                complete(operation, has_body);
+        for (path, item) in &mut document.paths.paths {
+            for (method, operation) in operations(item) {
+                operation.operation_id = Some(format!("{method} {path}"));
+                complete(operation, method);
             }
         }
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
     let PathItem { get, head, put, post, delete, .. } = item;
-    let with = |has_body| move |operation| (has_body, operation);
-    get.iter_mut().chain(head).map(with(false)).chain(put.iter_mut().chain(post).chain(delete).map(with(true)))
+    let methods = [("get", get), ("head", head), ("put", put), ("post", post), ("delete", delete)];
+    methods.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
-fn complete(operation: &mut Operation, has_body: bool) {
+fn complete(operation: &mut Operation, method: &str) {
+    let has_body = !matches!(method, "get" | "head");
     let of_raft = operation.tags.iter().flatten().any(|tag| tag == "raft");
     let mut refusals = vec![
         ("400", "the request makes no sense; the message says why"),
@@ -111,7 +124,7 @@ fn complete(operation: &mut Operation, has_body: bool) {
     }
     let responses = &mut operation.responses.responses;
     for (status, why) in refusals {
-        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(why)));
+        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(why, method != "head")));
     }
     for (status, response) in responses.iter_mut() {
         let RefOr::T(response) = response else { continue };
@@ -138,7 +151,10 @@ fn complete(operation: &mut Operation, has_body: bool) {
     }
 }
 
-fn problem(why: &str) -> utoipa::openapi::Response {
-    let content = Content::new(Some(Ref::from_schema_name("Problem")));
-    ResponseBuilder::new().description(why).content("application/json", content).build()
+fn problem(why: &str, has_body: bool) -> utoipa::openapi::Response {
+    let response = ResponseBuilder::new().description(why);
+    if !has_body {
+        return response.build();
+    }
+    response.content("application/json", Content::new(Some(Ref::from_schema_name("Problem")))).build()
 }

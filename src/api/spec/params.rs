@@ -12,6 +12,15 @@ pub struct KeyPath {
     key: String,
 }
 
+/// The lock of a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct LockPath {
+    /// As keys are named.
+    #[param(min_length = 1)]
+    name: String,
+}
+
 /// How a read is served.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]

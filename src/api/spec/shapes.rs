@@ -128,10 +128,95 @@ pub struct LockShape {
     /// How long it is still held unless it is renewed, in milliseconds.
     ttl_ms: u64,
     /// What the holder shows.
-    #[schema(required = false)]
+    #[schema(required = true)]
     body: Option<Value>,
     /// How many wait for it.
     waiting: u64,
+}
+
+/// A lock that is held by who asked.
+#[derive(ToSchema)]
+pub struct LockAnswer {
+    /// Always true.
+    ok: bool,
+    name: String,
+    /// A fencing token: it only grows.
+    token: u64,
+    /// How long it is held unless it is renewed, in milliseconds.
+    ttl_ms: u64,
+}
+
+/// Many keys.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ListForms {
+    Pairs(Pairs),
+    /// With `keys`.
+    Names(Vec<String>),
+    /// With `meta`.
+    Metas(Vec<Meta>),
+}
+
+/// A transaction.
+#[derive(ToSchema)]
+pub struct TxnShape {
+    /// All must hold; at most 1,024.
+    #[schema(rename = "if", required = false)]
+    tests: Vec<TestShape>,
+    /// At most 1,024.
+    then: Vec<OpShape>,
+    /// At most 1,024.
+    #[schema(rename = "else", required = false)]
+    otherwise: Vec<OpShape>,
+}
+
+/// A condition: a key, and one or more of the others.
+#[derive(ToSchema)]
+pub struct TestShape {
+    #[schema(min_length = 1)]
+    key: String,
+    #[schema(required = false)]
+    exists: bool,
+    /// 0: it does not exist.
+    #[schema(required = false)]
+    modify_index: u64,
+    #[schema(required = false)]
+    create_index: u64,
+    #[schema(required = false)]
+    version: u64,
+    /// Compared by structure, numbers by their text.
+    #[schema(required = false)]
+    value: Value,
+}
+
+/// An operation: one of these, and `ttl` with `set` and `incr`.
+#[derive(ToSchema)]
+pub struct OpShape {
+    #[schema(required = false)]
+    set: Pairs,
+    #[schema(required = false)]
+    incr: Number,
+    #[schema(required = false, min_length = 1)]
+    delete: String,
+    #[schema(required = false)]
+    delete_prefix: String,
+    #[schema(required = false, min_length = 1)]
+    get: String,
+    #[schema(required = false, pattern = "^[0-9]+(ms|s|m|h)$")]
+    ttl: String,
+}
+
+/// What a transaction did.
+#[derive(ToSchema)]
+pub struct TxnAnswer {
+    /// Always true.
+    ok: bool,
+    /// Whether the conditions held.
+    succeeded: bool,
+    index: u64,
+    /// One for each operation that was run: `{"set":2}`, `{"n":1}`, `{"deleted":1}`, `{"cfg":…}` or `{}`; null for what a
+    /// repeated request read the first time.
+    results: Vec<Value>,
 }
 
 /// `GET /`.

@@ -15,7 +15,7 @@ use super::pieces::{self, Pieces};
 use super::query::Query;
 use super::service::Service;
 use super::write::{self, Time};
-use super::{App, conditions, json, timer};
+use super::{App, conditions, json, spec, timer};
 use crate::command::{Action, OpResult, Reply};
 
 pub(super) async fn respond<S: Service>(
@@ -32,7 +32,22 @@ pub(super) async fn respond<S: Service>(
     outcome.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app)
 }
 
-async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+/// Runs a transaction
+///
+/// `then` where all conditions of `if` hold, `else` otherwise; all of it in one log entry, or nothing.
+#[utoipa::path(
+    post,
+    path = "/hraftd/txn",
+    tag = "txn",
+    params(spec::WriteParams, spec::RetryParams),
+    request_body = spec::TxnShape,
+    responses(
+        (status = 200, description = "it was run", body = spec::TxnAnswer),
+        (status = 409, description = "an operation failed, at the place named; nothing was done", body = spec::Problem),
+        (status = 422, description = "the Idempotency-Key came with another request", body = spec::Problem),
+    )
+)]
+pub(super) async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
     let query = Query::parse(head.uri.query(), &["timeout"])?;
     let time = Time::of(&query)?;
     conditions::none(head, "a transaction has its own, in \"if\"")?;
