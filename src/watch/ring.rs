@@ -36,14 +36,22 @@ impl Ring {
     }
 
     pub(super) fn push(&mut self, event: Event) {
+        // Room first: with one more than the limit the deque would take twice as much.
+        if self.events.len() >= self.limits.events {
+            self.drop_oldest();
+        }
         self.bytes += bytes_of(&event);
         self.events.push_back(event);
         while self.events.len() > self.limits.events || self.bytes > self.limits.bytes {
-            let Some(oldest) = self.events.pop_front() else { return };
-            self.bytes -= bytes_of(&oldest);
-            self.first += 1;
-            self.known_after = Position::of(&oldest);
+            self.drop_oldest();
         }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.events.pop_front() else { return };
+        self.bytes -= bytes_of(&oldest);
+        self.first += 1;
+        self.known_after = Position::of(&oldest);
     }
 
     pub(super) fn clear(&mut self, known_after: Position) {
