@@ -20,4 +20,6 @@ mod restart;
 mod robustness;
 mod status;
 mod values;
+mod watch;
+mod watchers;
 mod wiped;
