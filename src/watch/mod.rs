@@ -4,9 +4,11 @@
 //! the entry counts as applied; a [`Watcher`] reads the ring from its own place on. Nothing is queued per watcher, so one
 //! that never reads costs a few hundred bytes, and one that is too slow finds its place gone ([`Missed`]) and can say so.
 //!
-//! * `ring`: the events. `subscribers`: who is woken by which key. `watcher`: one reader.
+//! * `ring`: the events. `subscribers`: who is woken by which key. `watcher`: one reader. `waker`: the task that
+//!   wakes.
 //!
-//! Waking is done by a task beside ([`Watches::wake`]): a write costs the same with 10,000 watchers as with none.
+//! Waking is done by a task beside ([`Watches::wake`]): a write costs the same with 10,000 watchers as with none, and so
+//! many are not all made to run before the next one.
 //!
 //! Caveat: history begins empty with the process and with each installed snapshot.
 
@@ -14,6 +16,7 @@ mod ring;
 mod subscribers;
 #[cfg(test)]
 mod tests;
+mod waker;
 mod watcher;
 
 use std::fmt;
@@ -242,43 +245,6 @@ impl Watches {
         let after = ring.before(next).unwrap_or(Position::whole(0));
         mark.saw(next);
         Watcher { shared: self.shared.clone(), filter, mark, after, next, may_have: false }
-    }
-
-    /// Wakes watchers, until the history is dropped.
-    pub async fn wake(self) {
-        let mut end = self.shared.end.subscribe();
-        // What was appended before this task came to run.
-        end.mark_changed();
-        let mut at = 0;
-        let mut subjects = Vec::new();
-        while end.changed().await.is_ok() {
-            loop {
-                let more = {
-                    let ring = self.shared.ring();
-                    if at < ring.first() {
-                        // Too slow for the ring itself: everybody looks.
-                        self.shared.subscribers.mark_all();
-                        at = ring.first();
-                    }
-                    if self.shared.subscribers.is_empty() {
-                        at = ring.end();
-                        self.shared.marked.store(at, Ordering::Release);
-                        break;
-                    }
-                    subjects.extend(ring.from(at).take(SCAN).map(|event| Subject::of(&event.change).owned()));
-                    at + (subjects.len() as u64) < ring.end()
-                };
-                // Not under the ring's lock: one key may have thousands of watchers.
-                self.shared.subscribers.mark(&subjects, at);
-                at += subjects.len() as u64;
-                subjects.clear();
-                self.shared.marked.store(at, Ordering::Release);
-                if !more {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-        }
     }
 
     /// Ends all watching; what waits is told.

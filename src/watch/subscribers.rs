@@ -1,6 +1,6 @@
 //! Who is woken by which key.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,6 +13,9 @@ use super::{Filter, Subject};
 use crate::command::Key;
 
 const NOTHING: u64 = u64::MAX;
+
+/// So many are woken at once.
+pub(super) const FEW: usize = 64;
 
 /// What a watcher is told: the first event for it that it has not looked at.
 #[derive(Debug)]
@@ -48,21 +51,21 @@ impl Mark {
         self.seen.store(next, Ordering::Release);
     }
 
-    /// Marks the first of these events that it has not looked at.
-    fn set_first_unseen(&self, events: &[u64]) {
+    /// Marks the first of these events that it has not looked at; whether it is to be woken for that.
+    fn set_first_unseen(&self, events: &[u64]) -> bool {
         let seen = self.seen.load(Ordering::Acquire);
         let first = if events.first() >= Some(&seen) { 0 } else { events.partition_point(|&event| event < seen) };
-        if let Some(&event) = events.get(first) {
-            self.set(event);
-        }
+        events.get(first).is_some_and(|&event| self.set(event))
     }
 
-    fn set(&self, event: u64) {
-        if self.first.load(Ordering::Relaxed) == NOTHING
+    fn set(&self, event: u64) -> bool {
+        self.first.load(Ordering::Relaxed) == NOTHING
             && self.first.compare_exchange(NOTHING, event, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        {
-            self.notify.notify_one();
-        }
+    }
+
+    /// Wakes who waits for what was marked.
+    pub(super) fn wake(&self) {
+        self.notify.notify_one();
     }
 }
 
@@ -136,8 +139,9 @@ impl Subscribers {
         self.count.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Marks events, one after the other from `first` on, for all who watch their subjects.
-    pub(super) fn mark(&self, subjects: &[Subject<Key>], first: u64) {
+    /// Marks events, one after the other from `first` on, for all who watch their subjects. Few watchers of one thing are
+    /// woken at once; where there are many, they are appended to `later`. How many of the many were looked at.
+    pub(super) fn mark(&self, subjects: &[Subject<Key>], first: u64, later: &mut VecDeque<Arc<Mark>>) -> u32 {
         let all = self.all();
         // Each list once, however many of the events are for it: it may have thousands of watchers.
         let mut lists: HashMap<_, (&[Arc<Mark>], Vec<u64>)> = HashMap::new();
@@ -146,9 +150,17 @@ impl Subscribers {
                 lists.entry(ptr::from_ref(marks)).or_insert_with(|| (marks, Vec::new())).1.push(event);
             });
         }
+        let mut looked_at = 0;
         for (marks, events) in lists.values() {
-            marks.iter().for_each(|mark| mark.set_first_unseen(events));
+            let marked = marks.iter().filter(|mark| mark.set_first_unseen(events));
+            if marks.len() <= FEW {
+                marked.for_each(|mark| mark.wake());
+            } else {
+                looked_at += marks.len();
+                later.extend(marked.cloned());
+            }
         }
+        u32::try_from(looked_at).unwrap_or(u32::MAX)
     }
 
     /// Makes everybody look for themselves.
@@ -158,6 +170,7 @@ impl Subscribers {
         for mark in all.keys.values().chain(all.locks.values()).chain(prefixes).flatten() {
             // They begin where they are.
             mark.set(0);
+            mark.wake();
         }
     }
 }

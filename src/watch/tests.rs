@@ -137,7 +137,7 @@ async fn marks_that_come_while_there_is_more_to_look_at() {
     assert!(given.len() < 200);
     // As if the waking task were as far as this only.
     let subject = Subject::Key(Key::from("a"));
-    watches.shared.subscribers.mark(&[subject], 150);
+    watches.shared.subscribers.mark(&[subject], 150, &mut std::collections::VecDeque::new());
     while given.len() < 200 {
         given.extend(next(&mut watcher).await.unwrap());
     }
@@ -283,6 +283,12 @@ async fn many_watchers() {
     for watcher in watchers.iter_mut().step_by(1000) {
         assert_eq!(next(watcher).await.unwrap()[0], "1.1");
     }
-    drop(watchers);
+    // Those who wait are all woken in the end.
+    let mut waiting: Vec<Watcher> = (0..200).map(|_| watches.wait_for(key("a"))).collect();
+    append(&watches, [set(30_000, 1, "a")]);
+    for watcher in &mut waiting {
+        assert_eq!(next(watcher).await.unwrap(), ["30000.1"]);
+    }
+    drop((watchers, waiting));
     assert!(watches.shared.subscribers.is_empty());
 }

@@ -22,4 +22,6 @@ mod restart;
 mod robustness;
 mod status;
 mod values;
+mod watch;
+mod watchers;
 mod wiped;

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use bytes::Bytes;
 
-use super::compact::compact;
+use super::compact::{compact, is_compact};
 use super::large::{Large, SMALL};
 use crate::api::json;
 use crate::command::{Key, LockView};
@@ -96,7 +96,7 @@ impl Text {
             Change::Deleted { key } => self.gone("delete", id, key, event.index),
             Change::Expired { key } => self.gone("expire", id, key, event.index),
             Change::Acquired { lock, token, body } => {
-                self.lock("acquired", id, lock, *token, event.index, body.as_deref());
+                self.lock("acquired", id, lock, *token, event.index, body.as_ref());
             }
             Change::Released { lock, token } => self.lock("released", id, lock, *token, event.index, None),
             Change::LockExpired { lock, token } => self.lock("expired", id, lock, *token, event.index, None),
@@ -110,7 +110,7 @@ impl Text {
 
     /// The lock of the state that a watch begins with. Its token is the index of the entry that granted it.
     pub fn holder(&mut self, name: &Key, lock: &LockView) {
-        self.lock("acquired", None, name, lock.token, lock.token, lock.body.as_deref());
+        self.lock("acquired", None, name, lock.token, lock.token, lock.body.as_ref());
     }
 
     /// The state that a watch begins with is complete.
@@ -176,14 +176,19 @@ impl Text {
         self.end();
     }
 
-    fn lock(&mut self, name: &str, id: Option<Position>, lock: &Key, token: u64, index: u64, body: Option<&[u8]>) {
+    fn lock(&mut self, name: &str, id: Option<Position>, lock: &Key, token: u64, index: u64, body: Option<&Bytes>) {
         self.begin(name, id);
         self.string("lock", lock);
         self.member("token", token);
         self.member("index", index);
         if let Some(body) = body {
             self.name("body");
-            compact(&mut self.out, body);
+            if body.len() > SMALL && is_compact(body) {
+                self.cut();
+                self.parts.push(body.clone());
+            } else {
+                compact(&mut self.out, body);
+            }
         }
         self.end();
     }
