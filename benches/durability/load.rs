@@ -48,9 +48,15 @@ fn many(node: &Node, count: usize, connections: usize, request: impl Fn(usize) -
 
 /// Writes all keys once, many in a request; the index of the last.
 pub fn fill(node: &Node, keys: usize, mark: char) -> u64 {
-    many(node, keys.div_ceil(KEYS_A_REQUEST), 4, |request| {
+    fill_by(node, keys, KEYS_A_REQUEST, mark)
+}
+
+/// As [`fill`], so many in a request.
+pub fn fill_by(node: &Node, keys: usize, keys_a_request: usize, mark: char) -> u64 {
+    let connections = if keys_a_request == 1 { CONNECTIONS } else { 4 };
+    many(node, keys.div_ceil(keys_a_request), connections, |request| {
         let mut body = String::from("{");
-        for number in request * KEYS_A_REQUEST..keys.min((request + 1) * KEYS_A_REQUEST) {
+        for number in request * keys_a_request..keys.min((request + 1) * keys_a_request) {
             let comma = if body.len() > 1 { "," } else { "" };
             let _ = write!(body, "{comma}\"{}\":{}", key(number), value(mark, number, 100));
         }

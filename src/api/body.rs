@@ -43,7 +43,8 @@ pub type Held<'a> = (Bytes, Option<SemaphorePermit<'a>>);
 
 /// Reads the whole body, unless it is, or says it will be, longer than `limit` (`--max-request`).
 ///
-/// A body that came in one piece, as small ones do, is not copied.
+/// A small body is copied: as a slice it would keep the buffer of its connection, 8 KiB at least, for as long as the
+/// entry that it becomes is cached in the log. A larger one that came in one piece is not copied.
 pub async fn read(mut body: Body, limit: usize, room: &Room) -> Result<Held<'_>, ApiError> {
     // Before the first read, which is what would send a client that waits for it its "100 Continue".
     let announced = body.size_hint().lower();
@@ -59,7 +60,7 @@ pub async fn read(mut body: Body, limit: usize, room: &Room) -> Result<Held<'_>,
         return Err(too_large(limit));
     }
     if body.is_end_stream() {
-        return Ok((first, taken));
+        return Ok((if first.len() > SMALL { first } else { Bytes::copy_from_slice(&first) }, taken));
     }
     // `announced` is within the limit, and memory that is not written yet costs nothing.
     let mut all = BytesMut::with_capacity(announced.max(first.len() * 2));

@@ -2,20 +2,17 @@
 //!
 //! Every answer, an error too, has `X-Hraftd-Index` and `X-Hraftd-Served-By`.
 
-use std::pin::pin;
-
 use axum::body::Body;
 use axum::http::Method;
 use axum::http::request::Parts;
 use axum::response::Response;
 
-use super::answer::{Answer, done};
+use super::answer::Answer;
 use super::error::ApiError;
 use super::query::Query;
 use super::service::Service;
-use super::write::{self, Time};
-use super::{App, json, key_path, pairs, text, timer, within};
-use crate::command::{Action, Reply};
+use super::write::Time;
+use super::{App, keys_read, keys_write, listing, text};
 use crate::node::{NodeError, ReadLevel, ReadOptions};
 
 /// Answers a request for the raw key of a path, or for `/hraftd/key`.
@@ -29,67 +26,19 @@ pub(super) async fn respond<S: Service>(
     let outcome = match allowed {
         Err(refused) => Err(refused),
         Ok(()) => match (raw_key, &head.method) {
-            (None, &Method::POST) => post(app, head, body).await,
-            (None, method) => Err(ApiError::method(method, "POST")),
-            (Some(raw), &Method::GET) => get(app, raw, head).await,
-            (Some(raw), &Method::DELETE) => delete(app, raw, head).await,
-            (Some(_), method) => Err(ApiError::method(method, "GET, DELETE")),
+            (None, &Method::POST) => keys_write::post(app, head, body).await,
+            (None, &(Method::GET | Method::HEAD)) => listing::get(app, head).await,
+            (None, &Method::DELETE) => listing::delete(app, head, body).await,
+            (None, method) => Err(ApiError::method(method, "GET, HEAD, POST, DELETE")),
+            (Some(raw), &Method::GET) => keys_read::get(app, raw, head).await,
+            (Some(raw), &Method::HEAD) => keys_read::head(app, raw, head).await,
+            (Some(raw), &Method::PUT) => keys_write::put(app, raw, head, body).await,
+            (Some(raw), &Method::POST) => keys_write::post_key(app, raw, head, body).await,
+            (Some(raw), &Method::DELETE) => keys_write::delete(app, raw, head, body).await,
+            (Some(_), method) => Err(ApiError::method(method, "GET, HEAD, PUT, POST, DELETE")),
         },
     };
     outcome.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app)
-}
-
-async fn get<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -> Result<Answer, ApiError> {
-    let query = Query::parse(head.uri.query(), &["level", "freshness", "min_index", "timeout"])?;
-    let options = read_options(&query, app.settings.read_level)?;
-    let time = Time::of(&query)?;
-    let key = key_path::decode(raw_key)?;
-
-    let found = within(pin!(timer(time.deadline)), app.service.read(&key, options, time.deadline))
-        .await
-        .unwrap_or_else(|| Err(too_slow(&time)))?;
-    let result = match &found.record {
-        None => Err(NodeError::NotFound(format!("there is no key {}", text::quoted(&key))).into()),
-        Some(record) => {
-            let value = record.json();
-            let mut out = Vec::with_capacity(key.len() + value.len() + 8);
-            let mut object = json::Object::new(&mut out);
-            object.name(&key).extend_from_slice(&value);
-            object.end();
-            Ok(json::response(out))
-        }
-    };
-    Ok(Answer::found(result, &found))
-}
-
-async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
-    let time = Time::of(&Query::parse(head.uri.query(), &["timeout"])?)?;
-    // The pairs are slices of the body, so it keeps its room until they are written.
-    let (body, _room) = write::read_body(app, body, &time, pin!(timer(time.deadline))).await?;
-    let pairs = pairs::parse(&body, app.settings.max_value_bytes)?;
-    let action = Action::Set { pairs, ttl_ms: None, conditions: Vec::new() };
-    let outcome = write::write(app, action, head, &body, &time).await?;
-    Ok(match outcome.reply {
-        Reply::Done => {
-            let body = done(outcome.index, "");
-            outcome.answer(Ok(json::response(body)))
-        }
-        _ => outcome.refused(app, ""),
-    })
-}
-
-async fn delete<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -> Result<Answer, ApiError> {
-    let time = Time::of(&Query::parse(head.uri.query(), &["timeout"])?)?;
-    let key = key_path::decode(raw_key)?;
-    let action = Action::Delete { key, conditions: Vec::new() };
-    let outcome = write::write(app, action, head, &[], &time).await?;
-    Ok(match outcome.reply {
-        Reply::Deleted(count) => {
-            let body = done(outcome.index, format_args!(",\"deleted\":{count}"));
-            outcome.answer(Ok(json::response(body)))
-        }
-        _ => outcome.refused(app, ""),
-    })
 }
 
 /// A read that was not answered in time.

@@ -7,25 +7,33 @@
 //! The router has one handler, which matches the *raw* path itself: axum's routing decodes percent escapes, which a
 //! key must be spared, and its 404 and 405 are not in our shape.
 //!
-//! Reading order: [`route`], then [`keys`] and [`raft`]; [`error`] is the one place that knows status codes.
+//! Reading order: [`route`], then [`keys`], [`listing`], [`txn`], [`lock`] and [`raft`]; [`error`] is the one place that
+//! knows status codes.
 
 mod answer;
 mod body;
 mod browser;
+mod conditions;
 mod error;
 mod json;
 mod key_path;
 mod keys;
+mod keys_read;
+mod keys_write;
+mod listing;
 mod lock;
 mod meta;
 mod pairs;
+mod pieces;
 mod query;
 mod raft;
 mod retry;
 mod route;
 mod service;
+mod spec;
 mod text;
 mod txn;
+mod value;
 mod watch;
 mod write;
 
@@ -74,7 +82,8 @@ pub fn router(node: Starting, settings: ApiSettings) -> Router {
 pub fn router_of<S: Service>(service: S, settings: ApiSettings) -> Router {
     let served_by = answer::served_by(service.id());
     let room = body::Room::new(settings.max_request_bytes);
-    Router::new().fallback(handle::<S>).with_state(Arc::new(App { service, settings, served_by, room }))
+    let large = watch::Large::default();
+    Router::new().fallback(handle::<S>).with_state(Arc::new(App { service, settings, served_by, room, large }))
 }
 
 struct App<S> {
@@ -84,6 +93,8 @@ struct App<S> {
     served_by: Option<HeaderValue>,
     /// For the bodies of all requests together.
     room: body::Room,
+    /// For all watchers together.
+    large: watch::Large,
 }
 
 async fn handle<S: Service>(State(app): State<Arc<App<S>>>, request: Request) -> Response {

@@ -21,20 +21,12 @@ use super::{key_path, text};
 use crate::command::Key;
 
 /// How deep arrays and objects may nest; the body's own object is the first level.
-const MAX_DEPTH: usize = 128;
+pub(super) const MAX_DEPTH: usize = 128;
 
 /// Parses and checks the body.
 pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Vec<(Key, Bytes)>, ApiError> {
-    let json = std::str::from_utf8(body)
-        .map_err(|error| bad(format!("it is not UTF-8 (from byte {} on); JSON always is", error.valid_up_to())))?;
-    if let Some(at) = too_deep(body) {
-        return Err(bad(format!("it nests deeper than {MAX_DEPTH} levels at byte {at}")));
-    }
-    let mut parser = serde_json::Deserializer::from_str(json);
-    let members = parser
-        .deserialize_map(Members)
-        .and_then(|members| parser.end().map(|()| members))
-        .map_err(|error| bad(error.to_string()))?;
+    let json = text_of(body, MAX_DEPTH).map_err(bad)?;
+    let members = members(json).map_err(|error| bad(text::brief(error)))?;
     check(&members, max_value_bytes)?;
     Ok(members
         .into_iter()
@@ -42,27 +34,64 @@ pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Vec<(Key, Bytes)>, 
         .collect())
 }
 
-fn check(members: &[(Cow<'_, str>, &RawValue)], max_value_bytes: usize) -> Result<(), ApiError> {
+/// Checks a body that is one JSON value; gives its text without the white space around it.
+pub fn one(body: &Bytes) -> Result<Bytes, ApiError> {
+    let bad = |why: String| ApiError::BadRequest(format!("the body must be one JSON value: {why}"));
+    let json = text_of(body, MAX_DEPTH).map_err(bad)?;
+    let value: &RawValue = serde_json::from_str(json).map_err(|error| bad(text::brief(error)))?;
+    Ok(body.slice_ref(value.get().as_bytes()))
+}
+
+/// The body as text, where it is UTF-8 and nests no deeper than so; or what it is instead.
+pub(super) fn text_of(body: &Bytes, most: usize) -> Result<&str, String> {
+    let json = std::str::from_utf8(body)
+        .map_err(|error| format!("it is not UTF-8 (from byte {} on); JSON always is", error.valid_up_to()))?;
+    match too_deep(body, most) {
+        Some(at) => Err(format!("it nests deeper than {most} levels at byte {at}")),
+        None => Ok(json),
+    }
+}
+
+/// The members of an object, in order, repeated ones included.
+pub(super) fn members(json: &str) -> serde_json::Result<Vec<Member<'_>>> {
+    let mut parser = serde_json::Deserializer::from_str(json);
+    let members = parser.deserialize_map(Members)?;
+    parser.end().map(|()| members)
+}
+
+/// A name that comes more than once.
+pub(super) fn repeated<'a>(members: &'a [Member<'_>]) -> Option<&'a str> {
+    if members.len() < 2 {
+        return None;
+    }
+    let mut seen = HashSet::with_capacity(members.len());
+    members.iter().map(|(name, _)| &**name).find(|name| !seen.insert(*name))
+}
+
+/// Whether the text of a value is within its limit.
+pub(super) fn check_value(key: &str, value: &RawValue, max_value_bytes: usize) -> Result<(), ApiError> {
+    let length = value.get().len();
+    if length <= max_value_bytes {
+        return Ok(());
+    }
+    Err(ApiError::TooLarge(format!(
+        "the value of {} has {length} bytes, more than {max_value_bytes}, the limit of one value (--max-value)",
+        text::quoted(key)
+    )))
+}
+
+fn check(members: &[Member<'_>], max_value_bytes: usize) -> Result<(), ApiError> {
     if members.is_empty() {
         return Err(bad("the object is empty".to_owned()));
     }
     for (key, value) in members {
         key_path::check(key)?;
-        let length = value.get().len();
-        if length > max_value_bytes {
-            return Err(ApiError::TooLarge(format!(
-                "the value of {} has {length} bytes, more than {max_value_bytes}, the limit of one value (--max-value)",
-                text::quoted(key)
-            )));
-        }
+        check_value(key, value, max_value_bytes)?;
     }
-    if members.len() > 1 {
-        let mut seen = HashSet::with_capacity(members.len());
-        if let Some((key, _)) = members.iter().find(|(key, _)| !seen.insert(&**key)) {
-            return Err(bad(format!("the key {} is repeated", text::quoted(key))));
-        }
+    match repeated(members) {
+        Some(key) => Err(bad(format!("the key {} is repeated", text::quoted(key)))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn bad(why: String) -> ApiError {
@@ -71,14 +100,14 @@ fn bad(why: String) -> ApiError {
 
 /// Where the nesting gets deeper than allowed. Only brackets outside strings count; whether the rest is JSON is for
 /// the parser to say.
-fn too_deep(json: &[u8]) -> Option<usize> {
+fn too_deep(json: &[u8], most: usize) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = 0;
     while let Some(&byte) = json.get(at) {
         match byte {
             b'{' | b'[' => {
                 depth += 1;
-                if depth > MAX_DEPTH {
+                if depth > most {
                     return Some(at);
                 }
             }
@@ -100,11 +129,13 @@ fn too_deep(json: &[u8]) -> Option<usize> {
     None
 }
 
-/// The members of the object, in order, repeated ones included.
+/// A name, and the text of what it names.
+pub(super) type Member<'a> = (Cow<'a, str>, &'a RawValue);
+
 struct Members;
 
 impl<'de> Visitor<'de> for Members {
-    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+    type Value = Vec<Member<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
@@ -241,6 +272,12 @@ mod tests {
         }
         let Err(ApiError::BadRequest(msg)) = parse(&Bytes::from_static(b"{\"k\":\"\xff\"}"), 1000) else { panic!() };
         assert!(msg.contains("from byte 6"), "{msg}");
+    }
+
+    #[test]
+    fn what_is_refused_is_not_sent_back_whole() {
+        let Err(ApiError::BadRequest(msg)) = pairs(&format!("\"{}\"", "v".repeat(100_000))) else { panic!() };
+        assert!(msg.len() < 400 && msg.contains("string"), "{msg}");
     }
 
     #[test]

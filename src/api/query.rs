@@ -19,6 +19,15 @@ pub struct Query<'a> {
 impl<'a> Query<'a> {
     /// Parses the raw query; only the `known` names may be in it.
     pub fn parse(raw: Option<&'a str>, known: &[&'static str]) -> Result<Self, ApiError> {
+        Self::parse_repeatable(raw, known, None)
+    }
+
+    /// As [`parse`](Self::parse), with one name that may be given more than once: [`values`](Self::values).
+    pub fn parse_repeatable(
+        raw: Option<&'a str>,
+        known: &[&'static str],
+        repeatable: Option<&str>,
+    ) -> Result<Self, ApiError> {
         let mut query = Self::default();
         for part in raw.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
             let (name, value) = match part.split_once('=') {
@@ -28,7 +37,7 @@ impl<'a> Query<'a> {
             let Some(&name) = known.iter().find(|&&known| known == name) else {
                 return Err(unknown(&name, known));
             };
-            if query.get(name).is_some() {
+            if repeatable != Some(name) && query.get(name).is_some() {
                 return bad(format!("the query parameter {name} is repeated; give it once"));
             }
             query.given.push((name, value));
@@ -47,6 +56,24 @@ impl<'a> Query<'a> {
             Some(None | Some("")) => bad(format!("the query parameter {name} needs a value: {name}=…")),
             Some(value) => Ok(value),
         }
+    }
+
+    /// A parameter that needs a value, which may be empty.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        match self.get(name) {
+            Some(None) => bad(format!("the query parameter {name} needs a value, which may be empty: {name}=")),
+            given => Ok(given.flatten()),
+        }
+    }
+
+    /// All values of a parameter that may be repeated.
+    pub fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> {
+        self.given().filter(move |(given, _)| *given == name).map(|(_, value)| value.unwrap_or_default())
+    }
+
+    /// All that was given, in its order.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
+        self.given.iter().map(|(name, value)| (*name, value.as_deref()))
     }
 
     /// A parameter that is either there or not.
@@ -69,10 +96,37 @@ impl<'a> Query<'a> {
 
     /// A parameter that is a log index.
     pub fn index(&self, name: &str) -> Result<Option<u64>, ApiError> {
+        self.number(name, "a log index")
+    }
+
+    /// A parameter that is a number without a sign; `what` it is otherwise not.
+    pub fn number(&self, name: &str, what: &str) -> Result<Option<u64>, ApiError> {
         let Some(value) = self.value(name)? else { return Ok(None) };
         let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-        let index = value.parse().ok().filter(|_| digits);
-        index.map(Some).ok_or_else(|| ApiError::BadRequest(format!("{name}={value} is not a log index")))
+        let number = value.parse().ok().filter(|_| digits);
+        number.map(Some).ok_or_else(|| ApiError::BadRequest(format!("{name}={value} is not {what}")))
+    }
+
+    /// A parameter that is a whole number, with a sign or without.
+    pub fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let Some(value) = self.value(name)? else { return Ok(None) };
+        value
+            .parse()
+            .map(Some)
+            .map_err(|_| ApiError::BadRequest(format!("{name}={} is not an integer of 64 bits", text::quoted(value))))
+    }
+
+    /// A parameter that is a duration between two others.
+    pub fn duration_within(&self, name: &str, least: Duration, most: Duration) -> Result<Option<Duration>, ApiError> {
+        match self.duration(name)? {
+            Some(duration) if duration < least || duration > most => bad(format!(
+                "{name}={} is not between {} and {}",
+                text::go_duration(duration),
+                text::go_duration(least),
+                text::go_duration(most)
+            )),
+            duration => Ok(duration),
+        }
     }
 
     /// `timeout=`, more than nothing and at most `most`.
@@ -130,6 +184,8 @@ mod tests {
         let query = Query::parse(Some("level=no%6Ee&&%66orce&"), KNOWN).unwrap();
         assert_eq!(query.value("level").unwrap(), Some("none"));
         assert_eq!(query.value("timeout").unwrap(), None);
+        assert_eq!((query.text("level").unwrap(), query.text("timeout").unwrap()), (Some("none"), None));
+        assert_eq!(Query::parse(Some("level="), KNOWN).unwrap().text("level").unwrap(), Some(""));
         assert!(query.switch("force").unwrap());
         assert!(!Query::parse(None, KNOWN).unwrap().switch("force").unwrap());
         for on in ["force", "force=1", "force=true"] {
@@ -137,6 +193,19 @@ mod tests {
         }
         let spaced = Query::parse(Some("level=a+b%2Bc"), KNOWN).unwrap();
         assert_eq!(spaced.value("level").unwrap(), Some("a b+c"));
+    }
+
+    #[test]
+    fn values_that_are_empty_or_repeated() {
+        let query = |raw| Query::parse_repeatable(Some(raw), KNOWN, Some("level")).unwrap();
+        assert_eq!(query("level=").text("level").unwrap(), Some(""));
+        assert_eq!(query("force").text("level").unwrap(), None);
+        assert!(message(query("level").text("level")).contains("level="));
+        assert_eq!(query("level=b&force&level=a&level").values("level").collect::<Vec<_>>(), ["b", "a", ""]);
+        assert_eq!(query("").values("level").count(), 0);
+        let given = [("level", Some("b c")), ("force", None)];
+        assert_eq!(query("level=b+c&force").given().collect::<Vec<_>>(), given);
+        assert!(message(Query::parse_repeatable(Some("force&force"), KNOWN, Some("level"))).contains("force"));
     }
 
     #[test]
@@ -157,6 +226,7 @@ mod tests {
         for off in ["force=", "force=0", "force=false", "force=TRUE", "force=yes"] {
             assert!(message(Query::parse(Some(off), KNOWN).unwrap().switch("force")).contains("force"), "{off}");
         }
+        assert!(message(Query::parse(Some("level"), KNOWN).unwrap().text("level")).contains("level="));
         for empty in ["level", "level="] {
             assert!(message(Query::parse(Some(empty), KNOWN).unwrap().value("level")).contains("level"), "{empty}");
         }

@@ -16,8 +16,8 @@ use super::error::ApiError;
 use super::query::Query;
 use super::route::{LIST, Other};
 use super::service::Service;
-use super::{App, body, json, text, timer, within};
-use crate::node::{About, Cluster, ClusterServer, NodeError, Stats};
+use super::{App, body, json, spec, text, timer, within};
+use crate::node::{About, Cluster, ClusterServer, NodeError, State, Stats};
 use crate::node_id::{HostPort, PublicId};
 
 /// The decimal Raft id of a process that asks to join.
@@ -45,27 +45,58 @@ pub(super) async fn respond<S: Service>(
     match route {
         Other::Stats => stats(&mut out, &app.service.stats()),
         Other::Cluster => cluster(&mut out, &app.service.cluster().await),
-        Other::State => {
-            json::plain(&mut out, format_args!("{{\"ok\":true,\"msg\":\"{}\"}}", app.service.state().as_str()));
-        }
+        Other::State => state(&mut out, app.service.state()),
         Other::Node => about(&mut out, &app.service.about()),
         Other::Health => return Ok(health()),
-        Other::Ready => {
-            app.service.ready()?;
-            return Ok(json::ok());
-        }
+        Other::Ready => return ready(&**app),
+        Other::OpenApi => return Ok(openapi()),
         Other::Index | Other::Join | Other::Remove | Other::Leader => index(&mut out),
     }
     Ok(json::response(out))
 }
 
-fn health() -> Response {
+/// Whether the process serves
+#[utoipa::path(get, path = "/hraftd/raft/health", tag = "raft", responses(
+    (status = 200, description = "it does", body = String, content_type = "text/plain")
+))]
+pub(super) fn health() -> Response {
     let mut response = Response::new(Body::from("OK"));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     response
 }
 
-fn index(out: &mut Vec<u8>) {
+/// Whether key requests would be served
+#[utoipa::path(get, path = "/hraftd/raft/ready", tag = "raft", responses(
+    (status = 200, description = "they would", body = spec::Fine),
+    (status = 409, description = "two clusters use one address", body = spec::Problem),
+    (status = 503, description = "no leader, joining, recovering, or removed", body = spec::Problem),
+))]
+pub(super) fn ready<S: Service>(app: &App<S>) -> Result<Response, ApiError> {
+    app.service.ready()?;
+    Ok(json::ok())
+}
+
+/// This document
+#[utoipa::path(get, path = "/openapi.json", tag = "raft", responses(
+    (status = 200, description = "OpenAPI 3.1", body = serde_json::Value)
+))]
+pub(super) fn openapi() -> Response {
+    json::response(spec::document())
+}
+
+/// What this node is doing
+#[utoipa::path(get, path = "/hraftd/raft/state", tag = "raft", responses(
+    (status = 200, description = "in one word", body = spec::StateAnswer)
+))]
+pub(super) fn state(out: &mut Vec<u8>, state: State) {
+    json::plain(out, format_args!("{{\"ok\":true,\"msg\":\"{}\"}}", state.as_str()));
+}
+
+/// Version and routes
+#[utoipa::path(get, path = "/", tag = "raft", responses(
+    (status = 200, description = "what there is", body = spec::Index)
+))]
+pub(super) fn index(out: &mut Vec<u8>) {
     let mut object = json::Object::new(out);
     object.string("name", env!("CARGO_PKG_NAME"));
     object.string("version", env!("CARGO_PKG_VERSION"));
@@ -73,8 +104,13 @@ fn index(out: &mut Vec<u8>) {
     object.end();
 }
 
-/// In the order of the seed's sample; every value but the members is a string.
-fn stats(out: &mut Vec<u8>, stats: &Stats) {
+/// This node's own view of Raft
+///
+/// Every value but the members is a string, in the order of Go's hraftd.
+#[utoipa::path(get, path = "/hraftd/raft/stats", tag = "raft", responses(
+    (status = 200, description = "as Go's hraftd has it", body = spec::StatsShape)
+))]
+pub(super) fn stats(out: &mut Vec<u8>, stats: &Stats) {
     let mut object = json::Object::new(out);
     object.quoted("applied_index", stats.applied_index);
     object.quoted("commit_index", stats.commit_index);
@@ -112,7 +148,11 @@ fn stats(out: &mut Vec<u8>, stats: &Stats) {
     object.end();
 }
 
-fn cluster(out: &mut Vec<u8>, cluster: &Cluster) {
+/// All members, asked at once
+#[utoipa::path(get, path = "/hraftd/raft/cluster", tag = "raft", responses(
+    (status = 200, description = "who leads, and what each says it is doing", body = spec::ClusterShape)
+))]
+pub(super) fn cluster(out: &mut Vec<u8>, cluster: &Cluster) {
     let mut object = json::Object::new(out);
     server(object.name("current"), &cluster.current);
     match &cluster.leader {
@@ -139,7 +179,11 @@ fn suffrage(voter: bool) -> &'static str {
     if voter { "Voter" } else { "Nonvoter" }
 }
 
-fn about(out: &mut Vec<u8>, about: &About) {
+/// The node that was asked
+#[utoipa::path(get, path = "/hraftd/raft/node", tag = "raft", responses(
+    (status = 200, description = "who it is, and a digest of its state", body = spec::NodeShape)
+))]
+pub(super) fn about(out: &mut Vec<u8>, about: &About) {
     let mut object = json::Object::new(out);
     object.string("startTime", &text::rfc3339(about.start_time));
     object.quoted("nodeID", &about.id);
@@ -160,7 +204,19 @@ struct JoinBody {
     addr: Option<String>,
 }
 
-async fn join<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result<Response, ApiError> {
+/// Makes a node a member
+///
+/// Answered once it is a voter, or a learner where it asked for that. Repeating it is safe.
+#[utoipa::path(post, path = "/hraftd/raft/join", tag = "raft",
+    params(spec::AdminParams), request_body = spec::JoinShape,
+    responses(
+        (status = 200, description = "it is a member", body = spec::Fine),
+        (status = 409, description = "it cannot be; the message says why", body = spec::Problem),
+        (status = 503, description = "no leader, or not ready", body = spec::Problem),
+        (status = 504, description = "not in time; it may still become one", body = spec::Problem),
+    )
+)]
+pub(super) async fn join<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result<Response, ApiError> {
     let query = Query::parse(head.uri.query(), &["timeout"])?;
     let (timeout, deadline) = time_for(&query)?;
     let raft_id = raft_id(&head.headers)?;
@@ -206,7 +262,25 @@ fn named(query: &Query<'_>, body: &[u8]) -> Result<Option<String>, ApiError> {
     }
 }
 
-async fn remove<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result<Response, ApiError> {
+/// Removes a member
+///
+/// The id may be the full one, a client address, or a part that only one member has.
+#[utoipa::path(delete, path = "/hraftd/raft/remove", tag = "raft",
+    params(
+        spec::AdminParams,
+        ("id" = Option<String>, Query, description = "instead of a body"),
+        ("force" = Option<bool>, Query, description = "also where the rest would be no quorum"),
+    ),
+    request_body = Option<spec::NamedShape>,
+    responses(
+        (status = 200, description = "it is no member any more", body = spec::Fine),
+        (status = 404, description = "no such member", body = spec::Problem),
+        (status = 409, description = "more than one is meant, or the rest would be no quorum", body = spec::Problem),
+        (status = 503, description = "no leader, or not ready", body = spec::Problem),
+        (status = 504, description = "not in time; it may still be removed", body = spec::Problem),
+    )
+)]
+pub(super) async fn remove<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result<Response, ApiError> {
     let query = Query::parse(head.uri.query(), &["id", "force", "timeout"])?;
     let (timeout, deadline) = time_for(&query)?;
     let force = query.switch("force")?;
@@ -218,7 +292,21 @@ async fn remove<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Resu
     to_its_end(deadline, async move { task.service.remove(&wanted, force, deadline).await }).await
 }
 
-async fn leader<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result<Response, ApiError> {
+/// Moves leadership
+///
+/// To the member named, or to the one that has most of the log.
+#[utoipa::path(post, path = "/hraftd/raft/leader", tag = "raft",
+    params(spec::AdminParams, ("id" = Option<String>, Query, description = "instead of a body")),
+    request_body = Option<spec::NamedShape>,
+    responses(
+        (status = 200, description = "it leads", body = spec::Fine),
+        (status = 404, description = "no such member", body = spec::Problem),
+        (status = 409, description = "it cannot lead; the message says why", body = spec::Problem),
+        (status = 503, description = "no leader, or not ready", body = spec::Problem),
+        (status = 504, description = "not in time; it may still come to lead", body = spec::Problem),
+    )
+)]
+pub(super) async fn leader<S: Service>(app: &Arc<App<S>>, head: &Parts, body: Body) -> Result<Response, ApiError> {
     let query = Query::parse(head.uri.query(), &["id", "timeout"])?;
     let (timeout, deadline) = time_for(&query)?;
     let (body, _room) = whole(app, body, timeout, deadline).await?;
@@ -246,8 +334,9 @@ async fn whole<S: Service>(
 }
 
 fn object<T: DeserializeOwned>(body: &[u8], sample: &str) -> Result<T, ApiError> {
-    serde_json::from_slice(body)
-        .map_err(|error| ApiError::BadRequest(format!("the body must be one JSON object {sample}: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::BadRequest(format!("the body must be one JSON object {sample}: {}", text::brief(error)))
+    })
 }
 
 /// Runs a change of the membership in a task of its own: half of one, because the client hung up, helps nobody.

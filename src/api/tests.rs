@@ -3,7 +3,12 @@
 mod fake;
 mod key_requests;
 mod limits;
+mod listings;
+mod locks;
+mod one_key;
 mod raft_requests;
+mod txns;
+mod watch_requests;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -88,12 +93,19 @@ impl Server {
 
     /// A request as curl sends it.
     async fn ask(&self, method: &str, target: &str, body: &str) -> Answer {
+        self.ask_with(method, target, &[], body.as_bytes()).await
+    }
+
+    async fn ask_with(&self, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Answer {
         let length = body.len();
         let addr = self.addr;
-        self.raw(&format!(
-            "{method} {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        ))
-        .await
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let mut client = self.connect().await;
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        );
+        client.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+        answer(&mut client).await
     }
 
     async fn get(&self, target: &str) -> Answer {

@@ -57,6 +57,17 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
+/// An error of a parser, cut short: it may quote all of what it could not take.
+pub fn brief(error: impl std::fmt::Display) -> String {
+    const MOST: usize = 200;
+    let mut text = error.to_string();
+    if let Some((end, _)) = text.char_indices().nth(MOST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,5 +117,7 @@ mod tests {
         assert_eq!(quoted("a\"b\n"), r#""a\"b\n""#);
         let long = quoted(&"é".repeat(5000));
         assert!(long.len() < 200 && long.ends_with("(10000 bytes)"), "{long}");
+        assert_eq!(brief("as it is"), "as it is");
+        assert_eq!(brief("é".repeat(5000)), format!("{}…", "é".repeat(200)));
     }
 }

@@ -15,6 +15,7 @@ use super::query::Query;
 use super::service::Service;
 use super::{App, meta, retry, text, timer, within};
 use crate::command::{Action, Command, Failure, NotANumber, Place, Reply, Stamped};
+use crate::kv::MAX_READ_BYTES;
 use crate::node::{NodeError, Written};
 
 /// `timeout=` of key requests where there is none, and the most it may be.
@@ -143,6 +144,11 @@ fn refusal(failure: &Failure, key: &str, log_time_ms: u64) -> ApiError {
             text::quoted(key)
         ))
         .into(),
+        Failure::ReadsTooMuch { place: Place { then, at } } => ApiError::TooLarge(format!(
+            "{}[{at}].get: with this one the transaction reads more than {} MiB, the most that one may; nothing was changed",
+            if *then { "then" } else { "else" },
+            MAX_READ_BYTES >> 20
+        )),
         Failure::RetryMismatch => ApiError::IdempotencyMismatch(
             "this Idempotency-Key came with another request; a repetition must have the same method, path, query, \
              conditions and body"

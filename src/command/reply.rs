@@ -52,6 +52,11 @@ pub enum Reply {
         /// What it was answered, but for what a transaction read.
         reply: Box<Reply>,
     },
+    /// A key lives for another while.
+    Touched {
+        /// Index of the entry that last changed its value.
+        modify_index: u64,
+    },
 }
 
 /// What one operation of a transaction did.
@@ -96,6 +101,11 @@ pub enum Failure {
     RetryMismatch,
     /// No more outcomes can be kept.
     RetriesFull,
+    /// A transaction reads more than an answer may carry.
+    ReadsTooMuch {
+        /// Where it became too much.
+        place: Place,
+    },
 }
 
 /// An operation of a transaction.

@@ -36,6 +36,8 @@ pub struct HttpLimits {
     pub header_timeout: Duration,
     /// A kept-alive connection without a request is closed after this.
     pub idle_timeout: Duration,
+    /// A client that takes nothing of an answer for so long, while there is some, is cut off.
+    pub write_timeout: Duration,
     /// The largest request head; then a bare 431. At least 8 KiB. Also the size of the read buffer.
     pub max_head_bytes: usize,
     /// How much a client may still send after we closed, so that it gets to read the answer (a 413, say).
@@ -51,6 +53,7 @@ impl Default for HttpLimits {
         Self {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(120),
+            write_timeout: Duration::from_secs(30),
             max_head_bytes: 64 * 1024,
             linger_bytes: 16 * 1024 * 1024,
             linger: Duration::from_secs(1),

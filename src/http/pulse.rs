@@ -5,14 +5,18 @@
 //! register a timer per request, and would close kept-alive connections after the header's time.
 //!
 //! A [`Watchdog`] looks in at intervals and counts how many looks nothing changed.
+//!
+//! A streamed body is asked for no more than [`AHEAD`] beyond what the socket took: hyper alone would queue sixteen of its
+//! pieces for each client that does not read, and thousands of watchers may not.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
+use futures_util::task::AtomicWaker;
 use hyper::body::{Frame, SizeHint};
 
 use super::HttpLimits;
@@ -23,11 +27,20 @@ const BUSY: u64 = 2;
 /// The phase is in the low bits; the rest counts changes, so that the watchdog tells one request from the next.
 const PHASE: u64 = 3;
 
+/// Bytes of a streamed body that may wait to be written when the next piece is asked for.
+const AHEAD: usize = 8 << 10;
+
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     beat: AtomicU64,
     /// Bytes of an answer wait for a client that does not read.
     pub(super) write_blocked: AtomicBool,
+    /// Counts writes that the client took something of.
+    writes: AtomicU64,
+    /// Bytes of a streamed body that the socket has not taken yet, at most: what frames them counts as taken, too.
+    ahead: AtomicUsize,
+    /// Who waits for `ahead` to shrink.
+    waits: AtomicWaker,
     /// Close without lingering: there is nothing the client could miss.
     pub(super) no_linger: AtomicBool,
 }
@@ -39,6 +52,23 @@ impl Pulse {
         if beat & PHASE == IDLE {
             self.set(beat, HEAD);
         }
+    }
+
+    /// A write was tried; `None` where the client takes no more for now.
+    pub(super) fn wrote(&self, bytes: Option<usize>) {
+        self.write_blocked.store(bytes.is_none(), Relaxed);
+        let Some(bytes) = bytes else { return };
+        self.writes.store(self.writes.load(Relaxed).wrapping_add(1), Relaxed);
+        let ahead = self.ahead.load(Relaxed);
+        if ahead > 0 {
+            self.ahead.store(ahead.saturating_sub(bytes), Relaxed);
+            self.waits.wake();
+        }
+    }
+
+    /// The number of the write that is blocked.
+    fn blocked(&self) -> Option<u64> {
+        self.write_blocked.load(Relaxed).then(|| self.writes.load(Relaxed))
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -71,12 +101,12 @@ impl Drop for Busy {
 #[derive(Debug)]
 pub(super) struct PulseBody {
     inner: Body,
-    _busy: Busy,
+    busy: Busy,
 }
 
 impl PulseBody {
     pub(super) fn new(inner: Body, busy: Busy) -> Self {
-        Self { inner, _busy: busy }
+        Self { inner, busy }
     }
 }
 
@@ -88,7 +118,21 @@ impl HttpBody for PulseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
+        if self.inner.size_hint().exact().is_some() {
+            return Pin::new(&mut self.inner).poll_frame(cx);
+        }
+        if self.busy.0.ahead.load(Relaxed) >= AHEAD {
+            self.busy.0.waits.register(cx.waker());
+            return Poll::Pending;
+        }
+        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            let ahead = &self.busy.0.ahead;
+            ahead.store(ahead.load(Relaxed) + data.len(), Relaxed);
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -105,6 +149,8 @@ impl HttpBody for PulseBody {
 pub(super) enum Overdue {
     Head,
     Idle,
+    /// The client took nothing of what waits for it.
+    Write,
 }
 
 /// Counts the looks at a [`Pulse`] that found it unchanged.
@@ -113,8 +159,11 @@ pub(super) struct Watchdog {
     every: Duration,
     head_looks: u32,
     idle_looks: u32,
+    write_looks: u32,
     last: u64,
     unchanged: u32,
+    last_blocked: Option<u64>,
+    blocked: u32,
 }
 
 impl Watchdog {
@@ -125,8 +174,11 @@ impl Watchdog {
             every,
             head_looks: looks(limits.header_timeout),
             idle_looks: looks(limits.idle_timeout),
+            write_looks: looks(limits.write_timeout),
             last: 0,
             unchanged: 0,
+            last_blocked: None,
+            blocked: 0,
         }
     }
 
@@ -134,13 +186,20 @@ impl Watchdog {
     pub(super) async fn overdue(&mut self, pulse: &Pulse) -> Overdue {
         loop {
             tokio::time::sleep(self.every).await;
-            if let Some(overdue) = self.look(pulse.beat.load(Relaxed)) {
+            if let Some(overdue) = self.look(pulse) {
                 return overdue;
             }
         }
     }
 
-    fn look(&mut self, beat: u64) -> Option<Overdue> {
+    fn look(&mut self, pulse: &Pulse) -> Option<Overdue> {
+        let blocked = pulse.blocked();
+        let same = blocked.is_some() && blocked == std::mem::replace(&mut self.last_blocked, blocked);
+        self.blocked = if same { self.blocked + 1 } else { 0 };
+        if self.blocked >= self.write_looks {
+            return Some(Overdue::Write);
+        }
+        let beat = pulse.beat.load(Relaxed);
         if beat != self.last {
             // The first look at something new finds it up to one interval old: not counted.
             (self.last, self.unchanged) = (beat, 0);
@@ -164,11 +223,12 @@ mod tests {
         let limits = HttpLimits {
             header_timeout: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(4),
+            write_timeout: Duration::from_secs(3),
             ..HttpLimits::default()
         };
         let mut dog = Watchdog::new(&limits);
         let pulse = Arc::new(Pulse::default());
-        let mut look = |pulse: &Pulse| dog.look(pulse.beat.load(Relaxed));
+        let mut look = |pulse: &Pulse| dog.look(pulse);
 
         assert_eq!([look(&pulse), look(&pulse), look(&pulse)], [None; 3]);
         assert_eq!(look(&pulse), Some(Overdue::Idle));
@@ -180,6 +240,18 @@ mod tests {
         let busy = pulse.begin();
         pulse.received();
         assert!((0..100).all(|_| look(&pulse).is_none()), "a request has no limit here");
+        // An answer that the client takes, however slowly, has none either.
+        for _ in 0..100 {
+            pulse.wrote(Some(1));
+            pulse.wrote(None);
+            assert_eq!([look(&pulse), look(&pulse), look(&pulse)], [None; 3]);
+            pulse.wrote(Some(1));
+            assert_eq!(look(&pulse), None);
+        }
+        pulse.wrote(None);
+        assert_eq!([look(&pulse), look(&pulse), look(&pulse)], [None; 3]);
+        assert_eq!(look(&pulse), Some(Overdue::Write));
+        pulse.wrote(Some(1));
         drop(busy);
         assert!(pulse.is_idle());
         // Requests between two looks are seen, though the phase is the same.

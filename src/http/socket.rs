@@ -34,7 +34,11 @@ impl Socket {
     }
 
     fn note_write(&self, result: &Poll<io::Result<usize>>) {
-        self.pulse.write_blocked.store(result.is_pending(), Relaxed);
+        match result {
+            Poll::Ready(Ok(bytes)) => self.pulse.wrote(Some(*bytes)),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.pulse.wrote(None),
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The accept loop over real loopback sockets.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -145,6 +147,69 @@ async fn an_idle_connection_is_closed_without_a_word_and_a_busy_one_is_not() {
     // By now the other has waited longer than any limit.
     go.send(true).unwrap();
     until(&mut busy, "slow").await;
+}
+
+/// How many pieces of an endless body were taken, and whether it was dropped.
+struct Endless(Arc<(AtomicUsize, AtomicBool)>);
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.0.1.store(true, Relaxed);
+    }
+}
+
+impl Endless {
+    const PIECE: &[u8] = &[b'x'; 1000];
+
+    fn router(seen: &Arc<(AtomicUsize, AtomicBool)>) -> Router {
+        let seen = seen.clone();
+        let body = move || {
+            let body = Self(seen.clone());
+            let pieces = std::iter::repeat_with(move || {
+                body.0.0.fetch_add(1, Relaxed);
+                Ok::<_, std::convert::Infallible>(Bytes::from_static(Self::PIECE))
+            });
+            async { Body::from_stream(futures_util::stream::iter(pieces)) }
+        };
+        Router::new().route("/", get(body))
+    }
+}
+
+/// One that does not read costs what the kernel takes and little more, and is cut off; one that reads is not.
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_off() {
+    let seen = Arc::default();
+    let limits = HttpLimits { write_timeout: Duration::from_millis(400), ..quick() };
+    let server = Server::start(Endless::router(&seen), limits).await;
+    let mut reader = server.connect().await;
+    reader.write_all(HELLO).await.unwrap();
+    let (mut space, mut taken, began) = (vec![0; 1 << 16], 0, Instant::now());
+    while began.elapsed() < Duration::from_secs(1) {
+        taken += timeout(SOON, reader.read(&mut space)).await.unwrap().unwrap();
+    }
+    assert!(taken > 1 << 20 && !seen.1.load(Relaxed), "{taken}");
+    drop(reader);
+    until_dropped(&seen).await;
+
+    seen.0.store(0, Relaxed);
+    seen.1.store(false, Relaxed);
+    let mut client = server.connect().await;
+    client.write_all(HELLO).await.unwrap();
+    until_dropped(&seen).await;
+    // What the kernel had taken still comes.
+    let mut all = Vec::new();
+    timeout(SOON, client.read_to_end(&mut all)).await.unwrap().unwrap();
+    let asked = seen.0.load(Relaxed) * Endless::PIECE.len();
+    assert!(all.len() + 16_000 > asked, "{asked} bytes were asked for, and {} came", all.len());
+}
+
+async fn until_dropped(seen: &(AtomicUsize, AtomicBool)) {
+    let dropped = async {
+        while !seen.1.load(Relaxed) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, dropped).await.unwrap();
 }
 
 #[tokio::test]

@@ -42,6 +42,15 @@ impl Keys {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
+        self.with_prefix_from(prefix, from)
+    }
+
+    /// Those from a bound on, which is not before `prefix`, that begin with `prefix`, in order.
+    pub(super) fn with_prefix_from<'a>(
+        &'a self,
+        prefix: &'a str,
+        from: Bound<&'a str>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Record)> {
         self.map.range::<_, str>((from, Bound::Unbounded)).take_while(move |(key, _)| key.starts_with(prefix))
     }
 

@@ -22,6 +22,8 @@ mod same_json;
 mod tests;
 mod txn;
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 use compact_str::CompactString;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -36,6 +38,7 @@ pub use event::{Change, Event};
 pub use lock::{Lock, Ticket};
 pub use retry::Kept;
 use retry::{LIMITS, Limits};
+pub use txn::MAX_READ_BYTES;
 
 /// A value of so many bytes costs as much to apply as one more key.
 const BYTES_A_KEY: usize = 4 * 1024;
@@ -56,8 +59,8 @@ struct Failed {
 }
 
 impl Failed {
-    fn reply(self, place: Option<Place>) -> Reply {
-        Reply::failed(Failure::NotANumber { place, key: self.key, why: self.why })
+    fn failure(self, place: Option<Place>) -> Failure {
+        Failure::NotANumber { place, key: self.key, why: self.why }
     }
 }
 
@@ -114,7 +117,8 @@ impl KvStore {
             }
             Action::DeletePrefix { prefix } => Reply::Deleted(self.delete_prefix(&prefix, events)),
             Action::Incr { key, by, ttl_ms, conditions } => self.refused(&key, &conditions).unwrap_or_else(|| {
-                self.incr(index, key, by, ttl_ms, events).map_or_else(|failed| failed.reply(None), Reply::Number)
+                self.incr(index, key, by, ttl_ms, events)
+                    .map_or_else(|failed| Reply::failed(failed.failure(None)), Reply::Number)
             }),
             Action::Touch { key, ttl_ms, conditions } => {
                 self.refused(&key, &conditions).unwrap_or_else(|| self.touch(key, ttl_ms))
@@ -214,9 +218,10 @@ impl KvStore {
 
     fn touch(&mut self, key: Key, ttl_ms: u64) -> Reply {
         let Some(record) = self.keys.get(&key) else { return Reply::failed(Failure::Missing) };
+        let modify_index = record.modify_index();
         let touched = record.with_deadline(self.deadline(Some(ttl_ms)));
         self.keys.put(key, |_| touched);
-        Reply::Done
+        Reply::Touched { modify_index }
     }
 
     fn tick(&mut self, index: u64, most: usize, events: &mut Events<'_>) -> Reply {
@@ -256,6 +261,15 @@ impl KvStore {
     /// The keys that begin with `prefix` and come after `after`, in the order of their bytes.
     pub fn range<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> impl Iterator<Item = (&'a Key, &'a Record)> {
         self.keys.with_prefix(prefix, after)
+    }
+
+    /// The keys that begin with `prefix`, from a bound on that is not before `prefix`, in the order of their bytes.
+    pub fn range_from<'a>(
+        &'a self,
+        prefix: &'a str,
+        from: Bound<&'a str>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Record)> {
+        self.keys.with_prefix_from(prefix, from)
     }
 
     /// Who holds a lock.

@@ -3,29 +3,51 @@
 use super::event::Events;
 use super::same_json::same_json;
 use super::{Failed, KvStore};
-use crate::command::{Op, OpResult, Place, Reply, Test, TestOf, Txn};
+use crate::command::{Failure, Op, OpResult, Place, Reply, Test, TestOf, Txn};
+
+/// The most bytes of values that a transaction reads: its answer travels between nodes in one message.
+pub const MAX_READ_BYTES: usize = 16 << 20;
 
 impl KvStore {
     pub(super) fn txn(&mut self, index: u64, txn: Txn, events: &mut Events<'_>) -> Reply {
         let succeeded = txn.tests.iter().all(|test| self.holds(test));
         let ops = if succeeded { txn.then } else { txn.otherwise };
-        // Only an increment can fail; a clone makes all changes dearer.
-        let before = ops.iter().any(|op| matches!(op, Op::Incr { .. })).then(|| self.clone());
-        let mut results = Vec::with_capacity(ops.len());
-        for (at, op) in ops.into_iter().enumerate() {
-            match self.run(index, op, events) {
-                Ok(result) => results.push(result),
-                Err(failed) => {
-                    if let Some(before) = before {
-                        *self = before;
-                    }
-                    events.forget();
-                    let at = u32::try_from(at).unwrap_or(u32::MAX);
-                    return failed.reply(Some(Place { then: succeeded, at }));
+        // Only these can fail; a clone makes all changes dearer.
+        let can_fail = ops.iter().any(|op| matches!(op, Op::Incr { .. } | Op::Get(_)));
+        let before = can_fail.then(|| self.clone());
+        match self.run_all(index, succeeded, ops, events) {
+            Ok(results) => Reply::Txn { succeeded, results },
+            Err(failure) => {
+                if let Some(before) = before {
+                    *self = before;
                 }
+                events.forget();
+                Reply::failed(failure)
             }
         }
-        Reply::Txn { succeeded, results }
+    }
+
+    fn run_all(
+        &mut self,
+        index: u64,
+        then: bool,
+        ops: Vec<Op>,
+        events: &mut Events<'_>,
+    ) -> Result<Vec<OpResult>, Failure> {
+        let mut results = Vec::with_capacity(ops.len());
+        let mut read = 0;
+        for (at, op) in ops.into_iter().enumerate() {
+            let place = Place { then, at: u32::try_from(at).unwrap_or(u32::MAX) };
+            let result = self.run(index, op, events).map_err(|failed| failed.failure(Some(place)))?;
+            if let OpResult::Got(_, Some(record)) = &result {
+                read += record.value().len();
+                if read > MAX_READ_BYTES {
+                    return Err(Failure::ReadsTooMuch { place });
+                }
+            }
+            results.push(result);
+        }
+        Ok(results)
     }
 
     fn run(&mut self, index: u64, op: Op, events: &mut Events<'_>) -> Result<OpResult, Failed> {

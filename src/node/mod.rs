@@ -233,6 +233,7 @@ impl Node {
             tokio::spawn(node.clone().bound_the_log()),
             tokio::spawn(node.clone().tick()),
             tokio::spawn(node.watches().clone().wake()),
+            tokio::spawn(node.clone().end_watches_once_removed()),
         ]);
         Ok((node, tasks))
     }

@@ -51,6 +51,13 @@ impl Node {
         tracing::info!("ready: caught up with the cluster at index {}", self.applied_index());
     }
 
+    /// A removed node applies nothing more: who watches here would wait for ever.
+    pub(super) async fn end_watches_once_removed(self) {
+        if self.inner.me.removed().wait_for(Option::is_some).await.is_ok() {
+            self.watches().close();
+        }
+    }
+
     /// One line for each event an operator would act on.
     pub(super) async fn report_changes(self) {
         let mut server = self.inner.raft.server_metrics();

@@ -12,6 +12,9 @@ use crate::watch::Filter;
 /// How long it is tried to give a place back.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often one who waits looks whether it still has a place.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 impl Node {
     /// Waits until a ticket waits no longer, or for as long as it may; what became of it by then.
     ///
@@ -30,8 +33,8 @@ impl Node {
             if self.watches().is_closed() {
                 return Err(NodeError::NotReady("this node is stopping; ask another".to_owned()));
             }
-            // Either way the state is looked at again.
-            let _ = timeout_at(until, watcher.changed()).await;
+            // Either way the state is looked at again; a place that is given up is no event.
+            let _ = timeout_at(until.min(Instant::now() + LOOK_EVERY), watcher.changed()).await;
         }
     }
 

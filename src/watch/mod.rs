@@ -4,9 +4,11 @@
 //! the entry counts as applied; a [`Watcher`] reads the ring from its own place on. Nothing is queued per watcher, so one
 //! that never reads costs a few hundred bytes, and one that is too slow finds its place gone ([`Missed`]) and can say so.
 //!
-//! * `ring`: the events. `subscribers`: who is woken by which key.
+//! * `ring`: the events. `subscribers`: who is woken by which key. `watcher`: one reader. `waker`: the task that
+//!   wakes.
 //!
-//! Waking is done by a task beside ([`Watches::wake`]): a write costs the same with 10,000 watchers as with none.
+//! Waking is done by a task beside ([`Watches::wake`]): a write costs the same with 10,000 watchers as with none, and so
+//! many are not all made to run before the next one.
 //!
 //! Caveat: history begins empty with the process and with each installed snapshot.
 
@@ -14,7 +16,10 @@ mod ring;
 mod subscribers;
 #[cfg(test)]
 mod tests;
+mod waker;
+mod watcher;
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -24,7 +29,9 @@ use tokio::sync::watch;
 use crate::command::Key;
 use crate::kv::{Change, Event};
 use ring::Ring;
-use subscribers::{Mark, Subscribers};
+use subscribers::Subscribers;
+
+pub use watcher::Watcher;
 
 /// Which events of the log are meant: all up to and with this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +51,31 @@ impl Position {
     /// Of an event.
     pub fn of(event: &Event) -> Self {
         Self { index: event.index, n: event.n }
+    }
+
+    /// From `17` or `17.2`, as [`Display`](fmt::Display) writes it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (index, n) = match text.split_once('.') {
+            Some((index, n)) => (index, Some(n)),
+            None => (text, None),
+        };
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number(index) || !n.is_none_or(is_number) {
+            return None;
+        }
+        let index = index.parse().ok()?;
+        // Events count from 1.
+        let n = n.map_or(Some(u32::MAX), |n| n.parse().ok().filter(|&n| n > 0))?;
+        Some(Self { index, n })
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.n {
+            u32::MAX => write!(f, "{}", self.index),
+            n => write!(f, "{}.{n}", self.index),
+        }
     }
 }
 
@@ -120,9 +152,9 @@ impl Default for HistoryLimits {
 /// How many events are looked at under one lock.
 const SCAN: usize = 512;
 
-/// How many events a watcher is given at once, and about how many bytes.
+/// How many events a watcher is given at once, and about how many bytes: what one that is not read from keeps.
 const TAKE: usize = 64;
-const TAKE_BYTES: usize = 64 << 10;
+const TAKE_BYTES: usize = 4 << 10;
 
 /// History and watchers of one node. Clones share them.
 #[derive(Debug, Clone)]
@@ -191,52 +223,28 @@ impl Watches {
     pub fn watch(&self, filter: Filter, after: Position) -> Result<Watcher, Missed> {
         // First the mark, then the look at the ring: what comes between is seen twice rather than never.
         let mark = self.shared.subscribers.add(filter.clone());
-        let watcher = |next| Watcher { shared: self.shared.clone(), filter, mark, after, next, may_have: true };
-        self.shared.ring().seek(after).map(watcher)
+        let mut watcher = Watcher { shared: self.shared.clone(), filter, mark, after, next: 0, may_have: true };
+        // Where there is no way on, its drop takes the mark back.
+        watcher.next = self.shared.ring().seek(after)?;
+        Ok(watcher)
+    }
+
+    /// Watches what comes after a position, or after what history no longer has, whichever is later.
+    pub fn watch_on(&self, filter: Filter, after: Position) -> Watcher {
+        let mark = self.shared.subscribers.add(filter.clone());
+        let ring = self.shared.ring();
+        let (next, after) = ring.seek_on(after);
+        Watcher { shared: self.shared.clone(), filter, mark, after, next, may_have: true }
     }
 
     /// Watches what comes from now on, for who is only woken by it and looks at the state: [`Watcher::changed`].
     pub fn wait_for(&self, filter: Filter) -> Watcher {
         let mark = self.shared.subscribers.add(filter.clone());
         let ring = self.shared.ring();
-        let (next, after) = (ring.end(), ring.before(ring.end()));
+        let next = ring.end();
+        let after = ring.before(next).unwrap_or(Position::whole(0));
+        mark.saw(next);
         Watcher { shared: self.shared.clone(), filter, mark, after, next, may_have: false }
-    }
-
-    /// Wakes watchers, until the history is dropped.
-    pub async fn wake(self) {
-        let mut end = self.shared.end.subscribe();
-        let mut at = 0;
-        let mut subjects = Vec::new();
-        while end.changed().await.is_ok() {
-            loop {
-                let more = {
-                    let ring = self.shared.ring();
-                    if at < ring.first() {
-                        // Too slow for the ring itself: everybody looks.
-                        self.shared.subscribers.mark_all();
-                        at = ring.first();
-                    }
-                    if self.shared.subscribers.is_empty() {
-                        at = ring.end();
-                        self.shared.marked.store(at, Ordering::Release);
-                        break;
-                    }
-                    subjects.extend(ring.from(at).take(SCAN).map(|event| Subject::of(&event.change).owned()));
-                    at + (subjects.len() as u64) < ring.end()
-                };
-                // Not under the ring's lock: one key may have thousands of watchers.
-                for subject in subjects.drain(..) {
-                    self.shared.subscribers.mark(&subject, at);
-                    at += 1;
-                }
-                self.shared.marked.store(at, Ordering::Release);
-                if !more {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-        }
     }
 
     /// Ends all watching; what waits is told.
@@ -248,100 +256,5 @@ impl Watches {
     /// Whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
-    }
-}
-
-/// One who watches; dropping it ends that.
-#[derive(Debug)]
-pub struct Watcher {
-    shared: Arc<Shared>,
-    filter: Filter,
-    mark: Arc<Mark>,
-    /// Up to here everything was given.
-    after: Position,
-    /// Sequence number of the next event to look at.
-    next: u64,
-    /// Whether there may be events that no mark tells of.
-    may_have: bool,
-}
-
-impl Watcher {
-    /// The next events, at least one; none once watching has [ended](Watches::close).
-    ///
-    /// # Errors
-    /// [`Missed`]: the history went on without this watcher.
-    pub async fn next(&mut self) -> Result<Vec<Event>, Missed> {
-        loop {
-            if self.shared.closed.load(Ordering::Acquire) {
-                return Ok(Vec::new());
-            }
-            match self.mark.take() {
-                Some(first) => self.next = self.next.max(first),
-                None if self.may_have => {}
-                None => {
-                    self.mark.marked().await;
-                    continue;
-                }
-            }
-            self.may_have = true;
-            let events = self.scan()?;
-            if !events.is_empty() {
-                return Ok(events);
-            }
-            if self.may_have {
-                // A long history of others' events.
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-
-    /// Waits until there may be something.
-    pub async fn changed(&mut self) {
-        if self.shared.closed.load(Ordering::Acquire) {
-            return;
-        }
-        self.mark.marked().await;
-        self.mark.take();
-    }
-
-    /// Up to where everything is known to be given: what a reader may go on from, also where nothing was for it.
-    pub fn position(&mut self) -> Position {
-        let marked = self.shared.marked.load(Ordering::Acquire);
-        if !self.may_have && !self.mark.is_set() && marked > self.next {
-            self.next = marked;
-            self.after = self.after.max(self.shared.ring().before(marked));
-        }
-        self.after
-    }
-
-    fn scan(&mut self) -> Result<Vec<Event>, Missed> {
-        let ring = self.shared.ring();
-        if self.next < ring.first() {
-            // What was dropped may have been given before, or of others; only the ring's own word counts.
-            self.next = ring.seek(self.after)?;
-        }
-        let (mut events, mut bytes) = (Vec::new(), 0);
-        for event in ring.from(self.next).take(SCAN) {
-            if events.len() == TAKE || bytes >= TAKE_BYTES {
-                return Ok(events);
-            }
-            self.next += 1;
-            let position = Position::of(event);
-            if position > self.after {
-                self.after = position;
-                if self.filter.takes(event) {
-                    bytes += ring::bytes_of(event);
-                    events.push(event.clone());
-                }
-            }
-        }
-        self.may_have = self.next < ring.end();
-        Ok(events)
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.shared.subscribers.remove(&self.filter, &self.mark);
     }
 }

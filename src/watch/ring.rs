@@ -36,18 +36,27 @@ impl Ring {
     }
 
     pub(super) fn push(&mut self, event: Event) {
+        // Room first: with one more than the limit the deque would take twice as much.
+        if self.events.len() >= self.limits.events {
+            self.drop_oldest();
+        }
         self.bytes += bytes_of(&event);
         self.events.push_back(event);
         while self.events.len() > self.limits.events || self.bytes > self.limits.bytes {
-            let Some(oldest) = self.events.pop_front() else { return };
-            self.bytes -= bytes_of(&oldest);
-            self.first += 1;
-            self.known_after = Position::of(&oldest);
+            self.drop_oldest();
         }
     }
 
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.events.pop_front() else { return };
+        self.bytes -= bytes_of(&oldest);
+        self.first += 1;
+        self.known_after = Position::of(&oldest);
+    }
+
     pub(super) fn clear(&mut self, known_after: Position) {
-        self.first = self.end();
+        // A number that no event had: who has looked at all of them sees that something is missing.
+        self.first = self.end() + 1;
         self.events.clear();
         self.bytes = 0;
         self.known_after = known_after;
@@ -69,10 +78,12 @@ impl Ring {
         self.events.range(skip.min(self.events.len())..)
     }
 
-    /// The position of the event before a sequence number.
-    pub(super) fn before(&self, at: u64) -> Position {
-        let event = at.checked_sub(self.first + 1).and_then(|nth| self.events.get(usize::try_from(nth).ok()?));
-        event.map_or(self.known_after, Position::of)
+    /// The position of the event before a sequence number; `None` where that is not known any more.
+    pub(super) fn before(&self, at: u64) -> Option<Position> {
+        match at.checked_sub(self.first)? {
+            0 => Some(self.known_after),
+            nth => self.events.get(usize::try_from(nth - 1).ok()?).map(Position::of),
+        }
     }
 
     /// Sequence number of the first event after a position.
@@ -80,6 +91,13 @@ impl Ring {
         if after < self.known_after {
             return Err(Missed { known_after: self.known_after });
         }
-        Ok(self.first + self.events.partition_point(|event| Position::of(event) <= after) as u64)
+        Ok(self.seek_on(after).0)
+    }
+
+    /// Sequence number of the first event that is known after a position, and that position or the later one from which
+    /// on all is known.
+    pub(super) fn seek_on(&self, after: Position) -> (u64, Position) {
+        let next = self.first + self.events.partition_point(|event| Position::of(event) <= after) as u64;
+        (next, after.max(self.known_after))
     }
 }

@@ -1,7 +1,8 @@
 //! Who is woken by which key.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
+use std::ptr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,10 +14,15 @@ use crate::command::Key;
 
 const NOTHING: u64 = u64::MAX;
 
+/// So many are woken at once.
+pub(super) const FEW: usize = 64;
+
 /// What a watcher is told: the first event for it that it has not looked at.
 #[derive(Debug)]
 pub(super) struct Mark {
     first: AtomicU64,
+    /// All events before this one were looked at.
+    seen: AtomicU64,
     notify: Notify,
 }
 
@@ -39,12 +45,27 @@ impl Mark {
         }
     }
 
-    fn set(&self, event: u64) {
-        if self.first.load(Ordering::Relaxed) == NOTHING
+    /// All events before this one were looked at: no mark tells of them, or it would wake for nothing, and find its
+    /// place gone where it is not asked for long.
+    pub(super) fn saw(&self, next: u64) {
+        self.seen.store(next, Ordering::Release);
+    }
+
+    /// Marks the first of these events that it has not looked at; whether it is to be woken for that.
+    fn set_first_unseen(&self, events: &[u64]) -> bool {
+        let seen = self.seen.load(Ordering::Acquire);
+        let first = if events.first() >= Some(&seen) { 0 } else { events.partition_point(|&event| event < seen) };
+        events.get(first).is_some_and(|&event| self.set(event))
+    }
+
+    fn set(&self, event: u64) -> bool {
+        self.first.load(Ordering::Relaxed) == NOTHING
             && self.first.compare_exchange(NOTHING, event, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        {
-            self.notify.notify_one();
-        }
+    }
+
+    /// Wakes who waits for what was marked.
+    pub(super) fn wake(&self) {
+        self.notify.notify_one();
     }
 }
 
@@ -65,6 +86,20 @@ struct All {
     prefixes: BTreeMap<usize, Marks<CompactString>>,
 }
 
+impl All {
+    fn each_list<'a>(&'a self, subject: &Subject<Key>, mut of: impl FnMut(&'a Vec<Arc<Mark>>)) {
+        match subject {
+            Subject::Lock(lock) => self.locks.get(lock).into_iter().for_each(of),
+            Subject::Key(key) => {
+                self.keys.get(key).into_iter().for_each(&mut of);
+                for (length, marks) in self.prefixes.range(..=key.len()) {
+                    key.get(..*length).and_then(|prefix| marks.get(prefix)).into_iter().for_each(&mut of);
+                }
+            }
+        }
+    }
+}
+
 impl Subscribers {
     fn all(&self) -> MutexGuard<'_, All> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
@@ -75,7 +110,7 @@ impl Subscribers {
     }
 
     pub(super) fn add(&self, filter: Filter) -> Arc<Mark> {
-        let mark = Arc::new(Mark { first: AtomicU64::new(NOTHING), notify: Notify::new() });
+        let mark = Arc::new(Mark { first: AtomicU64::new(NOTHING), seen: AtomicU64::new(0), notify: Notify::new() });
         let mut all = self.all();
         let marks = match filter {
             Filter::Key(key) => all.keys.entry(key).or_default(),
@@ -104,21 +139,28 @@ impl Subscribers {
         self.count.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Marks an event for all who watch its subject.
-    pub(super) fn mark(&self, subject: &Subject<Key>, event: u64) {
+    /// Marks events, one after the other from `first` on, for all who watch their subjects. Few watchers of one thing are
+    /// woken at once; where there are many, they are appended to `later`. How many of the many were looked at.
+    pub(super) fn mark(&self, subjects: &[Subject<Key>], first: u64, later: &mut VecDeque<Arc<Mark>>) -> u32 {
         let all = self.all();
-        let set = |marks: Option<&Vec<Arc<Mark>>>| marks.into_iter().flatten().for_each(|mark| mark.set(event));
-        match subject {
-            Subject::Lock(lock) => set(all.locks.get(lock)),
-            Subject::Key(key) => {
-                set(all.keys.get(key));
-                for (length, marks) in all.prefixes.range(..=key.len()) {
-                    if let Some(prefix) = key.get(..*length) {
-                        set(marks.get(prefix));
-                    }
-                }
+        // Each list once, however many of the events are for it: it may have thousands of watchers.
+        let mut lists: HashMap<_, (&[Arc<Mark>], Vec<u64>)> = HashMap::new();
+        for (event, subject) in (first..).zip(subjects) {
+            all.each_list(subject, |marks| {
+                lists.entry(ptr::from_ref(marks)).or_insert_with(|| (marks, Vec::new())).1.push(event);
+            });
+        }
+        let mut looked_at = 0;
+        for (marks, events) in lists.values() {
+            let marked = marks.iter().filter(|mark| mark.set_first_unseen(events));
+            if marks.len() <= FEW {
+                marked.for_each(|mark| mark.wake());
+            } else {
+                looked_at += marks.len();
+                later.extend(marked.cloned());
             }
         }
+        u32::try_from(looked_at).unwrap_or(u32::MAX)
     }
 
     /// Makes everybody look for themselves.
@@ -128,13 +170,16 @@ impl Subscribers {
         for mark in all.keys.values().chain(all.locks.values()).chain(prefixes).flatten() {
             // They begin where they are.
             mark.set(0);
+            mark.wake();
         }
     }
 }
 
 fn remove<K: Eq + Hash>(marks: &mut Marks<K>, key: &K, mark: &Arc<Mark>) {
     if let Some(list) = marks.get_mut(key) {
-        list.retain(|other| !Arc::ptr_eq(other, mark));
+        if let Some(at) = list.iter().position(|other| Arc::ptr_eq(other, mark)) {
+            list.swap_remove(at);
+        }
         if list.is_empty() {
             marks.remove(key);
         }

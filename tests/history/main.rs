@@ -12,3 +12,4 @@ mod checker;
 mod nemesis;
 mod rolling;
 mod stale;
+mod watch;

@@ -10,6 +10,7 @@
 mod support;
 
 mod machines;
+mod openapi;
 mod partitions;
 mod shell;
 mod supervisor;

@@ -119,6 +119,15 @@ impl Conn {
 
     /// Reads one answer.
     pub fn reply(&mut self, head_only: bool) -> Result<Reply, String> {
+        let mut reply = self.head()?;
+        if !head_only {
+            reply.body = self.body(&reply)?;
+        }
+        Ok(reply)
+    }
+
+    /// Reads the head of one answer.
+    pub fn head(&mut self) -> Result<Reply, String> {
         let line = self.line()?;
         let status = line
             .strip_prefix("HTTP/1.")
@@ -134,10 +143,23 @@ impl Conn {
             let (name, value) = line.split_once(':').ok_or_else(|| format!("bad header {line:?}"))?;
             reply.headers.push((name.trim().to_owned(), value.trim().to_owned()));
         }
-        if !head_only {
-            reply.body = self.body(&reply)?;
-        }
         Ok(reply)
+    }
+
+    /// Reads the next chunk of a body; `None` at its end.
+    pub fn chunk(&mut self) -> Result<Option<Vec<u8>>, String> {
+        let line = self.line()?;
+        let size = usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16)
+            .map_err(|error| format!("bad chunk {line:?}: {error}"))?;
+        let chunk = self.exactly(size)?;
+        self.line()?;
+        Ok((size > 0).then_some(chunk))
+    }
+
+    /// Reads the body of an answer whose head was read.
+    pub fn rest_of(&mut self, mut head: Reply) -> Result<Reply, String> {
+        head.body = self.body(&head)?;
+        Ok(head)
     }
 
     /// All that comes until the other side closes.
@@ -150,16 +172,10 @@ impl Conn {
     fn body(&mut self, reply: &Reply) -> Result<Vec<u8>, String> {
         if reply.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
             let mut body = Vec::new();
-            loop {
-                let line = self.line()?;
-                let size = usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16)
-                    .map_err(|error| format!("bad chunk {line:?}: {error}"))?;
-                body.extend(self.exactly(size)?);
-                self.line()?;
-                if size == 0 {
-                    return Ok(body);
-                }
+            while let Some(chunk) = self.chunk()? {
+                body.extend(chunk);
             }
+            return Ok(body);
         }
         match reply.header("content-length").map(str::parse) {
             Some(Ok(size)) => self.exactly(size),

@@ -17,6 +17,7 @@ pub mod ports;
 pub mod process;
 pub mod random;
 pub mod wait;
+pub mod watch;
 
 use std::io::Write;
 

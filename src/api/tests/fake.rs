@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::Service;
-use crate::command::{Command, Key, LockView};
+use crate::command::{Action, Command, Key, LockView, Stamped};
 use crate::kv::{KvStore, Ticket};
 use crate::node::{
     About, Cluster, ClusterServer, Found, NodeError, ReadLevel, ReadOptions, Server as Member, Settled, State, Stats,
@@ -46,12 +46,18 @@ impl Default for Inner {
         Self {
             id: ID.parse().unwrap(),
             map: Mutex::new((10, KvStore::new())),
-            watches: Watches::new(HistoryLimits::default(), 10),
+            watches: wakes(Watches::new(HistoryLimits::default(), 10)),
             orders: Mutex::default(),
             calls: Mutex::default(),
             go: Notify::new(),
         }
     }
+}
+
+/// A node's task that wakes.
+fn wakes(watches: Watches) -> Watches {
+    tokio::spawn(watches.clone().wake());
+    watches
 }
 
 impl Fake {
@@ -63,6 +69,21 @@ impl Fake {
         self.0.map.lock().unwrap().1.iter().map(|(key, _)| key.clone()).collect()
     }
 
+    /// An entry with this stamp that drops what is due.
+    pub fn tick(&self, stamp_ms: u64) {
+        let mut map = self.0.map.lock().unwrap();
+        map.0 += 1;
+        let index = map.0;
+        let command = Command::Stamped(Stamped { stamp_ms, retry: None, action: Action::Tick { most: 100 } });
+        let mut events = Vec::new();
+        map.1.apply(index, command, &mut events);
+        self.0.watches.append(&mut events);
+    }
+
+    pub fn lock_view(&self, name: &str) -> Option<LockView> {
+        self.0.map.lock().unwrap().1.lock(name)
+    }
+
     /// What was asked, oldest first; forgets it.
     pub fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.0.calls.lock().unwrap())
@@ -71,6 +92,11 @@ impl Fake {
     /// Lets one hanging call go on.
     pub fn go(&self) {
         self.0.go.notify_one();
+    }
+
+    /// Wakes those who watch, for ever.
+    pub fn watching(&self) -> impl Future<Output = ()> + use<> {
+        self.0.watches.clone().wake()
     }
 
     async fn called(&self, call: String) -> Result<(), NodeError> {
@@ -129,9 +155,10 @@ impl Service for Fake {
         self.0.map.lock().unwrap().1.log_time_ms()
     }
 
-    async fn settle(&self, options: ReadOptions, _deadline: Instant) -> Result<Settled, NodeError> {
+    async fn settle(&self, options: ReadOptions, deadline: Instant) -> Result<Settled, NodeError> {
         let ReadOptions { level, freshness, min_index } = options;
         self.called(format!("settle {level:?} {freshness:?} {min_index}")).await?;
+        self.wait_applied(min_index, deadline).await?;
         let staleness = (level == ReadLevel::None).then_some(Duration::from_millis(12));
         Ok(Settled { level, staleness })
     }
@@ -154,10 +181,12 @@ impl Service for Fake {
     }
 
     async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
+        while index > self.applied_index() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         if index <= self.applied_index() {
             return Ok(());
         }
-        tokio::time::sleep_until(deadline).await;
         Err(NodeError::Timeout(format!("this node did not apply index {index} in time")))
     }
 
@@ -167,6 +196,9 @@ impl Service for Fake {
 
     async fn await_ticket(&self, name: &Key, ticket: u64, until: Instant) -> Result<Ticket, NodeError> {
         loop {
+            if self.0.watches.is_closed() {
+                return Err(NodeError::NotReady("this node is stopping; ask another".to_owned()));
+            }
             let found = self.0.map.lock().unwrap().1.ticket(name, ticket);
             if found != Ticket::Waits || Instant::now() >= until {
                 return Ok(found);

@@ -39,7 +39,8 @@ async fn what_a_node_says_of_itself() {
     let node = format!(
         concat!(
             r#"{{"startTime":"2000-02-29T00:00:00Z","nodeID":"127.0.0.1:11000,127.0.0.1:12000","#,
-            r#""hostname":"box \"1\"","IP":"127.0.0.1","version":"{}"}}"#
+            r#""hostname":"box \"1\"","IP":"127.0.0.1","version":"{}","applied_index":7,"#,
+            r#""digest":"0000000000000abc"}}"#
         ),
         env!("CARGO_PKG_VERSION")
     );

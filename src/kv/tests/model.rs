@@ -153,7 +153,7 @@ impl Model {
             Action::Touch { key, ttl_ms, conditions } => self.check(&key, &conditions).and_then(|()| {
                 let entry = self.keys.get_mut(&key).ok_or(Failure::Missing)?;
                 entry.deadline = Some(self.now + ttl_ms);
-                Ok(Reply::Done)
+                Ok(Reply::Touched { modify_index: entry.modified })
             }),
             Action::Txn(txn) => self.txn(index, txn),
             Action::Acquire { name, ttl_ms, body, wait_ms } => self.acquire(index, name, ttl_ms, body, wait_ms),

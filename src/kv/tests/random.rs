@@ -292,7 +292,7 @@ fn any_commands_do_what_the_model_says_on_every_replica() {
             assert_eq!((view.digest(), &view), (then.digest(), &then));
         }
     }
-    let all = "Done Put Deleted Number Txn Granted Queued Ticked Failed:Precondition Failed:Missing Failed:NotANumber \
+    let all = "Done Touched Put Deleted Number Txn Granted Queued Ticked Failed:Precondition Failed:Missing Failed:NotANumber \
         Failed:Locked Failed:LockLost Failed:RetryMismatch Failed:RetriesFull Replayed Set Expired Acquired Released \
         LockExpired";
     for kind in all.split_whitespace() {

@@ -49,7 +49,10 @@ fn what_clears_a_deadline_and_what_keeps_it() {
     assert_eq!((deadline(&kv), kv.kv.get("k").unwrap().content_type()), (Some(150), Some("a/b")));
     kv.changes();
     let before = marks(&kv, "k");
-    assert_eq!(kv.at(120, Action::Touch { key: "k".into(), ttl_ms: 60, conditions: Vec::new() }), Reply::Done);
+    assert_eq!(
+        kv.at(120, Action::Touch { key: "k".into(), ttl_ms: 60, conditions: Vec::new() }),
+        Reply::Touched { modify_index: before.1 }
+    );
     assert_eq!((deadline(&kv), marks(&kv, "k")), (Some(180), before));
     assert_eq!(kv.changes(), [], "nothing that a watcher would see");
     kv.at(130, set("k", "1", None));
@@ -155,4 +158,21 @@ fn a_clone_is_a_snapshot() {
     kv.at(1, acquire(5, 0));
     assert_eq!((then.get("k").unwrap().value(), then.digest()), (&b"1"[..], digest));
     assert!(then != kv.kv);
+}
+
+#[test]
+fn a_transaction_that_reads_too_much_does_nothing() {
+    let mut kv = Kv::default();
+    let value = vec![b'1'; 1 << 20].into();
+    kv.at(1, Action::Set { pairs: vec![("big".into(), value)], ttl_ms: None, conditions: Vec::new() });
+    let before = kv.kv.clone();
+    let mut then = vec![crate::command::Op::Set { pairs: vec![("k".into(), "1".into())], ttl_ms: None }];
+    then.extend((0..17).map(|_| crate::command::Op::Get("big".into())));
+    let txn = |then| Action::Txn(crate::command::Txn { tests: Vec::new(), then, otherwise: Vec::new() });
+    kv.changes();
+    let failed = failure(kv.at(1, txn(then.clone())));
+    assert_eq!(failed, Failure::ReadsTooMuch { place: crate::command::Place { then: true, at: 17 } });
+    assert!(kv.kv == before && kv.changes().is_empty());
+    then.pop();
+    assert!(matches!(kv.at(1, txn(then)), Reply::Txn { .. }));
 }

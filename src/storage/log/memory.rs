@@ -26,8 +26,15 @@ pub struct Memory {
     /// The open segment files, by id.
     pub files: BTreeMap<u64, Arc<dyn DiskFile>>,
     cache: VecDeque<LogEntry>,
+    /// What the cached entries take in memory, about.
     cached_bytes: usize,
     cache_limit: usize,
+}
+
+/// What an entry takes in memory whose frame has so many bytes, about. A thousand keys in one entry take half as much
+/// again as their frame, for the pointers to each; a lone small one keeps the whole request that it came with.
+fn cost(frame_bytes: u32) -> usize {
+    size_of::<LogEntry>() + 2 * frame_bytes as usize
 }
 
 /// An entry that is to be read from its file.
@@ -68,7 +75,7 @@ impl Memory {
         self.head.last = Some(entry.log_id);
         self.index.push(Slot { id: entry.log_id, bytes, place });
         self.cache.push_back(entry);
-        self.cached_bytes += bytes as usize;
+        self.cached_bytes += cost(bytes);
         self.evict();
     }
 
@@ -85,7 +92,7 @@ impl Memory {
     pub fn evict(&mut self) {
         while self.cached_bytes > self.cache_limit {
             let Some(slot) = self.oldest_cached().filter(|slot| slot.place.is_some()) else { return };
-            self.cached_bytes -= slot.bytes as usize;
+            self.cached_bytes -= cost(slot.bytes);
             self.cache.pop_front();
         }
     }
@@ -100,7 +107,7 @@ impl Memory {
         let from = self.head.last.map_or(0, |last| last.index + 1);
         while self.index.end() > from && !self.cache.is_empty() {
             let newest = self.index.get(self.index.end() - 1).expect("cached entries are in the index");
-            self.cached_bytes -= newest.bytes as usize;
+            self.cached_bytes -= cost(newest.bytes);
             self.cache.pop_back();
             self.index.truncate_from(self.index.end() - 1);
         }
@@ -115,7 +122,7 @@ impl Memory {
         let cached_from = self.index.end() - self.cache.len() as u64;
         while gone < self.cache.len() && cached_from + gone as u64 <= upto.index {
             let slot = self.index.get(cached_from + gone as u64).expect("cached entries are in the index");
-            self.cached_bytes -= slot.bytes as usize;
+            self.cached_bytes -= cost(slot.bytes);
             gone += 1;
         }
         let kept = self.cache.split_off(gone);
@@ -168,7 +175,7 @@ mod tests {
 
     #[test]
     fn only_what_was_written_leaves_the_cache() {
-        let mut memory = memory(250);
+        let mut memory = memory(2 * cost(100) + 50);
         for index in 5..10 {
             memory.push(entry(1, index, 0), 100, None);
         }
@@ -186,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_cache_follows_truncation_and_purge() {
-        let mut memory = memory(250);
+        let mut memory = memory(2 * cost(100) + 50);
         for index in 0..10 {
             memory.push(entry(1, index, 0), 100, Some(Place { segment: 1, offset: index }));
         }

@@ -40,7 +40,7 @@ pub const OLDEST_FORMAT_VERSION: u32 = 1;
 pub struct LogOptions {
     /// Bytes of a segment file; a larger record gets a larger one.
     pub segment_bytes: u64,
-    /// Bytes of the newest entries kept in memory; older ones are read from their files.
+    /// Bytes of memory for the newest entries; older ones are read from their files.
     pub cache_bytes: usize,
     /// Whether segments are zeroed ahead: faster on a disk, pointless in memory.
     pub prezero: bool,
@@ -50,6 +50,6 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, cache_bytes: 32 << 20, prezero: true, inline: false }
+        Self { segment_bytes: 16 << 20, cache_bytes: 8 << 20, prezero: true, inline: false }
     }
 }

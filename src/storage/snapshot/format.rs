@@ -116,7 +116,7 @@ impl<'a> Writer<'a> {
         let (marks, value) = (record.marks(), record.value());
         let content_type = record.content_type().unwrap_or_default();
         let deadline = record.deadline_ms();
-        let flags = u8::from(record.is_bytes()) * IS_BYTES | u8::from(deadline.is_some()) * HAS_DEADLINE;
+        let flags = (u8::from(record.is_bytes()) * IS_BYTES) | (u8::from(deadline.is_some()) * HAS_DEADLINE);
         self.block.extend_from_slice(&length::<u16>(key.len())?.to_le_bytes());
         self.block.extend_from_slice(&length::<u32>(value.len())?.to_le_bytes());
         self.block.extend_from_slice(&length::<u16>(content_type.len())?.to_le_bytes());

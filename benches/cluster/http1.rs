@@ -1,0 +1,86 @@
+//! A client of HTTP/1.1 with keep-alive that costs as little CPU as it can: requests are templates, of an answer only
+//! the status and the length are looked at.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::client::{Template, Wanted};
+
+/// Room for a head and more.
+const HEAD_BYTES: usize = 4096;
+
+pub struct Connection {
+    stream: TcpStream,
+    put: Template,
+    get: Template,
+    buffer: Vec<u8>,
+    value_bytes: usize,
+}
+
+impl Connection {
+    pub async fn open(wanted: &Wanted) -> Result<Self, String> {
+        let stream = TcpStream::connect(&wanted.addr).await.map_err(|error| error.to_string())?;
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let (key, host) = (wanted.a_key(), &wanted.addr);
+        let body = format!("{{\"{key}\":\"{}\"}}", wanted.value());
+        let length = body.len();
+        let level = if wanted.linearizable { "linearizable" } else { "none" };
+        Ok(Self {
+            stream,
+            put: Template::new(
+                &key,
+                format!("POST /hraftd/key HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n\r\n{body}").into(),
+            ),
+            get: Template::new(
+                &key,
+                format!("GET /hraftd/key/{key}?level={level} HTTP/1.1\r\nhost: {host}\r\n\r\n").into(),
+            ),
+            buffer: vec![0; HEAD_BYTES + wanted.size],
+            value_bytes: wanted.size,
+        })
+    }
+
+    pub async fn put(&mut self, key: usize) -> Result<(), String> {
+        self.stream.write_all(self.put.with(key)).await.map_err(|error| error.to_string())?;
+        self.answer().await.map(drop)
+    }
+
+    pub async fn get(&mut self, key: usize) -> Result<(), String> {
+        self.stream.write_all(self.get.with(key)).await.map_err(|error| error.to_string())?;
+        let length = self.answer().await?;
+        if length < self.value_bytes { Err(format!("an answer of {length} bytes")) } else { Ok(()) }
+    }
+
+    /// The length of the answer's body.
+    async fn answer(&mut self) -> Result<usize, String> {
+        let mut filled = 0;
+        let mut needed = None;
+        while needed.is_none_or(|(head, body)| filled < head + body) {
+            let read = self.stream.read(&mut self.buffer[filled..]).await.map_err(|error| error.to_string())?;
+            if read == 0 {
+                return Err(format!("closed after {filled} bytes of an answer, or too long for the buffer"));
+            }
+            filled += read;
+            if needed.is_none() {
+                needed = lengths(&self.buffer[..filled])?;
+            }
+        }
+        let (head, body) = needed.unwrap_or_default();
+        if !self.buffer.starts_with(b"HTTP/1.1 200 ") || filled != head + body {
+            return Err(String::from_utf8_lossy(&self.buffer[..filled]).into_owned());
+        }
+        Ok(body)
+    }
+}
+
+/// Of head and body, once the head is there.
+fn lengths(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
+    const NAME: &[u8] = b"content-length:";
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    let line = bytes[..end]
+        .split(|&byte| byte == b'\n')
+        .find(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME));
+    let length = line.and_then(|line| std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok());
+    let length = length.ok_or_else(|| format!("no length: {}", String::from_utf8_lossy(&bytes[..end])))?;
+    Ok(Some((end + 4, length)))
+}

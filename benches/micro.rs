@@ -1,0 +1,135 @@
+//! What a write costs inside one node, part by part: `cargo bench --bench micro`. The names of parts are filters, as
+//! in `-- apply`.
+//!
+//! [`set`] and [`entry`] are all that knows what a command and a log entry look like.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use openraft::EntryPayload;
+use openraft::alias::CommittedLeaderIdOf;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::type_config::TypeConfigExt;
+
+use hraftd::command::{Action, Command, Key};
+use hraftd::kv::KvStore;
+use hraftd::raft_types::TypeConfig;
+use hraftd::raft_types::alias::{LogEntry, LogId};
+use hraftd::storage::disk::{Disk, RealDisk};
+use hraftd::storage::log::{LogOptions, LogStore};
+
+const SIZES: [usize; 2] = [100, 10_000];
+const KEYS: [usize; 2] = [1_000, 1_000_000];
+/// Divan's 100 are few where a sample is one call.
+const SAMPLES: u32 = 1_000;
+
+fn main() {
+    divan::main();
+}
+
+fn key(number: usize) -> Key {
+    Key::from(format!("key-{number:08}"))
+}
+
+fn value(size: usize) -> Bytes {
+    Bytes::from(format!("\"{}\"", "v".repeat(size - 2)))
+}
+
+/// One key, as a POST of one key proposes it.
+fn set(number: usize, value: &Bytes) -> Command {
+    let pairs = vec![(key(number), value.clone())];
+    Action::Set { pairs, ttl_ms: None, conditions: Vec::new() }.into()
+}
+
+fn entry(index: u64, command: Command) -> LogEntry {
+    let log_id = LogId::new(CommittedLeaderIdOf::<TypeConfig>::new(1), index);
+    LogEntry { log_id, payload: EntryPayload::Normal(command) }
+}
+
+/// Each time another key, in no order.
+fn numbers(keys: usize) -> impl FnMut() -> usize {
+    let mut number = 0;
+    move || {
+        number = (number + 7_919) % keys;
+        number
+    }
+}
+
+fn filled(keys: usize) -> KvStore {
+    let mut store = KvStore::new();
+    let value = value(100);
+    for number in 0..keys {
+        store.apply(number as u64 + 1, set(number, &value), &mut Vec::new());
+    }
+    store
+}
+
+/// Overwrites one of so many keys.
+#[divan::bench(args = KEYS, sample_count = SAMPLES)]
+fn apply(bencher: Bencher, keys: usize) {
+    let (mut store, mut next, value) = (filled(keys), numbers(keys), value(100));
+    let mut events = Vec::new();
+    bencher.counter(ItemsCount::new(1u32)).with_inputs(|| set(next(), &value)).bench_local_values(|command| {
+        events.clear();
+        store.apply(2_000_000, command, &mut events)
+    });
+}
+
+/// The same while a snapshot of the map is held, as when one is written.
+#[divan::bench(args = [1_000_000], sample_count = SAMPLES)]
+fn apply_beside_snapshot(bencher: Bencher, keys: usize) {
+    let (mut store, mut next, value) = (filled(keys), numbers(keys), value(100));
+    let mut events = Vec::new();
+    let _snapshot = store.clone();
+    bencher.counter(ItemsCount::new(1u32)).with_inputs(|| set(next(), &value)).bench_local_values(|command| {
+        events.clear();
+        store.apply(2_000_000, command, &mut events)
+    });
+}
+
+#[divan::bench(args = KEYS, sample_count = SAMPLES)]
+fn read(bencher: Bencher, keys: usize) {
+    let (store, mut next) = (filled(keys), numbers(keys));
+    bencher.counter(ItemsCount::new(1u32)).with_inputs(|| key(next())).bench_local_refs(|key| store.get(key));
+}
+
+/// An entry to the bytes of the log and of the wire.
+#[divan::bench(args = SIZES)]
+fn encode(bencher: Bencher, size: usize) {
+    let entry = entry(1, set(1, &value(size)));
+    bencher.bench(|| postcard::to_extend(black_box(&entry), Vec::with_capacity(size + 64)).unwrap());
+}
+
+#[divan::bench(args = SIZES)]
+fn decode(bencher: Bencher, size: usize) {
+    let bytes = postcard::to_stdvec(&entry(1, set(1, &value(size)))).unwrap();
+    bencher.bench(|| postcard::from_bytes::<LogEntry>(black_box(&bytes)).unwrap());
+}
+
+/// So many entries in one append, until they are on the disk.
+#[divan::bench(args = [1, 16, 256], sample_count = SAMPLES)]
+fn append(bencher: Bencher, entries: usize) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path()).unwrap());
+    let mut log = LogStore::open(disk, LogOptions::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (value, mut index) = (value(100), 0);
+    bencher
+        .counter(ItemsCount::new(entries))
+        .with_inputs(|| {
+            index += entries as u64;
+            (index - entries as u64..index).map(|index| entry(index, set(index as usize, &value))).collect::<Vec<_>>()
+        })
+        .bench_local_values(|entries| {
+            let (sender, flushed) = TypeConfig::oneshot();
+            runtime.block_on(async {
+                log.append(entries, IOFlushed::signal(sender)).await.unwrap();
+                flushed.await.unwrap().unwrap();
+            });
+        });
+    log.close().unwrap();
+}

@@ -1,0 +1,211 @@
+//! What a listing lists: keys, and folders in place of the keys in them, in the order of their bytes.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+
+use compact_str::CompactString;
+
+use crate::command::Key;
+use crate::kv::KvStore;
+use crate::record::Record;
+
+/// How many are taken out of the state at once.
+const BATCH: usize = 256;
+
+/// A key with its record, or a folder.
+pub type Item = (CompactString, Option<Record>);
+
+/// Lists what is there; a clone goes on from the same place.
+#[derive(Debug, Clone)]
+pub struct Items {
+    next: VecDeque<Item>,
+    /// Where there may be more.
+    rest: Option<Range>,
+}
+
+#[derive(Debug, Clone)]
+struct Range {
+    kv: KvStore,
+    prefix: CompactString,
+    separator: Option<CompactString>,
+    from: Bound<CompactString>,
+}
+
+impl Items {
+    /// Those keys of a list that exist, in the order of their bytes.
+    pub fn of(kv: &KvStore, mut keys: Vec<Key>) -> Self {
+        keys.sort_unstable();
+        keys.dedup();
+        let item = |key: Key| kv.get(&key).cloned().map(|record| (key, Some(record)));
+        Self { next: keys.into_iter().filter_map(item).collect(), rest: None }
+    }
+
+    /// The keys that begin with `prefix`, and come after `after`. With a separator, what has one in what follows the
+    /// prefix is a folder up to there.
+    pub fn with_prefix(kv: KvStore, prefix: &str, separator: Option<&str>, after: Option<&str>) -> Self {
+        let separator = separator.map(CompactString::from);
+        let from = match after {
+            Some(after) if after >= prefix => match folder(after, prefix, separator.as_deref()) {
+                // A folder comes before all that is in it: this one was listed.
+                Some(listed) => past(listed).map(Bound::Included),
+                None => Some(Bound::Excluded(after.into())),
+            },
+            _ => Some(Bound::Included(prefix.into())),
+        };
+        let rest = from.map(|from| Range { kv, prefix: prefix.into(), separator, from });
+        Self { next: VecDeque::new(), rest }
+    }
+
+    /// Whether there is another.
+    pub fn has_more(&mut self) -> bool {
+        while self.next.is_empty()
+            && let Some(range) = &mut self.rest
+        {
+            if !range.take(&mut self.next) {
+                self.rest = None;
+            }
+        }
+        !self.next.is_empty()
+    }
+}
+
+impl Iterator for Items {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        self.has_more();
+        self.next.pop_front()
+    }
+}
+
+impl Range {
+    /// Takes a batch; whether there may be more.
+    fn take(&mut self, items: &mut VecDeque<Item>) -> bool {
+        while items.len() < BATCH {
+            let mut listed = None;
+            let mut last = None;
+            for (key, record) in self.kv.range_from(&self.prefix, self.from.as_ref().map(CompactString::as_str)) {
+                if let Some(folder) = folder(key, &self.prefix, self.separator.as_deref()) {
+                    listed = Some(CompactString::from(folder));
+                    break;
+                }
+                items.push_back((key.clone(), Some(record.clone())));
+                if items.len() == BATCH {
+                    last = Some(key.clone());
+                    break;
+                }
+            }
+            match (listed, last) {
+                (Some(folder), _) => {
+                    let past = past(&folder);
+                    items.push_back((folder, None));
+                    match past {
+                        Some(past) => self.from = Bound::Included(past),
+                        None => return false,
+                    }
+                }
+                (None, Some(last)) => self.from = Bound::Excluded(last),
+                (None, None) => return false,
+            }
+        }
+        true
+    }
+}
+
+/// The folder under `prefix` that a key is in.
+fn folder<'a>(key: &'a str, prefix: &str, separator: Option<&str>) -> Option<&'a str> {
+    let (rest, separator) = (key.strip_prefix(prefix)?, separator?);
+    let end = prefix.len() + rest.find(separator)? + separator.len();
+    key.get(..end)
+}
+
+/// The least text that comes after all that begins with `prefix`.
+fn past(prefix: &str) -> Option<CompactString> {
+    let mut chars = prefix.chars();
+    while let Some(last) = chars.next_back() {
+        // A range of characters knows of the gap where surrogates would be.
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            let mut past = CompactString::from(chars.as_str());
+            past.push(next);
+            return Some(past);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Command;
+
+    fn store(keys: &[&str]) -> KvStore {
+        let mut kv = KvStore::new();
+        let pairs = keys.iter().map(|&key| (key.into(), "1".into())).collect();
+        kv.apply(1, Command::Set(pairs), &mut Vec::new());
+        kv
+    }
+
+    fn names(items: Items) -> Vec<String> {
+        items.map(|(name, _)| name.into()).collect()
+    }
+
+    #[test]
+    fn what_comes_past_a_prefix() {
+        for (prefix, wanted) in [
+            ("a", Some("b")),
+            ("app/", Some("app0")),
+            ("a\u{d7ff}", Some("a\u{e000}")),
+            ("\u{7f}", Some("\u{80}")),
+            ("a\u{10ffff}", Some("b")),
+            ("\u{10ffff}", None),
+            ("", None),
+        ] {
+            assert_eq!(past(prefix).as_deref(), wanted, "{prefix:?}");
+        }
+    }
+
+    #[test]
+    fn folders_are_listed_once_and_skipped_whole() {
+        let keys = ["a", "a!", "a/", "a//b", "a/b", "a0", "b/c/d", "b/c/e", "b\u{10ffff}/x", "c"];
+        let list = |prefix: &str, after: Option<&str>| {
+            names(Items::with_prefix(store(&keys), prefix, Some("/"), after)).join(" ")
+        };
+        assert_eq!(list("", None), "a a! a/ a0 b/ b\u{10ffff}/ c");
+        assert_eq!(list("a/", None), "a/ a// a/b");
+        assert_eq!(list("b/", None), "b/c/");
+        assert_eq!(list("x", None), "");
+        for (after, wanted) in [
+            ("a/", "a0 b/ b\u{10ffff}/ c"),
+            ("a/b", "a0 b/ b\u{10ffff}/ c"),
+            ("a/zz", "a0 b/ b\u{10ffff}/ c"),
+            ("a!", "a/ a0 b/ b\u{10ffff}/ c"),
+            ("b\u{10ffff}/", "c"),
+            ("c", ""),
+            ("", "a a! a/ a0 b/ b\u{10ffff}/ c"),
+        ] {
+            assert_eq!(list("", Some(after)), wanted, "{after}");
+        }
+        assert_eq!(list("b/", Some("a/x")), "b/c/", "after what is before the prefix");
+        assert_eq!(list("b/", Some("c")), "", "after what is past the prefix");
+        let items = Items::with_prefix(store(&["a::b", "a:c"]), "", Some("::"), None);
+        assert_eq!(names(items), ["a::", "a:c"]);
+    }
+
+    #[test]
+    fn batches_make_no_seam() {
+        for count in [0, 1, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH] {
+            let keys: Vec<String> = (0..count).map(|number| format!("k{number:05}")).collect();
+            let refs: Vec<&str> = keys.iter().map(String::as_str).collect();
+            assert_eq!(names(Items::with_prefix(store(&refs), "k", None, None)), keys);
+            let folders: Vec<String> = keys.iter().map(|key| format!("{key}/x")).collect();
+            let refs: Vec<&str> = folders.iter().map(String::as_str).collect();
+            assert_eq!(names(Items::with_prefix(store(&refs), "", Some("/"), None)).len(), count);
+        }
+    }
+
+    #[test]
+    fn a_list_of_keys() {
+        let kv = store(&["a", "b", "c"]);
+        assert_eq!(names(Items::of(&kv, ["c", "x", "a", "c"].map(Key::from).to_vec())), ["a", "c"]);
+    }
+}

@@ -1,0 +1,160 @@
+//! `GET /openapi.json`: what this API is, for programs. Generated from the `#[utoipa::path]` beside each handler.
+//!
+//! * `params`: parameters that requests share. `shapes`: what bodies look like; they are written by hand elsewhere, so
+//!   these types describe and are never made.
+//!
+//! What all requests of a kind have in common (headers, refusals) is added here, once ([`Common`]).
+
+mod params;
+mod shapes;
+#[cfg(test)]
+mod tests;
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::{Content, PathItem, Ref, RefOr, ResponseBuilder};
+use utoipa::{Modify, OpenApi};
+
+use super::{keys_read, keys_write, listing, lock, raft, txn, watch};
+
+pub use params::*;
+pub use shapes::*;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "hraftd",
+        description = "A clustered key-value server on Raft. Any node takes any request. Paths under /hraftd/key and \
+                       /hraftd/raft answer without the /hraftd too."
+    ),
+    paths(
+        keys_read::get,
+        keys_read::head,
+        keys_write::post,
+        keys_write::put,
+        keys_write::delete,
+        keys_write::post_key,
+        listing::get,
+        listing::delete,
+        txn::post,
+        lock::get,
+        lock::acquire::post,
+        lock::renew,
+        lock::release,
+        watch::watch,
+        raft::index,
+        raft::openapi,
+        raft::stats,
+        raft::cluster,
+        raft::state,
+        raft::about,
+        raft::health,
+        raft::ready,
+        raft::join,
+        raft::remove,
+        raft::leader,
+    ),
+    components(schemas(Problem, Level)),
+    tags(
+        (name = "keys", description = "One key or many"),
+        (name = "txn", description = "Transactions"),
+        (name = "locks", description = "Locks and leader election"),
+        (name = "watch", description = "Changes as they happen"),
+        (name = "raft", description = "The node, the cluster, health")
+    ),
+    modifiers(&Common)
+)]
+struct Spec;
+
+/// The document, as JSON.
+pub fn document() -> Bytes {
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(Spec::openapi().to_json().unwrap_or_default()));
+    DOCUMENT.clone()
+}
+
+/// Adds what is not said at each handler.
+struct Common;
+
+impl Modify for Common {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+        for schema in document.components.iter_mut().flat_map(|components| components.schemas.values_mut()) {
+            // Forms that overlap: one of them at least, not exactly one.
+            if let RefOr::T(Schema::OneOf(forms)) = schema {
+                let forms = std::mem::take(&mut forms.items);
+                let any_of = forms.into_iter().fold(AnyOfBuilder::new(), |any_of, form| any_of.item(form));
+                *schema = RefOr::T(Schema::AnyOf(any_of.build()));
+            }
+        }
+        for (path, item) in &mut document.paths.paths {
+            for (method, operation) in operations(item) {
+                operation.operation_id = Some(format!("{method} {path}"));
+                complete(operation, method);
+            }
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let PathItem { get, head, put, post, delete, .. } = item;
+    let methods = [("get", get), ("head", head), ("put", put), ("post", post), ("delete", delete)];
+    methods.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+fn complete(operation: &mut Operation, method: &str) {
+    let has_body = !matches!(method, "get" | "head");
+    let of_raft = operation.tags.iter().flatten().any(|tag| tag == "raft");
+    let mut refusals = vec![
+        ("400", "the request makes no sense; the message says why"),
+        ("403", "a browser's request from another site, or a Host that is not this one"),
+        ("500", "a fault of hraftd"),
+    ];
+    if !of_raft {
+        refusals.push(("409", "refused in the present state; nothing was done"));
+        refusals.push(("503", "no leader, not ready, or removed from the cluster; nothing was done"));
+        refusals.push(("504", "not in time; of a write, the outcome is unknown"));
+    }
+    if has_body {
+        refusals.push(("408", "the body did not arrive in time"));
+        refusals.push(("413", "a value or a body over its limit; the message names the flag"));
+    }
+    let responses = &mut operation.responses.responses;
+    for (status, why) in refusals {
+        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(why, method != "head")));
+    }
+    for (status, response) in responses.iter_mut() {
+        let RefOr::T(response) = response else { continue };
+        if !of_raft {
+            let index = ObjectBuilder::new()
+                .schema_type(Type::Integer)
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+                .build();
+            let mut add = |name: &str, schema, what: &str| {
+                let header = HeaderBuilder::new().schema(Some(schema)).description(Some(what)).build();
+                response.headers.insert(name.to_owned(), header.into());
+            };
+            add("X-Hraftd-Index", index, "the applied index it was served at");
+            add(
+                "X-Hraftd-Served-By",
+                ObjectBuilder::new().schema_type(Type::String).build(),
+                "the node that served it",
+            );
+        }
+        if status == "503" {
+            let header = HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::Integer))).build();
+            response.headers.insert("Retry-After".to_owned(), header.into());
+        }
+    }
+}
+
+fn problem(why: &str, has_body: bool) -> utoipa::openapi::Response {
+    let response = ResponseBuilder::new().description(why);
+    if !has_body {
+        return response.build();
+    }
+    response.content("application/json", Content::new(Some(Ref::from_schema_name("Problem")))).build()
+}

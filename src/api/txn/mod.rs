@@ -1,0 +1,108 @@
+//! `POST /hraftd/txn`: conditions, and what to do where they hold and where they do not, in one log entry.
+
+mod parse;
+
+use std::pin::pin;
+
+use axum::body::Body;
+use axum::http::Method;
+use axum::http::request::Parts;
+use axum::response::Response;
+
+use super::answer::Answer;
+use super::error::ApiError;
+use super::pieces::{self, Pieces};
+use super::query::Query;
+use super::service::Service;
+use super::write::{self, Time};
+use super::{App, conditions, json, spec, timer};
+use crate::command::{Action, OpResult, Reply};
+
+pub(super) async fn respond<S: Service>(
+    app: &App<S>,
+    head: &Parts,
+    body: Body,
+    allowed: Result<(), ApiError>,
+) -> Response {
+    let outcome = match allowed {
+        Err(refused) => Err(refused),
+        Ok(()) if head.method == Method::POST => post(app, head, body).await,
+        Ok(()) => Err(ApiError::method(&head.method, "POST")),
+    };
+    outcome.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app)
+}
+
+/// Runs a transaction
+///
+/// `then` where all conditions of `if` hold, `else` otherwise; all of it in one log entry, or nothing.
+#[utoipa::path(
+    post,
+    path = "/hraftd/txn",
+    tag = "txn",
+    params(spec::WriteParams, spec::RetryParams),
+    request_body = spec::TxnShape,
+    responses(
+        (status = 200, description = "it was run", body = spec::TxnAnswer),
+        (status = 409, description = "an operation failed, at the place named; nothing was done", body = spec::Problem),
+        (status = 422, description = "the Idempotency-Key came with another request", body = spec::Problem),
+    )
+)]
+pub(super) async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+    let query = Query::parse(head.uri.query(), &["timeout"])?;
+    let time = Time::of(&query)?;
+    conditions::none(head, "a transaction has its own, in \"if\"")?;
+    // Values are slices of the body, so it keeps its room until they are written.
+    let (body, _room) = write::read_body(app, body, &time, pin!(timer(time.deadline))).await?;
+    let txn = parse::parse(&body, app.settings.max_value_bytes)?;
+    let mut outcome = write::write(app, Action::Txn(txn), head, &body, &time).await?;
+    let Reply::Txn { succeeded, results } = &mut outcome.reply else { return Ok(outcome.refused(app, "")) };
+    let head = format!("{{\"ok\":true,\"succeeded\":{succeeded},\"index\":{},\"results\":[", outcome.index);
+    let results = Results { head: Some(head), next: std::mem::take(results).into_iter(), empty: true };
+    Ok(outcome.answer(Ok(json::response(pieces::body(results)))))
+}
+
+/// An answer that is being sent: what was read may be a thousand values.
+struct Results {
+    head: Option<String>,
+    next: std::vec::IntoIter<OpResult>,
+    empty: bool,
+}
+
+impl Pieces for Results {
+    fn piece(&mut self, out: &mut Vec<u8>) -> bool {
+        if let Some(head) = self.head.take() {
+            out.extend_from_slice(head.as_bytes());
+        }
+        let Some(result) = self.next.next() else {
+            out.extend_from_slice(b"]}");
+            return false;
+        };
+        if !std::mem::replace(&mut self.empty, false) {
+            out.push(b',');
+        }
+        write_result(out, &result);
+        true
+    }
+}
+
+fn write_result(out: &mut Vec<u8>, result: &OpResult) {
+    match result {
+        OpResult::Set(count) => json::plain(out, format_args!("{{\"set\":{count}}}")),
+        OpResult::Deleted(count) => json::plain(out, format_args!("{{\"deleted\":{count}}}")),
+        OpResult::NotKept => out.extend_from_slice(b"null"),
+        OpResult::Numbers(numbers) => {
+            let mut object = json::Object::new(out);
+            for (key, number) in numbers {
+                json::plain(object.name(key), number);
+            }
+            object.end();
+        }
+        OpResult::Got(key, record) => {
+            let mut object = json::Object::new(out);
+            if let Some(record) = record {
+                object.name(key).extend_from_slice(&record.json());
+            }
+            object.end();
+        }
+    }
+}

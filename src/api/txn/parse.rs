@@ -1,0 +1,261 @@
+//! The body of a transaction, strictly: whatever is not known, repeated or of another type is refused, with its place.
+//!
+//! As in [`pairs`]: values are slices of the body, nesting is counted before anything is parsed, and lists end at their
+//! limit, so that a hostile body costs little more than its own size.
+
+use std::fmt::{self, Display};
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use serde::Deserializer;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::api::error::ApiError;
+use crate::api::pairs::{self, Member};
+use crate::api::{key_path, keys_write, listing, text};
+use crate::command::{Key, Op, Test, TestOf, Txn};
+use crate::duration::parse_duration;
+
+/// The most conditions, and the most operations of a branch.
+const MAX_ITEMS: usize = 1024;
+
+/// A value may nest as deep as in a `POST /hraftd/key`; here it is three levels further in.
+const MAX_DEPTH: usize = pairs::MAX_DEPTH + 3;
+
+const OPERATIONS: &str = "set, incr, delete, delete_prefix or get";
+
+/// Parses and checks the body.
+pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Txn, ApiError> {
+    let bad = |why: String| {
+        ApiError::BadRequest(format!(
+            "the body must be a JSON object such as {{\"then\":[{{\"set\":{{\"k\":1}}}}]}}: {why}"
+        ))
+    };
+    let json = pairs::text_of(body, MAX_DEPTH).map_err(bad)?;
+    let members = pairs::members(json).map_err(|error| bad(text::brief(error)))?;
+    let parser = Parser { body, max_value_bytes };
+    parser.known(&members, "the body", &["if", "then", "else"])?;
+    let then = get(&members, "then").ok_or_else(|| bad("it has no \"then\"".to_owned()))?;
+    Ok(Txn {
+        tests: parser.list(get(&members, "if"), "if", Parser::tests)?.into_iter().flatten().collect(),
+        then: parser.list(Some(then), "then", Parser::op)?,
+        otherwise: parser.list(get(&members, "else"), "else", Parser::op)?,
+    })
+}
+
+fn get<'a>(members: &[Member<'a>], name: &str) -> Option<&'a RawValue> {
+    members.iter().find(|(member, _)| member == name).map(|(_, value)| *value)
+}
+
+fn refuse<T>(place: impl Display, why: impl Display) -> Result<T, ApiError> {
+    Err(ApiError::BadRequest(format!("{place}: {why}; nothing was done")))
+}
+
+/// Puts a place before what others found wrong.
+fn at<T>(place: &str, result: Result<T, ApiError>) -> Result<T, ApiError> {
+    result.map_err(|error| match error {
+        ApiError::BadRequest(why) => ApiError::BadRequest(format!("{place}: {why}")),
+        ApiError::TooLarge(why) => ApiError::TooLarge(format!("{place}: {why}")),
+        other => other,
+    })
+}
+
+struct Parser<'b> {
+    body: &'b Bytes,
+    max_value_bytes: usize,
+}
+
+impl Parser<'_> {
+    fn list<T>(
+        &self,
+        json: Option<&RawValue>,
+        name: &str,
+        parse: impl Fn(&Self, &RawValue, &str) -> Result<T, ApiError>,
+    ) -> Result<Vec<T>, ApiError> {
+        let Some(json) = json else { return Ok(Vec::new()) };
+        let items = typed(json, name, "an array of at most 1024 items", |json| {
+            serde_json::Deserializer::from_str(json).deserialize_seq(Items)
+        })?;
+        items.iter().enumerate().map(|(number, item)| parse(self, item, &format!("{name}[{number}]"))).collect()
+    }
+
+    /// The members of an object, none of them repeated.
+    fn object<'a>(&self, json: &'a RawValue, place: &str) -> Result<Vec<Member<'a>>, ApiError> {
+        let members = typed(json, place, "an object", pairs::members)?;
+        match pairs::repeated(&members) {
+            Some(name) => refuse(place, format_args!("{} is repeated", text::quoted(name))),
+            None => Ok(members),
+        }
+    }
+
+    fn known(&self, members: &[Member<'_>], place: &str, known: &[&str]) -> Result<(), ApiError> {
+        if let Some(name) = pairs::repeated(members) {
+            return refuse(place, format_args!("{} is repeated", text::quoted(name)));
+        }
+        match members.iter().find(|(name, _)| !known.contains(&&**name)) {
+            Some((name, _)) => {
+                let known = known.join(", ");
+                refuse(place, format_args!("there is no member {}; it takes {known}", text::quoted(name)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn value(&self, key: &str, json: &RawValue, place: &str) -> Result<Bytes, ApiError> {
+        at(place, pairs::check_value(key, json, self.max_value_bytes))?;
+        Ok(self.body.slice_ref(json.get().as_bytes()))
+    }
+
+    /// A condition with several members is as many conditions.
+    fn tests(&self, json: &RawValue, place: &str) -> Result<Vec<Test>, ApiError> {
+        let members = self.object(json, place)?;
+        self.known(&members, place, &["key", "exists", "modify_index", "create_index", "version", "value"])?;
+        let Some(key) = get(&members, "key") else { return refuse(place, "a condition needs \"key\"") };
+        let key = key_of(key, &format!("{place}.key"))?;
+        let mut tests = Vec::new();
+        for (name, json) in members.iter().filter(|(name, _)| name != "key") {
+            let place = format!("{place}.{name}");
+            let number = || number(json, &place, "a whole number from 0 on");
+            let of = match &**name {
+                "exists" => TestOf::Exists(typed(json, &place, "true or false", serde_json::from_str)?),
+                "modify_index" => TestOf::ModifyIndex(number()?),
+                "create_index" => TestOf::CreateIndex(number()?),
+                "version" => TestOf::Version(number()?),
+                _ => TestOf::Value(self.value(&key, json, &place)?),
+            };
+            tests.push(Test { key: key.clone(), of });
+        }
+        if tests.is_empty() {
+            return refuse(
+                place,
+                "a condition says what must hold: exists, modify_index, create_index, version or value",
+            );
+        }
+        Ok(tests)
+    }
+
+    fn op(&self, json: &RawValue, place: &str) -> Result<Op, ApiError> {
+        let members = self.object(json, place)?;
+        self.known(&members, place, &["set", "incr", "delete", "delete_prefix", "get", "ttl"])?;
+        let mut names = members.iter().filter(|(name, _)| name != "ttl");
+        let (name, json) = match (names.next(), names.next()) {
+            (Some((name, json)), None) => (&**name, *json),
+            (Some((one, _)), Some((two, _))) => {
+                return refuse(place, format_args!("{one} and {two} are two operations; make two of it"));
+            }
+            (None, _) => return refuse(place, format_args!("an operation is one of {OPERATIONS}")),
+        };
+        let ttl = get(&members, "ttl").map(|json| ttl_ms(json, &format!("{place}.ttl"))).transpose()?;
+        if ttl.is_some() && !matches!(name, "set" | "incr") {
+            return refuse(format_args!("{place}.ttl"), format_args!("{name} takes no ttl; set and incr do"));
+        }
+        let place = format!("{place}.{name}");
+        Ok(match name {
+            "set" => {
+                Op::Set { pairs: self.pairs(json, &place, |key, json| self.value(key, json, &place))?, ttl_ms: ttl }
+            }
+            "incr" => {
+                let by = |_: &str, json: &RawValue| number(json, &place, "a whole number of 64 bits to add");
+                Op::Incr { pairs: self.pairs(json, &place, by)?, ttl_ms: ttl }
+            }
+            "delete" => Op::Delete(key_of(json, &place)?),
+            "get" => Op::Get(key_of(json, &place)?),
+            _ => Op::DeletePrefix(prefix_of(json, &place)?),
+        })
+    }
+
+    /// Keys, and what `parse` makes of each.
+    fn pairs<T>(
+        &self,
+        json: &RawValue,
+        place: &str,
+        parse: impl Fn(&str, &RawValue) -> Result<T, ApiError>,
+    ) -> Result<Vec<(Key, T)>, ApiError> {
+        let members = self.object(json, place)?;
+        if members.is_empty() {
+            return refuse(place, "the object is empty");
+        }
+        let pair = |(key, json): &Member<'_>| {
+            at(place, key_path::check(key))?;
+            Ok((Key::from(&**key), parse(key, json)?))
+        };
+        members.iter().map(pair).collect()
+    }
+}
+
+/// What a text is parsed to, or what it should be.
+fn typed<'a, T>(
+    json: &'a RawValue,
+    place: &str,
+    wanted: &str,
+    parse: impl FnOnce(&'a str) -> serde_json::Result<T>,
+) -> Result<T, ApiError> {
+    // The text is JSON; what is left to go wrong is its type, its size, and escapes that are no characters.
+    parse(json.get()).or_else(|error| {
+        let why = text::brief(error);
+        let why = why.split(" at line ").next().unwrap_or_default();
+        refuse(place, format_args!("it must be {wanted}, not {}: {why}", text::quoted(json.get())))
+    })
+}
+
+/// `1.0` is no whole number, and neither is `1e3`: numbers count by their text.
+fn number<T: std::str::FromStr>(json: &RawValue, place: &str, wanted: &str) -> Result<T, ApiError> {
+    let text = json.get();
+    text.parse().or_else(|_| refuse(place, format_args!("it must be {wanted}, not {}", text::quoted(text))))
+}
+
+fn string(json: &RawValue, place: &str) -> Result<String, ApiError> {
+    typed(json, place, "a string", serde_json::from_str)
+}
+
+fn key_of(json: &RawValue, place: &str) -> Result<Key, ApiError> {
+    let key = string(json, place)?;
+    at(place, key_path::check(&key))?;
+    Ok(key.into())
+}
+
+fn prefix_of(json: &RawValue, place: &str) -> Result<CompactString, ApiError> {
+    let prefix = string(json, place)?;
+    if prefix.is_empty() {
+        return refuse(place, "an empty prefix is all keys; only DELETE /hraftd/key?prefix=&all deletes them");
+    }
+    at(place, listing::check_prefix(&prefix))?;
+    Ok(prefix.into())
+}
+
+fn ttl_ms(json: &RawValue, place: &str) -> Result<u64, ApiError> {
+    let ttl = string(json, place)?;
+    let duration = match parse_duration(&ttl) {
+        Ok(duration) => duration,
+        Err(why) => return refuse(place, format_args!("{}: {why}", text::quoted(&ttl))),
+    };
+    if !keys_write::check_ttl(duration) {
+        return refuse(place, format_args!("{} is not between 1 s and 10 years", text::quoted(&ttl)));
+    }
+    Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The items of an array, as text, up to the limit.
+struct Items;
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            if items.len() == MAX_ITEMS {
+                return Err(A::Error::custom(format_args!(
+                    "it has more than {MAX_ITEMS} items, the limit of one list"
+                )));
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
+}

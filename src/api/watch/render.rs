@@ -1,0 +1,247 @@
+//! Events as text.
+//!
+//! Server-sent events, as the HTML standard has them (9.2.5), and JSON lines have the same members: what is the name and
+//! the id of the one is `event` and `id` of the other.
+
+use axum::http::HeaderMap;
+use axum::http::header::ACCEPT;
+use bytes::Bytes;
+
+use super::compact::{compact, is_compact};
+use super::large::{Large, SMALL};
+use crate::api::json;
+use crate::command::{Key, LockView};
+use crate::kv::{Change, Event};
+use crate::record::Record;
+use crate::watch::{Missed, Position};
+
+const SSE: &str = "text/event-stream";
+const LINES: &str = "application/x-ndjson";
+
+/// How events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// What `curl -N` shows and `EventSource` reads.
+    Sse,
+    /// A JSON object a line.
+    Lines,
+}
+
+impl Format {
+    /// The first of the two that the client says it accepts.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        for media in accepted.flat_map(|value| value.split(',')) {
+            let essence = media.split(';').next().unwrap_or_default().trim();
+            if essence.eq_ignore_ascii_case(LINES) {
+                return Self::Lines;
+            }
+            if essence.eq_ignore_ascii_case(SSE) {
+                return Self::Sse;
+            }
+        }
+        Self::Sse
+    }
+
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Sse => SSE,
+            Self::Lines => LINES,
+        }
+    }
+}
+
+/// Text that is put together, with the large values in it beside.
+#[derive(Debug)]
+pub struct Text {
+    format: Format,
+    large: Large,
+    out: Vec<u8>,
+    parts: Vec<Bytes>,
+}
+
+impl Text {
+    pub fn new(format: Format, large: Large) -> Self {
+        Self { format, large, out: Vec::new(), parts: Vec::new() }
+    }
+
+    /// What is there so far, without the large values.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    pub fn has_large(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// All of it, to be sent in this order.
+    pub fn take(&mut self) -> Vec<Bytes> {
+        self.cut();
+        std::mem::take(&mut self.parts)
+    }
+
+    fn cut(&mut self) {
+        if !self.out.is_empty() {
+            let mut out = std::mem::take(&mut self.out);
+            out.shrink_to_fit();
+            self.parts.push(Bytes::from(out));
+        }
+    }
+
+    /// A change.
+    pub fn event(&mut self, event: &Event) {
+        let id = Some(Position::of(event));
+        match &event.change {
+            Change::Set { key, record } => self.set(id, key, record, event.index),
+            Change::Deleted { key } => self.gone("delete", id, key, event.index),
+            Change::Expired { key } => self.gone("expire", id, key, event.index),
+            Change::Acquired { lock, token, body } => {
+                self.lock("acquired", id, lock, *token, event.index, body.as_ref());
+            }
+            Change::Released { lock, token } => self.lock("released", id, lock, *token, event.index, None),
+            Change::LockExpired { lock, token } => self.lock("expired", id, lock, *token, event.index, None),
+        }
+    }
+
+    /// A key of the state that a watch begins with.
+    pub fn present(&mut self, key: &Key, record: &Record) {
+        self.set(None, key, record, record.modify_index());
+    }
+
+    /// The lock of the state that a watch begins with. Its token is the index of the entry that granted it.
+    pub fn holder(&mut self, name: &Key, lock: &LockView) {
+        self.lock("acquired", None, name, lock.token, lock.token, lock.body.as_ref());
+    }
+
+    /// The state that a watch begins with is complete.
+    pub fn synced(&mut self, index: u64) {
+        self.begin("synced", Some(Position::whole(index)));
+        self.member("index", index);
+        self.end();
+    }
+
+    /// History went on without this watcher.
+    pub fn compacted(&mut self, missed: Missed) {
+        self.begin("compacted", None);
+        self.name("oldest");
+        json::plain(&mut self.out, format_args!("\"{}\"", missed.known_after));
+        self.name("msg");
+        json::string(&mut self.out, &compacted(missed));
+        self.end();
+    }
+
+    /// Where a reader may go on from, though nothing was for it. No event is dispatched for it: a block that has only an
+    /// id sets the last event id. Lines have it as an object like all others, for readers that parse each line.
+    pub fn position(&mut self, position: Position) {
+        match self.format {
+            Format::Sse => json::plain(&mut self.out, format_args!("id: {position}\n\n")),
+            Format::Lines => {
+                json::plain(&mut self.out, format_args!("{{\"event\":\"position\",\"id\":\"{position}\"}}\n"));
+            }
+        }
+    }
+
+    /// Shows that the connection lives, and where a reader may go on from, where that is news.
+    pub fn alive(&mut self, position: Option<Position>) {
+        match (self.format, position) {
+            (Format::Sse, None) => self.out.extend_from_slice(b":\n\n"),
+            (Format::Sse, Some(position)) => {
+                self.out.extend_from_slice(b":\n");
+                self.position(position);
+            }
+            // Blank lines are no JSON: they would break readers that parse each line.
+            (Format::Lines, None) => self.out.extend_from_slice(b"{\"event\":\"position\"}\n"),
+            (Format::Lines, Some(position)) => self.position(position),
+        }
+    }
+
+    fn set(&mut self, id: Option<Position>, key: &Key, record: &Record, index: u64) {
+        self.begin("set", id);
+        self.string("key", key);
+        self.name("value");
+        if record.value().len() > SMALL {
+            self.cut();
+            self.parts.push(self.large.text(record));
+        } else {
+            compact(&mut self.out, &record.json());
+        }
+        self.member("index", index);
+        self.end();
+    }
+
+    fn gone(&mut self, name: &str, id: Option<Position>, key: &Key, index: u64) {
+        self.begin(name, id);
+        self.string("key", key);
+        self.member("index", index);
+        self.end();
+    }
+
+    fn lock(&mut self, name: &str, id: Option<Position>, lock: &Key, token: u64, index: u64, body: Option<&Bytes>) {
+        self.begin(name, id);
+        self.string("lock", lock);
+        self.member("token", token);
+        self.member("index", index);
+        if let Some(body) = body {
+            self.name("body");
+            if body.len() > SMALL && is_compact(body) {
+                self.cut();
+                self.parts.push(body.clone());
+            } else {
+                compact(&mut self.out, body);
+            }
+        }
+        self.end();
+    }
+
+    fn begin(&mut self, name: &str, id: Option<Position>) {
+        match self.format {
+            Format::Sse => {
+                json::plain(&mut self.out, format_args!("event: {name}\n"));
+                if let Some(id) = id {
+                    json::plain(&mut self.out, format_args!("id: {id}\n"));
+                }
+                self.out.extend_from_slice(b"data: {");
+            }
+            Format::Lines => {
+                json::plain(&mut self.out, format_args!("{{\"event\":\"{name}\""));
+                if let Some(id) = id {
+                    json::plain(&mut self.out, format_args!(",\"id\":\"{id}\""));
+                }
+            }
+        }
+    }
+
+    /// A name that needs no escapes.
+    fn name(&mut self, name: &str) {
+        if self.out.last() != Some(&b'{') {
+            self.out.push(b',');
+        }
+        json::plain(&mut self.out, format_args!("\"{name}\":"));
+    }
+
+    fn member(&mut self, name: &str, value: u64) {
+        self.name(name);
+        json::plain(&mut self.out, value);
+    }
+
+    fn string(&mut self, name: &str, value: &str) {
+        self.name(name);
+        json::string(&mut self.out, value);
+    }
+
+    fn end(&mut self) {
+        self.out.extend_from_slice(match self.format {
+            Format::Sse => b"}\n\n",
+            Format::Lines => b"}\n",
+        });
+    }
+}
+
+/// What to do about it, in words.
+pub fn compacted(missed: Missed) -> String {
+    format!(
+        "history on this node begins after {}: what came before is not known any more. Read the state anew (initial), \
+         and go on from there; --watch-history keeps more",
+        missed.known_after
+    )
+}
