@@ -4,65 +4,102 @@
 //! clock is asked, so none can jump. Leaders stamp what they propose with it; applying takes the larger of that and what
 //! was, so it never goes back.
 //!
-//! Never early: a stamp is applied after the leader made it, so every node's estimate lags behind the leader's, and the
-//! next leader goes on from its own. Of all the offsets that were seen the largest counts: that of the stamp that was
-//! underway for the shortest time.
+//! Each leader has a *line* of time for its term, its own clock with a fixed offset, which all others follow. Never early:
+//! a line begins where its leader saw the line before it, and everybody sees a line late, so from term to term offsets
+//! only shrink; what was stamped on one line is not due sooner on a later one. Hence two rules:
+//! * The newest term counts, not the largest estimate: a leader that was down for a while lost that time, and so do all
+//!   who follow it; who remembers better must not, or keys of the new leader would expire early.
+//! * A leader begins its line once it has applied all that earlier leaders stamped, and keeps to it.
 //!
-//! Caveat: a node that has not seen a stamp knows nothing. It may only begin at 0 once it leads, or a process that waited
-//! for hours to join a young cluster would bring these hours with it.
+//! Leaders say with each message what time it is, so who was down or got a snapshot knows it after one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
-
-/// Nothing was seen yet.
-const UNKNOWN: i64 = i64::MIN;
 
 /// A node's estimate of log time. Clones share it.
 #[derive(Debug, Clone)]
 pub struct LogClock {
     began: Instant,
-    /// Log time when this was made.
-    offset_ms: Arc<AtomicI64>,
+    line: Arc<Mutex<Line>>,
+}
+
+/// The line that is followed.
+#[derive(Debug, Default)]
+struct Line {
+    /// Of the leader whose it is; 0 where that is not known, as of a snapshot.
+    term: u64,
+    /// Whether that leader is this node.
+    is_mine: bool,
+    /// Log time when the clock was made; `None` where no stamp was ever seen.
+    offset_ms: Option<i64>,
 }
 
 impl Default for LogClock {
     fn default() -> Self {
-        Self { began: Instant::now(), offset_ms: Arc::new(AtomicI64::new(UNKNOWN)) }
+        Self { began: Instant::now(), line: Arc::default() }
     }
 }
 
 impl LogClock {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        // Only whole lines are ever put in, so a panic elsewhere poisons nothing.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn elapsed_ms(&self) -> i64 {
         i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// An entry with this stamp, or a snapshot of this log time, was applied just now.
-    pub fn applied(&self, stamp_ms: u64) {
-        if stamp_ms > 0 {
-            let stamp_ms = i64::try_from(stamp_ms).unwrap_or(i64::MAX);
-            // Rounded up, where reading the clock rounds down: nodes that lead in turn gain no fractions.
-            let elapsed_ms = self.began.elapsed().as_nanos().div_ceil(1_000_000);
-            let elapsed_ms = i64::try_from(elapsed_ms).unwrap_or(i64::MAX);
-            self.offset_ms.fetch_max(stamp_ms.saturating_sub(elapsed_ms), Ordering::Relaxed);
+    fn offset_ms(&self, ms: u64) -> Option<i64> {
+        // Rounded up, where reading the clock rounds down: nodes that lead in turn gain no fractions.
+        let elapsed_ms = i64::try_from(self.began.elapsed().as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        (ms > 0).then(|| i64::try_from(ms).unwrap_or(i64::MAX).saturating_sub(elapsed_ms))
+    }
+
+    /// The state was replaced by a snapshot with this log time: any line may have been left out.
+    pub fn loaded(&self, log_time_ms: u64) {
+        *self.line() = Line { term: 0, is_mine: false, offset_ms: self.offset_ms(log_time_ms) };
+    }
+
+    /// An entry that the leader of this term stamped so was applied just now, or the leader itself says that it is as late.
+    pub fn noted(&self, term: u64, ms: u64) {
+        let Some(offset_ms) = self.offset_ms(ms) else { return };
+        let mut line = self.line();
+        if term > line.term {
+            *line = Line { term, is_mine: false, offset_ms: Some(offset_ms) };
+        } else if term == line.term {
+            // That which was underway for the shortest time counts.
+            line.offset_ms = line.offset_ms.max(Some(offset_ms));
         }
     }
 
     /// Log time now, in milliseconds; 0 where nothing is known.
     pub fn now_ms(&self) -> u64 {
-        match self.offset_ms.load(Ordering::Relaxed) {
-            UNKNOWN => 0,
-            offset_ms => u64::try_from(self.elapsed_ms().saturating_add(offset_ms)).unwrap_or(0),
-        }
+        self.now_on(&self.line())
     }
 
-    /// What a leader stamps on an entry: time begins now where no entry has one.
-    pub fn stamp_ms(&self) -> u64 {
-        // Not 0, which is no stamp.
-        let begin = 1_i64.saturating_sub(self.elapsed_ms());
-        let _ = self.offset_ms.compare_exchange(UNKNOWN, begin, Ordering::Relaxed, Ordering::Relaxed);
-        self.now_ms()
+    fn now_on(&self, line: &Line) -> u64 {
+        let now_ms = line.offset_ms.map_or(0, |offset_ms| self.elapsed_ms().saturating_add(offset_ms));
+        u64::try_from(now_ms).unwrap_or(0)
+    }
+
+    /// What the leader of this term, which has applied all of earlier terms, stamps on an entry. Where there was no stamp
+    /// before, time begins now: not with the process, which may have waited for hours.
+    pub fn stamp_ms(&self, term: u64) -> u64 {
+        let mut line = self.line();
+        if term > line.term {
+            // Not 0, which is no stamp.
+            let offset_ms = line.offset_ms.or(Some(1_i64.saturating_sub(self.elapsed_ms())));
+            *line = Line { term, is_mine: true, offset_ms };
+        }
+        self.now_on(&line)
+    }
+
+    /// As a leader that has stamped something: its term, and what time it is.
+    pub fn led(&self) -> Option<(u64, u64)> {
+        let line = self.line();
+        line.is_mine.then(|| (line.term, self.now_on(&line)))
     }
 }
 
@@ -81,25 +118,26 @@ mod tests {
         let clock = LogClock::default();
         pass(5_000).await;
         assert_eq!(clock.now_ms(), 0, "nothing is known");
-        clock.applied(100);
+        clock.noted(1, 100);
         pass(50).await;
         assert_eq!(clock.now_ms(), 150);
-        clock.applied(120);
+        clock.noted(1, 120);
         assert_eq!(clock.now_ms(), 150, "one that took longer tells nothing new");
-        clock.applied(170);
+        clock.noted(1, 170);
         assert_eq!(clock.now_ms(), 170);
+        assert_eq!(clock.led(), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn passing_it_on_gains_nothing() {
         let first = LogClock::default();
-        first.stamp_ms();
+        first.stamp_ms(1);
         let mut last = first.clone();
-        for hop in 0..5_000u64 {
+        for hop in 2..5_000u64 {
             tokio::time::advance(Duration::from_nanos(1 + hop % 7 * 150_000)).await;
             let next = LogClock::default();
             tokio::time::advance(Duration::from_nanos(1 + hop % 11 * 90_000)).await;
-            next.applied(last.stamp_ms());
+            next.noted(hop, last.stamp_ms(hop));
             last = next;
             assert!(last.now_ms() <= first.now_ms(), "{last:?} is before {first:?}");
         }
@@ -109,11 +147,59 @@ mod tests {
     async fn it_begins_with_the_first_leader_and_not_with_the_process() {
         let clock = LogClock::default();
         pass(3_600_000).await;
-        assert_eq!(clock.stamp_ms(), 1);
+        assert_eq!(clock.stamp_ms(1), 1);
         pass(10).await;
-        assert_eq!(clock.stamp_ms(), 11);
+        assert_eq!((clock.stamp_ms(1), clock.led()), (11, Some((1, 11))));
         let late = LogClock::default();
-        late.applied(clock.stamp_ms());
-        assert_eq!(late.stamp_ms(), 11);
+        late.noted(1, clock.stamp_ms(1));
+        assert_eq!(late.stamp_ms(2), 11);
+    }
+
+    /// One that was down lost time, and then leads: who remembers better must not.
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_leader_is_followed_back_too() {
+        let (first, second, third) = (LogClock::default(), LogClock::default(), LogClock::default());
+        first.stamp_ms(1);
+        pass(60_000).await;
+        third.noted(1, first.stamp_ms(1));
+        second.loaded(40_000);
+        let stamp_ms = second.stamp_ms(2);
+        assert_eq!((stamp_ms, third.now_ms()), (40_000, 60_001));
+        pass(100).await;
+        third.noted(2, stamp_ms);
+        // What the second stamped is due in as long as it said, and not 20 s sooner.
+        assert_eq!((third.stamp_ms(3), second.now_ms()), (40_000, 40_100));
+        third.noted(2, 50_000);
+        assert_eq!(third.now_ms(), 40_000, "nobody hears the second any more");
+    }
+
+    /// A leader that was cut off before its first stamp was committed began a time that nobody knows.
+    #[tokio::test(start_paused = true)]
+    async fn a_beginning_that_was_never_committed_is_forgotten() {
+        let (first, second) = (LogClock::default(), LogClock::default());
+        first.stamp_ms(1);
+        pass(60_000).await;
+        let stamp_ms = second.stamp_ms(2);
+        first.noted(2, stamp_ms);
+        assert_eq!((first.stamp_ms(3), stamp_ms), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_keeps_to_its_line() {
+        let clock = LogClock::default();
+        clock.loaded(1_000);
+        let stamp_ms = clock.stamp_ms(4);
+        pass(700).await;
+        // Its own entry, applied late.
+        clock.noted(4, stamp_ms);
+        assert_eq!(clock.stamp_ms(4), 1_700);
+        clock.noted(3, 9_000);
+        assert_eq!(clock.led(), Some((4, 1_700)));
+        clock.noted(5, 1_600);
+        assert_eq!((clock.led(), clock.now_ms()), (None, 1_600));
+        // Too late: it does not lead any more, and its entry will be refused.
+        assert_eq!((clock.stamp_ms(4), clock.led()), (1_600, None));
+        clock.loaded(0);
+        assert_eq!(clock.now_ms(), 0);
     }
 }

@@ -64,6 +64,7 @@ mod tests {
             to: "[::1]:1,[::1]:2".parse().unwrap(),
             to_raft: Some(u64::MAX),
             quorum_age_ms: Some(3),
+            log_time: Some((4, u64::MAX)),
         }
     }
 

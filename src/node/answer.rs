@@ -42,6 +42,9 @@ impl Node {
         Ok(match request {
             PeerRequest::Identify => return Err(Refusal::Unreadable("answered above".to_owned())),
             PeerRequest::Append(rpc) => {
+                if let Some((term, ms)) = envelope.log_time {
+                    self.clock().noted(term, ms);
+                }
                 let committed = rpc.leader_commit.map_or(0, |id| id.index);
                 let response = raft.append_entries(rpc).await.map_err(stopped)?;
                 if !matches!(response, openraft::raft::AppendEntriesResponse::HigherVote(_)) {

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::ClientWriteError;
+use openraft::impls::OneshotResponder;
 use openraft::{RaftMetrics, ServerState};
 use tokio::time::{Instant, timeout_at};
 
@@ -57,19 +58,44 @@ impl Node {
     /// Proposes a command if this node leads; what a forwarding peer is answered.
     pub(super) async fn propose(&self, mut command: Command, deadline: Instant) -> Result<(u64, Reply), ForwardError> {
         self.refuse_stray().map_err(ForwardError::Failed)?;
-        command.stamp(self.clock().stamp_ms());
+        let term = self.term_led(deadline).await.ok_or(ForwardError::NotLeader)?;
+        command.stamp(self.clock().stamp_ms(term));
         let unknown = |why: &str| ForwardError::Failed(NodeError::Timeout(why.to_owned()));
-        match timeout_at(deadline, self.inner.raft.client_write(command)).await {
-            Ok(Ok(response)) => Ok((response.log_id.index, response.data)),
+        let (responder, answer) = OneshotResponder::new_pair();
+        let leader = openraft::alias::CommittedLeaderIdOf::<TypeConfig>::new(term);
+        let write = async {
+            // The stamp is of this term's leader; in another term it is not appended.
+            let sent = self.inner.raft.write(command).with_leader(leader).responder(responder).await;
+            sent.map_err(|fatal| unknown(&format!("this node is stopping ({fatal})")))?;
+            answer.await.map_err(|_| unknown("this node is stopping"))
+        };
+        match timeout_at(deadline, write).await {
+            Ok(Ok(Ok(response))) => Ok((response.log_id.index, response.data)),
             // openraft's contract: rejected before its entry was appended.
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(ForwardError::NotLeader),
-            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
+            Ok(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => Err(ForwardError::NotLeader),
+            Ok(Ok(Err(ClientWriteError::LogEntryDiscarded(_)))) => {
                 Err(unknown("the leader changed before the entry was committed"))
             }
-            Ok(Err(RaftError::APIError(other))) => Err(ForwardError::Failed(NodeError::Internal(other.to_string()))),
-            Ok(Err(RaftError::Fatal(fatal))) => Err(unknown(&format!("this node is stopping ({fatal})"))),
+            Ok(Ok(Err(other))) => Err(ForwardError::Failed(NodeError::Internal(other.to_string()))),
+            Ok(Err(stopping)) => Err(stopping),
             Err(_) => Err(unknown("a quorum did not acknowledge it in time")),
         }
+    }
+
+    /// The term in which this node leads, once it has applied what was before: only then it may tell log time.
+    async fn term_led(&self, deadline: Instant) -> Option<u64> {
+        let leads = |m: &RaftMetrics<TypeConfig>| m.state == ServerState::Leader;
+        let settled = |m: &RaftMetrics<TypeConfig>| {
+            !leads(m) || m.last_applied.is_some_and(|id| id.leader_id.term == m.current_term)
+        };
+        let mut metrics = self.metrics();
+        if let now = metrics.borrow_watched()
+            && settled(&now)
+        {
+            return leads(&now).then_some(now.current_term);
+        }
+        let waited = timeout_at(Patience::new(deadline).until, metrics.wait_until(settled)).await;
+        waited.ok()?.ok().filter(|m| leads(m)).map(|m| m.current_term)
     }
 
     /// The leader this node believes in, waiting for one as long as there is patience.

@@ -8,6 +8,7 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 use super::peers::{Envelope, Identification, Target};
+use crate::log_time::LogClock;
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId, Role};
 use crate::storage::{ClusterHandle, Identity, IdentityStore, StorageError};
@@ -32,6 +33,7 @@ pub struct Me {
     /// Set where a leader of another cluster called this node by its public id.
     foreign: watch::Sender<Option<String>>,
     quorum_clock: OnceLock<QuorumClock>,
+    log_clock: OnceLock<LogClock>,
 }
 
 impl std::fmt::Debug for Me {
@@ -61,6 +63,7 @@ impl Me {
             removed,
             foreign: watch::Sender::default(),
             quorum_clock: OnceLock::new(),
+            log_clock: OnceLock::new(),
         }
     }
 
@@ -158,6 +161,11 @@ impl Me {
         let _ = self.quorum_clock.set(clock);
     }
 
+    /// From now on messages tell log time, where this node leads.
+    pub(super) fn set_log_clock(&self, clock: LogClock) {
+        let _ = self.log_clock.set(clock);
+    }
+
     /// The envelope of a message to `target`.
     pub fn envelope(&self, target: &Target) -> Envelope {
         let quorum_age_ms = self.quorum_clock.get().and_then(|clock| clock());
@@ -169,6 +177,7 @@ impl Me {
             to: target.id.clone(),
             to_raft: target.raft_id,
             quorum_age_ms,
+            log_time: self.log_clock.get().and_then(LogClock::led),
         }
     }
 }

@@ -221,6 +221,7 @@ impl Node {
             let acked = authority.borrow_watched().last_quorum_acked?.elapsed();
             u64::try_from(acked.as_millis()).ok()
         }));
+        node.inner.me.set_log_clock(node.clock().clone());
         let tasks = Tasks(vec![
             tokio::spawn(node.clone().confirm_read_indexes(read_queue)),
             tokio::spawn(node.clone().forward_batches(forward_queue)),

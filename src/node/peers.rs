@@ -52,6 +52,8 @@ pub struct Envelope {
     pub to_raft: Option<RaftId>,
     /// From a leader: how long ago a quorum had acknowledged it, in milliseconds.
     pub quorum_age_ms: Option<u64>,
+    /// Of a leader that stamps entries: its term, and what log time it is.
+    pub log_time: Option<(u64, u64)>,
 }
 
 /// One question to a peer.

@@ -1,7 +1,9 @@
 //! Expiry: the leader says when time has passed.
 //!
-//! While there are deadlines, an entry goes out when one is due, and at least every five seconds: so much of log time is
-//! lost at most where all nodes are stopped, beside the time they are down.
+//! While there are deadlines, an entry goes out when one is due, when a node begins to lead, and at least every five
+//! seconds: so much of log time is lost at most where all nodes are stopped, beside the time they are down.
+//!
+//! Caveat: as much is lost where one is elected that was started just now, before it heard what time it is.
 
 use std::time::Duration;
 
@@ -44,7 +46,8 @@ impl Node {
         let (deadline, applied_ms) = self.inner.map.next_deadline();
         let Some(deadline) = deadline else { return false };
         let now = self.clock().now_ms();
-        // Where no stamp was seen yet there is a deadline of a time that is not known: a tick begins it.
-        now == 0 || now >= deadline || now.saturating_sub(applied_ms) >= NOTE_EVERY_MS
+        // A new leader tells at once what time it is, for those who were down and may lead next.
+        let is_silent = self.clock().led().is_none();
+        is_silent || now >= deadline || now.saturating_sub(applied_ms) >= NOTE_EVERY_MS
     }
 }

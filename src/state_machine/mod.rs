@@ -31,7 +31,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 
-use crate::command::Reply;
+use crate::command::{Command, Reply};
 use crate::kv::{self, Event, KvStore};
 use crate::log_time::LogClock;
 use crate::raft_types::TypeConfig;
@@ -73,8 +73,7 @@ impl Shared {
     }
 
     /// Tells of what can be read by now.
-    fn announce(&self, index: u64, log_time_ms: u64, events: &mut Vec<Event>) {
-        self.clock.applied(log_time_ms);
+    fn announce(&self, index: u64, events: &mut Vec<Event>) {
         self.watches.append(events);
         self.applied.send_replace(index);
     }
@@ -121,7 +120,7 @@ impl StateMachine {
         let state = snapshots.current().map_or(Ok(State::default()), |file| load(&snapshots, &file))?;
         let index = index_of(&state);
         let clock = LogClock::default();
-        clock.applied(state.kv.log_time_ms());
+        clock.loaded(state.kv.log_time_ms());
         let shared = Shared {
             state: RwLock::new(state),
             applied: watch::Sender::new(index),
@@ -156,14 +155,16 @@ impl StateMachine {
         if batch.entries.is_empty() {
             return;
         }
-        let apply_all = |state: &mut State, batch: &mut Batch| {
+        let mut newest = None;
+        let mut apply_all = |state: &mut State, batch: &mut Batch| {
             for (entry, responder) in batch.entries.drain(..) {
+                newest = newest.max(stamp_of(&entry));
                 let reply = state.apply(entry, &mut batch.events);
                 batch.replies.extend(responder.map(|responder| (responder, reply)));
             }
-            (index_of(state), state.kv.log_time_ms())
+            index_of(state)
         };
-        let (index, log_time_ms) = if mem::take(&mut batch.keys) > MAX_KEYS_A_HOLD {
+        let index = if mem::take(&mut batch.keys) > MAX_KEYS_A_HOLD {
             // Nobody else changes the state: `&mut self` is needed to get here.
             let mut state = self.state();
             let applied = apply_all(&mut state, batch);
@@ -172,7 +173,10 @@ impl StateMachine {
         } else {
             apply_all(&mut self.shared.state.write().unwrap_or_else(PoisonError::into_inner), batch)
         };
-        self.shared.announce(index, log_time_ms, &mut batch.events);
+        if let Some((term, stamp_ms)) = newest {
+            self.shared.clock.noted(term, stamp_ms);
+        }
+        self.shared.announce(index, &mut batch.events);
         for (responder, reply) in batch.replies.drain(..) {
             responder.send(reply);
         }
@@ -272,11 +276,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             // Read before it replaces the previous one: reading checks all of it again.
             let state = load(&snapshots, &snapshot)?;
             snapshots.install(&snapshot)?;
-            let (index, log_time_ms) = (index_of(&state), state.kv.log_time_ms());
+            let index = index_of(&state);
+            shared.clock.loaded(state.kv.log_time_ms());
             // The old map is dropped here, on a thread that may take its time.
             drop(shared.replace(state));
             shared.watches.reset(index);
-            shared.announce(index, log_time_ms, &mut Vec::new());
+            shared.announce(index, &mut Vec::new());
             Ok(())
         })
         .await
@@ -284,6 +289,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         Ok(self.snapshots.current().map(openraft_snapshot))
+    }
+}
+
+/// Who stamped an entry, and how.
+fn stamp_of(entry: &LogEntry) -> Option<(u64, u64)> {
+    match &entry.payload {
+        EntryPayload::Normal(Command::Stamped(stamped)) => Some((entry.log_id.leader_id.term, stamped.stamp_ms)),
+        _ => None,
     }
 }
 

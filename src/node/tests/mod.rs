@@ -1,6 +1,10 @@
 //! Whole nodes in one process, on simulated peers, disk and time.
 
+mod expiry;
+mod locks;
 mod net;
+mod retried;
+mod sim;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Nodes in one process: no socket, no disk, and time that can be paused.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use crate::storage::{ClusterHandle, Identity, IdentityStore, SnapshotFile, Snaps
 pub(super) struct Net {
     nodes: Mutex<BTreeMap<u16, Node>>,
     cut: Mutex<HashSet<(u16, u16)>>,
+    /// Of the answers to writes that were passed on, which ones are lost; 0: none.
+    lose_nth: AtomicU64,
+    answers: AtomicU64,
 }
 
 /// Ports are all that tells nodes apart here.
@@ -48,12 +52,26 @@ impl Net {
         }
     }
 
+    /// From now on so many answers to writes that were passed on get lost.
+    pub(super) fn lose_every_nth_answer(&self, nth: u64) {
+        self.lose_nth.store(nth, Ordering::Relaxed);
+    }
+
+    fn loses(&self) -> bool {
+        let nth = self.lose_nth.load(Ordering::Relaxed);
+        nth > 0 && self.answers.fetch_add(1, Ordering::Relaxed) % nth == 0
+    }
+
+    /// A node that is up.
+    pub(super) fn node(&self, port: u16) -> Option<Node> {
+        self.nodes.lock().unwrap().get(&port).cloned()
+    }
+
     fn reach(&self, from: u16, to: u16) -> Result<Node, PeerError> {
         if self.cut.lock().unwrap().contains(&(from, to)) {
             return Err(PeerError::Unreachable("cut".to_owned()));
         }
-        let node = self.nodes.lock().unwrap().get(&to).cloned();
-        node.ok_or_else(|| PeerError::Unreachable("down".to_owned()))
+        self.node(to).ok_or_else(|| PeerError::Unreachable("down".to_owned()))
     }
 }
 
@@ -76,7 +94,12 @@ impl Peers for LocalPeers {
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
         let node = self.reach(target.id.haddr.port);
         let envelope = self.me.envelope(target);
-        Box::pin(within(time, async move { node?.answer(&envelope, request).await.map_err(PeerError::Refused) }))
+        let net = self.net.clone();
+        Box::pin(within(time, async move {
+            let may_lose = matches!(request, PeerRequest::Forward { .. });
+            let answer = node?.answer(&envelope, request).await.map_err(PeerError::Refused);
+            if may_lose && net.loses() { Err(PeerError::Lost("lost".to_owned())) } else { answer }
+        }))
     }
 
     fn send_snapshot(

@@ -1,0 +1,225 @@
+//! Keys expire at one index on all nodes: never early, and late only by what is promised.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::time::{Instant, sleep};
+
+use super::net::{TestNode, in_secs, until};
+use super::sim::{PORTS, Sim, seeds};
+use crate::command::{Action, Key, Reply};
+use crate::kv::Change;
+use crate::watch::Filter;
+
+fn set(key: &str, ttl_ms: Option<u64>) -> Action {
+    Action::Set { pairs: vec![(key.into(), "1".into())], ttl_ms, conditions: Vec::new() }
+}
+
+async fn write(node: &TestNode, action: Action) -> Option<Reply> {
+    node.node.write(action.into(), in_secs(10)).await.ok().map(|written| written.reply)
+}
+
+fn all_keys() -> Vec<Filter> {
+    vec![Filter::Prefix("".into())]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_lives_as_long_as_it_should_and_hardly_longer() {
+    let sim = Sim::start(1, all_keys()).await;
+    for (number, node) in sim.nodes().enumerate() {
+        // Through followers too. At first nobody knows what log time it is.
+        let ttl_ms = 1_000 + 700 * number as u64;
+        let began = Instant::now();
+        write(node, set("k", Some(ttl_ms))).await.unwrap();
+        for reader in sim.nodes() {
+            until("it is gone", || reader.node.inner.map.len() == 0).await;
+            let lived = began.elapsed().as_millis() as u64;
+            assert!((ttl_ms..ttl_ms + 500).contains(&lived), "{lived} ms of {ttl_ms}");
+        }
+    }
+    sim.all_equal().await;
+}
+
+/// Where nothing has a deadline, nobody writes.
+#[tokio::test(start_paused = true)]
+async fn no_deadline_no_tick() {
+    let sim = Sim::start(1, Vec::new()).await;
+    let node = sim.nodes().next().unwrap();
+    write(node, set("k", None)).await.unwrap();
+    let index = node.node.applied_index();
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(node.node.applied_index(), index);
+    // A deadline far away costs an entry every few seconds.
+    write(node, set("k", Some(3_600_000))).await.unwrap();
+    sleep(Duration::from_secs(20)).await;
+    let entries = node.node.applied_index() - index;
+    assert!((5..=6).contains(&entries), "{entries} entries in 20 s");
+}
+
+/// The time without a leader counts, the time that all are down does not.
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_of_time() {
+    let mut sim = Sim::start(3, all_keys()).await;
+    let ttl_ms = 20_000;
+    write(sim.nodes().next().unwrap(), set("leader", Some(ttl_ms))).await.unwrap();
+    let began = Instant::now();
+    for _ in 0..4 {
+        sim.crash_leader(3_000).await;
+        sim.settled().await;
+        sim.wait(1_000).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(18), "{:?}", began.elapsed());
+    until("it is gone", || sim.nodes().all(|node| node.node.inner.map.len() == 0)).await;
+    let lived = began.elapsed().as_millis() as u64;
+    assert!((ttl_ms..ttl_ms + 1_000).contains(&lived), "{lived} ms of {ttl_ms}");
+
+    write(sim.nodes().next().unwrap(), set("all", Some(ttl_ms))).await.unwrap();
+    let began = Instant::now();
+    sleep(Duration::from_secs(6)).await;
+    let mut disks = Vec::new();
+    for port in PORTS {
+        disks.push((port, sim.down(port).await));
+    }
+    sleep(Duration::from_secs(3_600)).await;
+    for (port, disk) in disks {
+        sim.up(port, disk).await;
+    }
+    sim.settled().await;
+    sleep(Duration::from_secs(12)).await;
+    assert_eq!(sim.nodes().map(|node| node.node.inner.map.len()).sum::<usize>(), 3, "not early");
+    until("it is gone", || sim.nodes().all(|node| node.node.inner.map.len() == 0)).await;
+    let lived = began.elapsed().as_millis() as u64 - 3_600_000;
+    assert!((ttl_ms..ttl_ms + 7_000).contains(&lived), "{lived} ms of {ttl_ms}");
+}
+
+/// One was cut off for a while. It leads when the others come back from a power loss that cost them time: what is written
+/// then lives its time, whoever leads next.
+#[tokio::test(start_paused = true)]
+async fn whoever_remembers_better_does_not_make_keys_expire_early() {
+    let mut sim = Sim::start(4, all_keys()).await;
+    write(sim.nodes().next().unwrap(), set("far", Some(3_600_000))).await.unwrap();
+    let mut led = [0; 4];
+    for round in 0..8 {
+        sim.settled().await;
+        // The leader and another lose their power; the third keeps the time.
+        let leader = sim.leader().await;
+        let other = PORTS.into_iter().find(|port| *port != leader).unwrap();
+        let disks = [(leader, sim.down(leader).await), (other, sim.down(other).await)];
+        sleep(Duration::from_secs(15)).await;
+        let [(first, first_disk), (second, second_disk)] = disks;
+        sim.up(first, first_disk).await;
+        let led_by = sim.leader().await;
+        led[usize::from(led_by)] += 1;
+        let (key, sent): (Key, _) = (format!("{round}").into(), Instant::now());
+        sim.net.node(led_by).unwrap().write(set(&key, Some(8_000)).into(), in_secs(10)).await.unwrap();
+        let disk = sim.down(led_by).await;
+        sim.up(second, second_disk).await;
+        sim.leader().await;
+        sim.up(led_by, disk).await;
+        until("it is gone", || sim.nodes().all(|node| node.node.inner.map.len() == 1)).await;
+        let expired =
+            sim.history.all().into_iter().find(|(_, change, _)| *change == Change::Expired { key: key.clone() });
+        let lived = expired.unwrap().2 - sent;
+        assert!(lived >= Duration::from_secs(8), "round {round}: {lived:?}, written under node {led_by}");
+    }
+    assert!(led.iter().filter(|led| **led > 0).count() > 1, "{led:?}");
+}
+
+/// A process that waited for long before it joined, and then leads, brings none of that time with it.
+#[tokio::test(start_paused = true)]
+async fn an_old_process_in_a_young_cluster() {
+    let mut sim = Sim::start(4, all_keys()).await;
+    let leader = sim.leader().await;
+    let waits = PORTS.into_iter().find(|port| *port != leader).unwrap();
+    for port in PORTS {
+        sim.net.set_cut(waits, port, true);
+    }
+    sleep(Duration::from_secs(20)).await;
+    for port in PORTS {
+        sim.net.set_cut(waits, port, false);
+    }
+    sim.settled().await;
+    let began = Instant::now();
+    write(sim.nodes().next().unwrap(), set("k", Some(10_000))).await.unwrap();
+    let mut disks = Vec::new();
+    for port in PORTS.into_iter().filter(|port| *port != waits) {
+        disks.push((port, sim.down(port).await));
+    }
+    sleep(Duration::from_secs(2)).await;
+    for (port, disk) in disks {
+        sim.up(port, disk).await;
+    }
+    sim.settled().await;
+    sleep(Duration::from_millis(9_900).saturating_sub(began.elapsed())).await;
+    assert!(sim.nodes().all(|node| node.node.inner.map.len() == 1), "not early");
+    until("it is gone", || sim.nodes().all(|node| node.node.inner.map.len() == 0)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_early_and_at_one_index_whatever_happens() {
+    for seed in seeds(2) {
+        let mut sim = Sim::start(seed, all_keys()).await;
+        // Before this a key may not expire.
+        let mut bounds: BTreeMap<Key, Instant> = BTreeMap::new();
+        let mut gone = 0;
+        for round in 0..8 {
+            let many = if round % 4 == 3 { 70 } else { 4 };
+            for number in 0..many {
+                let key: Key = format!("{round}-{number}").into();
+                let ttl_ms = 1_000 + sim.below(15_000);
+                let port = PORTS[sim.rng.random_range(0..3)];
+                let Some(node) = sim.net.node(port) else { continue };
+                let sent = Instant::now();
+                bounds.insert(key.clone(), sent + Duration::from_millis(ttl_ms));
+                let _ = node.write(set(&key, Some(ttl_ms)).into(), in_secs(3)).await;
+                if number % 3 == 0 {
+                    let ttl_ms = 1_000 + sim.below(15_000);
+                    let (sent, action) =
+                        (Instant::now(), Action::Touch { key: key.clone(), ttl_ms, conditions: Vec::new() });
+                    if node.write(action.into(), in_secs(3)).await.is_ok_and(|written| written.reply == Reply::Done) {
+                        bounds.insert(key, sent + Duration::from_millis(ttl_ms));
+                    }
+                }
+            }
+            match sim.below(6) {
+                0 | 1 => sim.crash_leader(3_000).await,
+                2 => sim.crash_all(20_000).await,
+                3 => sim.wipe_follower().await,
+                4 => {
+                    let port = PORTS[sim.rng.random_range(0..3)];
+                    PORTS.iter().for_each(|other| sim.net.set_cut(port, *other, true));
+                    sim.wait(5_000).await;
+                    PORTS.iter().for_each(|other| sim.net.set_cut(port, *other, false));
+                }
+                _ => {}
+            }
+            sim.wait(3_000).await;
+        }
+        sim.settled().await;
+        until("all are gone", || sim.nodes().all(|node| node.node.inner.map.len() == 0)).await;
+        for (position, change, at) in sim.history.all() {
+            if let Change::Expired { key } = change {
+                gone += 1;
+                assert!(at >= bounds[&key], "seed {seed}: {key} at {position:?}, {:?} early", bounds[&key] - at);
+            }
+        }
+        assert!(gone > 25, "seed {seed}: {gone} of {} keys", bounds.len());
+        sim.all_equal().await;
+        assert!(sim.nodes().any(|node| node.node.stats().last_snapshot_index > 0), "seed {seed}: no snapshot");
+    }
+}
+
+/// A directory of hraftd 0.1 knows no log time; it begins with the first that has a deadline.
+#[tokio::test(start_paused = true)]
+async fn keys_of_an_older_version_never_expire() {
+    let mut sim = Sim::start(5, all_keys()).await;
+    let node = sim.nodes().next().unwrap();
+    node.set("old", "1").await.unwrap();
+    write(node, set("new", Some(1_000))).await.unwrap();
+    sim.crash_all(1_000).await;
+    sim.settled().await;
+    until("the new one is gone", || sim.nodes().all(|node| node.node.inner.map.len() == 1)).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(sim.all_equal().await.len(), 1);
+}
