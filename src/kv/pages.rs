@@ -262,12 +262,18 @@ mod tests {
     fn keys_that_ascend_fill_their_pages_and_few_keys_take_few_pages() {
         let key = |n: u64| Key::from(format!("{n:05}"));
         let mut pages = Pages::default();
-        (0..16_000).for_each(|n| drop(pages.put(&key(n), |_| n)));
+        for n in 0..16_000 {
+            pages.put(&key(n), |_| n);
+        }
         assert_eq!(pages.pages.len(), 1_000);
         let mut others = Pages::default();
-        (0..16_000).for_each(|n| drop(others.put(&key(n * 7_919 % 16_000), |_| n * 7_919 % 16_000)));
+        for n in (0..16_000).map(|n| n * 7_919 % 16_000) {
+            others.put(&key(n), |_| n);
+        }
         assert_eq!(pages, others, "however it was made");
-        (0..16_000).filter(|n| n % 16 > 0).for_each(|n| drop(pages.remove(&key(n))));
+        for n in (0..16_000).filter(|n| n % 16 > 0) {
+            pages.remove(&key(n));
+        }
         assert!(pages.pages.len() < 300, "{} pages", pages.pages.len());
         check(&pages);
     }
