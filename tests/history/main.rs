@@ -9,6 +9,7 @@
 mod support;
 
 mod checker;
+mod increments;
 mod nemesis;
 mod rolling;
 mod stale;
