@@ -1,7 +1,8 @@
 //! An ordered map in pages: as [`OrdMap`], with half the memory beside keys and values.
 //!
 //! [`OrdMap`] splits its leaves in the middle, so that under keys that ascend they stay half empty: 79 bytes a key. Here
-//! it holds pages of up to 16 keys, and a page that is full at its end is followed by a new one: 41 bytes.
+//! it holds pages of up to 16 keys; a page that is full at its end is followed by a new one, and one that is full
+//! elsewhere gives to the page before: 41 bytes.
 //!
 //! Invariants: a page stands under a key that is not after its first and after all of the page before; the first page
 //! stands under the empty string, which is no key. Clones share pages; a change copies the page it touches.
@@ -82,14 +83,18 @@ impl<V> Pages<V> {
 impl<V: Clone> Pages<V> {
     /// Stores what `make` makes of the old value; gives both.
     pub(super) fn put(&mut self, key: &Key, make: impl FnOnce(Option<&V>) -> V) -> (Option<V>, V) {
-        let Some((_, page)) = self.pages.get_prev_mut(key.as_str()) else {
+        let Some((first, page)) = self.pages.get_prev(key.as_str()) else {
             let new = make(None);
             self.pages.insert(Key::default(), Arc::new(vec![(key.clone(), new.clone())]));
             self.len += 1;
             return (None, new);
         };
-        let page = Arc::make_mut(page);
-        match find(page, key) {
+        let (first, found) = (first.clone(), find(page, key));
+        if found.is_err_and(|at| at < FULL && page.len() == FULL) && self.spill(&first) {
+            return self.put(key, make);
+        }
+        let page = Arc::make_mut(self.pages.get_mut(&first).expect("it was just found"));
+        match found {
             Ok(at) => {
                 let slot = &mut page[at].1;
                 let new = make(Some(slot));
@@ -104,6 +109,33 @@ impl<V: Clone> Pages<V> {
                 (None, new)
             }
         }
+    }
+
+    fn before(&self, first: &Key) -> Option<(&Key, &Page<V>)> {
+        let before = self.pages.range::<_, str>((Bound::Unbounded, Bound::Excluded(first.as_str()))).next_back();
+        before.map(|(first, page)| (first, &**page))
+    }
+
+    /// Moves keys of a full page to the one before, where that has room: what many clients add in turns ascends only
+    /// about.
+    fn spill(&mut self, first: &Key) -> bool {
+        let Some((before, page)) = self.before(first) else { return false };
+        let (before, room) = (before.clone(), FULL - page.len());
+        if room < 2 {
+            return false;
+        }
+        let Some(page) = self.pages.remove(first) else { return false };
+        let mut page = Arc::unwrap_or_clone(page);
+        let rest = page.split_off(room.div_ceil(2));
+        self.append(&before, page);
+        self.pages.insert(rest[0].0.clone(), Arc::new(rest));
+        true
+    }
+
+    fn append(&mut self, to: &Key, items: Page<V>) {
+        let page = Arc::make_mut(self.pages.get_mut(to).expect("it was just found"));
+        page.reserve_exact(items.len());
+        page.extend(items);
     }
 
     pub(super) fn remove(&mut self, key: &str) -> Option<(Key, V)> {
@@ -121,8 +153,7 @@ impl<V: Clone> Pages<V> {
 
     /// Puts a page with few keys together with one beside it that has room.
     fn merge(&mut self, first: &Key) {
-        let before = self.pages.range::<_, str>((Bound::Unbounded, Bound::Excluded(first.as_str()))).next_back();
-        let before = before.map(|(first, _)| first.clone());
+        let before = self.before(first).map(|(before, _)| before.clone());
         if before.is_some_and(|before| self.join(&before, first)) {
             return;
         }
@@ -138,9 +169,7 @@ impl<V: Clone> Pages<V> {
             return false;
         }
         let Some(page) = self.pages.remove(right) else { return false };
-        if let Some(left) = self.pages.get_mut(left) {
-            Arc::make_mut(left).extend(Arc::unwrap_or_clone(page));
-        }
+        self.append(left, Arc::unwrap_or_clone(page));
         true
     }
 }
@@ -266,6 +295,11 @@ mod tests {
             pages.put(&key(n), |_| n);
         }
         assert_eq!(pages.pages.len(), 1_000);
+        let mut turns = Pages::default();
+        for n in 0..16_000 {
+            turns.put(&key(n / 32 * 32 + n * 7 % 32), |_| n);
+        }
+        assert!(turns.pages.len() < 1_300, "{} pages", turns.pages.len());
         let mut others = Pages::default();
         for n in (0..16_000).map(|n| n * 7_919 % 16_000) {
             others.put(&key(n), |_| n);
