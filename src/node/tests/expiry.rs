@@ -33,7 +33,7 @@ async fn a_key_lives_as_long_as_it_should_and_hardly_longer() {
         let began = Instant::now();
         write(node, set("k", Some(ttl_ms))).await.unwrap();
         for reader in sim.nodes() {
-            until("it is gone", || reader.node.inner.map.len() == 0).await;
+            until("it is gone", || reader.node.inner.map.is_empty()).await;
             let lived = began.elapsed().as_millis() as u64;
             assert!((ttl_ms..ttl_ms + 500).contains(&lived), "{lived} ms of {ttl_ms}");
         }
@@ -70,7 +70,7 @@ async fn what_is_lost_of_time() {
         sim.wait(1_000).await;
     }
     assert!(began.elapsed() < Duration::from_secs(18), "{:?}", began.elapsed());
-    until("it is gone", || sim.nodes().all(|node| node.node.inner.map.len() == 0)).await;
+    until("it is gone", || sim.nodes().all(|node| node.node.inner.map.is_empty())).await;
     let lived = began.elapsed().as_millis() as u64;
     assert!((ttl_ms..ttl_ms + 1_000).contains(&lived), "{lived} ms of {ttl_ms}");
 
@@ -88,7 +88,7 @@ async fn what_is_lost_of_time() {
     sim.settled().await;
     sleep(Duration::from_secs(12)).await;
     assert_eq!(sim.nodes().map(|node| node.node.inner.map.len()).sum::<usize>(), 3, "not early");
-    until("it is gone", || sim.nodes().all(|node| node.node.inner.map.len() == 0)).await;
+    until("it is gone", || sim.nodes().all(|node| node.node.inner.map.is_empty())).await;
     let lived = began.elapsed().as_millis() as u64 - 3_600_000;
     assert!((ttl_ms..ttl_ms + 7_000).contains(&lived), "{lived} ms of {ttl_ms}");
 }
@@ -158,7 +158,7 @@ async fn an_old_process_in_a_young_cluster() {
     sim.settled().await;
     sleep(Duration::from_millis(9_900).saturating_sub(began.elapsed())).await;
     assert!(sim.nodes().all(|node| node.node.inner.map.len() == 1), "not early");
-    until("it is gone", || sim.nodes().all(|node| node.node.inner.map.len() == 0)).await;
+    until("it is gone", || sim.nodes().all(|node| node.node.inner.map.is_empty())).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,7 +203,7 @@ async fn never_early_and_at_one_index_whatever_happens() {
             sim.wait(3_000).await;
         }
         sim.settled().await;
-        until("all are gone", || sim.nodes().all(|node| node.node.inner.map.len() == 0)).await;
+        until("all are gone", || sim.nodes().all(|node| node.node.inner.map.is_empty())).await;
         for (position, change, at) in sim.history.all() {
             if let Change::Expired { key } = change {
                 gone += 1;
