@@ -83,9 +83,9 @@ impl Record {
         let content_bytes = content_type.as_ref().map_or(0, |content_type| LENGTH_BYTES + content_type.len());
         let mut all = Vec::with_capacity(HEAD_BYTES + DEADLINE_BYTES + content_bytes + value.len());
         all.push(
-            u8::from(is_bytes) * IS_BYTES
-                | u8::from(deadline_ms.is_some()) * HAS_DEADLINE
-                | u8::from(content_type.is_some()) * HAS_CONTENT_TYPE,
+            (u8::from(is_bytes) * IS_BYTES)
+                | (u8::from(deadline_ms.is_some()) * HAS_DEADLINE)
+                | (u8::from(content_type.is_some()) * HAS_CONTENT_TYPE),
         );
         for number in [create_index, modify_index, version] {
             all.extend_from_slice(&number.min(MAX_NUMBER).to_le_bytes()[..6]);
@@ -292,7 +292,10 @@ mod tests {
                     let rare = Rare { is_bytes, content_type: content_type.map(CompactString::from), deadline_ms };
                     for value in [&b""[..], b"{}", b"\xff\0"] {
                         let record = Record::new(last, rare.clone(), value);
-                        assert_eq!((record.marks(), record.rare(), record.value()), (last, rare.clone(), value));
+                        // An empty content type is none.
+                        let content_type = rare.content_type.clone().filter(|name| !name.is_empty());
+                        let rare = Rare { content_type, ..rare.clone() };
+                        assert_eq!((record.marks(), record.rare(), record.value()), (last, rare, value));
                         let bytes = postcard::to_stdvec(&record).unwrap();
                         assert_eq!(postcard::from_bytes::<Record>(&bytes).unwrap(), record);
                     }

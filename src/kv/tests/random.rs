@@ -135,7 +135,7 @@ impl Random {
     fn claim(&mut self, model: &Model) -> (Key, u64, u64) {
         let name = self.of(&LOCKS);
         let recent = self.recent();
-        let token = model.view(&name).map_or(recent, |view| if recent % 4 == 0 { recent } else { view.token });
+        let token = model.view(&name).map_or(recent, |view| if recent.is_multiple_of(4) { recent } else { view.token });
         let ticket = model.claims.choose(&mut self.rng).map_or(recent, |claim| claim.ticket);
         (name, token, ticket)
     }

@@ -59,7 +59,7 @@ impl Net {
 
     fn loses(&self) -> bool {
         let nth = self.lose_nth.load(Ordering::Relaxed);
-        nth > 0 && self.answers.fetch_add(1, Ordering::Relaxed) % nth == 0
+        nth > 0 && self.answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(nth)
     }
 
     /// A node that is up.

@@ -68,7 +68,11 @@ fn no_crash_leaves_what_is_new_in_an_old_segment() {
             let view = LogView::read(disk);
             assert!(view.damage.is_none(), "{view:?}");
             let mut entries = Vec::new();
-            view.for_each(0, |entry| io::Result::Ok(entries.push(entry))).unwrap();
+            let take = |entry| {
+                entries.push(entry);
+                io::Result::Ok(())
+            };
+            view.for_each(0, take).unwrap();
             let has_new = entries.last() == Some(&entry);
             assert!(has_new || !done);
             assert!(!(has_new && old_last));
