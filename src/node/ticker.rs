@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Leader, Node};
+use super::{Node, State};
 use crate::command::{Action, Reply};
 
 /// How often it is looked whether something is due.
@@ -31,7 +31,8 @@ impl Node {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             look.tick().await;
-            while self.leader() == Some(Leader::Me) && self.is_tick_due() {
+            // One that is cut off would fill its log with ticks that nobody wants.
+            while self.state() == State::Leader && self.is_tick_due() {
                 let deadline = Instant::now() + TICK_TIMEOUT;
                 match self.propose(Action::Tick { most: MOST }.into(), deadline).await {
                     Ok((_, Reply::Ticked { more: true })) => {}
