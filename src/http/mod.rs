@@ -29,6 +29,10 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// Accept errors are logged at most this often.
 const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(30);
 
+/// What the kernel takes of an answer beyond what it has sent: else it takes MiBs for a client that does not read, and
+/// thousands of watchers may not. What is under way is not counted, so that long ways lose nothing.
+const UNSENT: u32 = 128 << 10;
+
 /// What one connection may cost.
 #[derive(Debug, Clone)]
 pub struct HttpLimits {
@@ -107,6 +111,9 @@ fn start(
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
+    }
+    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
     }
     // A child token each: polling the shared one would have all connections contend for its lock.
     connections.spawn(connection::run(stream, router.clone(), limits.clone(), stop.child_token()));

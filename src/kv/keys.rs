@@ -2,15 +2,16 @@
 
 use std::ops::Bound;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdSet;
 
+use super::pages::Pages;
 use crate::command::Key;
 use crate::record::Record;
 
 /// Invariants: `expiring` has exactly the keys with a deadline; `digest` is the sum of all records' digests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Keys {
-    map: OrdMap<Key, Record>,
+    map: Pages<Record>,
     expiring: OrdSet<(u64, Key)>,
     digest: u64,
 }
@@ -24,7 +25,7 @@ impl Keys {
         self.map.len()
     }
 
-    pub(super) fn iter(&self) -> imbl::ordmap::Iter<'_, Key, Record, imbl::shared_ptr::DefaultSharedPtr> {
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Key, &Record)> {
         self.map.iter()
     }
 
@@ -51,22 +52,12 @@ impl Keys {
         prefix: &'a str,
         from: Bound<&'a str>,
     ) -> impl Iterator<Item = (&'a Key, &'a Record)> {
-        self.map.range::<_, str>((from, Bound::Unbounded)).take_while(move |(key, _)| key.starts_with(prefix))
+        self.map.from(from).take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     /// Stores what `make` makes of the old record.
     pub(super) fn put(&mut self, key: Key, make: impl FnOnce(Option<&Record>) -> Record) -> Record {
-        let (old, new) = match self.map.get_mut(key.as_str()) {
-            Some(slot) => {
-                let new = make(Some(slot));
-                (Some(std::mem::replace(slot, new.clone())), new)
-            }
-            None => {
-                let new = make(None);
-                self.map.insert(key.clone(), new.clone());
-                (None, new)
-            }
-        };
+        let (old, new) = self.map.put(&key, make);
         self.digest = self.digest.wrapping_add(new.digest(&key));
         if let Some(old) = &old {
             self.digest = self.digest.wrapping_sub(old.digest(&key));
@@ -84,7 +75,7 @@ impl Keys {
     }
 
     pub(super) fn remove(&mut self, key: &str) -> Option<Record> {
-        let (key, old) = self.map.remove_with_key(key)?;
+        let (key, old) = self.map.remove(key)?;
         self.digest = self.digest.wrapping_sub(old.digest(&key));
         if let Some(deadline) = old.deadline_ms() {
             self.expiring.remove(&(deadline, key));

@@ -5,7 +5,7 @@
 //! it never goes back. [`KvStore::clone`] is O(1) and shares everything, so a clone is a snapshot of the state: later
 //! changes of either are not seen by the other.
 //!
-//! * `keys`: keys and records. `lock`: locks and their queues. `retry`: outcomes kept for repeated requests.
+//! * `keys`, `pages`: keys and records. `lock`: locks and their queues. `retry`: outcomes kept for repeated requests.
 //! * `txn`, `same_json`: transactions. `event`: what is told to those who watch.
 //!
 //! Caveats:
@@ -16,6 +16,7 @@
 mod event;
 mod keys;
 mod lock;
+mod pages;
 mod retry;
 mod same_json;
 #[cfg(test)]

@@ -100,6 +100,13 @@ impl Node {
 
     /// The leader this node believes in, waiting for one as long as there is patience.
     pub(super) async fn leader_by(&self, patience: &Patience) -> Result<Leader, NodeError> {
+        // Nearly always it is known: no timer is made for that.
+        if *self.inner.phase.borrow() >= Phase::Replaying
+            && let Some(leader) = self.leader()
+        {
+            self.refuse_removed()?;
+            return Ok(leader);
+        }
         self.wait_phase_until(Phase::Replaying, patience).await?;
         let mut metrics = self.metrics();
         let known = timeout_at(patience.until, metrics.wait_until(|m| m.current_leader.is_some())).await;

@@ -176,11 +176,13 @@ fn unknown_routes_and_methods() {
         assert_error(&node.get(path).unwrap(), 404, "not_found");
     }
     let cases: &[(&str, &str, &[&str])] = &[
-        ("PUT", "/hraftd/key", &["POST"]),
-        ("GET", "/hraftd/key", &["POST"]),
-        ("DELETE", "/hraftd/key", &["POST"]),
-        ("POST", "/hraftd/key/k", &["GET", "DELETE"]),
+        ("PUT", "/hraftd/key", &["GET", "POST", "DELETE"]),
+        ("PATCH", "/hraftd/key/k", &["GET", "HEAD", "PUT", "POST", "DELETE"]),
         ("BREW", "/hraftd/key/k", &["GET", "DELETE"]),
+        ("GET", "/hraftd/txn", &["POST"]),
+        ("POST", "/hraftd/watch", &["GET"]),
+        ("PATCH", "/hraftd/lock/l", &["GET", "POST", "PUT", "DELETE"]),
+        ("POST", "/openapi.json", &["GET"]),
         ("POST", "/hraftd/raft/stats", &["GET"]),
         ("DELETE", "/hraftd/raft/cluster", &["GET"]),
         ("GET", "/hraftd/raft/join", &["POST"]),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::nemesis::from_env;
 use crate::support::cluster::Cluster;
 use crate::support::http;
 use crate::support::lab::Lab;
@@ -298,11 +299,14 @@ fn watch_under_leader_kills(args: &[&str], seed: u64) -> usize {
 /// With all of history at every node nothing is missed.
 #[test]
 fn watchers_see_all_under_leader_kills() {
-    assert_eq!(watch_under_leader_kills(&[], 1), 0);
+    assert_eq!(watch_under_leader_kills(&[], from_env("HRAFTD_SEED", 1)), 0);
 }
 
 /// With hardly any, they are told, and begin anew.
 #[test]
 fn watchers_with_a_short_history_are_told() {
-    assert!(watch_under_leader_kills(&["--watch-history", "20"], 2) > 0, "nobody ever missed anything");
+    assert!(
+        watch_under_leader_kills(&["--watch-history", "20"], from_env("HRAFTD_SEED", 2)) > 0,
+        "nobody ever missed anything"
+    );
 }

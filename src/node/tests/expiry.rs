@@ -99,8 +99,13 @@ async fn what_is_lost_of_time() {
 async fn whoever_remembers_better_does_not_make_keys_expire_early() {
     let mut sim = Sim::start(4, all_keys()).await;
     write(sim.nodes().next().unwrap(), set("far", Some(3_600_000))).await.unwrap();
-    let mut led = [0; 4];
-    for round in 0..8 {
+    let mut led = [0_u32; 4];
+    let several = |led: &[u32; 4]| led.iter().filter(|led| **led > 0).count() > 1;
+    for round in 0..60 {
+        // Who is elected is chance; both kinds of leaders are to be seen.
+        if round >= 8 && several(&led) {
+            break;
+        }
         sim.settled().await;
         // The leader and another lose their power; the third keeps the time.
         let leader = sim.leader().await;
@@ -123,7 +128,7 @@ async fn whoever_remembers_better_does_not_make_keys_expire_early() {
         let lived = expired.unwrap().2 - sent;
         assert!(lived >= Duration::from_secs(8), "round {round}: {lived:?}, written under node {led_by}");
     }
-    assert!(led.iter().filter(|led| **led > 0).count() > 1, "{led:?}");
+    assert!(several(&led), "{led:?}");
 }
 
 /// A process that waited for long before it joined, and then leads, brings none of that time with it.

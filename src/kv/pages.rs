@@ -1,0 +1,314 @@
+//! An ordered map in pages: as [`OrdMap`], with half the memory beside keys and values.
+//!
+//! [`OrdMap`] splits its leaves in the middle, so that under keys that ascend they stay half empty: 79 bytes a key. Here
+//! it holds pages of up to 16 keys; a page that is full at its end is followed by a new one, and one that is full
+//! elsewhere gives to the page before: 41 bytes.
+//!
+//! Invariants: a page stands under a key that is not after its first and after all of the page before; the first page
+//! stands under the empty string, which is no key. Clones share pages; a change copies the page it touches.
+
+use std::mem;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::command::Key;
+
+/// Keys in a page.
+const FULL: usize = 16;
+/// A page with no more looks for another to go into.
+const FEW: usize = FULL / 4;
+/// Pages that take in another leave room.
+const MERGED: usize = FULL * 3 / 4;
+/// For how many keys room is made at a time.
+const GROWTH: usize = 4;
+
+type Page<V> = Vec<(Key, V)>;
+
+/// Keys in the order of their bytes, and what they hold.
+#[derive(Debug, Clone)]
+pub(super) struct Pages<V> {
+    pages: OrdMap<Key, Arc<Page<V>>>,
+    len: usize,
+}
+
+impl<V> Default for Pages<V> {
+    fn default() -> Self {
+        Self { pages: OrdMap::new(), len: 0 }
+    }
+}
+
+impl<V: PartialEq> PartialEq for Pages<V> {
+    /// Where pages end does not count.
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
+}
+
+impl<V: Eq> Eq for Pages<V> {}
+
+impl<V> Pages<V> {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&V> {
+        let (_, page) = self.pages.get_prev(key)?;
+        find(page, key).ok().map(|at| &page[at].1)
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Key, &V)> {
+        Counted { items: self.from(Bound::Unbounded), left: self.len }
+    }
+
+    /// Those from a key on.
+    pub(super) fn from<'a>(&'a self, from: Bound<&'a str>) -> impl Iterator<Item = (&'a Key, &'a V)> {
+        let start = match from {
+            Bound::Included(start) | Bound::Excluded(start) => start,
+            Bound::Unbounded => "",
+        };
+        let first = self.pages.get_prev(start).map_or("", |(first, _)| first.as_str());
+        let pages = self.pages.range::<_, str>((Bound::Included(first), Bound::Unbounded));
+        let before = move |key: &Key| match from {
+            Bound::Included(from) => key.as_str() < from,
+            Bound::Excluded(from) => key.as_str() <= from,
+            Bound::Unbounded => false,
+        };
+        let items = pages.flat_map(|(_, page)| page.iter().map(|(key, value)| (key, value)));
+        items.skip_while(move |(key, _)| before(key))
+    }
+}
+
+impl<V: Clone> Pages<V> {
+    /// Stores what `make` makes of the old value; gives both.
+    pub(super) fn put(&mut self, key: &Key, make: impl FnOnce(Option<&V>) -> V) -> (Option<V>, V) {
+        let Some((first, page)) = self.pages.get_prev(key.as_str()) else {
+            let new = make(None);
+            self.pages.insert(Key::default(), Arc::new(vec![(key.clone(), new.clone())]));
+            self.len += 1;
+            return (None, new);
+        };
+        let (first, found) = (first.clone(), find(page, key));
+        if found.is_err_and(|at| at < FULL && page.len() == FULL) && self.spill(&first) {
+            return self.put(key, make);
+        }
+        let page = Arc::make_mut(self.pages.get_mut(&first).expect("it was just found"));
+        match found {
+            Ok(at) => {
+                let slot = &mut page[at].1;
+                let new = make(Some(slot));
+                (Some(mem::replace(slot, new.clone())), new)
+            }
+            Err(at) => {
+                let new = make(None);
+                if let Some(right) = insert(page, at, (key.clone(), new.clone())) {
+                    self.pages.insert(right[0].0.clone(), Arc::new(right));
+                }
+                self.len += 1;
+                (None, new)
+            }
+        }
+    }
+
+    fn before(&self, first: &Key) -> Option<(&Key, &Page<V>)> {
+        let before = self.pages.range::<_, str>((Bound::Unbounded, Bound::Excluded(first.as_str()))).next_back();
+        before.map(|(first, page)| (first, &**page))
+    }
+
+    /// Moves keys of a full page to the one before, where that has room: what many clients add in turns ascends only
+    /// about.
+    fn spill(&mut self, first: &Key) -> bool {
+        let Some((before, page)) = self.before(first) else { return false };
+        let (before, room) = (before.clone(), FULL - page.len());
+        if room < 2 {
+            return false;
+        }
+        let Some(page) = self.pages.remove(first) else { return false };
+        let mut page = Arc::unwrap_or_clone(page);
+        let rest = page.split_off(room.div_ceil(2));
+        self.append(&before, page);
+        self.pages.insert(rest[0].0.clone(), Arc::new(rest));
+        true
+    }
+
+    fn append(&mut self, to: &Key, items: Page<V>) {
+        let page = Arc::make_mut(self.pages.get_mut(to).expect("it was just found"));
+        page.reserve_exact(items.len());
+        page.extend(items);
+    }
+
+    pub(super) fn remove(&mut self, key: &str) -> Option<(Key, V)> {
+        // First a look: to get at a page to change it copies what is shared.
+        let (first, page) = self.pages.get_prev(key)?;
+        let (first, at) = (first.clone(), find(page, key).ok()?);
+        let page = Arc::make_mut(self.pages.get_mut(&first)?);
+        let removed = page.remove(at);
+        self.len -= 1;
+        if page.len() <= FEW {
+            self.merge(&first);
+        }
+        Some(removed)
+    }
+
+    /// Puts a page with few keys together with one beside it that has room.
+    fn merge(&mut self, first: &Key) {
+        let before = self.before(first).map(|(before, _)| before.clone());
+        if before.is_some_and(|before| self.join(&before, first)) {
+            return;
+        }
+        let after = self.pages.range::<_, str>((Bound::Excluded(first.as_str()), Bound::Unbounded)).next();
+        if let Some(after) = after.map(|(first, _)| first.clone()) {
+            self.join(first, &after);
+        }
+    }
+
+    fn join(&mut self, left: &Key, right: &Key) -> bool {
+        let len = |first| self.pages.get(first).map_or(0, |page| page.len());
+        if len(right) > 0 && len(left) + len(right) > MERGED {
+            return false;
+        }
+        let Some(page) = self.pages.remove(right) else { return false };
+        self.append(left, Arc::unwrap_or_clone(page));
+        true
+    }
+}
+
+fn find<V>(page: &Page<V>, key: &str) -> Result<usize, usize> {
+    page.binary_search_by(|(found, _)| found.as_str().cmp(key))
+}
+
+/// Gives the page to the right of it, where it was full.
+fn insert<V>(page: &mut Page<V>, at: usize, item: (Key, V)) -> Option<Page<V>> {
+    if page.len() < FULL {
+        insert_into(page, at, item);
+        return None;
+    }
+    // Keys that ascend fill their pages; others find room on both sides.
+    let middle = if at == FULL { FULL } else { FULL / 2 };
+    let mut right = page.split_off(middle);
+    if at < middle {
+        insert_into(page, at, item);
+    } else {
+        insert_into(&mut right, at - middle, item);
+    }
+    Some(right)
+}
+
+fn insert_into<V>(page: &mut Page<V>, at: usize, item: (Key, V)) {
+    if page.len() == page.capacity() {
+        page.reserve_exact(GROWTH);
+    }
+    page.insert(at, item);
+}
+
+/// An iterator whose length is known.
+struct Counted<I> {
+    items: I,
+    left: usize,
+}
+
+impl<I: Iterator> Iterator for Counted<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.left = self.left.saturating_sub(1);
+        self.items.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<I: Iterator> ExactSizeIterator for Counted<I> {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+
+    fn check(pages: &Pages<u64>) {
+        let mut len = 0;
+        let mut last: Option<&str> = None;
+        for (nth, (first, page)) in pages.pages.iter().enumerate() {
+            assert_eq!(first.is_empty(), nth == 0);
+            assert!(page.len() <= FULL && (nth == 0 || !page.is_empty()));
+            assert!(last.is_none_or(|last| last < first.as_str()), "all of the page before are before");
+            assert!(page.first().is_none_or(|(key, _)| first <= key));
+            for (key, _) in page.iter() {
+                assert!(last.is_none_or(|last| last < key.as_str()));
+                last = Some(key);
+            }
+            len += page.len();
+        }
+        assert_eq!(len, pages.len());
+    }
+
+    #[test]
+    fn it_is_an_ordered_map_whose_clones_keep_what_they_had() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let (mut pages, mut model) = (Pages::default(), BTreeMap::new());
+        let mut clones = Vec::new();
+        // More is added than removed, then the other way round, down to nothing.
+        for step in 0..12_000_u64 {
+            let key = Key::from(format!("{:x}", rng.random_range(0..1_500)));
+            assert_eq!(pages.get(&key), model.get(&key));
+            if rng.random_range(0..10) < if step < 6_000 { 3 } else { 8 } {
+                assert_eq!(pages.remove(&key), model.remove_entry(&key));
+            } else {
+                let old = model.insert(key.clone(), step);
+                let put = pages.put(&key, |seen| {
+                    assert_eq!(seen.copied(), old);
+                    step
+                });
+                assert_eq!(put, (old, step));
+            }
+            if step % 500 == 0 {
+                check(&pages);
+                clones.push((pages.clone(), model.clone()));
+                for from in [Bound::Unbounded, Bound::Included(key.as_str()), Bound::Excluded(key.as_str())] {
+                    assert!(pages.from(from).eq(model.range::<str, _>((from, Bound::Unbounded))));
+                }
+            }
+        }
+        for key in model.keys() {
+            pages.remove(key);
+            check(&pages);
+        }
+        assert_eq!((pages.len(), pages.pages.len()), (0, 1));
+        for (pages, model) in clones {
+            assert!(pages.iter().eq(&model));
+            assert_eq!(pages.iter().len(), model.len());
+        }
+    }
+
+    #[test]
+    fn keys_that_ascend_fill_their_pages_and_few_keys_take_few_pages() {
+        let key = |n: u64| Key::from(format!("{n:05}"));
+        let mut pages = Pages::default();
+        for n in 0..16_000 {
+            pages.put(&key(n), |_| n);
+        }
+        assert_eq!(pages.pages.len(), 1_000);
+        let mut turns = Pages::default();
+        for n in 0..16_000 {
+            turns.put(&key(n / 32 * 32 + n * 7 % 32), |_| n);
+        }
+        assert!(turns.pages.len() < 1_300, "{} pages", turns.pages.len());
+        let mut others = Pages::default();
+        for n in (0..16_000).map(|n| n * 7_919 % 16_000) {
+            others.put(&key(n), |_| n);
+        }
+        assert_eq!(pages, others, "however it was made");
+        for n in (0..16_000).filter(|n| n % 16 > 0) {
+            pages.remove(&key(n));
+        }
+        assert!(pages.pages.len() < 300, "{} pages", pages.pages.len());
+        check(&pages);
+    }
+}
