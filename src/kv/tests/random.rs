@@ -16,7 +16,7 @@ use crate::storage::{ClusterHandle, SnapshotStore};
 
 const KEYS: [&str; 8] =
     ["a", "a/1", "a/2", "b", "é", "a/long enough for an allocation of its own/1", "b/1", "a/long enough as well/é"];
-const PREFIXES: [&str; 6] = ["", "a", "a/", "a/long", "b/1", "none"];
+const PREFIXES: [&str; 7] = ["", "a", "a/", "a/1", "a/long", "b/1", "none"];
 const VALUES: [&str; 10] = [
     "1",
     "-2",
@@ -36,6 +36,8 @@ const LIMITS: Limits = Limits { kept: 5, kept_bytes: 250 };
 
 struct Random {
     rng: StdRng,
+    /// Over some hundred keys instead of a few.
+    many: bool,
     now: u64,
     index: u64,
 }
@@ -51,6 +53,10 @@ impl Random {
 
     fn of(&mut self, all: &[&str]) -> Key {
         (*all.choose(&mut self.rng).unwrap()).into()
+    }
+
+    fn key(&mut self) -> Key {
+        if self.many && !self.one_in(4) { format!("a/{:03}", self.below(300)).into() } else { self.of(&KEYS) }
     }
 
     fn json(&mut self) -> bytes::Bytes {
@@ -71,7 +77,7 @@ impl Random {
     }
 
     fn modified(&mut self, model: &Model) -> u64 {
-        let key = self.of(&KEYS);
+        let key = self.key();
         match model.keys.get(&key) {
             Some(entry) if !self.one_in(4) => entry.record().modify_index(),
             _ => self.recent(),
@@ -92,6 +98,10 @@ impl Random {
     fn pairs(&mut self) -> Vec<(Key, bytes::Bytes)> {
         let mut keys: Vec<&str> = KEYS.to_vec();
         let many = 1 + self.below(3);
+        if self.many {
+            let first = self.below(300);
+            return (0..10 * many).map(|n| (format!("a/{:03}", first + n).into(), self.json())).collect();
+        }
         (0..many)
             .map(|_| {
                 let at = self.rng.random_range(0..keys.len());
@@ -101,7 +111,7 @@ impl Random {
     }
 
     fn test(&mut self, model: &Model) -> Test {
-        let key = self.of(&KEYS);
+        let key = self.key();
         let known = model.keys.get(&key).map(|entry| entry.record());
         let marks = known.as_ref().map_or((0, 0, 0), |r| (r.modify_index(), r.create_index(), r.version()));
         let off = u64::from(self.one_in(5));
@@ -119,10 +129,10 @@ impl Random {
     fn op(&mut self) -> Op {
         match self.below(8) {
             0..=2 => Op::Set { pairs: self.pairs(), ttl_ms: self.ttl() },
-            3 | 4 => Op::Incr { pairs: vec![(self.of(&KEYS), self.by()), (self.of(&KEYS), 1)], ttl_ms: self.ttl() },
-            5 => Op::Delete(self.of(&KEYS)),
+            3 | 4 => Op::Incr { pairs: vec![(self.key(), self.by()), (self.key(), 1)], ttl_ms: self.ttl() },
+            5 => Op::Delete(self.key()),
             6 => Op::DeletePrefix(self.of(&PREFIXES)),
-            _ => Op::Get(self.of(&KEYS)),
+            _ => Op::Get(self.key()),
         }
     }
 
@@ -145,24 +155,24 @@ impl Random {
             0..=2 => {
                 let conditions = self.conditions(model);
                 let mut pairs = self.pairs();
-                pairs.truncate(if conditions.is_empty() { 3 } else { 1 });
+                pairs.truncate(if conditions.is_empty() { 30 } else { 1 });
                 Action::Set { pairs, ttl_ms: self.ttl(), conditions }
             }
             3..=5 => {
                 let is_bytes = self.one_in(3);
                 let data = if is_bytes { b"\xff\0 ".as_slice().into() } else { self.json() };
                 let content_type = self.one_in(3).then(|| self.of(&["", "image/png", "application/ld+json"]));
-                let (key, value) = (self.of(&KEYS), Value { data, is_bytes, content_type });
+                let (key, value) = (self.key(), Value { data, is_bytes, content_type });
                 Action::Put { key, value, ttl_ms: self.ttl(), conditions: self.conditions(model) }
             }
-            6 => Action::Delete { key: self.of(&KEYS), conditions: self.conditions(model) },
+            6 => Action::Delete { key: self.key(), conditions: self.conditions(model) },
             7 => Action::DeletePrefix { prefix: self.of(&PREFIXES) },
             8 | 9 => {
-                let (key, by) = (self.of(&KEYS), self.by());
+                let (key, by) = (self.key(), self.by());
                 Action::Incr { key, by, ttl_ms: self.ttl(), conditions: self.conditions(model) }
             }
             10 => {
-                let (key, ttl_ms) = (self.of(&KEYS), 1 + self.below(1_500));
+                let (key, ttl_ms) = (self.key(), 1 + self.below(1_500));
                 Action::Touch { key, ttl_ms, conditions: self.conditions(model) }
             }
             11..=13 => {
@@ -196,7 +206,7 @@ impl Random {
         self.now += self.below(150);
         match self.below(40) {
             0 => return Command::Set(self.pairs()),
-            1 => return Command::Delete(self.of(&KEYS)),
+            1 => return Command::Delete(self.key()),
             _ => {}
         }
         // Now and then of a leader that has seen less, or of none at all.
@@ -238,7 +248,7 @@ fn same_as_the_model(kv: &KvStore, model: &Model, random: &mut Random) {
     assert_eq!(keys, wanted);
     assert_eq!((kv.len(), kv.log_time_ms(), kv.kept().count()), (wanted.len(), model.now, model.kept()));
     assert_eq!(kv.next_deadline(), model.next_deadline());
-    let (prefix, after) = (random.of(&PREFIXES), random.of(&KEYS));
+    let (prefix, after) = (random.of(&PREFIXES), random.key());
     let after = random.one_in(2).then_some(after.as_str());
     let range: Vec<_> = kv.range(&prefix, after).map(|(key, _)| key).collect();
     let is_in = |key: &&Key| key.starts_with(&*prefix) && after.is_none_or(|after| key.as_str() > after);
@@ -256,7 +266,7 @@ fn same_as_the_model(kv: &KvStore, model: &Model, random: &mut Random) {
 fn any_commands_do_what_the_model_says_on_every_replica() {
     let mut seen = std::collections::BTreeMap::<String, u32>::new();
     for seed in 0..30 {
-        let mut random = Random { rng: StdRng::seed_from_u64(seed), now: 0, index: 0 };
+        let mut random = Random { rng: StdRng::seed_from_u64(seed), many: seed % 3 == 2, now: 0, index: 0 };
         let mut model = Model::new(LIMITS);
         let (mut kv, mut other) = (KvStore::new(), KvStore::new());
         let (mut from_snapshot, mut events) = (KvStore::new(), Vec::new());
@@ -312,7 +322,7 @@ fn kind(of: &impl std::fmt::Debug) -> String {
 
 #[test]
 fn states_that_differ_in_anything_have_other_digests() {
-    let mut random = Random { rng: StdRng::seed_from_u64(7), now: 0, index: 0 };
+    let mut random = Random { rng: StdRng::seed_from_u64(7), many: false, now: 0, index: 0 };
     let mut model = Model::new(LIMITS);
     let mut kv = KvStore::new();
     let mut states: Vec<KvStore> = Vec::new();
