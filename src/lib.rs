@@ -12,9 +12,10 @@
 //!  node ──────────── the façade: write, read, status, membership, formation; `Peers` is its seam
 //!   │
 //! state_machine ──── openraft's trait: apply, build and install snapshots
-//!   ├── kv           pure: a map and `apply(&Command) -> Reply`; no I/O, no clock, no randomness
+//!   ├── watch        what has changed lately, and who waits for more of it
+//!   ├── kv           pure: keys, locks, kept outcomes and `apply(index, Command) -> Reply`; no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       raft_types, node_id, command, duration: leaves
+//!       raft_types, node_id, command, record, log_time, duration: leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
@@ -25,6 +26,12 @@
 //!
 //! **A linearizable read**: the leader confirms a read index with a quorum, once for all reads that
 //! wait; the node asked waits until it has applied that, and reads its own map.
+//!
+//! **Expiry**: leaders stamp commands with [`log_time`], and propose ticks while there are deadlines; [`kv`] drops what is
+//! due when a tick is applied, and never else.
+//!
+//! **A change**: applying appends it to the ring of [`watch`], before the entry counts as applied; whoever watches reads
+//! the ring from where it is.
 //!
 //! Where to begin: [`server::run`] is the life of a process, [`node::peers`] all that nodes say to one
 //! another, [`storage::log`] what is on the disk.
