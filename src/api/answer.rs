@@ -1,7 +1,5 @@
 //! What a request about keys, locks and the like is answered: a body, and the headers that all of them have.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -9,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
 use super::{App, json};
+use crate::duration::as_ms;
 use crate::node::{Found, ReadLevel, Settled};
 use crate::node_id::PublicId;
 
@@ -74,10 +73,6 @@ fn put_read(read: &Settled, headers: &mut HeaderMap) {
     {
         headers.insert(STALENESS, HeaderValue::from(as_ms(staleness)));
     }
-}
-
-fn as_ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The header value of a node's id.

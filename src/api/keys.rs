@@ -5,7 +5,6 @@
 use axum::body::Body;
 use axum::http::Method;
 use axum::http::request::Parts;
-use axum::response::Response;
 
 use super::answer::Answer;
 use super::error::ApiError;
@@ -16,29 +15,24 @@ use super::{App, keys_read, keys_write, listing, text};
 use crate::node::{NodeError, ReadLevel, ReadOptions};
 
 /// Answers a request for the raw key of a path, or for `/hraftd/key`.
-pub(super) async fn respond<S: Service>(
+pub(super) async fn answer<S: Service>(
     app: &App<S>,
     raw_key: Option<&str>,
     head: &Parts,
     body: Body,
-    allowed: Result<(), ApiError>,
-) -> Response {
-    let outcome = match allowed {
-        Err(refused) => Err(refused),
-        Ok(()) => match (raw_key, &head.method) {
-            (None, &Method::POST) => keys_write::post(app, head, body).await,
-            (None, &(Method::GET | Method::HEAD)) => listing::get(app, head).await,
-            (None, &Method::DELETE) => listing::delete(app, head, body).await,
-            (None, method) => Err(ApiError::method(method, "GET, HEAD, POST, DELETE")),
-            (Some(raw), &Method::GET) => keys_read::get(app, raw, head).await,
-            (Some(raw), &Method::HEAD) => keys_read::head(app, raw, head).await,
-            (Some(raw), &Method::PUT) => keys_write::put(app, raw, head, body).await,
-            (Some(raw), &Method::POST) => keys_write::post_key(app, raw, head, body).await,
-            (Some(raw), &Method::DELETE) => keys_write::delete(app, raw, head, body).await,
-            (Some(_), method) => Err(ApiError::method(method, "GET, HEAD, PUT, POST, DELETE")),
-        },
-    };
-    outcome.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app)
+) -> Result<Answer, ApiError> {
+    match (raw_key, &head.method) {
+        (None, &Method::POST) => keys_write::post(app, head, body).await,
+        (None, &(Method::GET | Method::HEAD)) => listing::get(app, head).await,
+        (None, &Method::DELETE) => listing::delete(app, head, body).await,
+        (None, method) => Err(ApiError::method(method, "GET, HEAD, POST, DELETE")),
+        (Some(raw), &Method::GET) => keys_read::get(app, raw, head).await,
+        (Some(raw), &Method::HEAD) => keys_read::head(app, raw, head).await,
+        (Some(raw), &Method::PUT) => keys_write::put(app, raw, head, body).await,
+        (Some(raw), &Method::POST) => keys_write::post_key(app, raw, head, body).await,
+        (Some(raw), &Method::DELETE) => keys_write::delete(app, raw, head, body).await,
+        (Some(_), method) => Err(ApiError::method(method, "GET, HEAD, PUT, POST, DELETE")),
+    }
 }
 
 /// A read that was not answered in time.

@@ -16,6 +16,7 @@ use super::service::Service;
 use super::write::{self, Time};
 use super::{App, conditions, json, key_path, pairs, spec, timer, value};
 use crate::command::{Action, Reply};
+use crate::duration::as_ms;
 
 /// The shortest and the longest `ttl=` of a key: ten years, leap days aside.
 const MIN_TTL: Duration = Duration::from_secs(1);
@@ -23,8 +24,7 @@ const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// `ttl=`, in milliseconds.
 pub(super) fn ttl(query: &Query<'_>) -> Result<Option<u64>, ApiError> {
-    let ttl = query.duration_within("ttl", MIN_TTL, MAX_TTL)?;
-    Ok(ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
+    Ok(query.duration_within("ttl", MIN_TTL, MAX_TTL)?.map(as_ms))
 }
 
 /// The bounds of a TTL that comes in a body.

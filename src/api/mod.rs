@@ -52,6 +52,7 @@ use crate::node::{ReadLevel, Starting};
 
 pub use service::Service;
 
+use answer::Answer;
 use error::ApiError;
 use route::Route;
 
@@ -111,18 +112,22 @@ async fn dispatch<S: Service>(app: &Arc<App<S>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     tracing::debug!(method = %head.method, uri = %head.uri, "request");
     let allowed = browser::check(&head, app.settings.loopback_only);
-    match Route::of(head.uri.path()) {
-        Some(Route::Keys) => keys::respond(app, None, &head, body, allowed).await,
-        Some(Route::Key(raw)) => keys::respond(app, Some(raw), &head, body, allowed).await,
-        Some(Route::Lock(raw)) => lock::respond(app, raw, &head, body, allowed).await,
-        Some(Route::Txn) => txn::respond(app, &head, body, allowed).await,
-        Some(Route::Watch) => watch::respond(app, &head, allowed).await,
-        Some(Route::Other(other)) => match allowed {
-            Ok(()) => raft::respond(app, other, &head, body).await.unwrap_or_else(IntoResponse::into_response),
-            Err(refused) => refused.into_response(),
-        },
-        None => allowed.err().unwrap_or_else(|| ApiError::no_route(head.uri.path())).into_response(),
-    }
+    let answer = match (Route::of(head.uri.path()), allowed) {
+        (None, allowed) => {
+            return allowed.err().unwrap_or_else(|| ApiError::no_route(head.uri.path())).into_response();
+        }
+        (Some(Route::Other(_)), Err(refused)) => return refused.into_response(),
+        (Some(Route::Other(other)), Ok(())) => {
+            return raft::respond(app, other, &head, body).await.unwrap_or_else(IntoResponse::into_response);
+        }
+        (Some(_), Err(refused)) => Err(refused),
+        (Some(Route::Keys), Ok(())) => keys::answer(app, None, &head, body).await,
+        (Some(Route::Key(raw)), Ok(())) => keys::answer(app, Some(raw), &head, body).await,
+        (Some(Route::Lock(raw)), Ok(())) => lock::answer(app, raw, &head, body).await,
+        (Some(Route::Txn), Ok(())) => txn::answer(app, &head, body).await,
+        (Some(Route::Watch), Ok(())) => watch::answer(app, &head).await,
+    };
+    answer.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app)
 }
 
 /// Runs `work` unless `sleep` ends first; one timer serves all the steps of a request.

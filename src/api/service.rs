@@ -39,7 +39,6 @@ pub trait Service: Send + Sync + 'static {
         options: ReadOptions,
         deadline: Instant,
     ) -> impl Future<Output = Result<(Option<LockView>, u64, Settled), NodeError>> + Send;
-    fn wait_applied(&self, index: u64, deadline: Instant) -> impl Future<Output = Result<(), NodeError>> + Send;
     /// `NotReady` before the node has opened its storage.
     fn watches(&self) -> Result<Watches, NodeError>;
     fn await_ticket(
@@ -98,9 +97,6 @@ impl Service for Starting {
         deadline: Instant,
     ) -> Result<(Option<LockView>, u64, Settled), NodeError> {
         self.wait(deadline).await?.lock(name, options, deadline).await
-    }
-    async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
-        self.wait(deadline).await?.wait_applied(index, deadline).await
     }
     fn watches(&self) -> Result<Watches, NodeError> {
         Ok(self.at_once()?.watches().clone())

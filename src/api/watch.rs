@@ -15,7 +15,6 @@ mod large;
 mod render;
 
 use std::pin::pin;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -43,13 +42,11 @@ const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// How often a state and a history that belong together are tried to be had: writes may be faster than a short history.
 const TRIES: usize = 3;
 
-pub(super) async fn respond<S: Service>(app: &Arc<App<S>>, head: &Parts, allowed: Result<(), ApiError>) -> Response {
-    let outcome = match (allowed, &head.method) {
-        (Err(refused), _) => Err(refused),
-        (Ok(()), &Method::GET) => watch(app, head).await,
-        (Ok(()), method) => Err(ApiError::method(method, "GET")),
-    };
-    outcome.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app)
+pub(super) async fn answer<S: Service>(app: &App<S>, head: &Parts) -> Result<Answer, ApiError> {
+    match head.method {
+        Method::GET => watch(app, head).await,
+        _ => Err(ApiError::method(&head.method, "GET")),
+    }
 }
 
 /// Tells of changes
@@ -74,7 +71,7 @@ pub(super) async fn respond<S: Service>(app: &Arc<App<S>>, head: &Parts, allowed
         (status = 410, description = "history does not reach back so far", body = spec::Problem),
     )
 )]
-pub(super) async fn watch<S: Service>(app: &Arc<App<S>>, head: &Parts) -> Result<Answer, ApiError> {
+pub(super) async fn watch<S: Service>(app: &App<S>, head: &Parts) -> Result<Answer, ApiError> {
     let ask = Ask::of(head, app.settings.read_level)?;
     let open = open(&app.service, &ask);
     let (answer, feed) =

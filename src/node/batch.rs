@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::peers::{ForwardError, PeerError, PeerReply, PeerRequest, Target};
 use super::{Leader, Node, NodeError};
 use crate::command::{Command, Reply};
+use crate::duration::as_ms;
 use crate::node_id::PublicId;
 
 /// Requests under way at a time.
@@ -128,7 +129,7 @@ impl Node {
     ) -> Result<Vec<Result<(u64, Reply), ForwardError>>, ForwardError> {
         let count = commands.len();
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let timeout_ms = as_ms(left);
         let lost = |why: String| unknown(format!("the leader {} did not answer: {why}", target.id));
         let call = self.inner.peers.call(target, PeerRequest::Forward { commands, timeout_ms }, left);
         let answer = tokio::select! {

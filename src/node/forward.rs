@@ -104,7 +104,6 @@ impl Node {
         if *self.inner.phase.borrow() >= Phase::Replaying
             && let Some(leader) = self.leader()
         {
-            self.refuse_removed()?;
             return Ok(leader);
         }
         self.wait_phase_until(Phase::Replaying, patience).await?;

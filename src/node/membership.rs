@@ -20,6 +20,7 @@ use super::members;
 use super::peers::{Identification, NotLeader, PeerError, PeerReply, PeerRequest, Target};
 use super::status::MemberView;
 use super::{Leader, Node, NodeError};
+use crate::duration::as_ms;
 use crate::node_id::PublicId;
 use crate::raft_types::{Member, RaftId, Role, TypeConfig};
 
@@ -83,7 +84,7 @@ impl Node {
                 },
                 Leader::Other(target) => {
                     let left = deadline.saturating_duration_since(Instant::now());
-                    let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+                    let timeout_ms = as_ms(left);
                     let request = match change.clone() {
                         Change::Join(id) => PeerRequest::Join { id, timeout_ms },
                         Change::Remove { wanted, force } => PeerRequest::Remove { wanted, force, timeout_ms },

@@ -275,10 +275,7 @@ impl Node {
     }
 
     /// Waits until this node has applied `index`.
-    ///
-    /// # Errors
-    /// [`NodeError::Timeout`].
-    pub async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
+    pub(crate) async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
         let mut applied = self.inner.map.applied();
         if *applied.borrow() >= index {
             return Ok(());

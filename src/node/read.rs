@@ -21,6 +21,7 @@ use super::forward::Patience;
 use super::peers::{NotLeader, PeerError, PeerReply, PeerRequest, Target};
 use super::{Leader, Node, NodeError, Phase, State};
 use crate::command::{Key, LockView};
+use crate::duration::as_ms;
 use crate::kv::KvStore;
 use crate::node_id::PublicId;
 use crate::raft_types::TypeConfig;
@@ -237,7 +238,7 @@ impl Node {
         deadline: Instant,
     ) -> Result<Result<Found, NodeError>, NotLeader> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let timeout_ms = as_ms(left);
         let request = PeerRequest::Read { key: key.clone(), min_index, timeout_ms };
         let answer = tokio::select! {
             answer = self.inner.peers.call(target, request, left) => answer,

@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::http::request::Parts;
 use tokio::time::{Instant, timeout_at};
 
-use super::{as_ms, granted, locked, name_of, refused, ttl_of};
+use super::{granted, locked, name_of, refused, ttl_of};
 use crate::api::answer::Answer;
 use crate::api::error::ApiError;
 use crate::api::keys_read::MAX_WAIT;
@@ -22,6 +22,7 @@ use crate::api::spec;
 use crate::api::write::{self, Outcome, Time};
 use crate::api::{App, conditions, json, pairs, retry, timer};
 use crate::command::{Action, Key, LockView, Reply};
+use crate::duration::as_ms;
 use crate::kv::Ticket;
 use crate::node::{NodeError, ReadLevel, ReadOptions};
 
@@ -73,11 +74,12 @@ pub(in crate::api) async fn post<S: Service>(
     let action = Action::Acquire { name: name.clone(), ttl_ms, body: shown, wait_ms: as_ms(wait) };
 
     // A task of its own: the entry may be on its way when the client goes, and then its outcome must be known.
-    let (shared, head) = (app.clone(), head.clone());
+    let (shared, head, asked) = (app.clone(), head.clone(), name.clone());
     let written = tokio::spawn(async move {
         let outcome = write::write(&shared, action, &head, &body, &time).await?;
         let is_place = matches!(outcome.reply, Reply::Granted { .. } | Reply::Queued);
-        let place = (is_place && !retry::is_keyed(&head)).then(|| Place { app: shared, name, ticket: outcome.index });
+        let place =
+            (is_place && !retry::is_keyed(&head)).then(|| Place { app: shared, name: asked, ticket: outcome.index });
         Ok::<_, ApiError>((outcome, place))
     });
     let (outcome, place) = match written.await {
@@ -87,7 +89,6 @@ pub(in crate::api) async fn post<S: Service>(
             Err(ended) => return Err(NodeError::Internal(ended.to_string()).into()),
         },
     };
-    let name = name_of(raw_name)?;
     match outcome.reply {
         Reply::Granted { token, ttl_ms } => {
             Place::keep(place);

@@ -9,7 +9,6 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Method;
 use axum::http::request::Parts;
-use axum::response::Response;
 
 use super::answer::{Answer, done};
 use super::error::ApiError;
@@ -19,30 +18,26 @@ use super::service::Service;
 use super::write::{self, Outcome, Time};
 use super::{App, conditions, json, key_path, keys_write, spec, text, timer, within};
 use crate::command::{Action, Failure, Key, LockView, Reply};
+use crate::duration::as_ms;
 use crate::node::NodeError;
 
 /// The shortest and the longest `ttl=` of a lock.
 const MIN_TTL: Duration = Duration::from_secs(1);
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
-pub(super) async fn respond<S: Service>(
+pub(super) async fn answer<S: Service>(
     app: &Arc<App<S>>,
     raw_name: &str,
     head: &Parts,
     body: Body,
-    allowed: Result<(), ApiError>,
-) -> Response {
-    let outcome = match allowed {
-        Err(refused) => Err(refused),
-        Ok(()) => match head.method {
-            Method::GET | Method::HEAD => get(app, raw_name, head).await,
-            Method::POST => acquire::post(app, raw_name, head, body).await,
-            Method::PUT => renew(app, raw_name, head, body).await,
-            Method::DELETE => release(app, raw_name, head, body).await,
-            _ => Err(ApiError::method(&head.method, "GET, HEAD, POST, PUT, DELETE")),
-        },
-    };
-    outcome.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app)
+) -> Result<Answer, ApiError> {
+    match head.method {
+        Method::GET | Method::HEAD => get(app, raw_name, head).await,
+        Method::POST => acquire::post(app, raw_name, head, body).await,
+        Method::PUT => renew(app, raw_name, head, body).await,
+        Method::DELETE => release(app, raw_name, head, body).await,
+        _ => Err(ApiError::method(&head.method, "GET, HEAD, POST, PUT, DELETE")),
+    }
 }
 
 /// Shows who holds a lock
@@ -173,10 +168,6 @@ fn token_of(query: &Query<'_>) -> Result<u64, ApiError> {
 
 fn ttl_of(query: &Query<'_>) -> Result<Option<u64>, ApiError> {
     Ok(query.duration_within("ttl", MIN_TTL, MAX_TTL)?.map(as_ms))
-}
-
-fn as_ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `{"ok":true,"name":"n","token":21,"ttl_ms":15000}`.

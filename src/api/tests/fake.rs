@@ -99,6 +99,16 @@ impl Fake {
         self.0.watches.clone().wake()
     }
 
+    async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
+        while index > self.applied_index() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if index <= self.applied_index() {
+            return Ok(());
+        }
+        Err(NodeError::Timeout(format!("this node did not apply index {index} in time")))
+    }
+
     async fn called(&self, call: String) -> Result<(), NodeError> {
         self.0.calls.lock().unwrap().push(call);
         let orders = self.0.orders.lock().unwrap().clone();
@@ -178,16 +188,6 @@ impl Service for Fake {
         let settled = self.settle(options, deadline).await?;
         let map = self.0.map.lock().unwrap();
         Ok((map.1.lock(name), map.0, settled))
-    }
-
-    async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
-        while index > self.applied_index() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        if index <= self.applied_index() {
-            return Ok(());
-        }
-        Err(NodeError::Timeout(format!("this node did not apply index {index} in time")))
     }
 
     fn watches(&self) -> Result<Watches, NodeError> {

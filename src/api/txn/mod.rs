@@ -7,7 +7,6 @@ use std::pin::pin;
 use axum::body::Body;
 use axum::http::Method;
 use axum::http::request::Parts;
-use axum::response::Response;
 
 use super::answer::Answer;
 use super::error::ApiError;
@@ -18,18 +17,11 @@ use super::write::{self, Time};
 use super::{App, conditions, json, spec, timer};
 use crate::command::{Action, OpResult, Reply};
 
-pub(super) async fn respond<S: Service>(
-    app: &App<S>,
-    head: &Parts,
-    body: Body,
-    allowed: Result<(), ApiError>,
-) -> Response {
-    let outcome = match allowed {
-        Err(refused) => Err(refused),
-        Ok(()) if head.method == Method::POST => post(app, head, body).await,
-        Ok(()) => Err(ApiError::method(&head.method, "POST")),
-    };
-    outcome.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app)
+pub(super) async fn answer<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+    match head.method {
+        Method::POST => post(app, head, body).await,
+        _ => Err(ApiError::method(&head.method, "POST")),
+    }
 }
 
 /// Runs a transaction

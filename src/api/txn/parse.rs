@@ -15,6 +15,7 @@ use crate::api::error::ApiError;
 use crate::api::pairs::{self, Member};
 use crate::api::{key_path, keys_write, listing, text};
 use crate::command::{Key, Op, Test, TestOf, Txn};
+use crate::duration::as_ms;
 use crate::duration::parse_duration;
 
 /// The most conditions, and the most operations of a branch.
@@ -233,7 +234,7 @@ fn ttl_ms(json: &RawValue, place: &str) -> Result<u64, ApiError> {
     if !keys_write::check_ttl(duration) {
         return refuse(place, format_args!("{} is not between 1 s and 10 years", text::quoted(&ttl)));
     }
-    Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    Ok(as_ms(duration))
 }
 
 /// The items of an array, as text, up to the limit.
