@@ -143,8 +143,19 @@ impl Node {
         self.process = None;
     }
 
+    /// Returns once all its threads stand still: until then one of them may answer what was asked after the signal.
     pub fn pause(&self) {
         self.process.as_ref().unwrap().signal(Signal::STOP);
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid().as_raw_nonzero()));
+        eventually(SETTLE, "all threads stopped", || {
+            for task in std::fs::read_dir(&tasks).unwrap().flatten() {
+                // A thread that ended in between stands still, too.
+                let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
+                let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+                check(state == Some('T'), || stat.clone())?;
+            }
+            Ok(())
+        });
     }
 
     pub fn resume(&self) {
