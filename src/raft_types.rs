@@ -3,9 +3,12 @@
 //! The *Raft* node id is a random number made once per data directory, so a wiped disk is a new
 //! Raft node that never voted; people see the [`PublicId`] that travels in [`Member`] instead.
 
+use std::any::Any;
+
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::{AnyError, Entry, EntryPayload, RaftTypeConfig, Vote};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::command::{Command, Reply};
 use crate::node_id::PublicId;
@@ -64,7 +67,7 @@ impl RaftTypeConfig for TypeConfig {
     type Entry = Entry<openraft::alias::CommittedLeaderIdOf<Self>, Self::Payload>;
     type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
     type Responder<T>
-        = openraft::impls::OneshotResponder<Self, T>
+        = Responder<T>
     where
         T: openraft::OptionalSend + 'static;
     type Batch<T>
@@ -72,6 +75,33 @@ impl RaftTypeConfig for TypeConfig {
     where
         T: openraft::OptionalSend + 'static;
     type ErrorSource = AnyError;
+}
+
+/// Tells one who waits what became of a write.
+pub struct Responder<T> {
+    tell: oneshot::Sender<T>,
+    held: Option<Box<dyn Any + Send>>,
+}
+
+impl<T: Send + 'static> Responder<T> {
+    /// One, and where it tells; nothing comes where Raft stops.
+    pub fn new() -> (Self, oneshot::Receiver<T>) {
+        let (tell, told) = oneshot::channel();
+        (Self { tell, held: None }, told)
+    }
+
+    /// Keeps something until the outcome is told, or nobody is left to tell it.
+    pub fn hold(&mut self, held: Box<dyn Any + Send>) {
+        self.held = Some(held);
+    }
+}
+
+impl<T: Send + 'static> openraft::raft::responder::Responder<TypeConfig, T> for Responder<T> {
+    fn on_complete(self, result: T) {
+        // Who gave up waiting knows that the outcome is unknown.
+        let _ = self.tell.send(result);
+        drop(self.held);
+    }
 }
 
 /// The names the rest of the crate uses for openraft's types.

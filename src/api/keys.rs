@@ -21,10 +21,11 @@ pub(super) async fn answer<S: Service>(
     head: &Parts,
     body: Body,
 ) -> Result<Answer, ApiError> {
+    // In a box is what is rare: a future has room for its largest branch, and is moved and zeroed on the way of each request.
     match (raw_key, &head.method) {
         (None, &Method::POST) => keys_write::post(app, head, body).await,
-        (None, &(Method::GET | Method::HEAD)) => listing::get(app, head).await,
-        (None, &Method::DELETE) => listing::delete(app, head, body).await,
+        (None, &(Method::GET | Method::HEAD)) => Box::pin(listing::get(app, head)).await,
+        (None, &Method::DELETE) => Box::pin(listing::delete(app, head, body)).await,
         (None, method) => Err(ApiError::method(method, "GET, HEAD, POST, DELETE")),
         (Some(raw), &Method::GET) => keys_read::get(app, raw, head).await,
         (Some(raw), &Method::HEAD) => keys_read::head(app, raw, head).await,

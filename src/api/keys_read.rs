@@ -77,13 +77,13 @@ pub(super) async fn get<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -
     let (is, is_not) = (conditions::if_match(&head.headers)?, conditions::if_none_match(&head.headers)?);
     let key = key_path::decode(raw_key)?;
 
-    let read = app.service.read(&key, options, time.deadline);
+    let read = pin!(app.service.read(&key, options, time.deadline));
     let mut found = within(pin!(timer(time.deadline)), read).await.unwrap_or_else(|| Err(too_slow(&time)))?;
     if let Some(wait) = wait
         && !is_news(&found, is_not.as_ref())
     {
         let until = Instant::now() + wait;
-        found = wait_for_news(app, &key, found, is_not.as_ref(), time.timeout, until).await?;
+        found = Box::pin(wait_for_news(app, &key, found, is_not.as_ref(), time.timeout, until)).await?;
     }
     let index = found.record.as_ref().map(Record::modify_index);
     let result = match &found.record {

@@ -118,14 +118,14 @@ async fn dispatch<S: Service>(app: &Arc<App<S>>, request: Request) -> Response {
         }
         (Some(Route::Other(_)), Err(refused)) => return refused.into_response(),
         (Some(Route::Other(other)), Ok(())) => {
-            return raft::respond(app, other, &head, body).await.unwrap_or_else(IntoResponse::into_response);
+            return Box::pin(raft::respond(app, other, &head, body)).await.unwrap_or_else(IntoResponse::into_response);
         }
         (Some(_), Err(refused)) => Err(refused),
         (Some(Route::Keys), Ok(())) => keys::answer(app, None, &head, body).await,
         (Some(Route::Key(raw)), Ok(())) => keys::answer(app, Some(raw), &head, body).await,
-        (Some(Route::Lock(raw)), Ok(())) => lock::answer(app, raw, &head, body).await,
-        (Some(Route::Txn), Ok(())) => txn::answer(app, &head, body).await,
-        (Some(Route::Watch), Ok(())) => watch::answer(app, &head).await,
+        (Some(Route::Lock(raw)), Ok(())) => Box::pin(lock::answer(app, raw, &head, body)).await,
+        (Some(Route::Txn), Ok(())) => Box::pin(txn::answer(app, &head, body)).await,
+        (Some(Route::Watch), Ok(())) => Box::pin(watch::answer(app, &head)).await,
     };
     answer.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app)
 }

@@ -49,7 +49,7 @@ pub(super) async fn read_body<'a, S: Service>(
     time: &Time,
     timer: Pin<&mut Sleep>,
 ) -> Result<body::Held<'a>, ApiError> {
-    let read = body::read(body, app.settings.max_request_bytes, &app.room);
+    let read = pin!(body::read(body, app.settings.max_request_bytes, &app.room));
     within(timer, read).await.unwrap_or_else(|| {
         Err(ApiError::RequestTimeout(format!("the request body did not arrive within {}", time.spell())))
     })
@@ -93,7 +93,8 @@ pub(super) async fn write<S: Service>(
 ) -> Result<Outcome, ApiError> {
     let retry = retry::of(head, body, app.settings.idempotency_window_ms)?;
     let command = Command::Stamped(Stamped { stamp_ms: 0, retry, action });
-    let write = app.service.write(command, time.deadline);
+    // Pinned before it is passed on: a future that takes another by value has room for it twice.
+    let write = pin!(app.service.write(command, time.deadline));
     let mut written = written(within(pin!(timer(time.deadline)), write).await, time)?;
     let reply = std::mem::replace(&mut written.reply, Reply::None);
     Ok(match reply {

@@ -44,6 +44,22 @@ pub(super) async fn run(stream: TcpStream, router: axum::Router, limits: HttpLim
         .serve_connection(TokioIo::new(socket), service);
 
     let mut watchdog = Watchdog::new(&limits);
+    if limits.upgrades {
+        let mut connection = pin::pin!(connection.with_upgrades());
+        tokio::select! {
+            biased;
+            result = &mut connection => drop(ended(result)),
+            _overdue = watchdog.overdue(&pulse) => {}
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    result = &mut connection => drop(ended(result)),
+                    _overdue = watchdog.overdue(&pulse) => {}
+                }
+            }
+        }
+        return;
+    }
     let overdue = tokio::select! {
         biased;
         result = &mut connection => ended(result),

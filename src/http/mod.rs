@@ -44,6 +44,8 @@ pub struct HttpLimits {
     pub write_timeout: Duration,
     /// The largest request head; then a bare 431. At least 8 KiB. Also the size of the read buffer.
     pub max_head_bytes: usize,
+    /// Whether handlers may make something else of a connection. One that is overdue is closed without a word then.
+    pub upgrades: bool,
     /// How much a client may still send after we closed, so that it gets to read the answer (a 413, say).
     pub linger_bytes: usize,
     /// How long it may take for that.
@@ -59,6 +61,7 @@ impl Default for HttpLimits {
             idle_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(30),
             max_head_bytes: 64 * 1024,
+            upgrades: false,
             linger_bytes: 16 * 1024 * 1024,
             linger: Duration::from_secs(1),
             drain: Duration::from_secs(5),

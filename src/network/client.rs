@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use reqwest::Client;
 
-use super::snapshot;
 use super::wire::{self, Answer, CALL_PATH};
+use super::{appends, snapshot};
 use crate::node::Me;
-use crate::node::peers::{BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Refusal, Target};
+use crate::node::peers::{
+    AppendStream, BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Refusal, Target,
+};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::RaftId;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
@@ -90,6 +92,14 @@ impl Peers for HttpPeers {
         let url = format!("http://{}{CALL_PATH}", target.id.raddr);
         let sent = self.client.post(url).timeout(timeout).body(body).send();
         Box::pin(async move { read_answer(sent.await.map_err(|error| peer_error(&error))?).await })
+    }
+
+    fn open_appends(
+        &self,
+        target: &Target,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Option<Box<dyn AppendStream>>, PeerError>> {
+        Box::pin(appends::open(self.client.clone(), self.me.clone(), target.clone(), timeout))
     }
 
     fn send_snapshot(

@@ -6,6 +6,7 @@
 //!
 //! Caveat: whoever reaches the Raft port can be a member; there is no authentication.
 
+mod appends;
 mod client;
 mod server;
 mod snapshot;

@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http_body_util::{BodyExt, Limited};
 
-use super::snapshot;
-use super::wire::{self, Answer, CALL_PATH, MAX_MESSAGE_BYTES, Request, SNAPSHOT_PATH};
+use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, Request, SNAPSHOT_PATH};
+use super::{appends, snapshot};
 use crate::node::Starting;
 use crate::node::peers::Refusal;
 
@@ -25,6 +25,7 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn router(node: Starting) -> Router {
     Router::new()
         .route(CALL_PATH, post(call))
+        .route(APPENDS_PATH, post(appends::accept))
         .route(SNAPSHOT_PATH, post(receive_snapshot))
         .fallback(async || StatusCode::NOT_FOUND)
         .with_state(node)

@@ -3,10 +3,12 @@
 //! postcard names no fields, so any change to a message's types needs a new [`VERSION`]; another
 //! version is refused in words, never guessed at.
 
+use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::node::peers::{Envelope, PeerReply, PeerRequest, Refusal};
+use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 
 /// Version of all messages. 2: stamped commands, records.
@@ -14,6 +16,12 @@ pub(super) const VERSION: u8 = 2;
 
 /// The path of a request with one answer.
 pub(super) const CALL_PATH: &str = "/raft/v1/call";
+
+/// The path of a stream of appends.
+pub(super) const APPENDS_PATH: &str = "/raft/v1/appends";
+
+/// What a connection becomes on [`APPENDS_PATH`]: messages either way, each behind its length, four bytes with the last first.
+pub(super) const APPENDS_PROTOCOL: &str = "hraftd-appends";
 
 /// The path a snapshot is streamed to.
 pub(super) const SNAPSHOT_PATH: &str = "/raft/v1/snapshot";
@@ -25,6 +33,12 @@ pub(super) const MAX_MESSAGE_BYTES: usize = 80 << 20;
 /// The most bytes the head of a snapshot stream may have.
 pub(super) const MAX_HEAD_BYTES: usize = 1 << 20;
 
+/// One of a stream of appends.
+pub(super) type AppendMessage = (Envelope, AppendEntriesRequest<TypeConfig>);
+
+/// The answer to one.
+pub(super) type AppendAnswer = Result<StreamAppendResult<TypeConfig>, Refusal>;
+
 /// What precedes the bytes of a snapshot.
 pub(super) type SnapshotHead = (Envelope, Vote, SnapshotMeta);
 
@@ -34,6 +48,14 @@ pub(super) type Answer = Result<PeerReply, Refusal>;
 /// A message with its version byte.
 pub(super) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     postcard::to_extend(message, vec![VERSION]).expect("our messages have no unserialisable values")
+}
+
+/// A message with its length before it.
+pub(super) fn encode_framed<T: Serialize>(message: &T) -> Vec<u8> {
+    let mut frame = postcard::to_extend(message, vec![0, 0, 0, 0, VERSION]).expect("as in encode");
+    let length = u32::try_from(frame.len() - 4).expect("bounded far below by MAX_MESSAGE_BYTES");
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    frame
 }
 
 /// The message in `bytes`.

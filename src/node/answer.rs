@@ -18,7 +18,7 @@ use crate::storage::{Incoming, SnapshotFile};
 
 /// Whether a message is one that only a leader sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sender {
+pub(super) enum Sender {
     Leader,
     Any,
 }
@@ -48,10 +48,7 @@ impl Node {
                 let committed = rpc.leader_commit.map_or(0, |id| id.index);
                 let response = raft.append_entries(rpc).await.map_err(stopped)?;
                 if !matches!(response, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
-                    self.inner.contact.heard();
-                    if let Some(age_ms) = envelope.quorum_age_ms {
-                        self.inner.contact.heard_quorum(Duration::from_millis(age_ms), committed);
-                    }
+                    self.heard_leader(envelope.quorum_age_ms, committed);
                 }
                 PeerReply::Append(response)
             }
@@ -128,7 +125,15 @@ impl Node {
         Ok(PeerReply::Snapshot(response.vote))
     }
 
-    async fn admit(&self, envelope: &Envelope, sender: Sender) -> Result<(), Refusal> {
+    /// A leader was heard; how long ago a quorum had acknowledged it, and what it says is committed.
+    pub(super) fn heard_leader(&self, quorum_age_ms: Option<u64>, committed: u64) {
+        self.inner.contact.heard();
+        if let Some(age_ms) = quorum_age_ms {
+            self.inner.contact.heard_quorum(Duration::from_millis(age_ms), committed);
+        }
+    }
+
+    pub(super) async fn admit(&self, envelope: &Envelope, sender: Sender) -> Result<(), Refusal> {
         let me = &self.inner.me;
         let identification = || Box::new(me.identification(self.inner.log.is_empty()));
         let cluster = me.cluster();

@@ -15,9 +15,10 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::metrics::RaftServerMetrics;
 use openraft::raft::TransferLeaderRequest;
-use openraft::{RaftMetrics, ServerState};
 use tokio::time::{sleep, timeout};
 
 use super::forward::LOOK_AGAIN;
@@ -25,6 +26,10 @@ use super::peers::{LeaderSeen, PeerError, PeerReply, PeerRequest, Target};
 use super::{Leader, Node};
 use crate::raft_types::alias::LogId;
 use crate::raft_types::{RaftId, TypeConfig};
+
+/// What changes with elections and members only: a task that waited on all of openraft's metrics would be woken several
+/// times an entry.
+type ServerMetrics = RaftServerMetrics<TypeConfig>;
 
 /// How long a leader holds a standing request before it is renewed.
 const STAND_FOR: Duration = Duration::from_secs(20);
@@ -48,7 +53,7 @@ struct Standing {
 impl Node {
     /// The task that stands by the leader.
     pub(super) async fn stand_by_the_leader(self) {
-        let mut metrics = self.metrics();
+        let mut metrics = self.inner.raft.server_metrics();
         loop {
             if metrics.wait_until(follows_as_voter).await.is_err() {
                 return;
@@ -59,9 +64,8 @@ impl Node {
             };
             standing.boot = self.boot_of(&standing.target).await.ok();
             let asked = self.inner.peers.call(&standing.target, PeerRequest::Stand, STAND_FOR * 2);
-            let moved_on = |m: &RaftMetrics<TypeConfig>| {
-                m.current_leader != Some(standing.leader) || m.current_term != standing.term
-            };
+            let moved_on =
+                |m: &ServerMetrics| m.current_leader != Some(standing.leader) || m.vote.leader_id.term != standing.term;
             tokio::select! {
                 moved = metrics.wait_until(moved_on) => if moved.is_err() {
                     return;
@@ -79,7 +83,7 @@ impl Node {
 
     /// As the leader: holds a standing request until it no longer leads.
     pub(super) async fn hold(&self) {
-        let mut metrics = self.metrics();
+        let mut metrics = self.inner.raft.server_metrics();
         let no_longer = metrics.wait_until(|m| m.state != ServerState::Leader);
         // Whichever comes first, the other side looks again.
         let _ = timeout(STAND_FOR, no_longer).await;
@@ -87,7 +91,7 @@ impl Node {
 
     fn standing(&self) -> Option<Standing> {
         let Some(Leader::Other(target)) = self.leader() else { return None };
-        let term = self.inner.raft.metrics().borrow_watched().current_term;
+        let term = self.inner.raft.server_metrics().borrow_watched().vote.leader_id.term;
         Some(Standing { leader: target.raft_id?, term, target, boot: None })
     }
 
@@ -135,9 +139,9 @@ impl Node {
         agree.sort();
         let ahead = agree.iter().rev().take_while(|(_, id)| *id != mine).count();
         let stagger = STAGGER * u32::try_from(ahead).unwrap_or(u32::MAX);
-        let mut metrics = self.metrics();
+        let mut metrics = self.inner.raft.server_metrics();
         let settled =
-            metrics.wait_until(|m| m.current_leader != Some(standing.leader) || m.current_term != standing.term);
+            metrics.wait_until(|m| m.current_leader != Some(standing.leader) || m.vote.leader_id.term != standing.term);
         if timeout(stagger, settled).await.is_ok() {
             return;
         }
@@ -158,7 +162,7 @@ impl Node {
     }
 }
 
-fn follows_as_voter(m: &RaftMetrics<TypeConfig>) -> bool {
+fn follows_as_voter(m: &ServerMetrics) -> bool {
     m.state == ServerState::Follower
         && m.current_leader.is_some_and(|leader| leader != m.id)
         && m.membership_config.voter_ids().any(|id| id == m.id)

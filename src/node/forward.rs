@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
-use openraft::impls::OneshotResponder;
+use openraft::metrics::RaftServerMetrics;
 use openraft::{RaftMetrics, ServerState};
 use tokio::time::{Instant, timeout_at};
 
@@ -34,14 +34,15 @@ impl Node {
         loop {
             let attempt = match self.leader_by(&patience).await? {
                 Leader::Me => self.propose(command.clone(), deadline).await.map(|(index, reply)| (index, reply, None)),
-                Leader::Other(_) => {
-                    self.forward(command.clone(), deadline).await.map(|(index, reply, by)| (index, reply, Some(by)))
-                }
+                // In a box, as is all that is rare below: the future of each write has room for its largest branch.
+                Leader::Other(_) => Box::pin(self.forward(command.clone(), deadline))
+                    .await
+                    .map(|(index, reply, by)| (index, reply, Some(by))),
             };
             match attempt {
                 Ok((index, reply, served_by)) => return Ok(Written { index, reply, served_by }),
                 Err(ForwardError::Failed(error)) => return Err(error),
-                Err(ForwardError::NotLeader) => self.wait_for_a_change(&mut patience).await?,
+                Err(ForwardError::NotLeader) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
             }
         }
     }
@@ -61,15 +62,9 @@ impl Node {
         let term = self.term_led(deadline).await.ok_or(ForwardError::NotLeader)?;
         command.stamp(self.clock().stamp_ms(term));
         let unknown = |why: &str| ForwardError::Failed(NodeError::Timeout(why.to_owned()));
-        let (responder, answer) = OneshotResponder::new_pair();
+        // The stamp is of this term's leader; in another term it is not appended.
         let leader = openraft::alias::CommittedLeaderIdOf::<TypeConfig>::new(term);
-        let write = async {
-            // The stamp is of this term's leader; in another term it is not appended.
-            let sent = self.inner.raft.write(command).with_leader(leader).responder(responder).await;
-            sent.map_err(|fatal| unknown(&format!("this node is stopping ({fatal})")))?;
-            answer.await.map_err(|_| unknown("this node is stopping"))
-        };
-        match timeout_at(deadline, write).await {
+        match timeout_at(deadline, self.inner.proposals.propose(command, leader)).await {
             Ok(Ok(Ok(response))) => Ok((response.log_id.index, response.data)),
             // openraft's contract: rejected before its entry was appended.
             Ok(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => Err(ForwardError::NotLeader),
@@ -77,7 +72,7 @@ impl Node {
                 Err(unknown("the leader changed before the entry was committed"))
             }
             Ok(Ok(Err(other))) => Err(ForwardError::Failed(NodeError::Internal(other.to_string()))),
-            Ok(Err(stopping)) => Err(stopping),
+            Ok(Err(_)) => Err(unknown("this node is stopping")),
             Err(_) => Err(unknown("a quorum did not acknowledge it in time")),
         }
     }
@@ -94,7 +89,7 @@ impl Node {
         {
             return leads(&now).then_some(now.current_term);
         }
-        let waited = timeout_at(Patience::new(deadline).until, metrics.wait_until(settled)).await;
+        let waited = Box::pin(timeout_at(Patience::new(deadline).until, metrics.wait_until(settled))).await;
         waited.ok()?.ok().filter(|m| leads(m)).map(|m| m.current_term)
     }
 
@@ -106,8 +101,12 @@ impl Node {
         {
             return Ok(leader);
         }
+        Box::pin(self.wait_for_leader(patience)).await
+    }
+
+    async fn wait_for_leader(&self, patience: &Patience) -> Result<Leader, NodeError> {
         self.wait_phase_until(Phase::Replaying, patience).await?;
-        let mut metrics = self.metrics();
+        let mut metrics = self.inner.raft.server_metrics();
         let known = timeout_at(patience.until, metrics.wait_until(|m| m.current_leader.is_some())).await;
         if let Ok(Ok(_)) = known
             && let Some(leader) = self.leader()
@@ -119,7 +118,7 @@ impl Node {
 
     /// The leader this node believes in.
     pub(super) fn leader(&self) -> Option<Leader> {
-        let metrics = self.inner.raft.metrics();
+        let metrics = self.inner.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader?;
         if leader == self.inner.me.raft_id() {
@@ -133,8 +132,8 @@ impl Node {
     /// Ends a little after another leader is known: a node that is cut off or frozen holds requests that
     /// nobody will answer any more.
     pub(super) async fn superseded(&self, leader: &Target) {
-        let another = |m: &RaftMetrics<TypeConfig>| m.current_leader.is_some_and(|id| Some(id) != leader.raft_id);
-        if self.metrics().wait_until(another).await.is_err() {
+        let another = |m: &RaftServerMetrics<TypeConfig>| m.current_leader.is_some_and(|id| Some(id) != leader.raft_id);
+        if self.inner.raft.server_metrics().wait_until(another).await.is_err() {
             // Raft has ended; the caller's own deadline counts.
             return std::future::pending().await;
         }

@@ -8,6 +8,7 @@
 //! provably was not appended to any log is tried again.
 
 mod answer;
+mod appends;
 mod batch;
 mod calls;
 mod contact;
@@ -21,6 +22,7 @@ mod membership;
 mod monitor;
 pub mod peers;
 mod promote;
+mod proposals;
 mod raft_network;
 mod read;
 mod read_index;
@@ -122,6 +124,7 @@ struct Inner {
     phase: watch::Sender<Phase>,
     reads: read_index::ReadIndex,
     forwarder: batch::Forwarder,
+    proposals: proposals::Proposals,
     /// One membership change at a time: openraft refuses a second.
     membership_turn: Mutex<()>,
     /// The committed index that the log knew when it was opened.
@@ -198,6 +201,7 @@ impl Node {
         raft.metrics().wait_until(|m| *m.membership_config.log_id() >= stored).await.map_err(|e| internal(&e))?;
         let (reads, read_queue) = read_index::ReadIndex::new();
         let (forwarder, forward_queue) = batch::Forwarder::new();
+        let (proposals, proposal_queue) = proposals::Proposals::new();
         let inner = Inner {
             id: me.id(),
             raft,
@@ -212,6 +216,7 @@ impl Node {
             phase: watch::Sender::new(Phase::Joining),
             reads,
             forwarder,
+            proposals,
             membership_turn: Mutex::new(()),
             committed_at_open: committed.map_or(0, |id| id.index),
         };
@@ -225,6 +230,7 @@ impl Node {
         let tasks = Tasks(vec![
             tokio::spawn(node.clone().confirm_read_indexes(read_queue)),
             tokio::spawn(node.clone().forward_batches(forward_queue)),
+            tokio::spawn(proposal_queue.run(node.inner.raft.clone())),
             tokio::spawn(node.clone().follow_phases()),
             tokio::spawn(node.clone().report_changes()),
             tokio::spawn(node.clone().stand_by_the_leader()),
@@ -267,11 +273,12 @@ impl Node {
 
     /// Ends with the reason when Raft cannot go on, which is a disk error or a bug.
     pub async fn failed(&self) -> String {
-        let mut metrics = self.inner.raft.metrics();
-        match metrics.wait_until(|m| m.running_state.is_err()).await {
-            Ok(m) => m.running_state.as_ref().err().map(ToString::to_string).unwrap_or_default(),
-            Err(_) => "Raft ended".to_owned(),
-        }
+        // These end with Raft. The metrics that say why change with every entry: too often to wait on them.
+        let mut rarely = self.inner.raft.server_metrics();
+        while rarely.changed().await.is_ok() {}
+        let metrics = self.inner.raft.metrics();
+        let reason = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
+        reason.unwrap_or_else(|| "Raft ended".to_owned())
     }
 
     /// Waits until this node has applied `index`.

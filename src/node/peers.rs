@@ -12,8 +12,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
-    VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
 };
 use serde::{Deserialize, Serialize};
 
@@ -291,6 +291,19 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>>;
 
+    /// Opens a way for appends to a node's Raft address that need not wait for one another; `None` where there is only
+    /// [`call`](Self::call).
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    fn open_appends(
+        &self,
+        _target: &Target,
+        _timeout: Duration,
+    ) -> BoxFuture<'static, Result<Option<Box<dyn AppendStream>>, PeerError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Streams a snapshot to a node; returns its vote once it has installed it. Gives up where
     /// nothing moves for `idle_timeout`.
     ///
@@ -322,6 +335,21 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`PeerError`].
     fn probe(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Result<Probe, PeerError>>;
+}
+
+/// Appends to one node, and its answers in the same order.
+pub trait AppendStream: Send {
+    /// Sends one. Must be awaited to its end, or the stream be dropped.
+    ///
+    /// # Errors
+    /// [`PeerError`]: the stream is of no more use.
+    fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> BoxFuture<'_, Result<(), PeerError>>;
+
+    /// The next answer. The future may be dropped.
+    ///
+    /// # Errors
+    /// [`PeerError`]: the stream is of no more use.
+    fn next(&mut self) -> BoxFuture<'_, Result<StreamAppendResult<TypeConfig>, PeerError>>;
 }
 
 /// Why a node did not let another join.

@@ -5,21 +5,24 @@
 //! one second only, and a living leader must have called it by then.
 
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{Backoff, RPCOption, v2::RaftNetworkV2};
+use openraft::network::{Backoff, RPCOption, stream_append_sequential, v2::RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{RaftMetrics, RaftNetworkFactory};
 
+use super::appends::Appends;
 use super::calls::Calls;
 use super::me::Me;
-use super::peers::{PeerError, PeerReply, PeerRequest, Peers, Refusal, Target, TransferRequest};
+use super::peers::{AppendStream, PeerError, PeerReply, PeerRequest, Peers, Refusal, Target, TransferRequest};
 use crate::raft_types::alias::Vote;
 use crate::raft_types::{Member, RaftId, TypeConfig};
 use crate::storage::SnapshotFile;
@@ -32,6 +35,8 @@ const SNAPSHOT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// openraft's view of the cluster.
 pub(super) type Metrics = openraft::alias::WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>;
+
+type StreamOutcome = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
 /// Makes a [`RaftNetwork`] for each member.
 #[derive(Clone)]
@@ -56,6 +61,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
             members: self.members.clone(),
             target: Target { raft_id: Some(target), id: node.id.clone() },
             append_timeout: self.append_timeout,
+            kept: Mutex::default(),
         }
     }
 }
@@ -67,7 +73,9 @@ pub(super) struct RaftNetwork {
     calls: Arc<Calls>,
     members: Arc<OnceLock<Metrics>>,
     target: Target,
-    append_timeout: Duration,
+    pub(super) append_timeout: Duration,
+    /// A way for appends that nothing is on.
+    kept: Mutex<Option<Box<dyn AppendStream>>>,
 }
 
 impl RaftNetwork {
@@ -83,11 +91,30 @@ impl RaftNetwork {
         moved.unwrap_or_else(|| self.target.clone())
     }
 
+    /// Keeps a way for appends until there are more of them.
+    pub(super) fn keep(&self, way: Option<Box<dyn AppendStream>>) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = way;
+    }
+
+    /// The way that was kept, where it still is one, or another.
+    async fn way(&self) -> Result<Option<Box<dyn AppendStream>>, PeerError> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut way) = kept
+            && way.next().now_or_never().is_none()
+        {
+            return Ok(Some(way));
+        }
+        self.peers.open_appends(&self.target(), self.append_timeout).await
+    }
+
+    /// An error as openraft takes it.
+    pub(super) fn failed(&self, error: PeerError) -> RPCError<TypeConfig> {
+        self.report(&error);
+        rpc_error(error)
+    }
+
     async fn call(&self, request: PeerRequest, timeout: Duration) -> Result<PeerReply, RPCError<TypeConfig>> {
-        self.peers.call(&self.target(), request, timeout).await.map_err(|error| {
-            self.report(&error);
-            rpc_error(error)
-        })
+        self.peers.call(&self.target(), request, timeout).await.map_err(|error| self.failed(error))
     }
 
     /// Two clusters on one address need an operator; said once.
@@ -135,6 +162,24 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
             PeerReply::Append(response) => Ok(response),
             other => Err(unexpected(&other)),
         }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut requests: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, StreamOutcome>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        Box::pin(async move {
+            // Nothing is opened for what never comes.
+            let Some(first) = requests.next().await else { return Ok(stream::empty().boxed()) };
+            Ok(match self.way().await.map_err(|error| self.failed(error))? {
+                Some(way) => Appends::run(self, way, first, requests).boxed(),
+                None => stream_append_sequential(self, stream::iter([first]).chain(requests), option).await?,
+            })
+        })
     }
 
     async fn vote(

@@ -163,7 +163,7 @@ impl Node {
         let level = self.level_of(options);
         let index = match level {
             ReadLevel::None => return self.settle_here(options, deadline).await,
-            ReadLevel::Weak => self.weak_index(deadline).await,
+            ReadLevel::Weak => Box::pin(self.weak_index(deadline)).await,
             _ => self.read_index(deadline).await,
         };
         self.wait_applied(index.map_err(own_copy)?.max(options.min_index), deadline).await?;
@@ -221,11 +221,11 @@ impl Node {
         loop {
             let answer = match self.leader_by(&patience).await? {
                 Leader::Me => self.read_as_leader(key, options.min_index, deadline).await,
-                Leader::Other(target) => self.ask_leader(&target, key, options.min_index, deadline).await,
+                Leader::Other(target) => Box::pin(self.ask_leader(&target, key, options.min_index, deadline)).await,
             };
             match answer {
                 Ok(done) => return done,
-                Err(NotLeader) => self.wait_for_a_change(&mut patience).await?,
+                Err(NotLeader) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
             }
         }
     }
@@ -284,7 +284,7 @@ impl Node {
             };
             match answer {
                 Ok(index) => return Ok(index),
-                Err(NotLeader) => self.wait_for_a_change(&mut patience).await?,
+                Err(NotLeader) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
             }
         }
     }

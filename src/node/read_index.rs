@@ -47,7 +47,7 @@ impl Node {
             self.leader_by(&patience).await?;
             match timeout_at(deadline, self.inner.reads.next()).await {
                 Ok(Some(index)) => return Ok(index),
-                Ok(None) => self.wait_for_a_change(&mut patience).await?,
+                Ok(None) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
                 Err(_) => return Err(NodeError::Timeout("no quorum confirmed the read in time".to_owned())),
             }
         }

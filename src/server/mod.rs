@@ -57,7 +57,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (stop_peers, peers_stopped) = watch::channel(());
     let (stop_clients, clients_stopped) = watch::channel(());
     let limits = HttpLimits { drain: DRAIN_WITHIN, ..HttpLimits::default() };
-    let peer_port = serve(raft_listener, network::router(starting.clone()), limits.clone(), peers_stopped);
+    let peer_limits = HttpLimits { upgrades: true, ..limits.clone() };
+    let peer_port = serve(raft_listener, network::router(starting.clone()), peer_limits, peers_stopped);
     let settings = ApiSettings {
         max_value_bytes: config.max_value_bytes,
         max_request_bytes: config.max_request_bytes,

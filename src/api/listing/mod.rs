@@ -87,7 +87,7 @@ pub(super) async fn get<S: Service>(app: &App<S>, head: &Parts) -> Result<Answer
     let options = read_options(&query, app.settings.read_level)?;
     let time = Time::of(&query)?;
 
-    let view = app.service.view(options, time.deadline);
+    let view = pin!(app.service.view(options, time.deadline));
     let view = within(pin!(timer(time.deadline)), view).await.unwrap_or_else(|| Err(too_slow(&time)))?;
     let View { kv, index, settled } = view;
     let (items, limit) = match which {
