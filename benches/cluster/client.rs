@@ -12,7 +12,8 @@ pub enum Wire {
 #[derive(Debug, Clone)]
 pub struct Wanted {
     pub wire: Wire,
-    pub addr: String,
+    /// Clients take turns.
+    pub addrs: Vec<String>,
     pub size: usize,
     pub linearizable: bool,
     /// Of gRPC, for all clients together.
@@ -78,14 +79,15 @@ pub async fn open(wanted: &Wanted, count: usize, channels: usize) -> Result<Vec<
     let mut clients = Vec::new();
     match wanted.wire {
         Wire::Http => {
-            for _ in 0..count {
-                clients.push(Client::Http(http1::Connection::open(wanted).await?));
+            for addr in wanted.addrs.iter().cycle().take(count) {
+                clients.push(Client::Http(http1::Connection::open(addr, wanted).await?));
             }
         }
         Wire::Grpc => {
             let mut open = Vec::new();
-            for _ in 0..channels.min(count) {
-                open.push(grpc::Channel::open(&wanted.addr).await?);
+            let channels = channels.max(wanted.addrs.len()).min(count);
+            for addr in wanted.addrs.iter().cycle().take(channels) {
+                open.push(grpc::Channel::open(addr).await?);
             }
             for channel in open.iter().cycle().take(count) {
                 clients.push(Client::Grpc(Box::new(grpc::Client::new(channel.clone(), wanted)?)));

@@ -71,16 +71,18 @@ impl Contestant {
         ended
     }
 
-    pub fn wanted(&self, cell: Cell, addr: &str, channels: usize) -> Wanted {
+    pub fn wanted(&self, cell: Cell, addrs: Vec<String>, channels: usize) -> Wanted {
         let wire = if self.kind == Kind::Etcd { Wire::Grpc } else { Wire::Http };
-        Wanted { wire, addr: addr.to_owned(), size: cell.size, linearizable: cell.op != Op::GetNone, channels }
+        Wanted { wire, addrs, size: cell.size, linearizable: cell.op != Op::GetNone, channels }
     }
 }
 
-/// The place in [`Contestant::in_order`].
-pub fn place(asked: Asked) -> usize {
-    match asked {
-        Asked::Leader => 0,
-        Asked::Follower => 1,
-    }
+/// Whom clients ask, of [`Contestant::in_order`].
+pub fn asked(servers: &[&Server], asked: Asked) -> Vec<String> {
+    let asked = match asked {
+        Asked::Leader => &servers[..1],
+        Asked::Follower => &servers[1..2],
+        Asked::Spread => servers,
+    };
+    asked.iter().map(|server| server.addr.clone()).collect()
 }

@@ -49,8 +49,8 @@ impl Client {
         }
         Ok(Self {
             channel,
-            put: (head(&wanted.addr, "Put")?, Template::new(&key, framed(&put))),
-            range: (head(&wanted.addr, "Range")?, Template::new(&key, framed(&range))),
+            put: (head(&wanted.addrs[0], "Put")?, Template::new(&key, framed(&put))),
+            range: (head(&wanted.addrs[0], "Range")?, Template::new(&key, framed(&range))),
             value_bytes: wanted.size,
         })
     }

@@ -18,10 +18,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub async fn open(wanted: &Wanted) -> Result<Self, String> {
-        let stream = TcpStream::connect(&wanted.addr).await.map_err(|error| error.to_string())?;
+    pub async fn open(addr: &str, wanted: &Wanted) -> Result<Self, String> {
+        let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let (key, host) = (wanted.a_key(), &wanted.addr);
+        let (key, host) = (wanted.a_key(), addr);
         let body = format!("{{\"{key}\":\"{}\"}}", wanted.value());
         let length = body.len();
         let level = if wanted.linearizable { "linearizable" } else { "none" };

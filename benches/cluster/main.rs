@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use contestant::{Contestant, place};
+use contestant::{Contestant, asked};
 use load::Requests;
 use options::Options;
 use plan::{Asked, Cell, Kind, Op};
@@ -127,7 +127,7 @@ fn fill(contestant: &Contestant, size: usize, options: &Options) {
     let (began, keys) = (Instant::now(), options.keys(size));
     let cell = Cell { op: Op::Put, asked: Asked::Leader, connections: 0, size };
     let leader = contestant.leader().unwrap();
-    let wanted = contestant.wanted(cell, &contestant.in_order().unwrap()[0].addr, options.channels);
+    let wanted = contestant.wanted(cell, asked(&contestant.in_order().unwrap(), cell.asked), options.channels);
     load::fill(&wanted, keys).unwrap();
     assert_eq!(contestant.leader(), Ok(leader));
     eprintln!("{} has {keys} keys of {size} bytes after {:.1?}", contestant.kind.name(), began.elapsed());
@@ -151,7 +151,7 @@ fn measure(contestant: &Contestant, cell: Cell, repeat: usize, options: &Options
 fn sample(contestant: &Contestant, cell: Cell, repeat: usize, options: &Options) -> Result<Sample, String> {
     let leader = contestant.leader()?;
     let servers = contestant.in_order()?;
-    let wanted = contestant.wanted(cell, &servers[place(cell.asked)].addr, options.channels);
+    let wanted = contestant.wanted(cell, asked(&servers, cell.asked), options.channels);
     let requests = Requests::Random { keys: options.keys(cell.size), puts: cell.op.puts() };
     // Ourselves, everyone, then the servers.
     let cpu = || {

@@ -107,7 +107,7 @@ impl Options {
         for size in self.sizes() {
             for connections in self.connections(size) {
                 for op in or(&self.ops, &Op::ALL) {
-                    for asked in or(&self.asked, &[Asked::Leader, Asked::Follower]) {
+                    for asked in or(&self.asked, &[Asked::Leader, Asked::Follower, Asked::Spread]) {
                         cells.push(Cell { op, asked, connections, size });
                     }
                 }

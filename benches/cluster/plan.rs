@@ -41,6 +41,8 @@ impl Op {
 pub enum Asked {
     Leader,
     Follower,
+    /// As many clients at each node.
+    Spread,
 }
 
 impl Asked {
@@ -48,6 +50,7 @@ impl Asked {
         match self {
             Self::Leader => "leader",
             Self::Follower => "follower",
+            Self::Spread => "spread",
         }
     }
 }

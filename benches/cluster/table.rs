@@ -34,7 +34,7 @@ pub fn print(results: &Results, cells: &[Cell], kinds: &[Kind]) {
         );
         for &cell in cells.iter().filter(|cell| cell.op == block.op && cell.size == block.size) {
             for &kind in kinds {
-                if kind == Kind::Ceiling && cell.asked == Asked::Follower {
+                if kind == Kind::Ceiling && cell.asked != Asked::Leader {
                     continue;
                 }
                 if let Some(summary) = results.summary(kind, cell) {
