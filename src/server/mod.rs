@@ -3,6 +3,7 @@
 //!
 //! [`run`] takes what it needs and a shutdown future, so that tests can run nodes in-process.
 
+mod client_threads;
 mod files;
 mod low_space;
 mod open;
@@ -25,6 +26,7 @@ use crate::network::{self, HttpPeers};
 use crate::node::peers::Peers;
 use crate::node::{Node, Parts, RaftOptions, Starting, ask_whether_removed};
 use crate::storage::DataDir;
+use client_threads::ClientThreads;
 use open::Opened;
 
 pub use signals::terminated;
@@ -64,6 +66,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let limits = HttpLimits { drain: DRAIN_WITHIN, ..HttpLimits::default() };
     let peer_port = serve(raft_listener, network::router(starting.clone()), limits.clone(), peers_stopped);
     let limits = HttpLimits { connections: files::connections(), ..limits };
+    let client_threads = ClientThreads::start().map_err(failure)?;
     let settings = ApiSettings {
         max_value_bytes: config.max_value_bytes,
         max_request_bytes: config.max_request_bytes,
@@ -74,7 +77,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         // The others are for requests that are done at once.
         max_waiting: limits.connections * 3 / 4,
     };
-    let client_port = serve(http_listener, api::router(starting.clone(), settings), limits, clients_stopped);
+    let client_port = client_threads.enter(|| {
+        let router = api::router(starting.clone(), settings);
+        serve(http_listener, router, limits, clients_stopped)
+    });
 
     let mut shutdown = pin!(shutdown);
     let (opened, peers) = tokio::select! {

@@ -7,6 +7,7 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod crowd;
 pub mod history;
 pub mod http;
 pub mod lab;
