@@ -48,6 +48,8 @@ pub enum ApiError {
     Compacted(String),
     /// The same `Idempotency-Key` came with another request.
     IdempotencyMismatch(String),
+    /// More is asked of this node than it takes on. Nothing was done.
+    Overloaded(String),
     /// The node's own reason.
     Node(NodeError),
 }
@@ -76,6 +78,7 @@ impl ApiError {
             Self::Locked { msg, .. } => (StatusCode::CONFLICT, "conflict", msg),
             Self::Compacted(msg) => (StatusCode::GONE, "compacted", msg),
             Self::IdempotencyMismatch(msg) => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", msg),
+            Self::Overloaded(msg) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", msg),
             Self::TooLarge(msg) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", msg),
             Self::Node(NodeError::Conflict(msg)) => (StatusCode::CONFLICT, "conflict", msg),
             Self::Node(NodeError::NoLeader(msg)) => (StatusCode::SERVICE_UNAVAILABLE, "no_leader", msg),
@@ -151,6 +154,7 @@ mod tests {
             (ApiError::MethodNotAllowed { msg: m(), allow: "GET" }, 405, "method_not_allowed"),
             (ApiError::RequestTimeout(m()), 408, "request_timeout"),
             (ApiError::TooLarge(m()), 413, "too_large"),
+            (ApiError::Overloaded(m()), 503, "overloaded"),
             (NodeError::BadRequest(m()).into(), 400, "bad_request"),
             (NodeError::NotFound(m()).into(), 404, "not_found"),
             (NodeError::Conflict(m()).into(), 409, "conflict"),

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::Method;
 use axum::http::request::Parts;
 
+use super::admission::Pass;
 use super::answer::Answer;
 use super::error::ApiError;
 use super::query::Query;
@@ -20,15 +21,16 @@ pub(super) async fn answer<S: Service>(
     raw_key: Option<&str>,
     head: &Parts,
     body: Body,
+    pass: &mut Pass<'_>,
 ) -> Result<Answer, ApiError> {
     // In a box is what is rare: a future has room for its largest branch, and is moved and zeroed on the way of each request.
     match (raw_key, &head.method) {
         (None, &Method::POST) => keys_write::post(app, head, body).await,
-        (None, &(Method::GET | Method::HEAD)) => Box::pin(listing::get(app, head)).await,
+        (None, &(Method::GET | Method::HEAD)) => Box::pin(listing::get(app, head, pass)).await,
         (None, &Method::DELETE) => Box::pin(listing::delete(app, head, body)).await,
         (None, method) => Err(ApiError::method(method, "GET, HEAD, POST, DELETE")),
-        (Some(raw), &Method::GET) => keys_read::get(app, raw, head).await,
-        (Some(raw), &Method::HEAD) => keys_read::head(app, raw, head).await,
+        (Some(raw), &Method::GET) => keys_read::get(app, raw, head, pass).await,
+        (Some(raw), &Method::HEAD) => keys_read::head(app, raw, head, pass).await,
         (Some(raw), &Method::PUT) => keys_write::put(app, raw, head, body).await,
         (Some(raw), &Method::POST) => keys_write::post_key(app, raw, head, body).await,
         (Some(raw), &Method::DELETE) => keys_write::delete(app, raw, head, body).await,

@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::time::{Instant, timeout_at};
 
+use super::admission::Pass;
 use super::answer::{Answer, etag};
 use super::conditions::{self, Tags};
 use super::error::ApiError;
@@ -62,7 +63,12 @@ enum Form {
         (status = 412, description = "not as If-Match demands", body = spec::Problem),
     )
 )]
-pub(super) async fn get<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -> Result<Answer, ApiError> {
+pub(super) async fn get<S: Service>(
+    app: &App<S>,
+    raw_key: &str,
+    head: &Parts,
+    pass: &mut Pass<'_>,
+) -> Result<Answer, ApiError> {
     let known = ["level", "freshness", "min_index", "timeout", "raw", "meta", "wait"];
     let query = Query::parse(head.uri.query(), &known)?;
     let form = match (query.switch("raw")?, query.switch("meta")?) {
@@ -76,12 +82,17 @@ pub(super) async fn get<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -
     let wait = query.duration_within("wait", Duration::ZERO, MAX_WAIT)?;
     let (is, is_not) = (conditions::if_match(&head.headers)?, conditions::if_none_match(&head.headers)?);
     let key = key_path::decode(raw_key)?;
+    pass.read(&options, app.service.applied_index())?;
+    if wait.is_some() {
+        pass.will_wait()?;
+    }
 
     let read = pin!(app.service.read(&key, options, time.deadline));
     let mut found = within(pin!(timer(time.deadline)), read).await.unwrap_or_else(|| Err(too_slow(&time)))?;
     if let Some(wait) = wait
         && !is_news(&found, is_not.as_ref())
     {
+        pass.waits();
         let until = Instant::now() + wait;
         found = Box::pin(wait_for_news(app, &key, found, is_not.as_ref(), time.timeout, until)).await?;
     }
@@ -124,8 +135,13 @@ pub(super) async fn get<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -
         (status = 412, description = "not as If-Match demands"),
     )
 )]
-pub(super) async fn head<S: Service>(app: &App<S>, raw_key: &str, head: &Parts) -> Result<Answer, ApiError> {
-    get(app, raw_key, head).await
+pub(super) async fn head<S: Service>(
+    app: &App<S>,
+    raw_key: &str,
+    head: &Parts,
+    pass: &mut Pass<'_>,
+) -> Result<Answer, ApiError> {
+    get(app, raw_key, head, pass).await
 }
 
 /// Whether a long poll has its answer: the key is another than the client has; without a condition, that it is there.

@@ -10,7 +10,9 @@
 //! Reading order: [`route`], then [`keys`], [`listing`], [`txn`], [`lock`] and [`raft`]; [`error`] is the one place that
 //! knows status codes.
 
+mod admission;
 mod answer;
+mod answers;
 mod body;
 mod browser;
 mod conditions;
@@ -42,17 +44,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 
-use crate::node::{ReadLevel, Starting};
+use crate::http::Excess;
+use crate::node::{NodeError, ReadLevel, Starting};
 
 pub use service::Service;
 
+use admission::{Admission, Pass};
 use answer::Answer;
+use answers::Answers;
 use error::ApiError;
 use route::Route;
 
@@ -72,6 +79,10 @@ pub struct ApiSettings {
     pub idempotency_window_ms: u64,
     /// Whether the port is bound to loopback alone: then a `Host` that is not loopback is refused.
     pub loopback_only: bool,
+    /// Requests about keys, locks and the like at a time, but for those that wait for something to happen.
+    pub max_at_work: usize,
+    /// Long polls, waiters for locks and watchers at a time.
+    pub max_waiting: usize,
 }
 
 /// The routes of the client port, for [`crate::http::serve`].
@@ -84,7 +95,10 @@ pub fn router_of<S: Service>(service: S, settings: ApiSettings) -> Router {
     let served_by = answer::served_by(service.id());
     let room = body::Room::new(settings.max_request_bytes);
     let large = watch::Large::default();
-    Router::new().fallback(handle::<S>).with_state(Arc::new(App { service, settings, served_by, room, large }))
+    let admission = Admission::new(settings.max_at_work, settings.max_waiting);
+    let answers = Answers::new(settings.max_value_bytes);
+    let app = App { service, settings, served_by, room, large, admission, answers };
+    Router::new().fallback(handle::<S>).with_state(Arc::new(app))
 }
 
 struct App<S> {
@@ -96,38 +110,67 @@ struct App<S> {
     room: body::Room,
     /// For all watchers together.
     large: watch::Large,
+    /// What is taken on at a time.
+    admission: Admission,
+    /// For the answers of all requests together.
+    answers: Answers,
 }
 
 async fn handle<S: Service>(State(app): State<Arc<App<S>>>, request: Request) -> Response {
     // The panic hook has logged what and where.
     AssertUnwindSafe(dispatch(&app, request)).catch_unwind().await.unwrap_or_else(|_panic| {
-        ApiError::Node(crate::node::NodeError::Internal(
-            "a fault of this program; its log has more. Please report it".to_owned(),
-        ))
-        .into_response()
+        ApiError::Node(NodeError::Internal("a fault of this program; its log has more. Please report it".to_owned()))
+            .into_response()
     })
 }
 
 async fn dispatch<S: Service>(app: &Arc<App<S>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     tracing::debug!(method = %head.method, uri = %head.uri, "request");
-    let allowed = browser::check(&head, app.settings.loopback_only);
-    let answer = match (Route::of(head.uri.path()), allowed) {
-        (None, allowed) => {
-            return allowed.err().unwrap_or_else(|| ApiError::no_route(head.uri.path())).into_response();
-        }
-        (Some(Route::Other(_)), Err(refused)) => return refused.into_response(),
-        (Some(Route::Other(other)), Ok(())) => {
-            return Box::pin(raft::respond(app, other, &head, body)).await.unwrap_or_else(IntoResponse::into_response);
-        }
-        (Some(_), Err(refused)) => Err(refused),
-        (Some(Route::Keys), Ok(())) => keys::answer(app, None, &head, body).await,
-        (Some(Route::Key(raw)), Ok(())) => keys::answer(app, Some(raw), &head, body).await,
-        (Some(Route::Lock(raw)), Ok(())) => Box::pin(lock::answer(app, raw, &head, body)).await,
-        (Some(Route::Txn), Ok(())) => Box::pin(txn::answer(app, &head, body)).await,
-        (Some(Route::Watch), Ok(())) => Box::pin(watch::answer(app, &head)).await,
+    let Some(route) = Route::of(head.uri.path()) else {
+        let refused = browser::check(&head, app.settings.loopback_only).err();
+        return refused.unwrap_or_else(|| ApiError::no_route(head.uri.path())).into_response();
     };
-    answer.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app)
+    let allowed = browser::check(&head, app.settings.loopback_only);
+    if let Route::Other(other) = route {
+        let answer = match allowed {
+            Ok(()) => Box::pin(raft::respond(app, other, &head, body)).await,
+            Err(refused) => Err(refused),
+        };
+        return answer.unwrap_or_else(IntoResponse::into_response);
+    }
+    let pass = allowed.and_then(|()| match head.extensions.get::<Excess>() {
+        None => app.admission.enter(&head.method),
+        Some(Excess) => Err(admission::too_many_connections()),
+    });
+    let answer = match pass {
+        Ok(pass) => answer(app, route, &head, body, pass).await,
+        Err(refused) => Err(refused),
+    };
+    let response = answer.unwrap_or_else(|error| Answer::refused(error, app)).into_response(app);
+    if route == Route::Watch {
+        return response;
+    }
+    let ran = route == Route::Txn && response.status().is_success();
+    app.answers.admit(response).unwrap_or_else(|| Answer::refused(answers::no_room(ran), app).into_response(app))
+}
+
+/// A request about keys, locks and the like that was taken on.
+async fn answer<S: Service>(
+    app: &Arc<App<S>>,
+    route: Route<'_>,
+    head: &Parts,
+    body: Body,
+    mut pass: Pass<'_>,
+) -> Result<Answer, ApiError> {
+    match route {
+        Route::Keys => keys::answer(app, None, head, body, &mut pass).await,
+        Route::Key(raw) => keys::answer(app, Some(raw), head, body, &mut pass).await,
+        Route::Lock(raw) => Box::pin(lock::answer(app, raw, head, body, &mut pass)).await,
+        Route::Txn => Box::pin(txn::answer(app, head, body)).await,
+        Route::Watch => Box::pin(watch::answer(app, head, pass)).await,
+        Route::Other(_) => Err(ApiError::no_route(head.uri.path())),
+    }
 }
 
 /// Runs `work` unless `sleep` ends first; one timer serves all the steps of a request.

@@ -6,6 +6,7 @@ mod limits;
 mod listings;
 mod locks;
 mod one_key;
+mod overload;
 mod raft_requests;
 mod txns;
 mod watch_requests;
@@ -30,6 +31,8 @@ fn settings() -> ApiSettings {
         read_level: ReadLevel::Linearizable,
         idempotency_window_ms: 600_000,
         loopback_only: true,
+        max_at_work: 1000,
+        max_waiting: 1000,
     }
 }
 

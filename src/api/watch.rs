@@ -22,7 +22,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::Response;
 use futures_util::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::admission::Pass;
 use super::answer::Answer;
 use super::error::ApiError;
 use super::service::Service;
@@ -42,9 +44,9 @@ const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// How often a state and a history that belong together are tried to be had: writes may be faster than a short history.
 const TRIES: usize = 3;
 
-pub(super) async fn answer<S: Service>(app: &App<S>, head: &Parts) -> Result<Answer, ApiError> {
+pub(super) async fn answer<S: Service>(app: &App<S>, head: &Parts, pass: Pass<'_>) -> Result<Answer, ApiError> {
     match head.method {
-        Method::GET => watch(app, head).await,
+        Method::GET => watch(app, head, pass).await,
         _ => Err(ApiError::method(&head.method, "GET")),
     }
 }
@@ -71,17 +73,26 @@ pub(super) async fn answer<S: Service>(app: &App<S>, head: &Parts) -> Result<Ans
         (status = 410, description = "history does not reach back so far", body = spec::Problem),
     )
 )]
-pub(super) async fn watch<S: Service>(app: &App<S>, head: &Parts) -> Result<Answer, ApiError> {
+pub(super) async fn watch<S: Service>(app: &App<S>, head: &Parts, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
     let ask = Ask::of(head, app.settings.read_level)?;
+    pass.will_wait()?;
+    match ask.from {
+        // It may be ahead of this node.
+        From::After(_) => pass.waits(),
+        From::Now | From::Initial => pass.read(&ask.read, app.service.applied_index())?,
+    }
     let open = open(&app.service, &ask);
     let (answer, feed) =
         within(pin!(timer(ask.time.deadline)), open).await.unwrap_or_else(|| Err(keys::too_slow(&ask.time).into()))?;
     let feed = Feed::new(feed, ask.format, app.large.clone());
-    Ok(Answer { result: Ok(response(feed, ask.format)), ..answer })
+    Ok(Answer { result: Ok(response(feed, ask.format, pass.into_waiting())), ..answer })
 }
 
-fn response(feed: Feed, format: Format) -> Response {
-    let frames = futures_util::stream::unfold(feed, async |mut feed| feed.frame().await.map(|frame| (frame, feed)));
+/// `place` is kept for as long as the stream goes on.
+fn response(feed: Feed, format: Format, place: Option<OwnedSemaphorePermit>) -> Response {
+    let frames = futures_util::stream::unfold((feed, place), async |(mut feed, place)| {
+        feed.frame().await.map(|frame| (frame, (feed, place)))
+    });
     let mut response = Response::new(Body::from_stream(frames.map(Ok::<_, std::convert::Infallible>)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));

@@ -93,6 +93,7 @@ pub(super) async fn write<S: Service>(
 ) -> Result<Outcome, ApiError> {
     let retry = retry::of(head, body, app.settings.idempotency_window_ms)?;
     let command = Command::Stamped(Stamped { stamp_ms: 0, retry, action });
+    let _writing = app.admission.write(time.deadline)?;
     // Pinned before it is passed on: a future that takes another by value has room for it twice.
     let write = pin!(app.service.write(command, time.deadline));
     let mut written = written(within(pin!(timer(time.deadline)), write).await, time)?;

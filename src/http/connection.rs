@@ -15,20 +15,29 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::HttpLimits;
 use super::pulse::{Overdue, Pulse, PulseBody, Watchdog};
 use super::socket::Socket;
+use super::{Excess, HttpLimits};
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Serves the requests of one client, one after the other.
-pub(super) async fn run(stream: TcpStream, router: axum::Router, limits: HttpLimits, stop: CancellationToken) {
+/// Serves the requests of one client, one after the other; where it is in excess, the first.
+pub(super) async fn run(
+    stream: TcpStream,
+    router: axum::Router,
+    limits: HttpLimits,
+    excess: bool,
+    stop: CancellationToken,
+) {
     let pulse = Arc::new(Pulse::default());
     let socket = Socket::new(stream, pulse.clone(), limits.linger_bytes, limits.linger);
     let inner = TowerToHyperService::new(router);
     let service = service_fn({
         let pulse = pulse.clone();
-        move |request: Request<Incoming>| {
+        move |mut request: Request<Incoming>| {
+            if excess {
+                request.extensions_mut().insert(Excess);
+            }
             let busy = pulse.begin();
             let answer = inner.call(request);
             async move {
@@ -41,6 +50,7 @@ pub(super) async fn run(stream: TcpStream, router: axum::Router, limits: HttpLim
         // Ours is cheaper and knows idle from slow: see `pulse`.
         .header_read_timeout(None)
         .max_buf_size(limits.max_head_bytes)
+        .keep_alive(!excess)
         .serve_connection(TokioIo::new(socket), service);
 
     let mut watchdog = Watchdog::new(&limits);

@@ -4,6 +4,9 @@
 //! handler cost at most their own connection, never the server. Once the shutdown future is done it accepts nothing
 //! more, lets requests in flight end, and returns within `limits.drain`.
 //!
+//! Beyond `limits.connections` a client is still heard, once: its one request is marked [`Excess`], and the router says
+//! what becomes of it. Beyond [`MORE`] of these nothing is accepted: clients wait in the kernel's queue.
+//!
 //! Knows nothing of keys, of Raft or of JSON: a request too broken to parse gets a bare status.
 //!
 //! Caveats: a request body has no deadline here, its handler sets one. Timers are coarse (see [`pulse`]): a limit is
@@ -13,6 +16,7 @@ mod connection;
 mod pulse;
 mod socket;
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -26,12 +30,22 @@ use tokio_util::sync::CancellationToken;
 /// How long to wait after a failed accept that is not the fault of one client, such as EMFILE.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Accept errors are logged at most this often.
+/// What is wrong with accepting is logged at most this often.
 const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(30);
 
 /// What the kernel takes of an answer beyond what it has sent: else it takes MiBs for a client that does not read, and
 /// thousands of watchers may not. What is under way is not counted, so that long ways lose nothing.
 const UNSENT: u32 = 128 << 10;
+
+/// Connections beyond the limit that are answered at a time.
+const MORE: usize = 256;
+
+/// How long each of them may take for its request, and for taking the answer.
+const MORE_WITHIN: Duration = Duration::from_secs(2);
+
+/// On a request (as an extension) of a connection beyond [`HttpLimits::connections`], which ends with the answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Excess;
 
 /// What one connection may cost.
 #[derive(Debug, Clone)]
@@ -50,8 +64,23 @@ pub struct HttpLimits {
     pub linger_bytes: usize,
     /// How long it may take for that.
     pub linger: Duration,
+    /// Open at a time; the next ones are answered once, as [`Excess`].
+    pub connections: usize,
     /// How long a shutdown waits for requests in flight; then they are dropped.
     pub drain: Duration,
+}
+
+impl HttpLimits {
+    /// For a connection beyond the limit.
+    fn of_excess(&self) -> Self {
+        let within = |limit: Duration| limit.min(MORE_WITHIN);
+        Self {
+            header_timeout: within(self.header_timeout),
+            idle_timeout: within(self.idle_timeout),
+            write_timeout: within(self.write_timeout),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for HttpLimits {
@@ -64,6 +93,7 @@ impl Default for HttpLimits {
             upgrades: false,
             linger_bytes: 16 * 1024 * 1024,
             linger: Duration::from_secs(1),
+            connections: usize::MAX,
             drain: Duration::from_secs(5),
         }
     }
@@ -75,15 +105,24 @@ pub async fn serve(listener: TcpListener, router: axum::Router, limits: HttpLimi
     let mut connections = JoinSet::new();
     let mut complaints = Complaints::default();
     let mut shutdown = pin!(shutdown);
+    let of_excess = limits.of_excess();
     loop {
+        let open = connections.len();
         tokio::select! {
             _ = &mut shutdown => break,
             Some(ended) = connections.join_next() => note_end(ended),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => start(&mut connections, stream, &router, &limits, &stop),
+            accepted = listener.accept(), if open < limits.connections.saturating_add(MORE) => match accepted {
+                Ok((stream, _)) => {
+                    let excess = open >= limits.connections;
+                    if excess {
+                        complaints.note(&"as many connections as this node takes: no more of them are served for now");
+                    }
+                    let limits = if excess { &of_excess } else { &limits };
+                    start(&mut connections, stream, &router, limits, excess, &stop);
+                }
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
-                    complaints.note(&error);
+                    complaints.note(&format_args!("cannot accept connections; trying again (file descriptor limit?): {error}"));
                     tokio::select! {
                         _ = &mut shutdown => break,
                         () = tokio::time::sleep(ACCEPT_BACKOFF) => {}
@@ -110,6 +149,7 @@ fn start(
     stream: TcpStream,
     router: &axum::Router,
     limits: &HttpLimits,
+    excess: bool,
     stop: &CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -119,7 +159,7 @@ fn start(
         tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
     }
     // A child token each: polling the shared one would have all connections contend for its lock.
-    connections.spawn(connection::run(stream, router.clone(), limits.clone(), stop.child_token()));
+    connections.spawn(connection::run(stream, router.clone(), limits.clone(), excess, stop.child_token()));
 }
 
 fn note_end(ended: Result<(), JoinError>) {
@@ -136,7 +176,7 @@ fn is_clients_fault(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Accept errors, logged once in a while: EMFILE would otherwise fill the disk with its log.
+/// What is wrong with accepting, logged once in a while: EMFILE would otherwise fill the disk with its log.
 #[derive(Default)]
 struct Complaints {
     last: Option<Instant>,
@@ -144,13 +184,13 @@ struct Complaints {
 }
 
 impl Complaints {
-    fn note(&mut self, error: &io::Error) {
+    fn note(&mut self, what: &dyn fmt::Display) {
         let now = Instant::now();
         if self.last.is_some_and(|last| now - last < ACCEPT_LOG_EVERY) {
             self.unsaid += 1;
             return;
         }
-        tracing::warn!(%error, unsaid = self.unsaid, "cannot accept connections; trying again (file descriptor limit?)");
+        tracing::warn!(unsaid = self.unsaid, "{what}");
         *self = Self { last: Some(now), unsaid: 0 };
     }
 }

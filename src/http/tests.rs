@@ -280,3 +280,46 @@ fn accept_errors() {
     assert!(is_clients_fault(&io::ErrorKind::ConnectionAborted.into()));
     assert!(!is_clients_fault(&io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error())));
 }
+
+/// What `/excess` says of its request.
+async fn is_excess(request: axum::extract::Request) -> String {
+    format!("excess: {}", request.extensions().get::<Excess>().is_some())
+}
+
+#[tokio::test]
+async fn beyond_the_limit_one_request_is_answered() {
+    const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let router = Router::new().route("/", get(is_excess));
+    let server = Server::start(router, HttpLimits { connections: 2, ..quick() }).await;
+    let mut kept = [server.connect().await, server.connect().await];
+    for client in &mut kept {
+        client.write_all(ASK).await.unwrap();
+        until(client, "excess: false").await;
+    }
+    for _ in 0..3 {
+        let mut more = server.connect().await;
+        more.write_all(&ASK.repeat(2)).await.unwrap();
+        let answer = to_end(&mut more).await.to_lowercase();
+        assert!(answer.contains("connection: close") && answer.ends_with("excess: true"), "{answer}");
+        assert_eq!(answer.matches("http/1.1 200").count(), 1, "{answer}");
+    }
+    kept[0].write_all(ASK).await.unwrap();
+    until(&mut kept[0], "excess: false").await;
+    // A place that is free is taken; the server learns of it a moment later.
+    let [_kept, gone] = kept;
+    drop(gone);
+    let served = async { while !server.exchange(HELLO).await.ends_with("excess: false") {} };
+    timeout(SOON, served).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_too_much_waits_and_is_served_once_there_is_room() {
+    let router = Router::new().route("/", get(is_excess));
+    let limits = HttpLimits { connections: 1, header_timeout: Duration::from_secs(600), ..HttpLimits::default() };
+    let server = Server::start(router, limits).await;
+    // All say nothing: those in excess have two seconds for that, the others as long as they like.
+    let silent: Vec<TcpStream> = futures_util::future::join_all((0..MORE + 10).map(|_| server.connect())).await;
+    let answer = server.exchange(HELLO).await;
+    assert!(answer.ends_with("excess: true"), "{answer}");
+    drop(silent);
+}

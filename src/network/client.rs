@@ -1,4 +1,7 @@
-//! The client side of the transport: reqwest, one kept pool of connections.
+//! The client side of the transport: reqwest, two kept pools of connections.
+//!
+//! A connection is driven by the threads that opened it. What keeps a cluster together must not wait for threads that serve
+//! clients, so it has a pool of its own, which only the node's own tasks use.
 //!
 //! The distinction that matters is whether a request can have been received: only a failure to
 //! connect is [`PeerError::Unreachable`].
@@ -25,7 +28,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The way to other nodes over HTTP.
 #[derive(Debug)]
 pub struct HttpPeers {
-    client: Client,
+    /// For Raft, and what else the node's own tasks ask.
+    own: Client,
+    /// For what may be asked on behalf of a client, by the task that serves it.
+    for_clients: Client,
     me: Arc<Me>,
 }
 
@@ -35,15 +41,39 @@ impl HttpPeers {
     /// # Errors
     /// Whatever keeps an HTTP client from being made.
     pub fn new(me: Arc<Me>) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            // A proxy of the environment is for browsing, not for members of a cluster.
-            .no_proxy()
-            .tcp_nodelay(true)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self { client, me })
+        Ok(Self { own: client()?, for_clients: client()?, me })
     }
+
+    fn client_for(&self, request: &PeerRequest) -> &Client {
+        match request {
+            PeerRequest::Append(_)
+            | PeerRequest::Vote(_)
+            | PeerRequest::PreVote(_)
+            | PeerRequest::TransferLeader(_)
+            | PeerRequest::Forward { .. }
+            | PeerRequest::ReadIndex
+            | PeerRequest::Stand
+            | PeerRequest::IsLeaderGone(_) => &self.own,
+            PeerRequest::Read { .. }
+            | PeerRequest::WeakIndex
+            | PeerRequest::Status
+            | PeerRequest::Identify
+            | PeerRequest::IsMember(_)
+            | PeerRequest::Join { .. }
+            | PeerRequest::Lead { .. }
+            | PeerRequest::Remove { .. } => &self.for_clients,
+        }
+    }
+}
+
+fn client() -> Result<Client, reqwest::Error> {
+    Client::builder()
+        // A proxy of the environment is for browsing, not for members of a cluster.
+        .no_proxy()
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
 }
 
 /// reqwest's error, told apart by whether the request can have been received.
@@ -88,9 +118,10 @@ impl Peers for HttpPeers {
         request: PeerRequest,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
+        let client = self.client_for(&request);
         let body = wire::encode(&(self.me.envelope(target), request));
         let url = format!("http://{}{CALL_PATH}", target.id.raddr);
-        let sent = self.client.post(url).timeout(timeout).body(body).send();
+        let sent = client.post(url).timeout(timeout).body(body).send();
         Box::pin(async move { read_answer(sent.await.map_err(|error| peer_error(&error))?).await })
     }
 
@@ -99,7 +130,7 @@ impl Peers for HttpPeers {
         target: &Target,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Option<Box<dyn AppendStream>>, PeerError>> {
-        Box::pin(appends::open(self.client.clone(), self.me.clone(), target.clone(), timeout))
+        Box::pin(appends::open(self.own.clone(), self.me.clone(), target.clone(), timeout))
     }
 
     fn send_snapshot(
@@ -111,7 +142,7 @@ impl Peers for HttpPeers {
         idle_timeout: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
         let head = wire::encode(&(self.me.envelope(target), vote, meta));
-        Box::pin(snapshot::send(self.client.clone(), target.id.raddr.clone(), head, snapshot, idle_timeout))
+        Box::pin(snapshot::send(self.own.clone(), target.id.raddr.clone(), head, snapshot, idle_timeout))
     }
 
     fn ask_to_join(
@@ -122,7 +153,7 @@ impl Peers for HttpPeers {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Result<(), JoinRefusal>, PeerError>> {
         let sent = self
-            .client
+            .for_clients
             .post(format!("http://{haddr}/hraftd/raft/join"))
             .timeout(timeout)
             .header("X-Hraftd-Raft-Id", raft_id)
@@ -146,7 +177,7 @@ impl Peers for HttpPeers {
     }
 
     fn probe(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
-        let sent = self.client.get(format!("http://{haddr}/hraftd/raft/stats")).timeout(timeout).send();
+        let sent = self.for_clients.get(format!("http://{haddr}/hraftd/raft/stats")).timeout(timeout).send();
         Box::pin(async move {
             let response = sent.await.map_err(|error| peer_error(&error))?;
             let body = response.text().await.map_err(|error| peer_error(&error))?;

@@ -15,6 +15,7 @@ mod managed;
 mod many;
 mod memory;
 mod offline;
+mod overload;
 mod refusals;
 mod refused_starts;
 mod removed;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::support::faketime::library;
 use crate::support::lab::Lab;
 use crate::support::namespace::{is_there, skip};
 use crate::support::node::Node;
@@ -11,12 +12,6 @@ use crate::support::process::Reaped;
 use crate::support::wait::{SETTLE, check, eventually};
 
 const TTL: Duration = Duration::from_secs(6);
-
-/// libfaketime's library for programs with threads.
-fn library() -> Option<PathBuf> {
-    let dirs = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
-    dirs.map(|dir| dir.join("faketime/libfaketimeMT.so.1")).find(|library| library.is_file())
-}
 
 /// A node whose wall clock is what a file says.
 struct Skewed {

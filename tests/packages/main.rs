@@ -13,8 +13,7 @@ mod clock;
 mod machines;
 mod openapi;
 mod partitions;
-mod shell;
 mod supervisor;
 mod walkthrough;
 
-use support::namespace;
+use support::{namespace, shell};

@@ -5,12 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::machines::{Machine, lan, voters};
 use crate::namespace::{in_own_network, say_figure};
-use crate::shell::{Background, Shell};
 use crate::support::history::{Recorder, StopOnDrop};
 use crate::support::http::{Conn, Reply};
 use crate::support::lab::Lab;
+use crate::support::machine::{Machine, lan, voters};
+use crate::support::shell::{Background, Shell};
 use crate::support::wait::{SETTLE, check, eventually};
 
 const NEEDS: [(&str, &str); 1] = [("nsenter", "util-linux")];

@@ -7,15 +7,19 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod crowd;
+pub mod faketime;
 pub mod history;
 pub mod http;
 pub mod lab;
 pub mod linear;
+pub mod machine;
 pub mod namespace;
 pub mod node;
 pub mod ports;
 pub mod process;
 pub mod random;
+pub mod shell;
 pub mod wait;
 pub mod watch;
 

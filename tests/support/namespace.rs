@@ -18,6 +18,11 @@ const ALWAYS: &[(&str, &str)] = &[("unshare", "util-linux"), ("ip", "iproute2"),
 /// Runs `body` in a process of its own (this test binary again, for the one test of this name) inside new network and
 /// process namespaces with loopback up.
 pub fn in_own_network(test: &str, needs: &[(&str, &str)], body: impl FnOnce()) {
+    in_own_network_within(test, needs, WITHIN, body);
+}
+
+/// As [`in_own_network`], where it may take longer.
+pub fn in_own_network_within(test: &str, needs: &[(&str, &str)], within: Duration, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some_and(|name| name == test) {
         return body();
     }
@@ -31,7 +36,7 @@ pub fn in_own_network(test: &str, needs: &[(&str, &str)], body: impl FnOnce()) {
     }
     let binary = std::env::current_exe().unwrap();
     let inside = format!("ip link set lo up && exec {} --exact {test} --nocapture --test-threads=1", binary.display());
-    let end = finish(unshare(&["sh", "-c", &inside]).env(INSIDE, test), WITHIN);
+    let end = finish(unshare(&["sh", "-c", &inside]).env(INSIDE, test), within);
     assert!(
         end.code == Some(0) && end.stdout.contains("1 passed"),
         "inside its own network, {:?} after {:?}:\n{}\n{}",

@@ -14,6 +14,7 @@ use axum::http::request::Parts;
 use compact_str::CompactString;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::admission::Pass;
 use super::answer::Answer;
 use super::error::ApiError;
 use super::keys::{read_options, too_slow};
@@ -79,13 +80,14 @@ enum Which {
         ),
     )
 )]
-pub(super) async fn get<S: Service>(app: &App<S>, head: &Parts) -> Result<Answer, ApiError> {
+pub(super) async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let known =
         ["prefix", "key", "keys", "meta", "separator", "limit", "after", "level", "freshness", "min_index", "timeout"];
     let query = Query::parse_repeatable(head.uri.query(), &known, Some("key"))?;
     let (form, which) = (form(&query)?, which(&query)?);
     let options = read_options(&query, app.settings.read_level)?;
     let time = Time::of(&query)?;
+    pass.read(&options, app.service.applied_index())?;
 
     let view = pin!(app.service.view(options, time.deadline));
     let view = within(pin!(timer(time.deadline)), view).await.unwrap_or_else(|| Err(too_slow(&time)))?;

@@ -13,6 +13,7 @@ use axum::http::request::Parts;
 use tokio::time::{Instant, timeout_at};
 
 use super::{granted, locked, name_of, refused, ttl_of};
+use crate::api::admission::Pass;
 use crate::api::answer::Answer;
 use crate::api::error::ApiError;
 use crate::api::keys_read::MAX_WAIT;
@@ -60,6 +61,7 @@ pub(in crate::api) async fn post<S: Service>(
     raw_name: &str,
     head: &Parts,
     body: Body,
+    pass: &mut Pass<'_>,
 ) -> Result<Answer, ApiError> {
     let query = Query::parse(head.uri.query(), &["ttl", "wait", "timeout"])?;
     let time = Time::of(&query)?;
@@ -68,6 +70,9 @@ pub(in crate::api) async fn post<S: Service>(
     };
     let wait = query.duration_within("wait", Duration::ZERO, MAX_WAIT)?.unwrap_or_default();
     let name = name_of(raw_name)?;
+    if !wait.is_zero() {
+        pass.will_wait()?;
+    }
     conditions::none(head, "a lock is taken where nobody holds it")?;
     let (body, _room) = write::read_body(app, body, &time, pin!(timer(time.deadline))).await?;
     let shown = shown_body(app, &body)?;

@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::http::Method;
 use axum::http::request::Parts;
 
+use super::admission::Pass;
 use super::answer::{Answer, done};
 use super::error::ApiError;
 use super::keys::{read_options, too_slow};
@@ -30,10 +31,11 @@ pub(super) async fn answer<S: Service>(
     raw_name: &str,
     head: &Parts,
     body: Body,
+    pass: &mut Pass<'_>,
 ) -> Result<Answer, ApiError> {
     match head.method {
-        Method::GET | Method::HEAD => get(app, raw_name, head).await,
-        Method::POST => acquire::post(app, raw_name, head, body).await,
+        Method::GET | Method::HEAD => get(app, raw_name, head, pass).await,
+        Method::POST => acquire::post(app, raw_name, head, body, pass).await,
         Method::PUT => renew(app, raw_name, head, body).await,
         Method::DELETE => release(app, raw_name, head, body).await,
         _ => Err(ApiError::method(&head.method, "GET, HEAD, POST, PUT, DELETE")),
@@ -51,11 +53,17 @@ pub(super) async fn answer<S: Service>(
         (status = 404, description = "nobody holds it", body = spec::Problem),
     )
 )]
-pub(super) async fn get<S: Service>(app: &App<S>, raw_name: &str, head: &Parts) -> Result<Answer, ApiError> {
+pub(super) async fn get<S: Service>(
+    app: &App<S>,
+    raw_name: &str,
+    head: &Parts,
+    pass: &mut Pass<'_>,
+) -> Result<Answer, ApiError> {
     let query = Query::parse(head.uri.query(), &["level", "freshness", "min_index", "timeout"])?;
     let options = read_options(&query, app.settings.read_level)?;
     let time = Time::of(&query)?;
     let name = name_of(raw_name)?;
+    pass.read(&options, app.service.applied_index())?;
     let read = app.service.lock(&name, options, time.deadline);
     let (lock, index, settled) =
         within(pin!(timer(time.deadline)), read).await.unwrap_or_else(|| Err(too_slow(&time)))?;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::node::hraftd;
-use crate::support::process::{Reaped, finish};
+use super::node::hraftd;
+use super::process::{Reaped, finish};
 
 /// A person's home directory and current directory.
 #[derive(Debug)]

@@ -1,0 +1,234 @@
+//! More than a cluster can do: it refuses the rest, keeps its leader and its memory within bounds, and is as before afterwards.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::runtime::Runtime;
+
+use crate::support::cluster::Cluster;
+use crate::support::crowd::{Client, Tally, allow_files, open_many, request};
+use crate::support::http::Conn;
+use crate::support::lab::Lab;
+use crate::support::node::Node;
+use crate::support::process::Reaped;
+use crate::support::say;
+use crate::support::wait::{SETTLE, check, eventually};
+
+const CONNECTIONS: usize = 10_000;
+/// So long all of them ask, each again as soon as it is answered.
+const LOAD: Duration = Duration::from_secs(5);
+const STUCK: usize = 1_000;
+const BIG: usize = 1_000_000;
+
+const MIB: u64 = 1 << 10;
+/// Of a connection: its buffers, its task, the request it has under way.
+const KIB_A_CONNECTION: u64 = 48;
+/// Answers that are not taken (256 MiB), bodies (64), watch history (64), the log's cache and what the allocator wastes of all that.
+const TOGETHER: u64 = 768 * MIB;
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// The terms that a node has seen, and the most memory each node took, until it is stopped.
+fn watch_cluster<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    nodes: &'scope [Node],
+    stop: &'scope AtomicBool,
+) -> std::thread::ScopedJoinHandle<'scope, (Vec<u64>, u64)> {
+    scope.spawn(move || {
+        let (mut terms, mut most) = (Vec::new(), 0);
+        while !stop.load(Ordering::Relaxed) {
+            for node in nodes {
+                most = most.max(node.memory_kib("VmRSS"));
+                // Under any load: what an operator asks for is answered.
+                let term = node.stat("term").unwrap();
+                if !terms.contains(&term) {
+                    terms.push(term);
+                }
+            }
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+        (terms, most)
+    })
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs `load`; asserts that nobody was elected meanwhile, and that no node took more memory than this.
+fn under(what: &str, nodes: &[Node], most_kib: u64, load: impl FnOnce()) {
+    let stop = AtomicBool::new(false);
+    let (terms, most) = std::thread::scope(|scope| {
+        let seen = watch_cluster(scope, nodes, &stop);
+        let stop = StopOnDrop(&stop);
+        load();
+        drop(stop);
+        seen.join().unwrap()
+    });
+    say(&format!("overload: {what}: at most {} MiB in one node", most / MIB));
+    assert_eq!(terms.len(), 1, "{what}: an election under load: terms {terms:?}");
+    assert!(most < most_kib, "{what}: {} MiB in one node, more than {}", most / MIB, most_kib / MIB);
+}
+
+/// Every one of them asks, again and again; what they were answered.
+async fn ask_all(addr: &str, clients: Vec<Client>, length: Duration) -> (Vec<Client>, Arc<Tally>) {
+    let (tally, until) = (Arc::new(Tally::default()), Instant::now() + length);
+    let tasks = clients.into_iter().enumerate().map(|(number, mut client)| {
+        let (tally, key) = (tally.clone(), format!("/hraftd/key/c{number}"));
+        let requests = [request(addr, "PUT", &key, "some value"), request(addr, "GET", &key, "")];
+        tokio::spawn(async move {
+            for request in requests.iter().cycle() {
+                let answer = client.ask(request).await;
+                tally.answer(&answer);
+                if answer.is_err() || Instant::now() > until {
+                    break;
+                }
+            }
+            client
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    let mut clients = Vec::new();
+    for task in tasks {
+        clients.push(task.await.unwrap());
+    }
+    (clients, tally)
+}
+
+/// As one client sees it that comes when all is over.
+fn serves_as_ever(cluster: &Cluster, value: &str) {
+    for node in &cluster.nodes {
+        let mut conn = Conn::open(&node.haddr).unwrap();
+        for _ in 0..100 {
+            let body = format!(r#"{{"afterwards":"{value}"}}"#);
+            conn.request("POST", "/hraftd/key", &[], Some(body.as_bytes())).unwrap().ok().unwrap();
+            let read = conn.request("GET", "/hraftd/key/afterwards", &[], None).unwrap().ok().unwrap();
+            assert_eq!(read.json()["afterwards"], value);
+        }
+    }
+    cluster.all_have("afterwards", &format!("{value:?}"));
+}
+
+#[test]
+fn ten_thousand_connections_and_a_thousand_that_stop_reading() {
+    // Our own side needs some files as well; a node gives three quarters of them to clients.
+    let count = CONNECTIONS.min(allow_files() / 4 * 3 - 300);
+    say(&format!("overload: {count} connections"));
+    let mut cluster = Cluster::start_with(Lab::alone(), 3, &[]);
+    let term = cluster.nodes[0].stat("term").unwrap();
+    let runtime = runtime();
+    for at in [cluster.leader(), cluster.follower()] {
+        let addr = cluster.nodes[at].haddr.clone();
+        let who = if at == cluster.leader() { "the leader" } else { "a follower" };
+        let most = TOGETHER + KIB_A_CONNECTION * count as u64;
+        under(&format!("{count} connections to {who}"), &cluster.nodes, most, || {
+            let clients = runtime.block_on(open_many(&addr, count));
+            let (clients, tally) = runtime.block_on(ask_all(&addr, clients, LOAD));
+            say(&format!("overload: {count} connections to {who}: {tally}"));
+            // 404: it reads what was not written, as that was refused.
+            assert_eq!(tally.others(&["200", "201", "404", "503"]), [], "{tally}");
+            assert!(tally.of("201") > 0 && tally.of("503") > 0, "{tally}");
+            assert_eq!(clients.len(), count);
+        });
+        serves_as_ever(&cluster, who);
+    }
+    stop_reading(&cluster, &runtime);
+    serves_as_ever(&cluster, "in the end");
+    assert_eq!(cluster.nodes[0].stat("term").unwrap(), term, "an election because of load");
+    cluster.nodes.iter_mut().for_each(Node::assert_alive);
+}
+
+/// Clients that ask for large values, listings and changes, and read none of it, while others write.
+fn stop_reading(cluster: &Cluster, runtime: &Runtime) {
+    let node = &cluster.nodes[cluster.leader()];
+    let big = format!("\"{}\"", "b".repeat(BIG - 2));
+    for number in 0..4 {
+        node.set(&format!("big/{number}"), &big).unwrap();
+    }
+    let most = TOGETHER + KIB_A_CONNECTION * CONNECTIONS as u64;
+    under(&format!("{STUCK} clients that do not read"), &cluster.nodes, most, || {
+        let mut clients = runtime.block_on(open_many(&node.haddr, STUCK));
+        runtime.block_on(async {
+            for (number, client) in clients.iter_mut().enumerate() {
+                let target = match number % 4 {
+                    0 | 1 => "/hraftd/key/big/1",
+                    2 => "/hraftd/key?prefix=big/",
+                    _ => "/hraftd/watch?prefix=big/",
+                };
+                // Also those that ask on without reading.
+                let requests = request(&node.haddr, "GET", target, "").repeat(1 + number % 8);
+                client.stream.write_all(&requests).await.unwrap();
+            }
+        });
+        // The watchers, and whatever holds old values: each of these is another.
+        let mut conn = Conn::open(&node.haddr).unwrap();
+        for number in 0..40 {
+            let body = format!(r#"{{"big/{}":{big}}}"#, number % 4);
+            conn.request("POST", "/hraftd/key", &[], Some(body.as_bytes())).unwrap().ok().unwrap();
+            conn.request("POST", "/hraftd/key", &[], Some(br#"{"small":1}"#)).unwrap().ok().unwrap();
+            conn.request("GET", "/hraftd/key/small", &[], None).unwrap().ok().unwrap();
+        }
+        drop(clients);
+    });
+    // The room of those that are gone is free again.
+    eventually(SETTLE, "large values are read again", || {
+        let read = node.get("/hraftd/key/big/1")?.ok()?;
+        check(read.body.len() > BIG, || format!("{} bytes", read.body.len()))
+    });
+}
+
+/// File descriptors run out for clients only, and an operator gets in all the same.
+#[test]
+fn a_node_with_few_files() {
+    const FILES: usize = 256;
+    allow_files();
+    let lab = Lab::new();
+    let node = lab.node("only");
+    let command = node.command();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -n {FILES} && exec \"$0\" \"$@\"")]);
+    limited.arg(command.get_program()).args(command.get_args()).env("HOME", lab.path());
+    limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut process = Reaped::spawn(&mut limited);
+    node.wait_ready();
+    node.set("k", "1").unwrap();
+    let served = FILES / 4 * 3;
+    let runtime = runtime();
+    let ask = request(&node.haddr, "GET", "/hraftd/key/k", "");
+    let mut clients = runtime.block_on(open_many(&node.haddr, served));
+    let mut asked = Vec::new();
+    for client in &mut clients {
+        asked.push(runtime.block_on(client.ask(&ask)).unwrap().0.status);
+    }
+    // Connections of ours from before may not have ended yet.
+    let refused = asked.iter().filter(|&&status| status == 503).count();
+    assert!(refused < 5 && asked.iter().all(|status| [200, 503].contains(status)), "{asked:?}");
+    let tally = Tally::default();
+    let more = runtime.block_on(open_many(&node.haddr, FILES));
+    for mut client in more {
+        let answer = runtime.block_on(client.ask(&ask));
+        if let Ok((head, _)) = &answer {
+            assert_eq!(head.header("connection"), Some("close"), "{}", head.text);
+        }
+        tally.answer(&answer);
+    }
+    assert_eq!(tally.of("503"), FILES as u64, "{tally}");
+    assert_eq!(node.get("/hraftd/raft/health").unwrap().status, 200);
+    assert_eq!(node.ready(), Ok(()));
+    // Those that have their place keep it.
+    let last = runtime.block_on(clients.last_mut().unwrap().ask(&ask)).unwrap();
+    assert_eq!(last.0.status, asked[served - 1]);
+    drop(clients);
+    eventually(SETTLE, "there is room again", || node.set("k", "2"));
+    assert_eq!(process.exited(), None);
+}

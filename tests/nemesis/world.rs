@@ -1,0 +1,210 @@
+//! Three machines with a node each, whose network, disk and clock can be troubled; Raft goes through a proxy.
+
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::proxy::Proxy;
+use crate::support::http::{Conn, Reply};
+use crate::support::lab::Lab;
+use crate::support::machine::{Machine, lan};
+use crate::support::shell::{Background, Shell};
+use crate::support::wait::{SETTLE, check, eventually};
+
+pub const NODES: usize = 3;
+/// Where the proxy listens for each node's Raft port.
+const PROXY: &str = "192.168.0.254";
+/// A data directory's file system. The log may have 256 MiB, but a snapshot comes after `SNAPSHOT_AFTER` entries.
+const DISK: &str = "256m";
+const SNAPSHOT_AFTER: u64 = 2_000;
+
+/// Fields are dropped in order.
+pub struct World {
+    pub nodes: Vec<Place>,
+    pub proxy: Proxy,
+    _outside: Shell,
+    library: PathBuf,
+    list: String,
+    _lab: Lab,
+}
+
+/// A node's place, and its process while it runs.
+pub struct Place {
+    pub number: usize,
+    pub process: Option<Background>,
+    machine: Machine,
+    dir: PathBuf,
+    clock: PathBuf,
+}
+
+impl World {
+    pub fn start(library: PathBuf) -> Self {
+        let lab = Lab::alone();
+        let (outside, machines) = lan(&lab);
+        let ways: Vec<_> = (0..NODES).map(|n| (radv(n), format!("{}:12000", machines[n].addr))).collect();
+        let proxy = Proxy::start(&ways);
+        let list: Vec<String> = machines.iter().map(|machine| format!("{}:11000", machine.addr)).collect();
+        let nodes =
+            machines.into_iter().enumerate().map(|(number, machine)| Place::new(&lab, number, machine)).collect();
+        let mut world = Self { nodes, proxy, _outside: outside, library, list: list.join(","), _lab: lab };
+        (0..NODES).for_each(|number| world.start_node(number));
+        world.settled();
+        world
+    }
+
+    pub fn start_node(&mut self, number: usize) {
+        let (list, library) = (&self.list, self.library.display());
+        let place = &mut self.nodes[number];
+        assert!(place.process.is_none());
+        let (dir, clock) = (place.dir.display(), place.clock.display());
+        let line = format!(
+            "env LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE={clock} FAKETIME_NO_CACHE=1 DONT_FAKE_MONOTONIC=1 \
+             FAKETIME_DONT_FAKE_MONOTONIC=1 hraftd --haddr {0}:11000 --hadv {0}:11000 --raddr {0}:12000 --radv {1} --rjoin {list} \
+             --rdir {dir}/data --snapshot-threshold {SNAPSHOT_AFTER} --idempotency-window 2m",
+            place.machine.addr,
+            radv(number)
+        );
+        place.process = Some(place.machine.start("hraftd", &line));
+    }
+
+    pub fn haddrs(&self) -> Vec<String> {
+        self.nodes.iter().map(Place::haddr).collect()
+    }
+
+    /// Number of the node that says it leads, where just one does.
+    pub fn leader(&self) -> Option<usize> {
+        let leads = |place: &&Place| place.state().is_ok_and(|state| state == "Leader");
+        let mut leaders = self.nodes.iter().filter(leads).map(|place| place.number);
+        leaders.next().filter(|_| leaders.next().is_none())
+    }
+
+    /// Waits until all nodes serve, as voters.
+    pub fn settled(&self) {
+        for place in &self.nodes {
+            eventually(SETTLE * 2, &format!("node {} serves among three voters", place.number), || {
+                place.get("/hraftd/raft/ready")?.ok()?;
+                let stats = place.get("/hraftd/raft/stats")?.ok()?.json();
+                let servers = stats["latest_configuration"].as_array().map_or(&[][..], Vec::as_slice);
+                let voters = servers.iter().filter(|server| server["suffrage"] == "Voter").count();
+                check(voters == NODES && servers.len() == NODES, || stats.to_string())
+            });
+        }
+    }
+}
+
+fn radv(number: usize) -> String {
+    format!("{PROXY}:{}", 12001 + number)
+}
+
+impl Place {
+    fn new(lab: &Lab, number: usize, machine: Machine) -> Self {
+        let dir = lab.path().join(format!("disk{number}"));
+        std::fs::create_dir(&dir).unwrap();
+        machine.run(&format!("mount -t tmpfs -o size={DISK} tmpfs {}", dir.display()));
+        machine.run(
+            "nft add table inet t && nft add chain inet t in \"{ type filter hook input priority 0; }\" && \
+             nft add chain inet t out \"{ type filter hook output priority 0; }\"",
+        );
+        let place = Self { number, process: None, machine, dir, clock: lab.path().join(format!("clock{number}")) };
+        place.set_clock(0);
+        place
+    }
+
+    pub fn haddr(&self) -> String {
+        format!("{}:11000", self.machine.addr)
+    }
+
+    pub fn id(&self) -> String {
+        format!("{},{}", self.haddr(), radv(self.number))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().process.pid()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.pid().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// How it ended, where it did by itself.
+    pub fn ended(&mut self) -> Option<String> {
+        let process = self.process.as_mut()?;
+        let status = process.process.exited()?;
+        let log = process.log_text();
+        let end: Vec<&str> = log.lines().rev().take(5).collect();
+        self.process = None;
+        Some(format!("{status}: {}", end.into_iter().rev().collect::<Vec<_>>().join("\n")))
+    }
+
+    /// A rule for what it is sent (`in`) or sends (`out`).
+    pub fn rule(&self, chain: &str, rule: &str) {
+        self.machine.run(&format!("nft add rule inet t {chain} \"{rule}\""));
+    }
+
+    /// What it sends to other nodes is lost.
+    pub fn mute(&self) {
+        self.rule("out", "tcp dport 12001-12003 drop");
+        self.rule("out", "tcp sport 12000 drop");
+    }
+
+    /// What other nodes send is lost.
+    pub fn deafen(&self) {
+        self.rule("in", "tcp sport 12001-12003 drop");
+        self.rule("in", "tcp dport 12000 drop");
+    }
+
+    /// It does not reach this one.
+    pub fn cut_from(&self, other: usize) {
+        self.rule("out", &format!("tcp dport {} drop", 12001 + other));
+    }
+
+    /// Of a hundred packets, of clients too, so many are lost.
+    pub fn lose(&self, percent: u64) {
+        self.rule("in", &format!("numgen random mod 100 < {percent} drop"));
+    }
+
+    pub fn heal(&self) {
+        self.machine.run("nft flush chain inet t in && nft flush chain inet t out");
+    }
+
+    /// Sets the wall clock, at once.
+    pub fn set_clock(&self, hours: i64) {
+        let renamed = self.clock.with_extension("new");
+        std::fs::write(&renamed, format!("{hours:+}h\n")).unwrap();
+        std::fs::rename(&renamed, &self.clock).unwrap();
+    }
+
+    /// Takes all the space that is left.
+    pub fn fill_disk(&self) {
+        self.machine.run(&format!("cat /dev/zero >{}/filler 2>/dev/null; true", self.dir.display()));
+    }
+
+    pub fn free_disk(&self) {
+        std::fs::remove_file(self.dir.join("filler")).unwrap();
+    }
+
+    /// What the directory takes, in KiB.
+    pub fn disk_kib(&self) -> u64 {
+        let files = std::fs::read_dir(self.dir.join("data")).into_iter().flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|file| file.len() >> 10).sum()
+    }
+
+    pub fn get(&self, path: &str) -> Result<Reply, String> {
+        self.call("GET", path, None)
+    }
+
+    pub fn call(&self, method: &str, path: &str, body: Option<&str>) -> Result<Reply, String> {
+        let mut conn = Conn::open_within(&self.haddr(), std::time::Duration::from_secs(2))?;
+        conn.request(method, path, &[("Connection", "close")], body.map(str::as_bytes))
+    }
+
+    pub fn state(&self) -> Result<String, String> {
+        let reply = self.get("/hraftd/raft/state")?.ok()?;
+        Ok(reply.json()["msg"].as_str().unwrap_or_default().to_owned())
+    }
+}
