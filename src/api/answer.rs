@@ -1,5 +1,7 @@
 //! What a request about keys, locks and the like is answered: a body, and the headers that all of them have.
 
+use std::io::Write;
+
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -82,7 +84,12 @@ pub(super) fn served_by(id: &PublicId) -> Option<HeaderValue> {
 
 /// The ETag of what was last changed at `index`.
 pub(super) fn etag(response: &mut Response, index: u64) {
-    if let Ok(value) = HeaderValue::try_from(format!("\"{index}\"")) {
+    let mut text = [0; 22];
+    let mut left = &mut text[..];
+    // So many bytes any index fits into.
+    let _ = write!(left, "\"{index}\"");
+    let length = 22 - left.len();
+    if let Ok(value) = HeaderValue::from_bytes(&text[..length]) {
         response.headers_mut().insert(ETAG, value);
     }
 }

@@ -18,7 +18,9 @@ pub fn check(head: &Parts, loopback_only: bool) -> Result<(), ApiError> {
         None => head.uri.authority().map(|authority| authority.as_str()),
     };
     if loopback_only {
-        for host in head.headers.get_all(HOST).iter().map(as_str).chain(host.map(Ok)) {
+        let named = head.headers.get_all(HOST);
+        let asked = if named.iter().next().is_some() { None } else { host };
+        for host in named.iter().map(as_str).chain(asked.map(Ok)) {
             let host = host?;
             if !is_loopback(host) {
                 return Err(ApiError::Forbidden(format!(
@@ -47,8 +49,9 @@ fn as_str(value: &HeaderValue) -> Result<&str, ApiError> {
 
 fn is_loopback(authority: &str) -> bool {
     // The port does not matter: add one where there is none.
-    let port = if authority.ends_with(']') || !authority.contains(':') { ":80" } else { "" };
-    format!("{authority}{port}").parse::<HostPort>().is_ok_and(|address| address.is_loopback())
+    let without_port = authority.ends_with(']') || !authority.contains(':');
+    let address = if without_port { format!("{authority}:80").parse::<HostPort>() } else { authority.parse() };
+    address.is_ok_and(|address| address.is_loopback())
 }
 
 fn same_host(origin: &str, host: &str) -> bool {
