@@ -7,6 +7,9 @@
 //! Caveat: whoever reaches the Raft port can be a member; there is no authentication.
 
 mod client;
+#[cfg(test)]
+#[path = "../../tests/fuzz/wire.rs"]
+mod fuzz;
 mod server;
 mod snapshot;
 mod wire;

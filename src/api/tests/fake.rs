@@ -69,6 +69,11 @@ impl Fake {
         self.0.map.lock().unwrap().1.iter().map(|(key, _)| key.clone()).collect()
     }
 
+    /// Of all that is kept.
+    pub fn digest(&self) -> u64 {
+        self.0.map.lock().unwrap().1.digest()
+    }
+
     /// An entry with this stamp that drops what is due.
     pub fn tick(&self, stamp_ms: u64) {
         let mut map = self.0.map.lock().unwrap();

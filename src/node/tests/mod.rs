@@ -5,6 +5,7 @@ mod locks;
 mod net;
 mod retried;
 mod sim;
+mod wrong;
 
 use std::sync::Arc;
 use std::time::Duration;
