@@ -19,6 +19,9 @@ use crate::watch::{HistoryLimits, Watches};
 pub const ID: &str = "127.0.0.1:11000,127.0.0.1:12000";
 pub const OTHER: &str = "127.0.0.1:11001,127.0.0.1:12001";
 
+/// Not shorter: fuzzing waits whole minutes of a clock that jumps from one to the next.
+const POLL: Duration = Duration::from_millis(10);
+
 #[derive(Debug, Default, Clone)]
 pub struct Fake(Arc<Inner>);
 
@@ -106,7 +109,7 @@ impl Fake {
 
     async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
         while index > self.applied_index() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(POLL).await;
         }
         if index <= self.applied_index() {
             return Ok(());
@@ -208,7 +211,7 @@ impl Service for Fake {
             if found != Ticket::Waits || Instant::now() >= until {
                 return Ok(found);
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::net::{Net, TestNode, id, in_secs, until};
 use super::{leader, three};
@@ -24,6 +24,24 @@ async fn a_lost_answer_is_an_unknown_outcome() {
     let written = follower.node.write(incr.into(), in_secs(10)).await;
     assert!(matches!(written, Err(NodeError::Timeout(_))), "{written:?}");
     assert_eq!(follower.get("n", ReadLevel::Linearizable).await.unwrap(), Some("1".to_owned()));
+}
+
+/// A node that knows the index to read at, and has not applied it, does not answer with what it has.
+#[tokio::test(start_paused = true)]
+async fn a_read_waits_until_its_index_is_applied() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    let leader = leader(&nodes);
+    let follower = &nodes[(leader + 1) % 3];
+    nodes[leader].set("k", "1").await.unwrap();
+    assert_eq!(follower.get("k", ReadLevel::Linearizable).await.unwrap(), Some("1".to_owned()));
+    net.set_starved(follower.port, true);
+    nodes[leader].set("k", "2").await.unwrap();
+    let soon = Instant::now() + Duration::from_millis(100);
+    let read = follower.node.read(&"k".into(), ReadLevel::Linearizable.into(), soon).await;
+    assert!(matches!(read, Err(NodeError::Timeout(_))), "{read:?}");
+    net.set_starved(follower.port, false);
+    assert_eq!(follower.get("k", ReadLevel::Linearizable).await.unwrap(), Some("2".to_owned()));
 }
 
 /// A voter without the log counts in the quorum, and brings nothing to it.

@@ -256,7 +256,19 @@ impl<'a> Scan<'a> {
                 self.unknown = self.unknown.min(index(&after));
                 self.memory.truncate(after);
             }
-            Record::Purge(upto) => drop(self.memory.purge(upto)),
+            Record::Purge(upto) => {
+                let head = &self.memory.head;
+                let first = self.memory.index.first();
+                // Entries of segments that are gone may lie between.
+                if self.unknown < Some(upto.index)
+                    && index(&head.purged) < Some(upto.index)
+                    && !head.has_no_entry()
+                    && upto.index + 1 < first
+                {
+                    return Err(format!("a purge up to {upto}, before the first entry, {first}"));
+                }
+                drop(self.memory.purge(upto));
+            }
             Record::Entry(entry) => {
                 let id = entry.log_id;
                 if !self.memory.head.accepts(id.index) {
