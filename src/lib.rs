@@ -41,6 +41,9 @@ pub mod api;
 pub mod command;
 pub mod config;
 pub mod duration;
+#[cfg(test)]
+#[path = "../tests/fuzz/mod.rs"]
+mod fuzz;
 pub mod http;
 pub mod kv;
 pub mod log_time;

@@ -1,6 +1,8 @@
 //! The API over real loopback sockets, with a map in place of a node.
 
 mod fake;
+#[path = "../../tests/fuzz/api.rs"]
+mod fuzz;
 mod key_requests;
 mod limits;
 mod listings;

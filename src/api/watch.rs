@@ -9,7 +9,7 @@
 //! Caveat: a stream that ends without `compacted` ended because this node stops or was removed; go on elsewhere.
 
 mod ask;
-mod compact;
+pub(super) mod compact;
 mod feed;
 mod large;
 mod render;

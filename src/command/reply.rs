@@ -1,7 +1,10 @@
 //! What applying a command answers.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Key;
 use crate::record::Record;
@@ -50,6 +53,7 @@ pub enum Reply {
         /// Index of the entry that was answered.
         index: u64,
         /// What it was answered, but for what a transaction read.
+        #[serde(deserialize_with = "no_replay_within")]
         reply: Box<Reply>,
     },
     /// A key lives for another while.
@@ -145,9 +149,42 @@ pub struct LockView {
     pub waiting: u64,
 }
 
+/// An answer that was kept is no repetition itself. Decoding one within another, again and again, as a broken or hostile
+/// message may have it, would use up the stack and end the process.
+fn no_replay_within<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Reply>, D::Error> {
+    thread_local!(static WITHIN: Cell<bool> = const { Cell::new(false) });
+    if WITHIN.replace(true) {
+        return Err(D::Error::custom("a repetition of a repetition"));
+    }
+    let reply = Reply::deserialize(deserializer);
+    WITHIN.set(false);
+    reply.map(Box::new)
+}
+
 impl Reply {
     /// Refused.
     pub fn failed(failure: Failure) -> Self {
         Self::Failed(Box::new(failure))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replayed(reply: Reply) -> Reply {
+        Reply::Replayed { index: 1, reply: Box::new(reply) }
+    }
+
+    #[test]
+    fn a_repetition_of_repetitions_is_no_reply() {
+        let good = postcard::to_stdvec(&replayed(Reply::Done)).unwrap();
+        let twice = postcard::to_stdvec(&replayed(replayed(Reply::Done))).unwrap();
+        for _ in 0..2 {
+            assert_eq!(postcard::from_bytes(&good), Ok(replayed(Reply::Done)), "what was refused is forgotten");
+            assert!(postcard::from_bytes::<Reply>(&twice).is_err());
+        }
+        // Half a million of them: an overflow of the stack would be no panic, but the end of the process.
+        assert!(postcard::from_bytes::<Reply>(&good[..2].repeat(500_000)).is_err());
     }
 }

@@ -39,6 +39,8 @@ pub use event::{Change, Event};
 pub use lock::{Lock, Ticket};
 pub use retry::Kept;
 use retry::{LIMITS, Limits};
+#[cfg(test)]
+pub(crate) use same_json::same_json;
 pub use txn::MAX_READ_BYTES;
 
 /// A value of so many bytes costs as much to apply as one more key.

@@ -8,6 +8,9 @@
 
 mod appends;
 mod client;
+#[cfg(test)]
+#[path = "../../tests/fuzz/wire.rs"]
+mod fuzz;
 mod server;
 mod snapshot;
 mod wire;

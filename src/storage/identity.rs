@@ -135,6 +135,10 @@ impl ClusterHandle {
 }
 
 #[cfg(test)]
+#[path = "../../tests/fuzz/identity.rs"]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};

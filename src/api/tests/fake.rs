@@ -19,6 +19,9 @@ use crate::watch::{HistoryLimits, Watches};
 pub const ID: &str = "127.0.0.1:11000,127.0.0.1:12000";
 pub const OTHER: &str = "127.0.0.1:11001,127.0.0.1:12001";
 
+/// Not shorter: fuzzing waits whole minutes of a clock that jumps from one to the next.
+const POLL: Duration = Duration::from_millis(10);
+
 #[derive(Debug, Default, Clone)]
 pub struct Fake(Arc<Inner>);
 
@@ -69,6 +72,11 @@ impl Fake {
         self.0.map.lock().unwrap().1.iter().map(|(key, _)| key.clone()).collect()
     }
 
+    /// Of all that is kept.
+    pub fn digest(&self) -> u64 {
+        self.0.map.lock().unwrap().1.digest()
+    }
+
     /// An entry with this stamp that drops what is due.
     pub fn tick(&self, stamp_ms: u64) {
         let mut map = self.0.map.lock().unwrap();
@@ -101,7 +109,7 @@ impl Fake {
 
     async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), NodeError> {
         while index > self.applied_index() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(POLL).await;
         }
         if index <= self.applied_index() {
             return Ok(());
@@ -203,7 +211,7 @@ impl Service for Fake {
             if found != Ticket::Waits || Instant::now() >= until {
                 return Ok(found);
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 

@@ -1,6 +1,6 @@
 //! `POST /hraftd/txn`: conditions, and what to do where they hold and where they do not, in one log entry.
 
-mod parse;
+pub(super) mod parse;
 
 use std::pin::pin;
 

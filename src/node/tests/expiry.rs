@@ -10,6 +10,7 @@ use super::net::{TestNode, in_secs, until};
 use super::sim::{PORTS, Sim, seeds};
 use crate::command::{Action, Key, Reply};
 use crate::kv::Change;
+use crate::node::ReadLevel;
 use crate::watch::Filter;
 
 fn set(key: &str, ttl_ms: Option<u64>) -> Action {
@@ -55,6 +56,25 @@ async fn no_deadline_no_tick() {
     sleep(Duration::from_secs(20)).await;
     let entries = node.node.applied_index() - index;
     assert!((5..=6).contains(&entries), "{entries} entries in 20 s");
+}
+
+/// Each node's own clock says that a key is due, and none of them drops it: that is for an entry to do.
+#[tokio::test(start_paused = true)]
+async fn nobody_drops_a_key_without_a_leader() {
+    let sim = Sim::start(5, all_keys()).await;
+    let node = sim.nodes().next().unwrap();
+    write(node, set("k", Some(2_000))).await.unwrap();
+    until("all have it", || sim.nodes().all(|node| node.node.inner.map.len() == 1)).await;
+    let cut_all = |cut| PORTS.iter().for_each(|a| PORTS.iter().for_each(|b| sim.net.set_cut(*a, *b, cut)));
+    cut_all(true);
+    sleep(Duration::from_secs(10)).await;
+    for node in sim.nodes() {
+        let found = node.get("k", ReadLevel::None).await.unwrap();
+        assert_eq!(found.as_deref(), Some("1"), "node {}", node.port);
+    }
+    cut_all(false);
+    until("it is gone", || sim.nodes().all(|node| node.node.inner.map.is_empty())).await;
+    sim.all_equal().await;
 }
 
 /// The time without a leader counts, the time that all are down does not.

@@ -5,6 +5,7 @@ mod locks;
 mod net;
 mod retried;
 mod sim;
+mod wrong;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,6 +176,7 @@ async fn a_far_behind_node_gets_a_snapshot() {
     until("it is ready", || back.node.ready() == Ok(())).await;
     assert_eq!(back.get("k399", ReadLevel::Linearizable).await.unwrap(), Some("1".to_owned()));
     assert!(back.node.stats().last_snapshot_index > 0);
+    assert_eq!(back.node.inner.map.digest(), nodes[0].node.inner.map.digest(), "what only the snapshot has, too");
 }
 
 #[tokio::test(start_paused = true)]

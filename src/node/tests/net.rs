@@ -23,6 +23,8 @@ use crate::storage::{ClusterHandle, Identity, IdentityStore, SnapshotFile, Snaps
 pub(super) struct Net {
     nodes: Mutex<BTreeMap<u16, Node>>,
     cut: Mutex<HashSet<(u16, u16)>>,
+    /// Who gets nothing of the log.
+    starved: Mutex<HashSet<u16>>,
     /// Of the answers to writes that were passed on, which ones are lost; 0: none.
     lose_nth: AtomicU64,
     answers: AtomicU64,
@@ -50,6 +52,20 @@ impl Net {
                 cuts.remove(&pair);
             }
         }
+    }
+
+    /// Entries, heartbeats and snapshots that are sent to a node get lost, or do so no more; all else arrives.
+    pub(super) fn set_starved(&self, port: u16, starved: bool) {
+        let mut all = self.starved.lock().unwrap();
+        if starved {
+            all.insert(port)
+        } else {
+            all.remove(&port)
+        };
+    }
+
+    fn starves(&self, port: u16) -> bool {
+        self.starved.lock().unwrap().contains(&port)
     }
 
     /// From now on so many answers to writes that were passed on get lost.
@@ -95,7 +111,11 @@ impl Peers for LocalPeers {
         let node = self.reach(target.id.haddr.port);
         let envelope = self.me.envelope(target);
         let net = self.net.clone();
+        let starves = matches!(request, PeerRequest::Append(_)) && net.starves(target.id.haddr.port);
         Box::pin(within(time, async move {
+            if starves {
+                return Err(PeerError::Lost("starved".to_owned()));
+            }
             let may_lose = matches!(request, PeerRequest::Forward { .. });
             let answer = node?.answer(&envelope, request).await.map_err(PeerError::Refused);
             if may_lose && net.loses() { Err(PeerError::Lost("lost".to_owned())) } else { answer }
@@ -112,7 +132,11 @@ impl Peers for LocalPeers {
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
         let node = self.reach(target.id.haddr.port);
         let envelope = self.me.envelope(target);
+        let starves = self.net.starves(target.id.haddr.port);
         Box::pin(async move {
+            if starves {
+                return Err(PeerError::Lost("starved".to_owned()));
+            }
             let node = node?;
             let mut incoming = node.receive_snapshot(&envelope).await.map_err(PeerError::Refused)?;
             let mut offset = 0;

@@ -21,13 +21,16 @@ pub struct MemDisk {
 struct State {
     names: BTreeMap<String, Arc<MemFile>>,
     durable_names: BTreeMap<String, Arc<MemFile>>,
-    fault: Option<io::ErrorKind>,
+    fault: Fault,
 }
+
+/// Shared by the disk and its files, which hold nothing else of the disk: it would never be freed.
+type Fault = Arc<Mutex<Option<io::ErrorKind>>>;
 
 #[derive(Debug)]
 struct MemFile {
     content: Mutex<Content>,
-    disk: Arc<Mutex<State>>,
+    fault: Fault,
     keeps_flushed: bool,
 }
 
@@ -55,6 +58,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn check(fault: &Fault) -> io::Result<()> {
+    lock(fault).map_or(Ok(()), |kind| Err(kind.into()))
+}
+
 impl Default for MemDisk {
     fn default() -> Self {
         Self::new()
@@ -74,7 +81,7 @@ impl MemDisk {
 
     /// From now on every write, flush, creation, rename and removal fails with this error.
     pub fn fail_with(&self, fault: Option<io::ErrorKind>) {
-        lock(&self.state).fault = fault;
+        *lock(&lock(&self.state).fault) = fault;
     }
 
     /// The directory as a power loss now would leave it: durable names, flushed content, and of
@@ -100,12 +107,12 @@ impl MemDisk {
     /// Puts a file as if it had always been there: flushed, its name durable.
     pub fn put(&self, name: &str, bytes: Vec<u8>) {
         let flushed = if self.keeps_flushed { bytes.clone() } else { Vec::new() };
+        let mut state = lock(&self.state);
         let file = Arc::new(MemFile {
             content: Mutex::new(Content { now: bytes, flushed, unflushed: Vec::new() }),
-            disk: self.state.clone(),
+            fault: state.fault.clone(),
             keeps_flushed: self.keeps_flushed,
         });
-        let mut state = lock(&self.state);
         state.names.insert(name.to_owned(), file.clone());
         state.durable_names.insert(name.to_owned(), file);
     }
@@ -119,10 +126,8 @@ impl MemDisk {
 
     fn writable(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = lock(&self.state);
-        match state.fault {
-            Some(kind) => Err(kind.into()),
-            None => Ok(state),
-        }
+        check(&state.fault)?;
+        Ok(state)
     }
 }
 
@@ -134,7 +139,7 @@ impl Disk for MemDisk {
         }
         let file = Arc::new(MemFile {
             content: Mutex::default(),
-            disk: self.state.clone(),
+            fault: state.fault.clone(),
             keeps_flushed: self.keeps_flushed,
         });
         state.names.insert(name.to_owned(), file.clone());
@@ -179,10 +184,7 @@ impl Disk for MemDisk {
 
 impl MemFile {
     fn writable(&self) -> io::Result<()> {
-        match lock(&self.disk).fault {
-            Some(kind) => Err(kind.into()),
-            None => Ok(()),
-        }
+        check(&self.fault)
     }
 }
 
@@ -242,6 +244,17 @@ mod tests {
         });
         assert_eq!(torn.bytes("a").unwrap(), b"flushedto");
         assert_eq!(torn.bytes("b"), None);
+    }
+
+    #[test]
+    fn it_is_freed_with_its_last_handle() {
+        let held = allocation_counter::measure(|| {
+            for disk in [MemDisk::new(), MemDisk::without_crashes()] {
+                disk.put("a", vec![0; 1000]);
+                disk.create("b").unwrap().write_all_at(&[0; 1000], 0).unwrap();
+            }
+        });
+        assert_eq!(held.bytes_current, 0);
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Record {
     /// # Errors
     /// What is wrong with it, for an operator.
     pub fn decode(kind: u8, payload: &[u8]) -> Result<Self, String> {
-        Ok(match kind {
+        let record = match kind {
             kind::VOTE => Self::Vote(whole(payload)?),
             kind::ENTRY => Self::Entry(whole(payload)?),
             kind::COMMITTED => Self::Committed(whole(payload)?),
@@ -69,7 +69,22 @@ impl Record {
             kind::OPENED => Self::Opened,
             kind::STOPPED => Self::Stopped,
             other => return Err(format!("a record of the unknown kind {other}")),
-        })
+        };
+        // Of every index it must be possible to tell the next.
+        if record.ids().into_iter().flatten().any(|id| id.index == u64::MAX) {
+            return Err("an index that no log comes to".to_owned());
+        }
+        Ok(record)
+    }
+
+    fn ids(&self) -> [Option<LogId>; 3] {
+        match self {
+            Self::Entry(entry) => [Some(entry.log_id), None, None],
+            Self::Committed(id) | Self::Truncate(id) => [*id, None, None],
+            Self::Purge(id) => [Some(*id), None, None],
+            Self::Head(head) => [head.committed, head.purged, head.last],
+            Self::Vote(_) | Self::Next | Self::Opened | Self::Stopped => [None; 3],
+        }
     }
 }
 

@@ -229,6 +229,9 @@ impl<'a> Scan<'a> {
         if frame.batch < self.batch || (frame.batch == self.batch && self.complete) {
             return Err(format!("batch {} comes after batch {}", frame.batch, self.batch));
         }
+        if frame.batch == u64::MAX {
+            return Err("a batch after which there can be none".to_owned());
+        }
         (self.batch, self.complete) = (frame.batch, frame.ends_batch);
         let record = Record::decode(frame.kind, frame.payload)?;
         self.stopped = matches!(record, Record::Stopped);
@@ -253,7 +256,19 @@ impl<'a> Scan<'a> {
                 self.unknown = self.unknown.min(index(&after));
                 self.memory.truncate(after);
             }
-            Record::Purge(upto) => drop(self.memory.purge(upto)),
+            Record::Purge(upto) => {
+                let head = &self.memory.head;
+                let first = self.memory.index.first();
+                // Entries of segments that are gone may lie between.
+                if self.unknown < Some(upto.index)
+                    && index(&head.purged) < Some(upto.index)
+                    && !head.has_no_entry()
+                    && upto.index + 1 < first
+                {
+                    return Err(format!("a purge up to {upto}, before the first entry, {first}"));
+                }
+                drop(self.memory.purge(upto));
+            }
             Record::Entry(entry) => {
                 let id = entry.log_id;
                 if !self.memory.head.accepts(id.index) {

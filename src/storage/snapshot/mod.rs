@@ -15,6 +15,9 @@
 
 mod file;
 mod format;
+#[cfg(test)]
+#[path = "../../../tests/fuzz/snapshot.rs"]
+mod fuzz;
 mod receive;
 #[cfg(test)]
 mod tests;

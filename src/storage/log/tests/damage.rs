@@ -6,6 +6,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::storage::log::FORMAT_VERSION;
 use crate::storage::log::frame::{self, Place};
+use crate::storage::log::record::{Head, encode, kind};
 use crate::storage::log::segment::{self, FILE_HEADER};
 
 /// Segments of a log: name, bytes, how many of them hold frames, and where the last batch starts.
@@ -251,4 +252,36 @@ async fn an_entry_that_cannot_be_read_back_fails_the_log() {
     assert!(store.failed().borrow().as_ref().unwrap().contains(&name));
     assert!(append(&store, vec![entry(1, 20, 0)]).await.is_err());
     assert!(store.close().is_err());
+}
+
+/// Found by fuzzing (`tests/fuzz/log.rs`): checksums that are right do not make records right.
+#[test]
+fn records_that_cannot_follow_are_damage() {
+    let entry_at = |index| (kind::ENTRY, 2, encode(Vec::new(), &entry(1, index, 3)));
+    let purge = |upto| (kind::PURGE, 3, encode(Vec::new(), &id(1, upto)));
+    let last = Head { last: Some(id(1, u64::MAX)), ..Head::default() };
+    for (records, good) in [
+        (vec![entry_at(7), purge(6)], true),
+        (vec![entry_at(7), purge(7)], true),
+        (vec![entry_at(7), purge(5)], false),
+        (vec![entry_at(u64::MAX - 1)], true),
+        (vec![entry_at(u64::MAX)], false),
+        (vec![purge(u64::MAX)], false),
+        (vec![(kind::TRUNCATE, 2, encode(Vec::new(), &Some(id(1, u64::MAX))))], false),
+        (vec![(kind::COMMITTED, 2, encode(Vec::new(), &Some(id(1, u64::MAX))))], false),
+        (vec![(kind::HEAD, 2, encode(Vec::new(), &last))], false),
+        (vec![(kind::OPENED, u64::MAX, Vec::new())], false),
+    ] {
+        let mut bytes = segment::header(1).to_vec();
+        let head = (kind::HEAD, 1, encode(Vec::new(), &Head::default()));
+        let head = if records[0].0 == kind::HEAD { None } else { Some(head) };
+        for (kind, batch, payload) in head.iter().chain(&records) {
+            let at = bytes.len();
+            let place = Place { segment: 1, offset: at as u64 };
+            frame::push(&mut bytes, place, *batch, *kind, payload);
+            frame::end_batch(&mut bytes[at..], place);
+        }
+        let opened = open(&put(&[(segment::name(1), bytes)]));
+        assert_eq!(opened.is_ok(), good, "{records:?}: {:?}", opened.err());
+    }
 }

@@ -7,6 +7,8 @@ mod crash;
 mod damage;
 mod failure;
 mod format;
+#[path = "../../../../tests/fuzz/log.rs"]
+mod fuzz;
 mod store;
 mod upgrade;
 
