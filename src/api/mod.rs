@@ -92,13 +92,7 @@ pub fn router(node: Starting, settings: ApiSettings) -> Router {
 
 /// [`router`] over anything that does what a node does: tests have no cluster.
 pub fn router_of<S: Service>(service: S, settings: ApiSettings) -> Router {
-    let served_by = answer::served_by(service.id());
-    let room = body::Room::new(settings.max_request_bytes);
-    let large = watch::Large::default();
-    let admission = Admission::new(settings.max_at_work, settings.max_waiting);
-    let answers = Answers::new(settings.max_value_bytes);
-    let app = App { service, settings, served_by, room, large, admission, answers };
-    Router::new().fallback(handle::<S>).with_state(Arc::new(app))
+    Router::new().fallback(handle::<S>).with_state(Arc::new(App::new(service, settings)))
 }
 
 struct App<S> {
@@ -114,6 +108,20 @@ struct App<S> {
     admission: Admission,
     /// For the answers of all requests together.
     answers: Answers,
+}
+
+impl<S: Service> App<S> {
+    fn new(service: S, settings: ApiSettings) -> Self {
+        Self {
+            served_by: answer::served_by(service.id()),
+            room: body::Room::new(settings.max_request_bytes),
+            large: watch::Large::default(),
+            admission: Admission::new(settings.max_at_work, settings.max_waiting),
+            answers: Answers::new(settings.max_value_bytes),
+            service,
+            settings,
+        }
+    }
 }
 
 async fn handle<S: Service>(State(app): State<Arc<App<S>>>, request: Request) -> Response {

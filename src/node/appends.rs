@@ -105,8 +105,12 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
                         return Some(Err(self.network.failed(error)));
                     }
                 }
+                Event::Answer(Ok(_)) if self.unanswered == 0 => {
+                    let error = PeerError::Lost("an answer to nothing".to_owned());
+                    return Some(Err(self.network.failed(error)));
+                }
                 Event::Answer(Ok(outcome)) => {
-                    self.unanswered = self.unanswered.saturating_sub(1);
+                    self.unanswered -= 1;
                     self.moved = Instant::now();
                     return Some(Ok(outcome));
                 }

@@ -17,10 +17,7 @@ const PART: &[u8] = b"\n---\n";
 const A_WHILE: Duration = Duration::from_secs(90);
 
 fn app(fake: Fake) -> Arc<App<Fake>> {
-    let settings = settings();
-    let served_by = answer::served_by(fake.id());
-    let room = body::Room::new(settings.max_request_bytes);
-    Arc::new(App { service: fake, settings, served_by, room, large: watch::Large::default() })
+    Arc::new(App::new(fake, settings()))
 }
 
 fn parts<'a>(mut input: &'a [u8], part: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {

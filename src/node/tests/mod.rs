@@ -1,5 +1,6 @@
 //! Whole nodes in one process, on simulated peers, disk and time.
 
+mod appends;
 mod expiry;
 mod locks;
 mod net;
