@@ -33,6 +33,9 @@
 //! **A change**: applying appends it to the ring of [`watch`], before the entry counts as applied; whoever watches reads
 //! the ring from where it is.
 //!
+//! **Too much**: [`http`] counts connections, `api::admission` requests at work and those who wait, `api::answers` what clients
+//! do not read; the rest gets 503. The client port has threads of its own, so that Raft keeps its time.
+//!
 //! Where to begin: [`server::run`] is the life of a process, [`node::peers`] all that nodes say to one
 //! another, [`storage::log`] what is on the disk.
 #![cfg_attr(test, allow(clippy::unwrap_used))]

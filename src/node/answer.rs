@@ -65,7 +65,7 @@ impl Node {
                 PeerReply::Read(answer.map(|done| done.map(|found| (found.record, found.index))))
             }
             PeerRequest::ReadIndex => PeerReply::ReadIndex(match self.leader() {
-                Some(Leader::Me) => self.inner.reads.next().await,
+                Some(Leader::Me) => self.confirm_as_leader().await,
                 _ => None,
             }),
             PeerRequest::WeakIndex => PeerReply::WeakIndex(self.weak_index_as_leader()),

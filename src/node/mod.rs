@@ -41,6 +41,7 @@ use std::time::Duration;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Config, Raft, SnapshotPolicy};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -122,6 +123,8 @@ struct Inner {
     contact: contact::Contact,
     calls: Arc<calls::Calls>,
     phase: watch::Sender<Phase>,
+    /// The runtime that it was started in.
+    home: Handle,
     reads: read_index::ReadIndex,
     forwarder: batch::Forwarder,
     proposals: proposals::Proposals,
@@ -156,6 +159,8 @@ pub struct Parts {
     pub machine: StateMachine,
     /// Where snapshots are kept and received.
     pub snapshots: SnapshotStore,
+    /// The runtime of those who ask it; its own is the one that it is started in.
+    pub clients: Handle,
 }
 
 /// The tasks of a node; they end when the node is shut down.
@@ -177,7 +182,7 @@ impl Node {
     /// # Errors
     /// [`NodeError::Internal`] where the storage cannot be read or the options contradict each other.
     pub async fn start(parts: Parts, options: RaftOptions) -> Result<(Self, Tasks), NodeError> {
-        let Parts { me, peers, mut log, machine, snapshots } = parts;
+        let Parts { me, peers, mut log, machine, snapshots, clients } = parts;
         let internal = |error: &dyn std::fmt::Display| NodeError::Internal(format!("Raft does not start: {error}"));
         let config = raft_config(options, me.removed().borrow().is_none()).validate().map_err(|e| internal(&e))?;
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
@@ -214,6 +219,7 @@ impl Node {
             contact: contact::Contact::default(),
             calls,
             phase: watch::Sender::new(Phase::Joining),
+            home: Handle::current(),
             reads,
             forwarder,
             proposals,
@@ -228,7 +234,9 @@ impl Node {
         }));
         node.inner.me.set_log_clock(node.clock().clone());
         let tasks = Tasks(vec![
-            tokio::spawn(node.clone().confirm_read_indexes(read_queue)),
+            // These wake many at once: from another runtime each would cost a wake of its own.
+            clients.spawn(node.clone().confirm_read_indexes(read_queue)),
+            clients.spawn(node.watches().clone().wake()),
             tokio::spawn(node.clone().forward_batches(forward_queue)),
             tokio::spawn(proposal_queue.run(node.inner.raft.clone())),
             tokio::spawn(node.clone().follow_phases()),
@@ -238,7 +246,6 @@ impl Node {
             tokio::spawn(node.clone().ask_whether_removed()),
             tokio::spawn(node.clone().bound_the_log()),
             tokio::spawn(node.clone().tick()),
-            tokio::spawn(node.watches().clone().wake()),
             tokio::spawn(node.clone().end_watches_once_removed()),
         ]);
         Ok((node, tasks))

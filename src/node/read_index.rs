@@ -53,26 +53,31 @@ impl Node {
         }
     }
 
-    /// The task that confirms, round after round.
+    /// The task that confirms, round after round. It runs where those run who wait.
     pub(super) async fn confirm_read_indexes(self, mut queue: mpsc::UnboundedReceiver<Waiter>) {
         while let Some(first) = queue.recv().await {
             let mut waiters = vec![first];
             while let Ok(waiter) = queue.try_recv() {
                 waiters.push(waiter);
             }
-            let index = match self.leader() {
-                Some(Leader::Me) => self.confirm_as_leader().await,
-                Some(Leader::Other(target)) => {
-                    match self.inner.peers.call(&target, PeerRequest::ReadIndex, self.confirm_timeout()).await {
-                        Ok(PeerReply::ReadIndex(index)) => index,
-                        _ => None,
-                    }
-                }
-                None => None,
-            };
+            // Among the node's own tasks: here it could miss its time for want of a turn.
+            let confirmed = self.inner.home.spawn(self.clone().confirm()).await;
+            let index = confirmed.ok().flatten();
             for waiter in waiters {
                 // A reader that is gone needs no answer.
                 let _ = waiter.send(index);
+            }
+        }
+    }
+
+    async fn confirm(self) -> Option<u64> {
+        match self.leader()? {
+            Leader::Me => self.confirm_as_leader().await,
+            Leader::Other(target) => {
+                match self.inner.peers.call(&target, PeerRequest::ReadIndex, self.confirm_timeout()).await {
+                    Ok(PeerReply::ReadIndex(index)) => index,
+                    _ => None,
+                }
             }
         }
     }

@@ -6,27 +6,33 @@
 
 use std::io;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// The threads; what runs on them is dropped with this.
-pub(super) struct ClientThreads(Option<Runtime>);
+pub(super) struct ClientThreads {
+    /// Until it is dropped.
+    runtime: Option<Runtime>,
+}
 
 impl ClientThreads {
     /// As many as there are processors.
     pub(super) fn start() -> io::Result<Self> {
-        Builder::new_multi_thread().thread_name("clients").enable_all().build().map(|runtime| Self(Some(runtime)))
+        Builder::new_multi_thread()
+            .thread_name("clients")
+            .enable_all()
+            .build()
+            .map(|runtime| Self { runtime: Some(runtime) })
     }
 
-    /// What `start` spawns runs here.
-    pub(super) fn enter<T>(&self, start: impl FnOnce() -> T) -> T {
-        let _entered = self.0.as_ref().map(Runtime::enter);
-        start()
+    /// To spawn on them.
+    pub(super) fn handle(&self) -> Handle {
+        self.runtime.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
     }
 }
 
 impl Drop for ClientThreads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             // It is dropped by a task, which may not wait for others.
             runtime.shutdown_background();
         }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -65,7 +66,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (stop_clients, clients_stopped) = watch::channel(());
     let limits = HttpLimits { drain: DRAIN_WITHIN, ..HttpLimits::default() };
     let peer_limits = HttpLimits { upgrades: true, ..limits.clone() };
-    let peer_port = serve(raft_listener, network::router(starting.clone()), peer_limits, peers_stopped);
+    let router = network::router(starting.clone());
+    let peer_port = serve(&Handle::current(), raft_listener, router, peer_limits, peers_stopped);
     let limits = HttpLimits { connections: files::connections(), ..limits };
     let client_threads = ClientThreads::start().map_err(failure)?;
     let settings = ApiSettings {
@@ -78,10 +80,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         // The others are for requests that are done at once.
         max_waiting: limits.connections * 3 / 4,
     };
-    let client_port = client_threads.enter(|| {
-        let router = api::router(starting.clone(), settings);
-        serve(http_listener, router, limits, clients_stopped)
-    });
+    let router = api::router(starting.clone(), settings);
+    let client_port = serve(&client_threads.handle(), http_listener, router, limits, clients_stopped);
 
     let mut shutdown = pin!(shutdown);
     let (opened, peers) = tokio::select! {
@@ -94,7 +94,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let Opened { data, me, log, machine, snapshots, moved_from: _ } = opened;
     let mut log_failed = log.failed();
     let disk = low_space::watch(data.disk.clone(), snapshots.clone());
-    let parts = Parts { me, peers, log: log.clone(), machine, snapshots };
+    let parts = Parts { me, peers, log: log.clone(), machine, snapshots, clients: client_threads.handle() };
     let (node, tasks) = Node::start(parts, raft_options(&config)).await.map_err(failure)?;
     starting.started(node.clone());
 
@@ -174,12 +174,13 @@ async fn listen(bind: &config::Bind) -> Result<TcpListener, Exit> {
 }
 
 fn serve(
+    threads: &Handle,
     listener: TcpListener,
     router: axum::Router,
     limits: HttpLimits,
     mut stopped: watch::Receiver<()>,
 ) -> JoinHandle<()> {
-    tokio::spawn(http::serve(listener, router, limits, async move {
+    threads.spawn(http::serve(listener, router, limits, async move {
         // Ends when the sender is dropped.
         let _ = stopped.changed().await;
     }))

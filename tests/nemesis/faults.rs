@@ -66,6 +66,7 @@ impl<'a> Nemesis<'a> {
     /// Faults for so long; then all is healed. `look` is called many times.
     pub fn run(&mut self, length: Duration, mut look: impl FnMut(&World)) {
         // Each kind once, in a seeded order; then at random.
+        self.began = Instant::now();
         let mut first = FAULTS.to_vec();
         first.dedup();
         while self.began.elapsed() < length {
@@ -183,9 +184,18 @@ impl<'a> Nemesis<'a> {
 
     /// So that the log needs space: some segments of it.
     fn write_much(&self) {
+        self.write_large(80, FILLING);
+    }
+
+    /// What is kept of large values up to a bound, such as history for watchers, is kept from the beginning.
+    pub fn warm(&self) {
+        self.write_large(250, Duration::from_secs(60));
+    }
+
+    fn write_large(&self, count: usize, within: Duration) {
         let (began, value) = (Instant::now(), "m".repeat(400_000));
-        for number in 0..80 {
-            if began.elapsed() > FILLING {
+        for number in 0..count {
+            if began.elapsed() > within {
                 break;
             }
             let body = format!(r#"{{"much/{}":"{value}"}}"#, number % 3);

@@ -109,6 +109,9 @@ fn everything_at_random() {
             let watchers: Vec<_> = seeds(4).map(|seed| scope.spawn(move || changes::watch(haddrs, seed))).collect();
 
             let mut nemesis = Nemesis::new(&mut world, seed);
+            if length >= samples::LONG {
+                nemesis.warm();
+            }
             nemesis.run(length, |world| samples.look(world));
             let (faults, disk_ended) = (nemesis.counts(), nemesis.disk_ended);
             let healed = Instant::now();

@@ -7,8 +7,8 @@ use crate::support::namespace::say_figure;
 use crate::world::World;
 
 const EVERY: Duration = Duration::from_secs(1);
-/// From here on the witness must have grown to what it needs.
-const LONG: Duration = Duration::from_secs(240);
+/// In so long the witness has grown to what it needs.
+pub const LONG: Duration = Duration::from_secs(240);
 
 /// Of a debug build, with a few thousand keys.
 const MEMORY_KIB: u64 = 512 << 10;

@@ -115,7 +115,7 @@ fn complete(operation: &mut Operation, method: &str) {
     ];
     if !of_raft {
         refusals.push(("409", "refused in the present state; nothing was done"));
-        refusals.push(("503", "no leader, not ready, or removed from the cluster; nothing was done"));
+        refusals.push(("503", "no leader, not ready, removed from the cluster, or overloaded; nothing was done"));
         refusals.push(("504", "not in time; of a write, the outcome is unknown"));
     }
     if has_body {

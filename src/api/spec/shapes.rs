@@ -41,6 +41,7 @@ pub enum Code {
     NoLeader,
     NotReady,
     Removed,
+    Overloaded,
     Timeout,
 }
 

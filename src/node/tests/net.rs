@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use crate::command::{Command, Reply};
@@ -214,7 +215,7 @@ impl TestNode {
             StateMachine::open(snapshots.clone(), cluster.clone(), crate::watch::HistoryLimits::default()).unwrap();
         let me = Arc::new(Me::new(store, identity, cluster, Role::Voter, format!("disk {port}"), rand::random()));
         let peers: Arc<dyn Peers> = Arc::new(LocalPeers { net: net.clone(), me: me.clone() });
-        let parts = Parts { me, peers, log: log.clone(), machine, snapshots };
+        let parts = Parts { me, peers, log: log.clone(), machine, snapshots, clients: Handle::current() };
         let (node, tasks) = Node::start(parts, options).await.unwrap();
         net.nodes.lock().unwrap().insert(port, node.clone());
         let first = list.first().copied();
