@@ -157,15 +157,18 @@ fn a_repetition_with_a_key_finds_what_was_granted() {
         let mut conn = Conn::open_within(&node.haddr, LONG).unwrap();
         conn.request("POST", "/hraftd/lock/l?ttl=30s&wait=1m", &[("Idempotency-Key", key)], None).unwrap()
     };
-    // The answer is never read.
-    drop(start_waiting(&cluster.nodes[0], "Idempotency-Key: a\r\n"));
+    // The answer is never read. A client that is gone before a node has looked at its request has asked for nothing.
+    let unread = start_waiting(&cluster.nodes[0], "Idempotency-Key: a\r\n");
+    eventually(SETTLE, "the lock is held", || lock(&cluster.nodes[0]).map(drop));
+    drop(unread);
     let first = token(&ask(&cluster.nodes[1], "a"));
     assert_eq!(lock(&cluster.nodes[2]).unwrap()["token"], first);
     assert_eq!(token(&ask(&cluster.nodes[2], "a")), first);
 
     // The place in the queue is kept, too.
-    drop(start_waiting(&cluster.nodes[1], "Idempotency-Key: b\r\n"));
+    let unread = start_waiting(&cluster.nodes[1], "Idempotency-Key: b\r\n");
     wait_for_waiters(&cluster.nodes[0], 1);
+    drop(unread);
     let again = start_waiting(&cluster.nodes[0], "Idempotency-Key: b\r\n");
     let mut last = start_waiting(&cluster.nodes[0], "");
     wait_for_waiters(&cluster.nodes[0], 2);

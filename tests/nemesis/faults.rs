@@ -16,7 +16,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// Of so many ticks in one a fault begins: where there is none, where there is one, where there are two.
 const ODDS: [u64; 3] = [8, 20, u64::MAX];
 /// How long the log of a node with a full disk is written to at most.
-const FILLING: Duration = Duration::from_secs(4);
+const FILLING: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
@@ -184,24 +184,31 @@ impl<'a> Nemesis<'a> {
 
     /// So that the log needs space: some segments of it.
     fn write_much(&self) {
-        self.write_large(80, FILLING);
+        // More than the present segment and the spare one hold.
+        let acked = self.write_large(80, FILLING);
+        say(&format!("nemesis: {acked} large values written while a disk was full"));
     }
 
     /// What is kept of large values up to a bound, such as history for watchers, is kept from the beginning.
     pub fn warm(&self) {
-        self.write_large(250, Duration::from_secs(60));
+        self.write_large(110, Duration::from_secs(60));
     }
 
-    fn write_large(&self, count: usize, within: Duration) {
-        let (began, value) = (Instant::now(), "m".repeat(400_000));
+    /// How many were acknowledged.
+    fn write_large(&self, count: usize, within: Duration) -> usize {
+        let mut acked = 0;
+        // No text: nothing of it is parsed.
+        let (began, value) = (Instant::now(), vec![0xff; 900_000]);
         for number in 0..count {
             if began.elapsed() > within {
                 break;
             }
-            let body = format!(r#"{{"much/{}":"{value}"}}"#, number % 3);
+            let target = format!("/hraftd/key/much/{}?timeout=500ms", number % 3);
             // Through whichever node takes it; what matters is that many are.
-            let _ = self.world.nodes[number % NODES].call("POST", "/hraftd/key?timeout=500ms", Some(&body));
+            let reply = self.world.nodes[number % NODES].put(&target, &value);
+            acked += usize::from(reply.is_ok_and(|reply| matches!(reply.status, 200 | 201)));
         }
+        acked
     }
 
     fn heal_until(&mut self, when: Instant) {

@@ -199,8 +199,16 @@ impl Place {
     }
 
     pub fn call(&self, method: &str, path: &str, body: Option<&str>) -> Result<Reply, String> {
+        self.request(method, path, body.map(str::as_bytes))
+    }
+
+    pub fn put(&self, path: &str, body: &[u8]) -> Result<Reply, String> {
+        self.request("PUT", path, Some(body))
+    }
+
+    fn request(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<Reply, String> {
         let mut conn = Conn::open_within(&self.haddr(), std::time::Duration::from_secs(2))?;
-        conn.request(method, path, &[("Connection", "close")], body.map(str::as_bytes))
+        conn.request(method, path, &[("Connection", "close")], body)
     }
 
     pub fn state(&self) -> Result<String, String> {
