@@ -61,6 +61,7 @@ async fn it_applies_and_restores() {
     assert_eq!((last, *members.log_id()), (Some(log_id(3)), Some(log_id(0))));
 
     let mut builder = sm.try_create_snapshot_builder(true).await.unwrap();
+    let (then, _) = reader.view();
     apply(&mut sm, [entry(4, EntryPayload::Normal(Command::Delete("a".into())))]).await;
     let snapshot = builder.build_snapshot().await.unwrap();
     assert_eq!(snapshot.meta.last_log_id, Some(log_id(3)), "the view, not what came later");
@@ -70,6 +71,7 @@ async fn it_applies_and_restores() {
     let mut sm = open(&disk);
     assert_eq!(sm.applied_state().await.unwrap(), (Some(log_id(3)), members));
     assert_eq!((sm.reader().get("a"), *sm.reader().applied().borrow()), ((Some("1".into()), 3), 3));
+    assert_eq!(sm.reader().view(), (then, 3), "all of it");
     assert_eq!(sm.get_current_snapshot().await.unwrap().unwrap().meta, snapshot.meta);
 }
 

@@ -5,7 +5,7 @@ use bolero::{TypeGenerator, check};
 use super::super::frame::{self, FRAME_HEADER, Place};
 use super::super::record::{self, Head, kind};
 use super::super::recovery::{Tail, recover};
-use super::super::{LogView, segment};
+use super::super::{Ending, LogView, segment};
 use super::*;
 use crate::fuzz::{SOME, bounded};
 
@@ -210,6 +210,7 @@ fn start(disk: &MemDisk) -> Result<(State, Tail), StorageError> {
     drop(memory);
     let view = LogView::read(disk);
     assert!(view.damage.is_none(), "it was opened: {:?}", view.damage);
+    assert!(!matches!(view.ending, Ending::Torn { .. }), "what was torn is cut off");
     let mut entries = Vec::new();
     let took = view.for_each(0, |entry| {
         entries.push(entry);

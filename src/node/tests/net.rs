@@ -29,6 +29,8 @@ pub(super) struct Net {
     /// Of the answers to writes that were passed on, which ones are lost; 0: none.
     lose_nth: AtomicU64,
     answers: AtomicU64,
+    /// How many snapshots were sent and installed.
+    installed: AtomicU64,
 }
 
 /// Ports are all that tells nodes apart here.
@@ -77,6 +79,11 @@ impl Net {
     fn loses(&self) -> bool {
         let nth = self.lose_nth.load(Ordering::Relaxed);
         nth > 0 && self.answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(nth)
+    }
+
+    /// How many snapshots were sent and installed.
+    pub(super) fn installed(&self) -> u64 {
+        self.installed.load(Ordering::Relaxed)
     }
 
     /// A node that is up.
@@ -134,6 +141,7 @@ impl Peers for LocalPeers {
         let node = self.reach(target.id.haddr.port);
         let envelope = self.me.envelope(target);
         let starves = self.net.starves(target.id.haddr.port);
+        let net = self.net.clone();
         Box::pin(async move {
             if starves {
                 return Err(PeerError::Lost("starved".to_owned()));
@@ -151,7 +159,9 @@ impl Peers for LocalPeers {
                 offset += n as u64;
             }
             let file = incoming.finish(Some(&meta)).unwrap();
-            node.install_snapshot(vote, meta, file).await.map_err(PeerError::Refused)
+            let answer = node.install_snapshot(vote, meta, file).await.map_err(PeerError::Refused);
+            net.installed.fetch_add(u64::from(answer.is_ok()), Ordering::Relaxed);
+            answer
         })
     }
 

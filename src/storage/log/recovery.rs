@@ -229,8 +229,9 @@ impl<'a> Scan<'a> {
         if frame.batch < self.batch || (frame.batch == self.batch && self.complete) {
             return Err(format!("batch {} comes after batch {}", frame.batch, self.batch));
         }
-        if frame.batch == u64::MAX {
-            return Err("a batch after which there can be none".to_owned());
+        // The numbers after it must be there, too.
+        if frame.batch > u64::MAX >> 1 {
+            return Err(format!("batch {}, to which no log comes", frame.batch));
         }
         (self.batch, self.complete) = (frame.batch, frame.ends_batch);
         let record = Record::decode(frame.kind, frame.payload)?;

@@ -271,6 +271,8 @@ fn records_that_cannot_follow_are_damage() {
         (vec![(kind::COMMITTED, 2, encode(Vec::new(), &Some(id(1, u64::MAX))))], false),
         (vec![(kind::HEAD, 2, encode(Vec::new(), &last))], false),
         (vec![(kind::OPENED, u64::MAX, Vec::new())], false),
+        (vec![(kind::OPENED, u64::MAX - 1, Vec::new())], false),
+        (vec![(kind::OPENED, u64::MAX >> 1, Vec::new())], true),
     ] {
         let mut bytes = segment::header(1).to_vec();
         let head = (kind::HEAD, 1, encode(Vec::new(), &Head::default()));
