@@ -51,7 +51,10 @@ pub mod offline;
 pub mod raft_types;
 pub mod record;
 pub mod server;
+#[cfg(test)]
+mod sim;
 pub mod state_machine;
 pub mod storage;
+pub mod task;
 pub mod telemetry;
 pub mod watch;

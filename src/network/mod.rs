@@ -9,7 +9,7 @@
 mod client;
 mod server;
 mod snapshot;
-mod wire;
+pub(crate) mod wire;
 
 pub use client::HttpPeers;
 pub use server::router;

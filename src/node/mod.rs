@@ -50,6 +50,7 @@ use crate::raft_types::TypeConfig;
 use crate::state_machine::{MapReader, StateMachine};
 use crate::storage::SnapshotStore;
 use crate::storage::log::LogStore;
+use crate::task;
 use crate::watch::Watches;
 use peers::{Peers, Target};
 
@@ -223,17 +224,17 @@ impl Node {
         }));
         node.inner.me.set_log_clock(node.clock().clone());
         let tasks = Tasks(vec![
-            tokio::spawn(node.clone().confirm_read_indexes(read_queue)),
-            tokio::spawn(node.clone().forward_batches(forward_queue)),
-            tokio::spawn(node.clone().follow_phases()),
-            tokio::spawn(node.clone().report_changes()),
-            tokio::spawn(node.clone().stand_by_the_leader()),
-            tokio::spawn(node.clone().promote_learners()),
-            tokio::spawn(node.clone().ask_whether_removed()),
-            tokio::spawn(node.clone().bound_the_log()),
-            tokio::spawn(node.clone().tick()),
-            tokio::spawn(node.watches().clone().wake()),
-            tokio::spawn(node.clone().end_watches_once_removed()),
+            task::spawn(node.clone().confirm_read_indexes(read_queue)),
+            task::spawn(node.clone().forward_batches(forward_queue)),
+            task::spawn(node.clone().follow_phases()),
+            task::spawn(node.clone().report_changes()),
+            task::spawn(node.clone().stand_by_the_leader()),
+            task::spawn(node.clone().promote_learners()),
+            task::spawn(node.clone().ask_whether_removed()),
+            task::spawn(node.clone().bound_the_log()),
+            task::spawn(node.clone().tick()),
+            task::spawn(node.watches().clone().wake()),
+            task::spawn(node.clone().end_watches_once_removed()),
         ]);
         Ok((node, tasks))
     }

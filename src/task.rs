@@ -1,0 +1,15 @@
+//! Starting tasks, and blocking work beside them.
+//!
+//! It is tokio's own. Only in this crate's tests does it go through [`crate::sim`], which stops, pauses and replays whole
+//! nodes and must therefore know whose task each is; there, too, it is tokio's where nothing is simulated. So what a node
+//! starts is started here, openraft's tasks included ([`Runtime`]).
+
+#[cfg(not(test))]
+pub use openraft_rt_tokio::TokioRuntime as Runtime;
+#[cfg(not(test))]
+pub use tokio::task::{spawn, spawn_blocking};
+
+#[cfg(test)]
+pub use crate::sim::host::{spawn, spawn_blocking};
+#[cfg(test)]
+pub use crate::sim::runtime::Runtime;
