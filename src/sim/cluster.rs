@@ -55,14 +55,6 @@ impl Cluster {
         self.members.keys().copied().collect()
     }
 
-    pub fn is_up(&self, port: u16) -> bool {
-        self.members[&port].process.is_some()
-    }
-
-    pub fn down_ports(&self) -> Vec<u16> {
-        self.ports().into_iter().filter(|port| !self.is_up(*port)).collect()
-    }
-
     pub fn node(&self, port: u16) -> Option<Node> {
         self.net.server(port).map(|server| server.node)
     }
@@ -132,8 +124,7 @@ impl Cluster {
 
     /// Whether all are members with the role they asked for, and serve; those that were removed are started again.
     fn look(&mut self) -> Result<(), String> {
-        let voters: Vec<_> =
-            self.members.iter().filter(|(_, member)| member.role == Role::Voter).map(|(port, _)| *port).collect();
+        let mut seen = None;
         for port in self.ports() {
             let Some(node) = self.node(port) else { return Err(format!("node {port} does not serve yet")) };
             if node.state() == State::Shutdown {
@@ -142,15 +133,12 @@ impl Cluster {
                 return Err(format!("node {port} was removed"));
             }
             node.ready().map_err(|why| format!("node {port} is not ready: {why}"))?;
-            let stats = node.stats();
-            let has: Vec<_> = stats
-                .latest_configuration
-                .iter()
-                .filter(|server| server.voter)
-                .map(|server| server.id.haddr.port)
-                .collect();
-            if has != voters || stats.latest_configuration.len() != self.members.len() {
-                return Err(format!("node {port} has the members {:?}", stats.latest_configuration));
+            let members = node.settled_members();
+            let members = members.ok_or_else(|| format!("node {port} is in the middle of a change of the members"))?;
+            let voters = self.members.values().filter(|member| member.role == Role::Voter).count();
+            let counts = (members.len(), members.iter().filter(|(_, voter)| *voter).count());
+            if counts != (self.members.len(), voters) || *seen.get_or_insert(members.clone()) != members {
+                return Err(format!("node {port} has the members {members:?}"));
             }
         }
         Ok(())

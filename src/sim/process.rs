@@ -1,7 +1,6 @@
 //! The life of a process: what `server` does, but for the sockets.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use openraft::storage::{RaftLogStorage, StorageHelper};
 
@@ -173,6 +172,3 @@ async fn run(
         why = node.failed() => Err(why),
     }
 }
-
-/// How long a process takes to be there again.
-pub const RESTART: Duration = Duration::from_millis(200);

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 
 use super::{host, world};
 
+/// See the module.
 #[derive(Debug)]
 pub struct Runtime(TokioRuntime);
 

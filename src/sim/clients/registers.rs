@@ -33,12 +33,18 @@ impl Client {
                     }
                 }
                 35..45 => self.delete(port, &key).await,
-                45..75 => drop(self.get(port, &key, "linearizable", 0).await),
-                75..85 => drop(self.get(port, &key, "weak", 0).await),
-                85..92 => drop(self.get(port, &key, "none", 0).await),
+                45..75 => {
+                    let _ = self.get(port, &key, "linearizable", 0).await;
+                }
+                75..85 => {
+                    let _ = self.get(port, &key, "weak", 0).await;
+                }
+                85..92 => {
+                    let _ = self.get(port, &key, "none", 0).await;
+                }
                 _ => {
                     let min_index = floor();
-                    drop(self.get(port, &key, "none", min_index).await);
+                    let _ = self.get(port, &key, "none", min_index).await;
                 }
             }
             self.pause(120).await;

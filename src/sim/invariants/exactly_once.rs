@@ -35,10 +35,10 @@ impl ExactlyOnce {
         }
     }
 
-    /// A client was answered so.
+    /// A client was answered so, by the entry at this index or by a later one that repeats it.
     pub fn answered(&self, key: &str, index: u64, fits: impl Fn(&Reply) -> bool) -> Checked {
         match self.done.get(key) {
-            Some((at, reply)) if *at == index && fits(reply) => Ok(()),
+            Some((at, reply)) if *at <= index && fits(reply) => Ok(()),
             done => Err(format!("exactly once: {key} was answered as done at {index}, and was {done:?}")),
         }
     }
