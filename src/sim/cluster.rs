@@ -116,6 +116,7 @@ impl Cluster {
         for port in self.ports() {
             world::set_flush_ms(port, (1, 1));
             if let Some(process) = self.process(port) {
+                process.disk.mend();
                 process.host.resume();
             }
             self.up(port);

@@ -34,6 +34,14 @@ impl SimDisk {
         self.power.lock().unwrap().left = Some(changes);
     }
 
+    /// The power does not fail after all.
+    pub fn mend(&self) {
+        let power = &mut *self.power.lock().unwrap();
+        if !power.host.is_dead() {
+            power.left = None;
+        }
+    }
+
     /// What is there after the power has failed: what was flushed, and of what was not, anything.
     pub fn after_power_loss(&self) -> MemDisk {
         self.mem.crash(|_, _, length| world::with_rng(|rng| rng.random_range(0..=length)))
