@@ -168,6 +168,10 @@ impl Faults {
                 self.cluster.mend();
                 self.cluster.settle().await;
                 let port = self.any();
+                // One that is all there is would be another cluster afterwards, and rightly.
+                if self.cluster.ports().len() < 3 {
+                    return;
+                }
                 self.cluster.wipe(port);
                 self.wait(1_000).await;
                 self.cluster.up(port);
@@ -201,7 +205,8 @@ impl Faults {
                 self.cluster.add(new, &self.list, role);
                 self.wait(LASTS_MS).await;
             }
-            1 => {
+            // Not the first of the list: where it starts anew and hears nobody, it may form another cluster.
+            1 if port != self.list[0] => {
                 let id = super::process::id(port);
                 let ask = Ask::new("DELETE", format!("/hraftd/raft/remove?id={id}"), String::new());
                 self.operator.ask(asked, &ask, patience).await;
