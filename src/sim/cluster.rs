@@ -126,13 +126,14 @@ impl Cluster {
     /// Whether all are members with the role they asked for, and serve; those that were removed are started again.
     fn look(&mut self) -> Result<(), String> {
         let mut seen = None;
+        let removed = self.nodes().into_iter().find(|(_, node)| node.state() == State::Shutdown);
+        if let Some((port, _)) = removed {
+            self.down(port, Down::Killed);
+            self.up(port);
+            return Err(format!("node {port} was removed"));
+        }
         for port in self.ports() {
             let Some(node) = self.node(port) else { return Err(format!("node {port} does not serve yet")) };
-            if node.state() == State::Shutdown {
-                self.down(port, Down::Killed);
-                self.up(port);
-                return Err(format!("node {port} was removed"));
-            }
             node.ready().map_err(|why| format!("node {port} is not ready: {why}"))?;
             let members = node.settled_members();
             let members = members.ok_or_else(|| format!("node {port} is in the middle of a change of the members"))?;
