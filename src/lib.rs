@@ -15,7 +15,7 @@
 //!   ├── watch        what has changed lately, and who waits for more of it
 //!   ├── kv           pure: keys, locks, kept outcomes and `apply(index, Command) -> Reply`; no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       raft_types, node_id, command, record, log_time, duration: leaves
+//!       raft_types, node_id, command, record, log_time, duration, task: leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
@@ -35,6 +35,9 @@
 //!
 //! **Too much**: [`http`] counts connections, `api::admission` requests at work and those who wait, `api::answers` what clients
 //! do not read; the rest gets 503. The client port has threads of its own, so that Raft keeps its time.
+//!
+//! **Under test** all of this but sockets and disks runs on simulated time, network and disks, with faults from a seed:
+//! `sim`, by `.ci/simulate`.
 //!
 //! Where to begin: [`server::run`] is the life of a process, [`node::peers`] all that nodes say to one
 //! another, [`storage::log`] what is on the disk.
@@ -57,7 +60,10 @@ pub mod offline;
 pub mod raft_types;
 pub mod record;
 pub mod server;
+#[cfg(test)]
+mod sim;
 pub mod state_machine;
 pub mod storage;
+pub mod task;
 pub mod telemetry;
 pub mod watch;

@@ -65,7 +65,7 @@ impl RaftTypeConfig for TypeConfig {
     type Vote = Vote<Self::LeaderId>;
     type Payload = EntryPayload<Command, RaftId, Member>;
     type Entry = Entry<openraft::alias::CommittedLeaderIdOf<Self>, Self::Payload>;
-    type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
+    type AsyncRuntime = crate::task::Runtime;
     type Responder<T>
         = Responder<T>
     where

@@ -11,6 +11,8 @@ use axum::body::{Body, Bytes};
 use futures_util::{StreamExt, stream};
 use tokio::time::sleep;
 
+use crate::task;
+
 /// About how much is made at once.
 const CHUNK: usize = 64 << 10;
 
@@ -29,7 +31,7 @@ pub fn body(pieces: impl Pieces) -> Body {
     let first = Bytes::from(chunk(&mut rest));
     let Some(rest) = rest else { return Body::from(first) };
     let rest = Arc::new(Mutex::new(Rest { pieces: Some(rest), made: 0, stalled: false }));
-    tokio::spawn(watch(Arc::downgrade(&rest)));
+    task::spawn(watch(Arc::downgrade(&rest)));
     let more = stream::unfold(rest, |rest| async { next(&rest).map(|chunk| (chunk, rest)) });
     Body::from_stream(stream::iter([Ok(first)]).chain(more))
 }

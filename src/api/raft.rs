@@ -19,6 +19,7 @@ use super::service::Service;
 use super::{App, body, json, spec, text, timer, within};
 use crate::node::{About, Cluster, ClusterServer, NodeError, State, Stats};
 use crate::node_id::{HostPort, PublicId};
+use crate::task;
 
 /// The decimal Raft id of a process that asks to join.
 const RAFT_ID: &str = "x-hraftd-raft-id";
@@ -344,7 +345,7 @@ async fn to_its_end(
     deadline: Instant,
     change: impl Future<Output = Result<(), NodeError>> + Send + 'static,
 ) -> Result<Response, ApiError> {
-    let change = tokio::spawn(change);
+    let change = task::spawn(change);
     match within(pin!(timer(deadline)), change).await {
         Some(Ok(result)) => result.map(|()| json::ok()).map_err(ApiError::from),
         Some(Err(error)) => Err(NodeError::Internal(format!("a change of the membership ended badly: {error}")).into()),

@@ -13,7 +13,7 @@ mod client;
 mod fuzz;
 mod server;
 mod snapshot;
-mod wire;
+pub(crate) mod wire;
 
 pub use client::HttpPeers;
 pub use server::router;

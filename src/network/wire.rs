@@ -43,10 +43,10 @@ pub(super) type AppendAnswer = Result<StreamAppendResult<TypeConfig>, Refusal>;
 pub(super) type SnapshotHead = (Envelope, Vote, SnapshotMeta);
 
 /// What a peer answers: a reply, or a refusal.
-pub(super) type Answer = Result<PeerReply, Refusal>;
+pub(crate) type Answer = Result<PeerReply, Refusal>;
 
 /// A message with its version byte.
-pub(super) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+pub(crate) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     postcard::to_extend(message, vec![VERSION]).expect("our messages have no unserialisable values")
 }
 
@@ -62,7 +62,7 @@ pub(super) fn encode_framed<T: Serialize>(message: &T) -> Vec<u8> {
 ///
 /// # Errors
 /// A text that says what is wrong.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     match bytes.split_first() {
         Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|error| format!("not a message: {error}")),
         Some((version, _)) => Err(format!("version {version} of the protocol; this node speaks {VERSION}")),
@@ -71,7 +71,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 }
 
 /// A request as it is decoded.
-pub(super) type Request = (Envelope, PeerRequest);
+pub(crate) type Request = (Envelope, PeerRequest);
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,7 @@ use super::{Leader, Node, NodeError};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{RaftId, TypeConfig};
 use crate::storage::{Incoming, SnapshotFile};
+use crate::task;
 
 /// Whether a message is one that only a leader sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +104,7 @@ impl Node {
         self.admit(envelope, Sender::Leader).await?;
         self.inner.contact.heard();
         let snapshots = self.inner.snapshots.clone();
-        tokio::task::spawn_blocking(move || snapshots.receive())
+        task::spawn_blocking(move || snapshots.receive())
             .await
             .map_err(|_| Refusal::Stopped)?
             .map_err(|error| Refusal::Unreadable(error.to_string()))
@@ -153,7 +154,7 @@ impl Node {
             (Some(mine), Some(theirs)) if mine == theirs => Ok(()),
             (None, Some(theirs)) if sender == Sender::Leader => {
                 let me = me.clone();
-                let adopted = tokio::task::spawn_blocking(move || me.adopt_cluster(theirs)).await;
+                let adopted = task::spawn_blocking(move || me.adopt_cluster(theirs)).await;
                 match adopted {
                     Ok(Ok(())) => Ok(()),
                     Ok(Err(error)) => {

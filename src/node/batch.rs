@@ -16,6 +16,7 @@ use super::{Leader, Node, NodeError};
 use crate::command::{Command, Reply};
 use crate::duration::as_ms;
 use crate::node_id::PublicId;
+use crate::task;
 
 /// Requests under way at a time.
 const IN_FLIGHT: usize = 4;
@@ -83,11 +84,11 @@ impl Node {
                     // Each request stays within what one RPC may carry, whatever came at once.
                     let full = std::mem::take(&mut batch);
                     bytes = 0;
-                    tokio::spawn(self.clone().forward_batch(full));
+                    task::spawn(self.clone().forward_batch(full));
                 }
             }
             let node = self.clone();
-            tokio::spawn(async move {
+            task::spawn(async move {
                 node.forward_batch(batch).await;
                 drop(permit);
             });

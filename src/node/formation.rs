@@ -19,6 +19,7 @@ use super::peers::{MemberAnswer, PeerReply, PeerRequest, Peers, Target};
 use super::{Leader, Node, NodeError, Phase};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::{ClusterId, Member, RaftId, Role};
+use crate::task;
 
 /// How long a node may take to say who it is.
 pub(super) const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -124,7 +125,7 @@ impl Node {
     async fn form(&self, cluster: ClusterId) -> Result<(), NodeError> {
         let me = self.inner.me.clone();
         let internal = |error: String| NodeError::Internal(format!("cannot form a cluster: {error}"));
-        tokio::task::spawn_blocking(move || me.adopt_cluster(cluster))
+        task::spawn_blocking(move || me.adopt_cluster(cluster))
             .await
             .map_err(|e| internal(e.to_string()))?
             .map_err(|e| internal(e.to_string()))?;
@@ -263,7 +264,7 @@ impl Node {
     async fn leave(&self, index: u64) {
         self.inner.raft.runtime_config().elect(false);
         let me = self.inner.me.clone();
-        match tokio::task::spawn_blocking(move || me.set_removed(index)).await {
+        match task::spawn_blocking(move || me.set_removed(index)).await {
             Ok(Ok(())) => tracing::warn!(
                 "this node was removed from its cluster at index {index}: it takes no part any more and answers \
                  requests with 503; start it again with --rjoin naming another node to join anew"

@@ -23,6 +23,7 @@ use super::{Leader, Node, NodeError};
 use crate::duration::as_ms;
 use crate::node_id::PublicId;
 use crate::raft_types::{Member, RaftId, Role, TypeConfig};
+use crate::task;
 
 /// The inner result is the final answer; `NotLeader` sends the asker elsewhere.
 pub(super) type AtLeader = Result<Result<(), NodeError>, NotLeader>;
@@ -111,7 +112,7 @@ impl Node {
     /// end even where the asker goes away.
     pub(super) async fn join_here(&self, id: PublicId, deadline: Instant) -> AtLeader {
         let node = self.clone();
-        let done = tokio::spawn(async move {
+        let done = task::spawn(async move {
             match node.admit_member(&id, deadline).await? {
                 Ok((raft_id, role)) => node.wait_for_role(&id, raft_id, role, deadline).await,
                 Err(error) => Ok(Err(error)),
@@ -255,7 +256,7 @@ impl Node {
     /// As the leader: removes a member. Runs to its end even where the asker goes away.
     pub(super) async fn remove_here(&self, wanted: String, force: bool, deadline: Instant) -> AtLeader {
         let node = self.clone();
-        let done = tokio::spawn(async move {
+        let done = task::spawn(async move {
             let Ok(_turn) = timeout_at(deadline, node.inner.membership_turn.lock()).await else {
                 return Ok(Err(NodeError::Timeout("other membership changes took too long".to_owned())));
             };

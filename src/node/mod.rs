@@ -53,6 +53,7 @@ use crate::raft_types::TypeConfig;
 use crate::state_machine::{MapReader, StateMachine};
 use crate::storage::SnapshotStore;
 use crate::storage::log::LogStore;
+use crate::task;
 use crate::watch::Watches;
 use peers::{Peers, Target};
 
@@ -235,18 +236,18 @@ impl Node {
         node.inner.me.set_log_clock(node.clock().clone());
         let tasks = Tasks(vec![
             // These wake many at once: from another runtime each would cost a wake of its own.
-            clients.spawn(node.clone().confirm_read_indexes(read_queue)),
-            clients.spawn(node.watches().clone().wake()),
-            tokio::spawn(node.clone().forward_batches(forward_queue)),
-            tokio::spawn(proposal_queue.run(node.inner.raft.clone())),
-            tokio::spawn(node.clone().follow_phases()),
-            tokio::spawn(node.clone().report_changes()),
-            tokio::spawn(node.clone().stand_by_the_leader()),
-            tokio::spawn(node.clone().promote_learners()),
-            tokio::spawn(node.clone().ask_whether_removed()),
-            tokio::spawn(node.clone().bound_the_log()),
-            tokio::spawn(node.clone().tick()),
-            tokio::spawn(node.clone().end_watches_once_removed()),
+            task::spawn_on(&clients, node.clone().confirm_read_indexes(read_queue)),
+            task::spawn_on(&clients, node.watches().clone().wake()),
+            task::spawn(node.clone().forward_batches(forward_queue)),
+            task::spawn(proposal_queue.run(node.inner.raft.clone())),
+            task::spawn(node.clone().follow_phases()),
+            task::spawn(node.clone().report_changes()),
+            task::spawn(node.clone().stand_by_the_leader()),
+            task::spawn(node.clone().promote_learners()),
+            task::spawn(node.clone().ask_whether_removed()),
+            task::spawn(node.clone().bound_the_log()),
+            task::spawn(node.clone().tick()),
+            task::spawn(node.clone().end_watches_once_removed()),
         ]);
         Ok((node, tasks))
     }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::forward::Patience;
 use super::peers::{PeerReply, PeerRequest};
 use super::{Leader, Node, NodeError};
+use crate::task;
 
 /// Answers a waiting reader: the index, or `None` where it must try again.
 type Waiter = oneshot::Sender<Option<u64>>;
@@ -61,7 +62,7 @@ impl Node {
                 waiters.push(waiter);
             }
             // Among the node's own tasks: here it could miss its time for want of a turn.
-            let confirmed = self.inner.home.spawn(self.clone().confirm()).await;
+            let confirmed = task::spawn_on(&self.inner.home, self.clone().confirm()).await;
             let index = confirmed.ok().flatten();
             for waiter in waiters {
                 // A reader that is gone needs no answer.

@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Node, NodeError};
 use crate::command::{Action, Key};
 use crate::kv::Ticket;
+use crate::task;
 use crate::watch::Filter;
 
 /// How long it is tried to give a place back.
@@ -42,7 +43,7 @@ impl Node {
     /// Gives the place of a ticket back, or the lock that it was just granted; goes on where the caller does not.
     pub fn cancel_ticket(&self, name: Key, ticket: u64) {
         let node = self.clone();
-        tokio::spawn(async move {
+        task::spawn(async move {
             let deadline = Instant::now() + CANCEL_TIMEOUT;
             if let Err(error) = node.write(Action::Cancel { name, ticket }.into(), deadline).await {
                 tracing::debug!(%error, "a place in the queue of a lock was not given back; its deadline frees it");

@@ -10,6 +10,7 @@ use super::membership::AtLeader;
 use super::status::silence;
 use super::{Leader, Node, NodeError, members};
 use crate::raft_types::RaftId;
+use crate::task;
 
 /// Longer than this a transfer does not take; openraft refuses writes meanwhile.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,7 +41,7 @@ impl Node {
     /// the asker goes away.
     pub(super) async fn lead_here(&self, wanted: Option<String>, deadline: Instant) -> AtLeader {
         let node = self.clone();
-        let done = tokio::spawn(async move {
+        let done = task::spawn(async move {
             let to = match node.choose(wanted.as_deref()) {
                 Ok(to) => to,
                 Err(error) => return Ok(Err(error)),

@@ -39,6 +39,7 @@ use crate::raft_types::alias::{LogEntry, LogId, SnapshotMeta, StoredMembership};
 use crate::storage::StorageError;
 use crate::storage::identity::ClusterHandle;
 use crate::storage::snapshot::{SnapshotFile, SnapshotStore};
+use crate::task;
 use crate::watch::{HistoryLimits, Watches};
 
 pub use builder::SnapshotBuilder;
@@ -85,16 +86,21 @@ fn index_of(state: &State) -> u64 {
 
 impl State {
     fn apply(&mut self, entry: LogEntry, events: &mut Vec<Event>) -> Reply {
+        #[cfg(test)]
+        let seen = crate::sim::about_to_apply(&entry, events.len());
         let index = entry.log_id.index;
         self.last_applied = Some(entry.log_id);
-        match entry.payload {
+        let reply = match entry.payload {
             EntryPayload::Blank => Reply::None,
             EntryPayload::Normal(command) => self.kv.apply(index, command, events),
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(self.last_applied, membership);
                 Reply::None
             }
-        }
+        };
+        #[cfg(test)]
+        crate::sim::applied(seen, &self.kv, &reply, events);
+        reply
     }
 }
 
@@ -307,12 +313,14 @@ fn openraft_snapshot(file: SnapshotFile) -> Snapshot {
 fn load(snapshots: &SnapshotStore, file: &SnapshotFile) -> Result<State, StorageError> {
     let kv = snapshots.load(file)?;
     let SnapshotMeta { last_log_id, last_membership } = file.meta().clone();
+    #[cfg(test)]
+    crate::sim::loaded(last_log_id, &kv);
     Ok(State { kv, last_applied: last_log_id, membership: last_membership })
 }
 
 /// Runs blocking work beside the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StorageError> + Send + 'static) -> io::Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    match task::spawn_blocking(work).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(io_error(error)),
         Err(gone) => Err(io::Error::other(gone)),

@@ -69,7 +69,13 @@ impl Mark {
     }
 }
 
-type Marks<K> = HashMap<K, Vec<Arc<Mark>>>;
+/// Simulations need one order of waking, to be replayed.
+#[cfg(test)]
+type Hasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+#[cfg(not(test))]
+type Hasher = std::hash::RandomState;
+
+type Marks<K> = HashMap<K, Vec<Arc<Mark>>, Hasher>;
 
 /// All watchers, by what they watch.
 #[derive(Debug, Default)]
@@ -144,14 +150,19 @@ impl Subscribers {
     pub(super) fn mark(&self, subjects: &[Subject<Key>], first: u64, later: &mut VecDeque<Arc<Mark>>) -> u32 {
         let all = self.all();
         // Each list once, however many of the events are for it: it may have thousands of watchers.
-        let mut lists: HashMap<_, (&[Arc<Mark>], Vec<u64>)> = HashMap::new();
+        let mut places = HashMap::new();
+        let mut lists: Vec<(&[Arc<Mark>], Vec<u64>)> = Vec::new();
         for (event, subject) in (first..).zip(subjects) {
             all.each_list(subject, |marks| {
-                lists.entry(ptr::from_ref(marks)).or_insert_with(|| (marks, Vec::new())).1.push(event);
+                let place = *places.entry(ptr::from_ref(marks)).or_insert(lists.len());
+                if place == lists.len() {
+                    lists.push((marks, Vec::new()));
+                }
+                lists[place].1.push(event);
             });
         }
         let mut looked_at = 0;
-        for (marks, events) in lists.values() {
+        for (marks, events) in &lists {
             let marked = marks.iter().filter(|mark| mark.set_first_unseen(events));
             if marks.len() <= FEW {
                 marked.for_each(|mark| mark.wake());

@@ -26,6 +26,7 @@ use crate::command::{Action, Key, LockView, Reply};
 use crate::duration::as_ms;
 use crate::kv::Ticket;
 use crate::node::{NodeError, ReadLevel, ReadOptions};
+use crate::task;
 
 /// How long an answer waits until a place is given back; then that goes on without it.
 const CANCEL_WITHIN: Duration = Duration::from_secs(1);
@@ -80,7 +81,7 @@ pub(in crate::api) async fn post<S: Service>(
 
     // A task of its own: the entry may be on its way when the client goes, and then its outcome must be known.
     let (shared, head, asked) = (app.clone(), head.clone(), name.clone());
-    let written = tokio::spawn(async move {
+    let written = task::spawn(async move {
         let outcome = write::write(&shared, action, &head, &body, &time).await?;
         let is_place = matches!(outcome.reply, Reply::Granted { .. } | Reply::Queued);
         let place =

@@ -1,13 +1,12 @@
-//! Keys expire at one index on all nodes: never early, and late only by what is promised.
+//! Keys expire late only by what is promised, and never early in cases that are hard to meet by chance: what else may
+//! happen is simulated ([`crate::sim`]).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rand::RngExt;
 use tokio::time::{Instant, sleep};
 
 use super::net::{TestNode, in_secs, until};
-use super::sim::{PORTS, Sim, seeds};
+use super::sim::{PORTS, Sim};
 use crate::command::{Action, Key, Reply};
 use crate::kv::Change;
 use crate::node::ReadLevel;
@@ -179,63 +178,6 @@ async fn an_old_process_in_a_young_cluster() {
     sleep(Duration::from_millis(9_900).saturating_sub(began.elapsed())).await;
     assert!(sim.nodes().all(|node| node.node.inner.map.len() == 1), "not early");
     until("it is gone", || sim.nodes().all(|node| node.node.inner.map.is_empty())).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn never_early_and_at_one_index_whatever_happens() {
-    for seed in seeds(2) {
-        let mut sim = Sim::start(seed, all_keys()).await;
-        // Before this a key may not expire.
-        let mut bounds: BTreeMap<Key, Instant> = BTreeMap::new();
-        let mut gone = 0;
-        for round in 0..8 {
-            let many = if round % 4 == 3 { 70 } else { 4 };
-            for number in 0..many {
-                let key: Key = format!("{round}-{number}").into();
-                let ttl_ms = 1_000 + sim.below(15_000);
-                let port = PORTS[sim.rng.random_range(0..3)];
-                let Some(node) = sim.net.node(port) else { continue };
-                let sent = Instant::now();
-                bounds.insert(key.clone(), sent + Duration::from_millis(ttl_ms));
-                let _ = node.write(set(&key, Some(ttl_ms)).into(), in_secs(3)).await;
-                if number % 3 == 0 {
-                    let ttl_ms = 1_000 + sim.below(15_000);
-                    let touch = Action::Touch { key: key.clone(), ttl_ms, conditions: Vec::new() };
-                    let bound = Instant::now() + Duration::from_millis(ttl_ms);
-                    let reply = node.write(touch.into(), in_secs(3)).await.map(|written| written.reply);
-                    bounds.entry(key).and_modify(|before| match reply {
-                        Ok(Reply::Touched { .. }) => *before = bound,
-                        // Where nobody knows, either may count.
-                        _ => *before = bound.min(*before),
-                    });
-                }
-            }
-            match sim.below(6) {
-                0 | 1 => sim.crash_leader(3_000).await,
-                2 => sim.crash_all(20_000).await,
-                3 => sim.wipe_follower().await,
-                4 => {
-                    let port = PORTS[sim.rng.random_range(0..3)];
-                    PORTS.iter().for_each(|other| sim.net.set_cut(port, *other, true));
-                    sim.wait(5_000).await;
-                    PORTS.iter().for_each(|other| sim.net.set_cut(port, *other, false));
-                }
-                _ => {}
-            }
-            sim.wait(3_000).await;
-        }
-        sim.settled().await;
-        until("all are gone", || sim.nodes().all(|node| node.node.inner.map.is_empty())).await;
-        for (position, change, at) in sim.history.all() {
-            if let Change::Expired { key } = change {
-                gone += 1;
-                assert!(at >= bounds[&key], "seed {seed}: {key} at {position:?}, {:?} early", bounds[&key] - at);
-            }
-        }
-        assert!(gone > 25, "seed {seed}: {gone} of {} keys", bounds.len());
-        sim.all_equal().await;
-        assert!(sim.nodes().any(|node| node.node.stats().last_snapshot_index > 0), "seed {seed}: no snapshot");
-    }
 }
 
 /// A directory of hraftd 0.1 knows no log time; it begins with the first that has a deadline.

@@ -4,16 +4,33 @@ mod appends;
 mod expiry;
 mod locks;
 mod net;
-mod retried;
 mod sim;
 mod wrong;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{NodeError, ReadLevel, ReadOptions, State};
+use openraft::async_runtime::watch::WatchReceiver as _;
+
+use super::{Node, NodeError, ReadLevel, ReadOptions, State};
+use crate::raft_types::RaftId;
 use crate::storage::disk::MemDisk;
 use net::{Net, TestNode, id, in_secs, until};
+
+impl Node {
+    /// For simulations, which must not wipe what is still needed: the members' Raft ids, and which are voters, where no
+    /// change of them is under way as far as this node knows.
+    pub(crate) fn settled_members(&self) -> Option<Vec<(RaftId, bool)>> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let stored = &metrics.membership_config;
+        let is_settled = metrics.committed_membership_config == *stored
+            && stored.membership().get_joint_config().len() == 1
+            && stored.get_node(&metrics.id).is_some();
+        let is_voter = |id: &RaftId| stored.voter_ids().any(|voter| voter == *id);
+        is_settled.then(|| stored.nodes().map(|(id, _)| (*id, is_voter(id))).collect())
+    }
+}
 
 async fn three(net: &Arc<Net>) -> Vec<TestNode> {
     let mut nodes = Vec::new();

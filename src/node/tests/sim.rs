@@ -136,16 +136,6 @@ impl Sim {
         }
     }
 
-    /// A follower loses its disk, and gets a snapshot.
-    pub(super) async fn wipe_follower(&mut self) {
-        self.settled().await;
-        let leader = self.leader().await;
-        let port = PORTS.into_iter().find(|port| *port != leader).unwrap();
-        self.down(port).await;
-        self.up(port, MemDisk::new()).await;
-        self.settled().await;
-    }
-
     /// All have applied the same, and hold the same.
     pub(super) async fn all_equal(&self) -> crate::kv::KvStore {
         self.settled().await;

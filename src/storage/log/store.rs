@@ -15,6 +15,7 @@ use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{LogEntry, LogId, Vote};
 use crate::storage::StorageError;
 use crate::storage::disk::Disk;
+use crate::task;
 
 use super::LogOptions;
 use super::memory::{Cold, Memory};
@@ -44,6 +45,9 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// The writer, where it has no thread.
     inline: Mutex<Option<Writer>>,
+    /// Whether what waits will be written, once the simulated disk comes to it.
+    #[cfg(test)]
+    is_due: std::sync::atomic::AtomicBool,
 }
 
 /// Reads the Raft log. Clones share it; it does not keep the writer alive.
@@ -75,8 +79,14 @@ impl LogStore {
         let shared = Shared::new(memory);
         let spare = options.prezero.then(|| Arc::new(Spare::default()));
         let writer = Writer::open(shared.clone(), disk.clone(), &options, spare.clone(), tail)?;
-        let inner =
-            Inner { shared: shared.clone(), spare: spare.clone(), threads: Mutex::default(), inline: Mutex::default() };
+        let inner = Inner {
+            shared: shared.clone(),
+            spare: spare.clone(),
+            threads: Mutex::default(),
+            inline: Mutex::default(),
+            #[cfg(test)]
+            is_due: false.into(),
+        };
         if options.inline {
             *inner.inline.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
         } else {
@@ -136,15 +146,33 @@ impl Inner {
         Ok(())
     }
 
-    /// Where the writer has no thread: writes all that waits.
-    fn step(&self) {
+    /// Where the writer has no thread: writes all that waits; in a simulation a little later, with what comes until then.
+    fn step(self: &Arc<Self>) {
+        #[cfg(test)]
+        if let Some(delay) = crate::sim::disk_delay() {
+            use std::sync::atomic::Ordering;
+            if !self.is_due.swap(true, Ordering::Relaxed) {
+                let inner = Arc::downgrade(self);
+                task::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    let Some(inner) = inner.upgrade() else { return };
+                    inner.is_due.store(false, Ordering::Relaxed);
+                    inner.write_all();
+                });
+            }
+            return;
+        }
+        self.write_all();
+    }
+
+    fn write_all(&self) {
         if let Some(writer) = &mut *self.inline.lock().unwrap_or_else(PoisonError::into_inner) {
             writer.step();
         }
     }
 
     fn stop(&self, how: Stop) {
-        self.step();
+        self.write_all();
         self.shared.stop(how);
         if let Some(spare) = &self.spare {
             spare.stop();
@@ -175,7 +203,7 @@ impl LogReader {
             self.read_cold(&fetched.cold)?
         } else {
             let reader = self.clone();
-            let read = tokio::task::spawn_blocking(move || reader.read_cold(&fetched.cold));
+            let read = task::spawn_blocking(move || reader.read_cold(&fetched.cold));
             read.await.map_err(io::Error::other)??
         };
         entries.extend(fetched.hot);

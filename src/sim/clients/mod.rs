@@ -1,0 +1,181 @@
+//! Clients, each on a machine of its own that never fails: one request at a time, at any node.
+
+pub mod counters;
+pub mod locks;
+pub mod registers;
+pub mod ttls;
+pub mod watchers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::http::Request;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::net::{Net, NoAnswer};
+use super::world;
+
+/// What all clients of a run share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    pub net: Net,
+    /// Client ports of nodes to ask; some may not be there.
+    pub ports: Arc<Vec<u16>>,
+    stop: Arc<AtomicBool>,
+    began: Instant,
+}
+
+impl Shared {
+    pub fn new(net: Net, ports: Vec<u16>) -> Self {
+        Self { net, ports: Arc::new(ports), stop: Arc::default(), began: Instant::now() }
+    }
+
+    /// Clients end with what they are at.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+pub struct Client {
+    pub shared: Shared,
+    pub name: String,
+    pub rng: StdRng,
+    requests: u64,
+}
+
+/// A request without the node that it is for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    method: &'static str,
+    path: String,
+    key: Option<String>,
+    body: String,
+}
+
+impl Ask {
+    pub fn new(method: &'static str, path: String, body: String) -> Self {
+        Self { method, path, key: None, body }
+    }
+
+    /// With an `Idempotency-Key`.
+    pub fn keyed(self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    /// `X-Hraftd-Index`.
+    pub index: u64,
+    pub json: Value,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    Done(Answer),
+    /// Nothing was done, and nothing will be.
+    Refused(Option<Answer>),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Client {
+    pub fn new(shared: &Shared, name: String) -> Self {
+        Self { shared: shared.clone(), name, rng: StdRng::seed_from_u64(world::random()), requests: 0 }
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.rng.random_range(0..end)
+    }
+
+    pub fn goes_on(&self) -> bool {
+        !self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    pub async fn pause(&mut self, at_most_ms: u64) {
+        let ms = self.below(at_most_ms);
+        sleep(Duration::from_millis(ms)).await;
+    }
+
+    pub fn any_port(&mut self) -> u16 {
+        self.shared.ports[self.rng.random_range(0..self.shared.ports.len())]
+    }
+
+    /// Nanoseconds since the run began.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.shared.began.elapsed().as_nanos()).unwrap()
+    }
+
+    /// A name that no other request has.
+    pub fn next_key(&mut self) -> String {
+        self.requests += 1;
+        format!("{}-{}", self.name, self.requests)
+    }
+
+    /// Asks a node, and waits for about so long.
+    pub async fn ask(&mut self, port: u16, ask: &Ask, patience: Duration) -> Outcome {
+        let sep = if ask.path.contains('?') { '&' } else { '?' };
+        // The server's own limit is mostly the shorter one, and sometimes the client goes away first. A repetition must be
+        // the same request.
+        let server_ms = patience.as_millis() as u64 * if ask.key.is_none() && self.below(4) == 0 { 2 } else { 1 };
+        let limit = if ask.path.starts_with("/hraftd/raft") || ask.path.starts_with("/hraftd/lock") {
+            String::new()
+        } else {
+            format!("{sep}timeout={}ms", server_ms.max(1))
+        };
+        let mut request = Request::builder()
+            .method(ask.method)
+            .uri(format!("{}{limit}", ask.path))
+            .header("host", "127.0.0.1")
+            .header("content-type", "application/json");
+        if let Some(key) = &ask.key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request.body(ask.body.clone().into_bytes()).unwrap();
+        let patience = patience + Duration::from_millis(200);
+        match self.shared.net.request(port, request, patience).await {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                let index =
+                    response.headers().get("x-hraftd-index").and_then(|value| value.to_str().ok()?.parse().ok());
+                let json = serde_json::from_slice(response.body()).unwrap_or(Value::Null);
+                let answer = Answer { status, index: index.unwrap_or(0), json };
+                world::note("answered", &[port.into(), status.into(), answer.index]);
+                match status {
+                    200 | 201 | 404 => Outcome::Done(answer),
+                    409 | 412 | 503 => Outcome::Refused(Some(answer)),
+                    410 => Outcome::Refused(Some(answer)),
+                    500 if answer.json["msg"].as_str().is_some_and(|msg| !msg.contains("stop")) => {
+                        world::fail(format!("{} {} at {port} was answered {answer:?}", ask.method, ask.path));
+                        Outcome::Unknown
+                    }
+                    500 | 504 => Outcome::Unknown,
+                    _ => {
+                        world::fail(format!("{} {} at {port} was answered {answer:?}", ask.method, ask.path));
+                        Outcome::Unknown
+                    }
+                }
+            }
+            Err(NoAnswer::Refused) => Outcome::Refused(None),
+            Err(NoAnswer::Broken) => Outcome::Unknown,
+        }
+    }
+
+    /// Repeats a request with an `Idempotency-Key` at any node until it has an answer that is no mere refusal.
+    pub async fn until_answered(&mut self, ask: &Ask, patience: Duration) -> Answer {
+        loop {
+            let port = self.any_port();
+            match self.ask(port, ask, patience).await {
+                Outcome::Done(answer) => return answer,
+                Outcome::Refused(Some(answer)) if answer.status != 503 => return answer,
+                _ => self.pause(50).await,
+            }
+        }
+    }
+}

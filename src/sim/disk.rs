@@ -1,0 +1,132 @@
+//! A disk whose power can fail between any two changes.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use rand::RngExt;
+
+use super::host::Host;
+use super::world;
+use crate::storage::disk::{Disk, DiskFile, MemDisk};
+
+/// Clones share it.
+#[derive(Debug, Clone)]
+pub struct SimDisk {
+    mem: MemDisk,
+    power: Arc<Mutex<Power>>,
+}
+
+#[derive(Debug)]
+struct Power {
+    host: Host,
+    /// How many changes there are left until it fails.
+    left: Option<u32>,
+}
+
+impl SimDisk {
+    /// What is on `mem`, in this host.
+    pub fn new(mem: MemDisk, host: Host) -> Self {
+        Self { mem, power: Arc::new(Mutex::new(Power { host, left: None })) }
+    }
+
+    /// The power fails after so many changes, and the host is dead with it.
+    pub fn fail_after(&self, changes: u32) {
+        self.power.lock().unwrap().left = Some(changes);
+    }
+
+    /// The power does not fail after all.
+    pub fn mend(&self) {
+        let power = &mut *self.power.lock().unwrap();
+        if !power.host.is_dead() {
+            power.left = None;
+        }
+    }
+
+    /// What is there after the power has failed: what was flushed, and of what was not, anything.
+    pub fn after_power_loss(&self) -> MemDisk {
+        self.mem.crash(|_, _, length| world::with_rng(|rng| rng.random_range(0..=length)))
+    }
+
+    /// What is there after the process has died, and the system has not.
+    pub fn after_kill(&self) -> MemDisk {
+        self.mem.sync_dir().expect("a disk in memory takes it");
+        self.mem.crash(|_, _, length| length)
+    }
+
+    fn change(&self) -> io::Result<()> {
+        let power = &mut *self.power.lock().unwrap();
+        match &mut power.left {
+            Some(0) => {
+                power.host.kill();
+                Err(io::Error::other("the power has failed"))
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None if power.host.is_dead() => Err(io::Error::other("the process is dead")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct SimFile(SimDisk, Arc<dyn DiskFile>);
+
+impl Disk for SimDisk {
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.change()?;
+        Ok(Arc::new(SimFile(self.clone(), self.mem.create(name)?)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(SimFile(self.clone(), self.mem.open(name)?)))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.mem.list()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.change()?;
+        self.mem.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.change()?;
+        self.mem.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.change()?;
+        self.mem.sync_dir()
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn display(&self, name: &str) -> String {
+        self.mem.display(name)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.1.read_at(buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.0.change()?;
+        self.1.write_all_at(buf, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.change()?;
+        self.1.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.1.len()
+    }
+}

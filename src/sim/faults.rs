@@ -1,0 +1,225 @@
+//! What goes wrong in a run, one thing after the other and some at once.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::clients::{Ask, Client};
+use super::cluster::{Cluster, Down};
+use super::net::Weather;
+use super::world;
+use crate::raft_types::Role;
+
+/// The most that one thing lasts, in milliseconds.
+const LASTS_MS: u64 = 2_500;
+
+/// The most nodes of a run.
+const MOST_NODES: usize = 5;
+
+/// The kinds of faults, to count them.
+pub const KINDS: [&str; 13] = [
+    "kill",
+    "power loss",
+    "power loss of all",
+    "power loss in the middle",
+    "isolation",
+    "one way",
+    "split",
+    "pause",
+    "jump",
+    "slow disk",
+    "weather",
+    "members",
+    "wipe",
+];
+
+pub struct Faults {
+    pub cluster: Cluster,
+    /// For what operators do.
+    pub operator: Client,
+    pub list: Vec<u16>,
+    /// How often there was each of [`KINDS`].
+    pub counts: [u64; KINDS.len()],
+}
+
+impl Faults {
+    /// So many, then all is mended.
+    pub async fn run(&mut self, rounds: u64) {
+        for _ in 0..rounds {
+            self.one().await;
+            // Some faults meet what the last one left.
+            if world::chance(600) {
+                self.cluster.mend();
+                self.wait(1_500).await;
+            }
+            if world::failure().is_some() {
+                return;
+            }
+        }
+        self.cluster.mend();
+    }
+
+    async fn wait(&self, at_most_ms: u64) {
+        sleep(world::ms_between((0, at_most_ms))).await;
+    }
+
+    fn any(&self) -> u16 {
+        let ports = self.cluster.ports();
+        // Leaders more often than others.
+        match self.cluster.leader() {
+            Some(leader) if world::chance(400) => leader,
+            _ => ports[world::below(ports.len() as u64) as usize],
+        }
+    }
+
+    fn others(&self, port: u16) -> Vec<u16> {
+        // Clients are not cut off: they reach whom they ask.
+        self.cluster.ports().into_iter().filter(|other| *other != port).collect()
+    }
+
+    async fn one(&mut self) {
+        let kind = world::below(KINDS.len() as u64) as usize;
+        self.counts[kind] += 1;
+        let port = self.any();
+        world::note("fault", &[kind as u64, port.into()]);
+        self.cluster.note_failures();
+        match KINDS[kind] {
+            "kill" => {
+                self.cluster.down(port, Down::Killed);
+                self.wait(LASTS_MS).await;
+                self.cluster.up(port);
+            }
+            "power loss" => {
+                self.cluster.down(port, Down::PowerLoss);
+                self.wait(LASTS_MS).await;
+                self.cluster.up(port);
+            }
+            "power loss of all" => {
+                let all = self.cluster.ports();
+                all.iter().for_each(|port| self.cluster.down(*port, Down::PowerLoss));
+                self.wait(1_000).await;
+                for port in all {
+                    self.cluster.up(port);
+                    self.wait(100).await;
+                }
+            }
+            "power loss in the middle" => {
+                if let Some(process) = self.cluster.process(port) {
+                    process.disk.fail_after(world::below(8) as u32);
+                }
+                self.wait(LASTS_MS).await;
+                self.cluster.note_failures();
+                self.wait(500).await;
+                self.cluster.up(port);
+            }
+            "isolation" => {
+                self.cut(&[port], &self.others(port), true, true);
+                self.wait(LASTS_MS).await;
+                if world::chance(500) {
+                    self.cut(&[port], &self.others(port), true, false);
+                }
+            }
+            "one way" => {
+                let others = self.others(port);
+                let some: Vec<_> = others.into_iter().filter(|_| world::chance(700)).collect();
+                let (from, to) = if world::chance(500) { (vec![port], some) } else { (some, vec![port]) };
+                self.cut(&from, &to, false, true);
+                self.wait(LASTS_MS).await;
+                self.cut(&from, &to, false, false);
+            }
+            "split" => {
+                let (some, rest): (Vec<_>, Vec<_>) = self.cluster.ports().into_iter().partition(|_| world::chance(500));
+                self.cut(&some, &rest, true, true);
+                self.wait(LASTS_MS).await;
+                self.cut(&some, &rest, true, false);
+            }
+            "pause" => {
+                let also = world::chance(200).then(|| self.any());
+                let paused: Vec<_> = [Some(port), also].into_iter().flatten().collect();
+                let hosts: Vec<_> =
+                    paused.iter().filter_map(|port| self.cluster.process(*port)).map(|p| p.host.clone()).collect();
+                hosts.iter().for_each(super::host::Host::pause);
+                self.wait(LASTS_MS).await;
+                hosts.iter().for_each(super::host::Host::resume);
+            }
+            // All clocks at once: the machines were suspended. One alone is a pause.
+            "jump" => tokio::time::advance(world::ms_between((100, 10_000))).await,
+            "slow disk" => {
+                let least = world::below(50);
+                world::set_flush_ms(port, (least, least + world::below(400)));
+                self.wait(LASTS_MS).await;
+                world::set_flush_ms(port, (1, 1 + world::below(5)));
+            }
+            "weather" => {
+                let most = world::below(120);
+                let weather = Weather {
+                    delay_ms: (0, most),
+                    late: world::below(100),
+                    lost: world::below(300),
+                    twice: world::below(200),
+                };
+                self.cluster.net.set_weather(weather);
+                self.wait(LASTS_MS).await;
+                self.cluster.net.set_weather(Weather::FAIR);
+            }
+            "members" => self.members(port).await,
+            "wipe" => {
+                // Safe only where all others have what it had.
+                self.cluster.mend();
+                self.cluster.settle().await;
+                let port = self.any();
+                // One that is all there is would be another cluster afterwards, and rightly.
+                if self.cluster.ports().len() < 3 {
+                    return;
+                }
+                self.cluster.wipe(port);
+                self.wait(1_000).await;
+                self.cluster.up(port);
+                // Until it is a voter anew, no other may lose what this one had acknowledged.
+                self.wait(200).await;
+                self.cluster.settle().await;
+            }
+            other => unreachable!("{other}"),
+        }
+    }
+
+    fn cut(&self, from: &[u16], to: &[u16], both: bool, cut: bool) {
+        for from in from {
+            for to in to {
+                self.cluster.net.set_cut(*from, *to, cut);
+                if both {
+                    self.cluster.net.set_cut(*to, *from, cut);
+                }
+            }
+        }
+    }
+
+    /// An operator adds a node, removes one, or moves leadership.
+    async fn members(&mut self, port: u16) {
+        let patience = Duration::from_secs(3);
+        let asked = self.any();
+        match world::below(3) {
+            0 if self.cluster.ports().len() < MOST_NODES => {
+                let new = self.cluster.ports().last().expect("there are nodes") + 1;
+                let role = if world::chance(300) { Role::Learner } else { Role::Voter };
+                self.cluster.add(new, &self.list, role);
+                self.wait(LASTS_MS).await;
+            }
+            // Not the first of the list: where it starts anew and hears nobody, it may form another cluster.
+            1 if port != self.list[0] => {
+                let id = super::process::id(port);
+                let ask = Ask::new("DELETE", format!("/hraftd/raft/remove?id={id}"), String::new());
+                self.operator.ask(asked, &ask, patience).await;
+                self.wait(LASTS_MS).await;
+                // Started again it joins anew, if it has heard that it was removed.
+                self.cluster.down(port, Down::Killed);
+                self.cluster.up(port);
+            }
+            _ => {
+                let body = format!("{{\"id\":\"{}\"}}", super::process::id(port));
+                let ask = Ask::new("POST", "/hraftd/raft/leader".to_owned(), body);
+                self.operator.ask(asked, &ask, patience).await;
+            }
+        }
+    }
+}

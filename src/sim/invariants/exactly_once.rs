@@ -1,0 +1,50 @@
+//! A request with an `Idempotency-Key` counts once, however often it is repeated, and every repetition is answered alike.
+
+use std::collections::BTreeMap;
+
+use compact_str::CompactString;
+use openraft::EntryPayload;
+
+use super::{Applied, Checked};
+use crate::command::{Command, Reply};
+
+#[derive(Debug, Default)]
+pub struct ExactlyOnce {
+    /// What was done, by its `Idempotency-Key`: where, and the answer.
+    done: BTreeMap<CompactString, (u64, Reply)>,
+}
+
+impl ExactlyOnce {
+    pub fn applied(&mut self, applied: &Applied<'_>) -> Checked {
+        let EntryPayload::Normal(Command::Stamped(stamped)) = &applied.entry.payload else { return Ok(()) };
+        let Some(retry) = &stamped.retry else { return Ok(()) };
+        let index = applied.index();
+        match (self.done.get(&retry.key), applied.reply) {
+            (None, reply @ Reply::Replayed { .. }) => {
+                Err(format!("exactly once: {} is new at {index}, and answered {reply:?}", retry.key))
+            }
+            (None, reply) => {
+                self.done.insert(retry.key.clone(), (index, reply.clone()));
+                Ok(())
+            }
+            (Some((at, first)), Reply::Replayed { index: told, reply }) if at == told && *first == **reply => Ok(()),
+            (Some((at, first)), reply) => Err(format!(
+                "exactly once: {} was done at {at} with {first:?}, and again at {index} with {reply:?}",
+                retry.key
+            )),
+        }
+    }
+
+    /// A client was answered so, by the entry at this index or by a later one that repeats it.
+    pub fn answered(&self, key: &str, index: u64, fits: impl Fn(&Reply) -> bool) -> Checked {
+        match self.done.get(key) {
+            Some((at, reply)) if *at <= index && fits(reply) => Ok(()),
+            done => Err(format!("exactly once: {key} was answered as done at {index}, and was {done:?}")),
+        }
+    }
+
+    /// Where it was done.
+    pub fn done(&self, key: &str) -> Option<u64> {
+        self.done.get(key).map(|(index, _)| *index)
+    }
+}

@@ -1,0 +1,82 @@
+//! Nothing expires early: not before as much time has passed, since a client asked for it, as it asked for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use compact_str::CompactString;
+use openraft::EntryPayload;
+use tokio::time::Instant;
+
+use super::{Applied, Checked};
+use crate::command::{Action, Command, Key, Reply};
+use crate::kv::Change;
+
+#[derive(Debug, Default)]
+pub struct Expiry {
+    /// When requests that say how long something lives were first sent, by their `Idempotency-Key`.
+    sent: BTreeMap<CompactString, Instant>,
+    /// Before this a key may not expire.
+    bounds: BTreeMap<Key, Instant>,
+    /// Before this a lock may not be taken from its holder, by its token.
+    locks: BTreeMap<(Key, u64), Instant>,
+    expired: u64,
+}
+
+impl Expiry {
+    /// A client is about to send it, perhaps not for the first time.
+    pub fn sends(&mut self, request: &str) {
+        self.sent.entry(request.into()).or_insert_with(Instant::now);
+    }
+
+    pub fn applied(&mut self, applied: &Applied<'_>) -> Checked {
+        for event in applied.events {
+            match &event.change {
+                Change::Expired { key } => {
+                    self.expired += 1;
+                    let bound = self.bounds.remove(key);
+                    early(bound, applied, &format!("key {key}"))?;
+                }
+                Change::LockExpired { lock, token } => {
+                    self.expired += 1;
+                    let bound = self.locks.remove(&(lock.clone(), *token));
+                    early(bound, applied, &format!("lock {lock} with token {token}"))?;
+                }
+                Change::Set { key, .. } | Change::Deleted { key } => {
+                    self.bounds.remove(key);
+                }
+                _ => {}
+            }
+        }
+        let EntryPayload::Normal(Command::Stamped(stamped)) = &applied.entry.payload else { return Ok(()) };
+        let Some(sent) = stamped.retry.as_ref().and_then(|retry| self.sent.get(&retry.key)).copied() else {
+            return Ok(());
+        };
+        let bound = |ttl_ms: u64| sent + Duration::from_millis(ttl_ms);
+        match (&stamped.action, applied.reply) {
+            (Action::Put { key, ttl_ms: Some(ttl_ms), .. }, Reply::Put { .. })
+            | (Action::Touch { key, ttl_ms, .. }, Reply::Touched { .. }) => {
+                self.bounds.insert(key.clone(), bound(*ttl_ms));
+            }
+            (Action::Acquire { name, ttl_ms, .. }, Reply::Granted { token, .. })
+            | (Action::Renew { name, ttl_ms: Some(ttl_ms), .. }, Reply::Granted { token, .. }) => {
+                self.locks.insert((name.clone(), *token), bound(*ttl_ms));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// How much has expired.
+    pub fn expired(&self) -> u64 {
+        self.expired
+    }
+}
+
+fn early(bound: Option<Instant>, applied: &Applied<'_>, what: &str) -> Checked {
+    match bound {
+        Some(bound) if applied.at < bound => {
+            Err(format!("expiry: {what} expired {:?} early, at {}", bound - applied.at, applied.index()))
+        }
+        _ => Ok(()),
+    }
+}

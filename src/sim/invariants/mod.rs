@@ -1,0 +1,71 @@
+//! What must hold all along. Each is a file; each is told what it needs to know when it happens, and says what is wrong
+//! at once.
+
+pub mod acknowledged;
+pub mod committed;
+pub mod equal_state;
+pub mod exactly_once;
+pub mod expiry;
+pub mod leaders;
+pub mod linearizable;
+pub mod locks;
+pub mod state;
+pub mod watches;
+
+use tokio::time::Instant;
+
+use crate::command::Reply;
+use crate::kv::Event;
+use crate::raft_types::alias::LogEntry;
+
+/// `Err`: what is wrong.
+pub type Checked<T = ()> = Result<T, String>;
+
+/// An entry, as a node applied it.
+pub struct Applied<'a> {
+    /// Client port of the node.
+    pub by: u16,
+    pub entry: &'a LogEntry,
+    pub reply: &'a Reply,
+    pub events: &'a [Event],
+    /// Of the state afterwards.
+    pub digest: u64,
+    pub at: Instant,
+}
+
+impl Applied<'_> {
+    pub fn index(&self) -> u64 {
+        self.entry.log_id.index
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Invariants {
+    pub leaders: leaders::Leaders,
+    pub committed: committed::Committed,
+    pub equal_state: equal_state::EqualState,
+    pub acknowledged: acknowledged::Acknowledged,
+    pub exactly_once: exactly_once::ExactlyOnce,
+    pub expiry: expiry::Expiry,
+    pub linearizable: linearizable::Linearizable,
+    pub locks: locks::Locks,
+    pub state: state::State,
+    pub watches: watches::Watches,
+}
+
+impl Invariants {
+    /// A node applied an entry.
+    pub fn applied(&mut self, applied: &Applied<'_>) -> Checked {
+        let is_first = self.committed.applied(applied)?;
+        self.equal_state.applied(applied)?;
+        if is_first {
+            self.acknowledged.applied(applied)?;
+            self.exactly_once.applied(applied)?;
+            self.expiry.applied(applied)?;
+            self.locks.applied(applied)?;
+            self.state.applied(applied);
+            self.watches.applied(applied);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+//! What every key held when. Not an invariant of its own: what reads are compared with.
+
+use std::collections::BTreeMap;
+
+use super::Applied;
+use crate::command::Key;
+use crate::kv::Change;
+
+/// What a key holds, and the index that last changed it.
+pub type Held = Option<(Vec<u8>, u64)>;
+
+#[derive(Debug, Default)]
+pub struct State(BTreeMap<Key, BTreeMap<u64, Held>>);
+
+impl State {
+    pub fn applied(&mut self, applied: &Applied<'_>) {
+        for event in applied.events {
+            let (key, held) = match &event.change {
+                Change::Set { key, record } => (key, Some((record.value().to_vec(), record.modify_index()))),
+                Change::Deleted { key } | Change::Expired { key } => (key, None),
+                _ => continue,
+            };
+            self.0.entry(key.clone()).or_default().insert(applied.index(), held);
+        }
+    }
+
+    /// What a key held once this index was applied.
+    pub fn at(&self, key: &str, index: u64) -> Held {
+        self.0.get(key)?.range(..=index).next_back()?.1.clone()
+    }
+}

@@ -1,0 +1,167 @@
+//! The way to other nodes, over the simulated network.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::net::{Net, NoAnswer, Server};
+use super::world;
+use crate::network::wire;
+use crate::node::Me;
+use crate::node::peers::*;
+use crate::node_id::{HostPort, PublicId};
+use crate::raft_types::RaftId;
+use crate::raft_types::alias::{SnapshotMeta, Vote};
+use crate::storage::SnapshotFile;
+
+/// As of the transport over HTTP.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many bytes of a snapshot travel at a time.
+const CHUNK: usize = 1_000;
+
+#[derive(Debug)]
+pub struct SimPeers {
+    pub net: Net,
+    pub me: Arc<Me>,
+}
+
+/// What may arrive twice and do no harm: all but writes that are passed on.
+fn may_repeat(request: &PeerRequest) -> bool {
+    !matches!(request, PeerRequest::Forward { .. })
+}
+
+fn no_answer(why: NoAnswer) -> PeerError {
+    match why {
+        NoAnswer::Refused => PeerError::Unreachable("connection refused".to_owned()),
+        NoAnswer::Broken => PeerError::Lost("the connection broke".to_owned()),
+    }
+}
+
+/// Where the host is silent, a connection is given up sooner than an answer.
+async fn within<T>(
+    time: Duration,
+    is_silent: bool,
+    done: impl Future<Output = Result<T, NoAnswer>>,
+) -> Result<T, PeerError> {
+    if is_silent && time > CONNECT_TIMEOUT {
+        tokio::time::sleep(CONNECT_TIMEOUT).await;
+        return Err(PeerError::Unreachable("no connection in time".to_owned()));
+    }
+    match timeout(time, done).await {
+        Ok(done) => done.map_err(no_answer),
+        Err(_) => Err(PeerError::Lost("it did not answer in time".to_owned())),
+    }
+}
+
+impl SimPeers {
+    fn name(&self) -> u16 {
+        self.me.id().haddr.port
+    }
+}
+
+impl Peers for SimPeers {
+    fn call(
+        &self,
+        target: &Target,
+        request: PeerRequest,
+        time: Duration,
+    ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
+        let (from, to) = (self.name(), target.id.haddr.port);
+        if let PeerRequest::Append(rpc) = &request {
+            let (term, leader) = (rpc.vote.leader_id.term, rpc.vote.leader_id.voted_for);
+            world::check(|seen| seen.leaders.leads(term, leader));
+        }
+        let repeats = may_repeat(&request);
+        let bytes = wire::encode(&(self.me.envelope(target), request));
+        world::note("call", &[from.into(), to.into(), bytes.len() as u64]);
+        let net = self.net.clone();
+        let is_silent = net.is_silent(from, to);
+        Box::pin(async move {
+            let serve = move |server: Server| {
+                let bytes = bytes.clone();
+                async move {
+                    let (envelope, request): wire::Request = wire::decode(&bytes).unwrap();
+                    let answer: wire::Answer = server.node.answer(&envelope, request).await;
+                    wire::encode(&answer)
+                }
+            };
+            let bytes = within(time, is_silent, net.exchange(from, to, repeats, serve)).await?;
+            world::note("answer", &[to.into(), from.into(), bytes.len() as u64]);
+            let answer: wire::Answer = wire::decode(&bytes).unwrap();
+            answer.map_err(PeerError::Refused)
+        })
+    }
+
+    fn send_snapshot(
+        &self,
+        target: &Target,
+        vote: Vote,
+        meta: SnapshotMeta,
+        snapshot: SnapshotFile,
+        idle_timeout: Duration,
+    ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
+        let (from, to) = (self.name(), target.id.haddr.port);
+        let envelope = self.me.envelope(target);
+        let net = self.net.clone();
+        world::note("snapshot", &[from.into(), to.into()]);
+        let is_silent = net.is_silent(from, to);
+        Box::pin(async move {
+            let serve = move |server: Server| {
+                let (envelope, meta, snapshot) = (envelope.clone(), meta.clone(), snapshot.clone());
+                async move {
+                    let mut incoming = server.node.receive_snapshot(&envelope).await?;
+                    let mut offset = 0;
+                    let mut chunk = [0; CHUNK];
+                    let unreadable = |error: &dyn std::fmt::Display| Refusal::Unreadable(error.to_string());
+                    loop {
+                        let n = snapshot.file().read_at(&mut chunk, offset).map_err(|e| unreadable(&e))?;
+                        if n == 0 {
+                            break;
+                        }
+                        incoming.write(&chunk[..n]).map_err(|e| unreadable(&e))?;
+                        offset += n as u64;
+                        tokio::time::sleep(world::ms_between((0, 2))).await;
+                    }
+                    let file = incoming.finish(Some(&meta)).map_err(|e| unreadable(&e))?;
+                    server.node.install_snapshot(vote, meta, file).await
+                }
+            };
+            let answer = within(idle_timeout, is_silent, net.exchange(from, to, true, serve)).await?;
+            answer.map_err(PeerError::Refused)
+        })
+    }
+
+    fn ask_to_join(
+        &self,
+        haddr: &HostPort,
+        id: &PublicId,
+        raft_id: RaftId,
+        time: Duration,
+    ) -> BoxFuture<'static, Result<Result<(), JoinRefusal>, PeerError>> {
+        let (from, to, id, net) = (self.name(), haddr.port, id.clone(), self.net.clone());
+        let is_silent = net.is_silent(from, to);
+        Box::pin(async move {
+            let serve = move |server: Server| {
+                let id = id.clone();
+                async move {
+                    let joined = server.node.join(id, Some(raft_id), Instant::now() + Duration::from_secs(10)).await;
+                    joined.map_err(|error| JoinRefusal { msg: error.to_string() })
+                }
+            };
+            within(time, is_silent, net.exchange(from, to, true, serve)).await
+        })
+    }
+
+    fn probe(&self, haddr: &HostPort, time: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
+        let (from, to, net) = (self.name(), haddr.port, self.net.clone());
+        let is_silent = net.is_silent(from, to);
+        Box::pin(async move {
+            let serve = |server: Server| async move {
+                Probe { has_cluster: !server.node.stats().latest_configuration.is_empty() }
+            };
+            within(time, is_silent, net.exchange(from, to, true, serve)).await
+        })
+    }
+}

@@ -1,0 +1,196 @@
+//! One run: a seed's cluster, clients and faults, from the first start to the last look.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::time::{sleep, timeout};
+
+use super::clients::watchers::Watcher;
+use super::clients::{Client, Shared, counters, locks, ttls};
+use super::cluster::Cluster;
+use super::faults::{Faults, KINDS};
+use super::host;
+use super::net::Net;
+use super::process::Settings;
+use super::world::{self, Trace, World};
+use crate::kv::KvStore;
+use crate::node::{Node, RaftOptions, ReadLevel};
+use crate::raft_types::Role;
+use crate::watch::{Filter, HistoryLimits};
+
+/// The most that clients take to end, and that what they left takes to expire, once all is well.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a run came to.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    pub trace: Trace,
+    /// What happened how often: so that it can be seen that something did.
+    pub counts: Vec<(&'static str, u64)>,
+}
+
+/// Runs a seed.
+///
+/// # Errors
+/// What was found to be wrong.
+pub fn run(seed: u64) -> Result<Summary, String> {
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        let mut builder = Builder::new_current_thread();
+        builder.enable_time().start_paused(true);
+        // Tokio's own randomness: the order of `select!`, and in which those that wait for one thing are woken.
+        #[cfg(tokio_unstable)]
+        builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+        let runtime = builder.build().map_err(|error| error.to_string())?;
+        let result = runtime.block_on(async {
+            World::begin(seed);
+            let failed = world::failed();
+            let summary = tokio::select! {
+                biased;
+                () = failed.notified() => Summary::default(),
+                summary = life() => summary,
+            };
+            world::failure().map_or(Ok(summary), Err)
+        });
+        // Tasks may yet look at what is theirs.
+        drop(runtime);
+        World::end();
+        result
+    }));
+    done.unwrap_or_else(|panic| {
+        World::end();
+        Err(format!("a panic: {}", host::message_of(&*panic)))
+    })
+}
+
+fn settings() -> Settings {
+    let history = if world::chance(300) { 40 } else { 10_000 };
+    Settings {
+        raft: RaftOptions {
+            heartbeat_ms: 50,
+            election_min_ms: 200,
+            election_max_ms: 400,
+            snapshot_threshold: 20 + world::below(200),
+            snapshot_bytes: 1 << 20,
+        },
+        segment_bytes: 4_096 << world::below(6),
+        cache_bytes: 1_024 << world::below(12),
+        history: HistoryLimits { events: history, bytes: 1 << 20 },
+    }
+}
+
+async fn life() -> Summary {
+    let net = Net::default();
+    let mut cluster = Cluster::new(net.clone(), settings());
+    let size = [3, 3, 3, 3, 5, 1][world::below(6) as usize];
+    let list: Vec<u16> = (1..=size).collect();
+    for port in &list {
+        cluster.add(*port, &list, Role::Voter);
+    }
+    // Some begin while the cluster forms.
+    if world::chance(800) {
+        cluster.settle().await;
+    }
+    let shared = Shared::new(net, (1..=size.max(3)).collect());
+    let client = |name: String| Client::new(&shared, name);
+    let mut tasks = Vec::new();
+    for number in 0..4_u64 {
+        let mut made = 0;
+        let values = move || {
+            made += 1;
+            number * 1_000_000 + made
+        };
+        tasks.push(tokio::spawn(client(format!("register-{number}")).use_registers(values)));
+    }
+    for number in 0..2 {
+        tasks.push(tokio::spawn(client(format!("ttl-{number}")).use_ttls()));
+    }
+    for number in 0..3 {
+        tasks.push(tokio::spawn(client(format!("lock-{number}")).use_locks()));
+    }
+    let counting: Vec<_> = (0..2).map(|number| tokio::spawn(client(format!("counter-{number}")).count())).collect();
+    let filters = [Filter::Prefix("".into()), Filter::Prefix("reg".into()), Filter::Lock(locks::NAMES[0].into())];
+    for filter in filters {
+        tasks.push(tokio::spawn(client(format!("{filter:?}")).watch(Watcher::new(filter))));
+    }
+
+    let mut faults = Faults { cluster, operator: client("operator".to_owned()), list, counts: [0; KINDS.len()] };
+    faults.run(4 + world::below(5)).await;
+    let Faults { mut cluster, counts, .. } = faults;
+    cluster.settle().await;
+    sleep(Duration::from_millis(500)).await;
+    shared.stop();
+
+    let deadline = tokio::time::Instant::now() + ENDS_WITHIN;
+    for task in tasks {
+        if tokio::time::timeout_at(deadline, task).await.is_err() {
+            world::fail(format!("available: a client is not done within {ENDS_WITHIN:?}"));
+        }
+    }
+    let mut counted = 0;
+    for task in counting {
+        match tokio::time::timeout_at(deadline, task).await {
+            Ok(done) => counted += done.unwrap_or(0),
+            Err(_) => world::fail(format!("available: a counter is not done within {ENDS_WITHIN:?}")),
+        }
+    }
+    cluster.settle().await;
+    client("last".to_owned()).read_all(cluster.ports()).await;
+    all_expired(&cluster).await;
+    cluster.agree().await;
+    world::check(|seen| seen.linearizable.check_all());
+    for (port, node) in cluster.nodes() {
+        let kv = held(&node).await;
+        let number = kv.get(counters::KEY).map_or(b"0".to_vec(), |record| record.value().to_vec());
+        if number != counted.to_string().into_bytes() {
+            world::fail(format!("exactly once: {counted} were counted, and node {port} has {number:?}"));
+        }
+    }
+    summary(&counts, counted)
+}
+
+async fn held(node: &Node) -> KvStore {
+    let deadline = tokio::time::Instant::now() + ENDS_WITHIN;
+    match node.view(ReadLevel::None.into(), deadline).await {
+        Ok(view) => view.kv,
+        Err(error) => {
+            world::fail(format!("available: {node:?} shows no state: {error}"));
+            KvStore::new()
+        }
+    }
+}
+
+/// Everything that has a deadline is gone within what it may take, and a little.
+async fn all_expired(cluster: &Cluster) {
+    let within = Duration::from_millis(ttls::MOST_MS) + Duration::from_secs(5);
+    let gone = async {
+        for (_, node) in cluster.nodes() {
+            while held(&node).await.range("ttl", None).next().is_some() {
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    };
+    if timeout(within, gone).await.is_err() {
+        world::fail(format!("expiry: not everything that is due is gone within {within:?}"));
+    }
+}
+
+fn summary(faults: &[u64], counted: u64) -> Summary {
+    let trace = world::trace();
+    world::check(|seen| {
+        let (reads, writes) = seen.linearizable.counts();
+        let mut counts = vec![
+            ("terms", seen.leaders.terms() as u64),
+            ("entries", seen.committed.newest()),
+            ("register reads", reads),
+            ("register writes", writes as u64),
+            ("values stored", seen.acknowledged.count() as u64),
+            ("increments", counted),
+            ("holds of locks", seen.locks.count() as u64),
+            ("expired", seen.expiry.expired()),
+            ("told to watchers", seen.watches.count()),
+        ];
+        counts.extend(KINDS.into_iter().zip(faults.iter().copied()));
+        Ok(Summary { trace, counts })
+    })
+}

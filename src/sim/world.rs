@@ -1,0 +1,174 @@
+//! What one run of the simulation knows: its randomness, its trace, what it has seen, and whether that is well.
+//!
+//! A run has a thread to itself, so all this is found by thread. Where there is none, as in other tests of this crate,
+//! nothing is simulated and nothing noted.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::host::Host;
+use super::invariants::Invariants;
+
+thread_local! {
+    static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
+}
+
+/// How long a flush takes, in milliseconds: between the first and the second.
+type FlushMs = (u64, u64);
+
+pub struct World {
+    rng: StdRng,
+    began: Instant,
+    trace: Trace,
+    failure: Option<String>,
+    failed: Arc<Notify>,
+    flush_ms: BTreeMap<u16, FlushMs>,
+    invariants: Invariants,
+}
+
+/// What happened, as a hash: equal for equal runs.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    pub events: u64,
+    pub hash: u64,
+}
+
+impl World {
+    /// Begins a run on this thread, in its runtime.
+    pub fn begin(seed: u64) {
+        let world = Self {
+            rng: StdRng::seed_from_u64(seed),
+            began: Instant::now(),
+            trace: Trace::default(),
+            failure: None,
+            failed: Arc::default(),
+            flush_ms: BTreeMap::new(),
+            invariants: Invariants::default(),
+        };
+        WORLD.set(Some(world));
+    }
+
+    /// Ends it.
+    pub fn end() {
+        WORLD.set(None);
+    }
+}
+
+fn with<T>(work: impl FnOnce(&mut World) -> T) -> T {
+    try_with(work).expect("a run is under way on this thread")
+}
+
+fn try_with<T>(work: impl FnOnce(&mut World) -> T) -> Option<T> {
+    WORLD.with_borrow_mut(|world| world.as_mut().map(work))
+}
+
+/// Uses the run's randomness.
+pub fn with_rng<T>(work: impl FnOnce(&mut StdRng) -> T) -> T {
+    with(|world| work(&mut world.rng))
+}
+
+/// A random number: of the seed where there is a run, else of the system.
+pub fn random() -> u64 {
+    try_with(|world| world.rng.random()).unwrap_or_else(rand::random)
+}
+
+/// Below a number, which is not 0.
+pub fn below(end: u64) -> u64 {
+    with_rng(|rng| rng.random_range(0..end))
+}
+
+/// So many times out of a thousand.
+pub fn chance(per_mille: u64) -> bool {
+    per_mille > 0 && below(1_000) < per_mille
+}
+
+/// Between both, in milliseconds.
+pub fn ms_between((least, most): (u64, u64)) -> Duration {
+    Duration::from_millis(with_rng(|rng| rng.random_range(least..=most)))
+}
+
+/// Notes that something happened now: part of what a replay must show again.
+pub fn note(what: &str, numbers: &[u64]) {
+    with(|world| {
+        let at = world.began.elapsed();
+        let trace = &mut world.trace;
+        trace.events += 1;
+        trace.hash = xxh3_64_with_seed(what.as_bytes(), trace.hash ^ u64::try_from(at.as_nanos()).unwrap_or(0));
+        for number in numbers {
+            trace.hash = xxh3_64_with_seed(&number.to_le_bytes(), trace.hash);
+        }
+        if super::options().trace {
+            eprintln!("{:>10.3} {what} {numbers:?}", at.as_secs_f64());
+        }
+    });
+}
+
+/// What was noted so far.
+pub fn trace() -> Trace {
+    with(|world| world.trace)
+}
+
+/// The run has shown that something is wrong. The first finding counts.
+pub fn fail(why: String) {
+    try_with(|world| {
+        let at = world.began.elapsed().as_secs_f64();
+        if world.failure.is_none() {
+            world.failure = Some(format!("after {at:.3} s: {why}"));
+        }
+        world.failed.notify_one();
+    });
+}
+
+/// What went wrong, if anything did.
+pub fn failure() -> Option<String> {
+    with(|world| world.failure.clone())
+}
+
+/// Is notified when something goes wrong.
+pub fn failed() -> Arc<Notify> {
+    with(|world| world.failed.clone())
+}
+
+/// Looks at what was seen, or adds to it; what is found wrong fails the run.
+pub fn check<T: Default>(check: impl FnOnce(&mut Invariants) -> Result<T, String>) -> T {
+    let checked = try_with(|world| check(&mut world.invariants));
+    match checked {
+        Some(Ok(done)) => done,
+        Some(Err(why)) => {
+            fail(why);
+            T::default()
+        }
+        None => T::default(),
+    }
+}
+
+/// Whether a run is under way here, and whose task this is.
+pub fn host() -> Option<Host> {
+    try_with(|_| ())?;
+    Host::current()
+}
+
+/// From now on flushes of this host take so long.
+pub fn set_flush_ms(host: u16, flush_ms: FlushMs) {
+    with(|world| world.flush_ms.insert(host, flush_ms));
+}
+
+/// How long the next flush of this task's host takes; `None` where nothing is simulated.
+pub fn disk_delay() -> Option<Duration> {
+    let host = host()?;
+    let flush_ms = with(|world| world.flush_ms.get(&host.name()).copied());
+    Some(ms_between(flush_ms.unwrap_or((1, 1))))
+}
+
+/// How long blocking work takes, as if it waited for a thread and for the disk.
+pub fn blocking_delay() -> Duration {
+    disk_delay().unwrap_or_default() + ms_between((0, 5))
+}
