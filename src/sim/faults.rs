@@ -168,8 +168,8 @@ impl Faults {
                 self.cluster.mend();
                 self.cluster.settle().await;
                 let port = self.any();
-                // One that is all there is would be another cluster afterwards, and rightly.
-                if self.cluster.ports().len() < 3 {
+                // One that lists no other would be another cluster afterwards, and rightly.
+                if self.list.len() < 3 {
                     return;
                 }
                 self.cluster.wipe(port);
