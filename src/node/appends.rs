@@ -2,7 +2,7 @@
 //!
 //! The leader does not wait for an answer before it sends what comes next. A commit index alone is held back for
 //! [`HOLD`]: mostly entries follow that carry it, or a newer one. Who waits for it meanwhile is served by the
-//! heartbeat of its read index.
+//! heartbeat of its read index, a stream of a single request, which is sent at once.
 //!
 //! Where nothing is on its way for a while, the connection is closed; an answer that does not come is an error, upon
 //! which openraft sends again.
@@ -86,7 +86,15 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
                 return None;
             }
             match self.event().await {
-                Event::Request(None) => self.ended = true,
+                Event::Request(None) => {
+                    self.ended = true;
+                    // Nothing follows: it was all along a heartbeat, which a reader may wait for.
+                    if let Some((request, _)) = self.held.take()
+                        && let Err(error) = self.send(request).await
+                    {
+                        return Some(Err(self.network.failed(error)));
+                    }
+                }
                 Event::Request(Some(request)) if request.entries.is_empty() => {
                     let until = self.held.take().map_or_else(|| Instant::now() + HOLD, |(_, until)| until);
                     self.held = Some((request, until));

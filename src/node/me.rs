@@ -142,6 +142,13 @@ impl Me {
         Ok(())
     }
 
+    /// A removed node that holds nothing any more is a new one. On the disk it stays removed until it is part of a cluster
+    /// again: until then it may not form one of its own, however often it is started.
+    pub fn join_anew(&self) {
+        self.identity.write().unwrap_or_else(PoisonError::into_inner).removed = None;
+        self.removed.send_replace(None);
+    }
+
     /// What it answers to [`PeerRequest::Identify`](super::peers::PeerRequest::Identify).
     pub fn identification(&self, empty: bool) -> Identification {
         let identity = self.identity();

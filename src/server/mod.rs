@@ -91,14 +91,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             return Ok(());
         }
     };
-    let Opened { data, me, log, machine, snapshots, moved_from: _ } = opened;
+    let Opened { data, me, log, machine, snapshots, joins_anew, .. } = opened;
     let mut log_failed = log.failed();
     let disk = low_space::watch(data.disk.clone(), snapshots.clone());
     let parts = Parts { me, peers, log: log.clone(), machine, snapshots, clients: client_threads.handle() };
     let (node, tasks) = Node::start(parts, raft_options(&config)).await.map_err(failure)?;
     starting.started(node.clone());
 
-    let start = open::start(&config).await?;
+    let mut start = open::start(&config).await?;
+    start.may_form &= !joins_anew;
     let finding = tokio::spawn({
         let node = node.clone();
         async move {
@@ -160,6 +161,11 @@ async fn open_as_member(config: &Config, data: Arc<DataDir>) -> Result<(Opened, 
         }
         let removed = opened.me.removed().borrow().is_some();
         if !removed || open::start(config).await?.others.is_empty() {
+            return Ok((opened, peers));
+        }
+        if opened.log.is_empty() {
+            opened.me.join_anew();
+            opened.joins_anew = true;
             return Ok((opened, peers));
         }
         tracing::info!("joining anew: deleting the log and snapshots of the removed node");

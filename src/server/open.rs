@@ -26,6 +26,8 @@ pub(super) struct Opened {
     pub(super) snapshots: SnapshotStore,
     /// The addresses the directory was last used under, where they were others.
     pub(super) moved_from: Option<PublicId>,
+    /// It was removed, and is to join its cluster again: it may not form one.
+    pub(super) joins_anew: bool,
 }
 
 /// How a storage error ends the process: 78 where starting again cannot help, 1 where it may.
@@ -100,7 +102,7 @@ fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
     let history = HistoryLimits { events: config.watch_history, ..HistoryLimits::default() };
     let machine = StateMachine::open(snapshots.clone(), cluster.clone(), history).map_err(storage_exit)?;
     let me = Arc::new(Me::new(store, identity, cluster, config.role, place.to_string(), rand::random()));
-    Ok(Opened { data, me, log, machine, snapshots, moved_from })
+    Ok(Opened { data, me, log, machine, snapshots, moved_from, joins_anew: false })
 }
 
 fn new_identity(public_id: PublicId) -> Identity {
@@ -134,16 +136,17 @@ pub(super) async fn members(opened: &mut Opened) -> Result<Vec<(RaftId, PublicId
     Ok(members)
 }
 
-/// Makes a removed node's directory a new and empty one, under a new Raft id.
+/// Makes a removed node's directory a new and empty one, under a new Raft id; see [`Me::join_anew`].
 pub(super) async fn start_over(opened: Opened) -> Result<(), Exit> {
-    let Opened { data, me, log, machine, snapshots, moved_from: _ } = opened;
+    let Opened { data, me, log, machine, snapshots, .. } = opened;
     let id = me.id();
     blocking(move || {
+        let removed = *me.removed().borrow();
         // Nothing may hold or write the files that go. The log of a removed node needs no clean end.
         drop((me, machine, snapshots));
         drop(log);
-        data.wipe_raft_state()?;
-        IdentityStore::new(data.disk.clone()).save(&new_identity(id))
+        IdentityStore::new(data.disk.clone()).save(&Identity { removed, ..new_identity(id) })?;
+        data.wipe_raft_state()
     })
     .await?
     .map_err(storage_exit)

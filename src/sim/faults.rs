@@ -205,8 +205,7 @@ impl Faults {
                 self.cluster.add(new, &self.list, role);
                 self.wait(LASTS_MS).await;
             }
-            // Not the first of the list: where it starts anew and hears nobody, it may form another cluster.
-            1 if port != self.list[0] => {
+            1 => {
                 let id = super::process::id(port);
                 let ask = Ask::new("DELETE", format!("/hraftd/raft/remove?id={id}"), String::new());
                 self.operator.ask(asked, &ask, patience).await;

@@ -86,7 +86,7 @@ async fn run(
 ) -> Result<(), String> {
     let port = host.name();
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let (me, peers, log, machine, snapshots) = loop {
+    let (me, peers, log, machine, snapshots, joins_anew) = loop {
         let store = IdentityStore::new(disk.clone());
         let mut known = store.load().map_err(|e| text(&e))?;
         if known.is_none() {
@@ -123,17 +123,23 @@ async fn run(
             }
         }
         if me.removed().borrow().is_none() || list.iter().all(|other| *other == port) {
-            break (me, peers, log, machine, snapshots);
+            break (me, peers, log, machine, snapshots, false);
+        }
+        if log.is_empty() {
+            me.join_anew();
+            break (me, peers, log, machine, snapshots, true);
         }
         // It was removed, and joins anew as another node.
+        let removed = *me.removed().borrow();
         drop((me, peers, machine, snapshots, log));
+        let new = Identity { removed, ..identity(id(port)) };
+        IdentityStore::new(disk.clone()).save(&new).map_err(|e| text(&e))?;
         for name in disk.list().map_err(|e| text(&e))? {
             if name != "identity" {
                 disk.remove(&name).map_err(|e| text(&e))?;
             }
         }
         disk.sync_dir().map_err(|e| text(&e))?;
-        IdentityStore::new(disk.clone()).save(&identity(id(port))).map_err(|e| text(&e))?;
         world::check(|seen| {
             seen.committed.started(port);
             Ok(())
@@ -157,7 +163,7 @@ async fn run(
     let first = list.first().copied();
     let start = Start {
         others: list.iter().filter(|other| **other != port).map(|other| HostPort::new("127.0.0.1", *other)).collect(),
-        may_form: first.is_none_or(|first| first == port),
+        may_form: !joins_anew && first.is_none_or(|first| first == port),
         first: first.map(|first| HostPort::new("127.0.0.1", first)),
         new_cluster: cluster_id(),
     };

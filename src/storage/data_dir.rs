@@ -79,9 +79,8 @@ impl DataDir {
     /// Removes the Raft log and the snapshots, durably; the identity stays. For a removed node
     /// that joins anew. Nothing may use them meanwhile.
     ///
-    /// A Raft id whose vote is lost must never be used again: call this while the identity still
-    /// says `removed`, and only then save one with a new Raft id. After a crash between the two,
-    /// `removed` still stands, and the whole is repeated.
+    /// A Raft id whose vote is lost must never be used again: save an identity with a new one first, which still says
+    /// `removed`. After a crash in between the whole is repeated.
     ///
     /// # Errors
     /// `Io`; some of the files may be gone, so that the directory must not be used before this has succeeded.

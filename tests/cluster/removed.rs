@@ -1,6 +1,7 @@
 //! Members that were removed.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use crate::support::cluster::Cluster;
 use crate::support::node::Node;
@@ -130,4 +131,35 @@ fn ways_to_name_the_node() {
     assert_eq!(gone.status, 200, "{}", gone.brief());
     cluster.voters_are(&without(&cluster, 2));
     is_removed(&mut cluster.nodes[2]);
+}
+
+/// Found by the simulation (seed 80): where nobody else was up, the first of the list, removed and started again, formed a
+/// cluster beside the one that it was to join.
+#[test]
+fn a_removed_first_node_forms_no_other_cluster() {
+    let mut cluster = Cluster::with_one_list(3);
+    cluster.start_all();
+    cluster.settled();
+    let ids = cluster.ids();
+    cluster.nodes[1].set("k", "1").unwrap();
+    let id = cluster.nodes[0].id();
+    remove(&cluster.nodes[1], &id);
+    cluster.voters_are(&without(&cluster, 0));
+    is_removed(&mut cluster.nodes[0]);
+    cluster.stop_all();
+    for _ in 0..2 {
+        cluster.nodes[0].start();
+        // It listens for a second before it forms one.
+        let until = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < until {
+            let voters = cluster.nodes[0].voters().unwrap_or_default();
+            assert!(!voters.contains(&id), "{voters:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        cluster.nodes[0].stop();
+    }
+    cluster.start_all();
+    cluster.voters_are(&ids);
+    cluster.settled();
+    cluster.all_have("k", "1");
 }
