@@ -21,8 +21,9 @@
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
 //!
 //! **A write**: [`api`] checks and parses, [`node::Node::write`] proposes it or passes it one hop to
-//! the leader, [`storage::log`] appends it with one flush for all that wait, openraft replicates and
-//! commits it, [`state_machine`] applies it to [`kv`] and answers with its index.
+//! the leader, where `node::proposals` hands what waits to openraft together; [`storage::log`] appends it with one
+//! flush, `node::appends` carries it to the followers in a stream, openraft commits it, [`state_machine`] applies it
+//! to [`kv`] and answers with its index.
 //!
 //! **A linearizable read**: the leader confirms a read index with a quorum, once for all reads that
 //! wait; the node asked waits until it has applied that, and reads its own map.

@@ -1,8 +1,8 @@
 //! The Raft transport: HTTP/1.1 with compact binary bodies, on the Raft address.
 //!
 //! [`HttpPeers`] is the client side, [`router`] the server side, [`wire`] what goes between them. A
-//! small request is answered in one exchange on a kept connection; a snapshot is streamed from file
-//! to file and never in memory whole.
+//! small request is answered in one exchange on a kept connection; entries travel in a stream each way
+//! on a connection that was upgraded; a snapshot is streamed from file to file and never in memory whole.
 //!
 //! Caveat: whoever reaches the Raft port can be a member; there is no authentication.
 
