@@ -156,15 +156,28 @@ fn a_snapshot_is_installed_under_a_watch() {
     let mut watch = Watch::open(&cluster.nodes[behind].haddr, &format!("prefix=k&after={}", index - 1));
     assert_eq!(watch.event(), set(index, "k", 0));
     cluster.nodes[behind].pause();
-    let mut conn = Conn::open(&cluster.nodes[cluster.leader_but(behind)].haddr).unwrap();
-    for number in 1..=1_000 {
-        let body = format!(r#"{{"k":{number}}}"#);
+    let leader = &cluster.nodes[cluster.leader_but(behind)];
+    let mut conn = Conn::open(&leader.haddr).unwrap();
+    let is_lost = || {
+        let seen = leader.get("/hraftd/raft/cluster").unwrap().json();
+        let servers = seen["servers"].as_array().unwrap();
+        servers.iter().any(|server| server["id"] == cluster.nodes[behind].id() && server["state"] == "Lost")
+    };
+    // Until the leader has given up what it had on its way there, nothing of that is dropped from its log.
+    let mut written = 0;
+    let mut last = u64::MAX;
+    while written < last {
+        written += 1;
+        let body = format!(r#"{{"k":{written}}}"#);
         conn.request("POST", "/hraftd/key", &[], Some(body.as_bytes())).unwrap().ok().unwrap();
+        if written % 100 == 0 && written >= 1_000 && last == u64::MAX && is_lost() {
+            last = written + 500;
+        }
     }
     cluster.nodes[behind].resume();
     // Some of it may have been on its way already.
     let (mut seen, mut wanted) = (watch.event(), 1);
-    while seen.name == "set" && wanted < 1_000 {
+    while seen.name == "set" && wanted < written {
         assert_eq!(seen.data["value"], wanted);
         wanted += 1;
         seen = watch.event();
