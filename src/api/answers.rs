@@ -17,6 +17,7 @@ use futures_util::future::BoxFuture;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::body::{UNIT, units};
 use super::error::ApiError;
 use crate::node::NodeError;
 
@@ -25,9 +26,6 @@ const SMALL: usize = 16 << 10;
 
 /// For all answers together, unless one alone may be longer.
 const ROOM: usize = 256 << 20;
-
-/// Permits are u32.
-const UNIT: usize = 1 << 10;
 
 /// A streamed piece without its last item, and what may be added to a value to show it.
 const PIECE: usize = 128 << 10;
@@ -38,10 +36,6 @@ pub(super) struct Answers {
     room: Arc<Semaphore>,
     /// The most that a piece may take.
     piece: u32,
-}
-
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 impl Answers {

@@ -18,7 +18,12 @@ const SMALL: usize = 64 << 10;
 const ROOM: usize = 64 << 20;
 
 /// Permits are u32.
-const UNIT: usize = 1 << 10;
+pub const UNIT: usize = 1 << 10;
+
+/// So many permits are for so many bytes.
+pub fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
 
 /// The memory that bodies may take.
 #[derive(Debug)]
@@ -32,9 +37,8 @@ impl Room {
 
     /// All that a body may come to, at once: bodies that hold parts while they wait for more could wait for ever.
     async fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         // Never closed.
-        self.0.acquire_many(units).await.ok()
+        self.0.acquire_many(units(bytes)).await.ok()
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, UPGRADE};
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use hyper_util::rt::TokioIo;
@@ -87,15 +87,14 @@ impl AppendStream for Way {
 
     fn next(&mut self) -> BoxFuture<'_, Result<StreamAppendResult<TypeConfig>, PeerError>> {
         Box::pin(async move {
-            let lost = |why: String| PeerError::Lost(why);
             match self.answers.next().await {
                 Some(Ok(frame)) => match wire::decode::<AppendAnswer>(&frame) {
                     Ok(Ok(outcome)) => Ok(outcome),
                     Ok(Err(refusal)) => Err(PeerError::Refused(refusal)),
-                    Err(why) => Err(lost(format!("an unreadable answer: {why}"))),
+                    Err(why) => Err(PeerError::Lost(format!("an unreadable answer: {why}"))),
                 },
-                Some(Err(error)) => Err(lost(error.to_string())),
-                None => Err(lost("it closed the connection".to_owned())),
+                Some(Err(error)) => Err(PeerError::Lost(error.to_string())),
+                None => Err(PeerError::Lost("it closed the connection".to_owned())),
             }
         })
     }
@@ -115,9 +114,7 @@ pub(super) async fn accept(State(starting): State<Starting>, mut request: Reques
             Err(error) => tracing::debug!(%error, "no stream of appends"),
         }
     });
-    let headers = [(CONNECTION, "upgrade"), (UPGRADE, APPENDS_PROTOCOL)];
-    (StatusCode::SWITCHING_PROTOCOLS, headers.map(|(name, value)| (name, HeaderValue::from_static(value))))
-        .into_response()
+    (StatusCode::SWITCHING_PROTOCOLS, [(CONNECTION, "upgrade"), (UPGRADE, APPENDS_PROTOCOL)]).into_response()
 }
 
 /// Answers until the leader closes, a message cannot be taken, or Raft stops.

@@ -33,7 +33,8 @@ const WINDOW: usize = 8;
 const IDLE: Duration = Duration::from_secs(30);
 
 type Request = AppendEntriesRequest<TypeConfig>;
-type Outcome = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
+/// What became of a request, as openraft takes it.
+pub(super) type Outcome = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
 /// The leader's side: what openraft wants to send, and the way it takes.
 pub(super) struct Appends<'a, S> {
@@ -89,9 +90,7 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
                 Event::Request(None) => {
                     self.ended = true;
                     // Nothing follows: it was all along a heartbeat, which a reader may wait for.
-                    if let Some((request, _)) = self.held.take()
-                        && let Err(error) = self.send(request).await
-                    {
+                    if let Err(error) = self.send_held().await {
                         return Some(Err(self.network.failed(error)));
                     }
                 }
@@ -107,9 +106,7 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
                     }
                 }
                 Event::HeldLongEnough => {
-                    if let Some((request, _)) = self.held.take()
-                        && let Err(error) = self.send(request).await
-                    {
+                    if let Err(error) = self.send_held().await {
                         return Some(Err(self.network.failed(error)));
                     }
                 }
@@ -150,6 +147,13 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
             request = self.requests.next(), if wants_more => Event::Request(request),
             () = until(held_until) => Event::HeldLongEnough,
             () = sleep_until(self.moved + silence) => Event::Silence,
+        }
+    }
+
+    async fn send_held(&mut self) -> Result<(), PeerError> {
+        match self.held.take() {
+            Some((request, _)) => self.send(request).await,
+            None => Ok(()),
         }
     }
 

@@ -14,12 +14,12 @@ use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, stream_append_sequential, v2::RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
 };
 use openraft::{RaftMetrics, RaftNetworkFactory};
 
-use super::appends::Appends;
+use super::appends::{Appends, Outcome};
 use super::calls::Calls;
 use super::me::Me;
 use super::peers::{AppendStream, PeerError, PeerReply, PeerRequest, Peers, Refusal, Target, TransferRequest};
@@ -35,8 +35,6 @@ const SNAPSHOT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// openraft's view of the cluster.
 pub(super) type Metrics = openraft::alias::WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>;
-
-type StreamOutcome = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
 /// Makes a [`RaftNetwork`] for each member.
 #[derive(Clone)]
@@ -168,7 +166,7 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         &'s mut self,
         mut requests: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, StreamOutcome>, RPCError<TypeConfig>>>
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Outcome>, RPCError<TypeConfig>>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
