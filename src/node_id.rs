@@ -27,8 +27,48 @@ impl HostPort {
 
     /// Whether the host is the loopback interface: `localhost`, `127.0.0.0/8` or `::1`.
     pub fn is_loopback(&self) -> bool {
-        self.host.eq_ignore_ascii_case("localhost")
-            || self.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        is_loopback(&self.host)
+    }
+}
+
+/// Whether a host is the loopback interface: `localhost`, `127.0.0.0/8` or `::1` (without brackets).
+pub fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The host and the port of `host:port`, `[v6]:port`, or of either without a port. The host comes without brackets.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn split(text: &str) -> Result<(&str, Option<u16>), &'static str> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']').ok_or("no `]` after the IPv6 address")?;
+            host.parse::<Ipv6Addr>().map_err(|_| "no IPv6 address between the brackets")?;
+            match rest {
+                "" => (host, None),
+                rest => (host, Some(rest.strip_prefix(':').ok_or("no `:` after the IPv6 address")?)),
+            }
+        }
+        None => match text.rsplit_once(':') {
+            Some((host, _)) if host.contains(':') => return Err("an IPv6 address needs brackets, as in [::1]:11000"),
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    if host.is_empty() {
+        return Err("the host is empty");
+    }
+    if !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':')) {
+        return Err("a host has letters, digits, `.`, `-` and `_` only");
+    }
+    let Some(port) = port else { return Ok((host, None)) };
+    if !port.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("the port is not a number");
+    }
+    match port.parse() {
+        Ok(0) | Err(_) => Err("the port is not between 1 and 65535"),
+        Ok(port) => Ok((host, Some(port))),
     }
 }
 
@@ -63,34 +103,10 @@ impl FromStr for HostPort {
     /// Parses `host:port` or `[v6]:port`; the host may not be empty.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = |why: &str| ParseAddrError::new(text, "an address HOST:PORT", why);
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (host, port) = rest.split_once("]:").ok_or_else(|| bad("no `]:` after the IPv6 address"))?;
-                host.parse::<Ipv6Addr>().map_err(|_| bad("no IPv6 address between the brackets"))?;
-                (host, port)
-            }
-            None => {
-                let (host, port) = text.rsplit_once(':').ok_or_else(|| bad("it has no `:PORT`"))?;
-                if host.contains(':') {
-                    return Err(bad("an IPv6 address needs brackets, as in [::1]:11000"));
-                }
-                (host, port)
-            }
-        };
-        if host.is_empty() {
-            return Err(bad("the host is empty"));
+        match split(text).map_err(bad)? {
+            (host, Some(port)) => Ok(Self { host: host.to_owned(), port }),
+            (_, None) => Err(bad("it has no `:PORT`")),
         }
-        if !host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':')) {
-            return Err(bad("a host has letters, digits, `.`, `-` and `_` only"));
-        }
-        if !port.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(bad("the port is not a number"));
-        }
-        let port: u16 = port.parse().map_err(|_| bad("the port is not between 1 and 65535"))?;
-        if port == 0 {
-            return Err(bad("the port is not between 1 and 65535"));
-        }
-        Ok(Self { host: host.to_owned(), port })
     }
 }
 

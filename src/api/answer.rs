@@ -1,8 +1,9 @@
 //! What a request about keys, locks and the like is answered: a body, and the headers that all of them have.
 
+use std::fmt::Display;
 use std::io::Write;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -54,7 +55,9 @@ impl Answer {
     pub fn into_response<S>(self, app: &App<S>) -> Response {
         let mut response = self.result.unwrap_or_else(IntoResponse::into_response);
         let headers = response.headers_mut();
-        headers.insert(INDEX, HeaderValue::from(self.index));
+        if let Some(index) = Short::of(format_args!("{}", self.index)).value() {
+            headers.insert(INDEX, index);
+        }
         if let Some(read) = self.read {
             put_read(&read, headers);
         }
@@ -84,13 +87,8 @@ pub(super) fn served_by(id: &PublicId) -> Option<HeaderValue> {
 
 /// The ETag of what was last changed at `index`.
 pub(super) fn etag(response: &mut Response, index: u64) {
-    let mut text = [0; 22];
-    let mut left = &mut text[..];
-    // So many bytes any index fits into.
-    let _ = write!(left, "\"{index}\"");
-    let length = 22 - left.len();
-    if let Ok(value) = HeaderValue::from_bytes(&text[..length]) {
-        response.headers_mut().insert(ETAG, value);
+    if let Some(tag) = Short::of(format_args!("\"{index}\"")).value() {
+        response.headers_mut().insert(ETAG, tag);
     }
 }
 
@@ -103,8 +101,33 @@ pub(super) fn json_with(status: StatusCode, body: impl Into<Body>) -> Response {
 }
 
 /// `{"ok":true,"msg":"OK","index":17…}`.
-pub(super) fn done(index: u64, more: impl std::fmt::Display) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64);
-    json::plain(&mut out, format_args!("{{\"ok\":true,\"msg\":\"OK\",\"index\":{index}{more}}}"));
-    out
+pub(super) fn done(index: u64, more: impl Display) -> Bytes {
+    let text = Short::of(format_args!("{{\"ok\":true,\"msg\":\"OK\",\"index\":{index}{more}}}"));
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+/// A short text, made without the allocator.
+struct Short {
+    text: [u8; 128],
+    left: usize,
+}
+
+impl Short {
+    /// What is longer is cut: nobody here has more to say than two numbers and some names.
+    fn of(text: std::fmt::Arguments<'_>) -> Self {
+        let mut short = [0; 128];
+        let mut rest = &mut short[..];
+        let written = rest.write_fmt(text);
+        debug_assert!(written.is_ok(), "{text} is no short text");
+        let left = rest.len();
+        Self { text: short, left }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.text.len() - self.left]
+    }
+
+    fn value(&self) -> Option<HeaderValue> {
+        HeaderValue::from_bytes(self.as_bytes()).ok()
+    }
 }

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 
 use super::error::ApiError;
 use super::text;
-use crate::node_id::HostPort;
+use crate::node_id;
 
 /// Whether the request may be served.
 pub fn check(head: &Parts, loopback_only: bool) -> Result<(), ApiError> {
@@ -48,10 +48,7 @@ fn as_str(value: &HeaderValue) -> Result<&str, ApiError> {
 }
 
 fn is_loopback(authority: &str) -> bool {
-    // The port does not matter: add one where there is none.
-    let without_port = authority.ends_with(']') || !authority.contains(':');
-    let address = if without_port { format!("{authority}:80").parse::<HostPort>() } else { authority.parse() };
-    address.is_ok_and(|address| address.is_loopback())
+    node_id::split(authority).is_ok_and(|(host, _port)| node_id::is_loopback(host))
 }
 
 fn same_host(origin: &str, host: &str) -> bool {

@@ -5,7 +5,7 @@
 //! and a handler that panics answers 500.
 //!
 //! The router has one handler, which matches the *raw* path itself: axum's routing decodes percent escapes, which a
-//! key must be spared, and its 404 and 405 are not in our shape.
+//! key must be spared, and its 404 and 405 are not in our shape. Requests about keys go to it past the router ([`Api`]).
 //!
 //! Reading order: [`route`], then [`keys`], [`listing`], [`txn`], [`lock`] and [`raft`]; [`error`] is the one place that
 //! knows status codes.
@@ -50,10 +50,11 @@ use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use futures_util::future::Either;
 use tokio::time::{Instant, Sleep};
 
-use crate::http::Excess;
-use crate::node::{NodeError, ReadLevel, Starting};
+use crate::http::{Excess, Handler};
+use crate::node::{NodeError, ReadLevel};
 
 pub use service::Service;
 
@@ -85,14 +86,40 @@ pub struct ApiSettings {
     pub max_waiting: usize,
 }
 
-/// The routes of the client port, for [`crate::http::serve`].
-pub fn router(node: Starting, settings: ApiSettings) -> Router {
-    router_of(node, settings)
+/// The client port, for [`crate::http::serve`]; over anything that does what a node does, as tests have no cluster.
+pub struct Api<S> {
+    app: Arc<App<S>>,
+    router: Router,
 }
 
-/// [`router`] over anything that does what a node does: tests have no cluster.
-pub fn router_of<S: Service>(service: S, settings: ApiSettings) -> Router {
-    Router::new().fallback(handle::<S>).with_state(Arc::new(App::new(service, settings)))
+impl<S> std::fmt::Debug for Api<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").finish_non_exhaustive()
+    }
+}
+
+impl<S> Clone for Api<S> {
+    fn clone(&self) -> Self {
+        Self { app: self.app.clone(), router: self.router.clone() }
+    }
+}
+
+impl<S: Service> Api<S> {
+    /// Before the first request.
+    pub fn new(service: S, settings: ApiSettings) -> Self {
+        let app = Arc::new(App::new(service, settings));
+        Self { router: Router::new().fallback(handle::<S>).with_state(app.clone()), app }
+    }
+}
+
+impl<S: Service> Handler for Api<S> {
+    fn answer(&self, request: Request) -> impl Future<Output = Response> + Send + use<S> {
+        // The way through a router that has a single handler costs as much as all of what follows does for a short read.
+        match Route::of(request.uri().path()) {
+            Some(Route::Keys | Route::Key(_)) => Either::Left(handle(State(self.app.clone()), request)),
+            _ => Either::Right(self.router.answer(request)),
+        }
+    }
 }
 
 struct App<S> {

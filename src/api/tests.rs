@@ -81,8 +81,8 @@ impl Server {
     async fn with(fake: Fake, settings: ApiSettings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let router = router_of(fake.clone(), settings);
-        tokio::spawn(serve(listener, router, HttpLimits::default(), std::future::pending::<()>()));
+        let api = Api::new(fake.clone(), settings);
+        tokio::spawn(serve(listener, api, HttpLimits::default(), std::future::pending::<()>()));
         Self { addr, fake }
     }
 

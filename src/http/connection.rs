@@ -5,33 +5,32 @@ use std::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use axum::body::Body;
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper::{Request, Response};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::pulse::{Overdue, Pulse, PulseBody, Watchdog};
 use super::socket::Socket;
-use super::{Excess, HttpLimits};
+use super::{Excess, Handler, HttpLimits};
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Serves the requests of one client, one after the other; where it is in excess, the first.
 pub(super) async fn run(
     stream: TcpStream,
-    router: axum::Router,
+    handler: impl Handler,
     limits: HttpLimits,
     excess: bool,
     stop: CancellationToken,
 ) {
     let pulse = Arc::new(Pulse::default());
     let socket = Socket::new(stream, pulse.clone(), limits.linger_bytes, limits.linger);
-    let inner = TowerToHyperService::new(router);
     let service = service_fn({
         let pulse = pulse.clone();
         move |mut request: Request<Incoming>| {
@@ -39,11 +38,8 @@ pub(super) async fn run(
                 request.extensions_mut().insert(Excess);
             }
             let busy = pulse.begin();
-            let answer = inner.call(request);
-            async move {
-                let response: Response<axum::body::Body> = answer.await?;
-                Ok::<_, Infallible>(response.map(|body| PulseBody::new(body, busy)))
-            }
+            let answer = handler.answer(request.map(Body::new));
+            async move { Ok::<_, Infallible>(answer.await.map(|body| PulseBody::new(body, busy))) }
         }
     });
     let mut connection = http1::Builder::new()

@@ -1,4 +1,4 @@
-//! The accept loop that both ports share: HTTP/1.1 connections in, an axum router behind.
+//! The accept loop that both ports share: HTTP/1.1 connections in, a [`Handler`] behind.
 //!
 //! Contract of [`serve`]: bytes that are no HTTP, slow clients, a full table of file descriptors or a panic in a
 //! handler cost at most their own connection, never the server. Once the shutdown future is done it accepts nothing
@@ -22,6 +22,11 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::response::Response;
+use futures_util::FutureExt;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -99,8 +104,20 @@ impl Default for HttpLimits {
     }
 }
 
-/// Serves `router` on `listener` until `shutdown` is done, then drains.
-pub async fn serve(listener: TcpListener, router: axum::Router, limits: HttpLimits, shutdown: impl Future) {
+/// What answers the requests of a port: an axum router, or something in front of one.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(&self, request: Request) -> impl Future<Output = Response> + Send + use<Self>;
+}
+
+impl Handler for axum::Router {
+    fn answer(&self, request: Request) -> impl Future<Output = Response> + Send + use<> {
+        TowerToHyperService::new(self.clone()).call(request).map(|Ok(response)| response)
+    }
+}
+
+/// Serves `handler` on `listener` until `shutdown` is done, then drains.
+pub async fn serve(listener: TcpListener, handler: impl Handler, limits: HttpLimits, shutdown: impl Future) {
     let stop = CancellationToken::new();
     let mut connections = JoinSet::new();
     let mut complaints = Complaints::default();
@@ -118,7 +135,7 @@ pub async fn serve(listener: TcpListener, router: axum::Router, limits: HttpLimi
                         complaints.note(&"as many connections as this node takes: no more of them are served for now");
                     }
                     let limits = if excess { &of_excess } else { &limits };
-                    start(&mut connections, stream, &router, limits, excess, &stop);
+                    start(&mut connections, stream, &handler, limits, excess, &stop);
                 }
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
@@ -147,7 +164,7 @@ pub async fn serve(listener: TcpListener, router: axum::Router, limits: HttpLimi
 fn start(
     connections: &mut JoinSet<()>,
     stream: TcpStream,
-    router: &axum::Router,
+    handler: &impl Handler,
     limits: &HttpLimits,
     excess: bool,
     stop: &CancellationToken,
@@ -159,7 +176,7 @@ fn start(
         tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
     }
     // A child token each: polling the shared one would have all connections contend for its lock.
-    connections.spawn(connection::run(stream, router.clone(), limits.clone(), excess, stop.child_token()));
+    connections.spawn(connection::run(stream, handler.clone(), limits.clone(), excess, stop.child_token()));
 }
 
 fn note_end(ended: Result<(), JoinError>) {

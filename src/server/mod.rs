@@ -20,9 +20,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::api::{self, ApiSettings};
+use crate::api::{Api, ApiSettings};
 use crate::config::{self, Config, Exit};
-use crate::http::{self, HttpLimits};
+use crate::http::{self, Handler, HttpLimits};
 use crate::network::{self, HttpPeers};
 use crate::node::peers::Peers;
 use crate::node::{Node, Parts, RaftOptions, Starting, ask_whether_removed};
@@ -80,8 +80,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         // The others are for requests that are done at once.
         max_waiting: limits.connections * 3 / 4,
     };
-    let router = api::router(starting.clone(), settings);
-    let client_port = serve(&client_threads.handle(), http_listener, router, limits, clients_stopped);
+    let api = Api::new(starting.clone(), settings);
+    let client_port = serve(&client_threads.handle(), http_listener, api, limits, clients_stopped);
 
     let mut shutdown = pin!(shutdown);
     let (opened, peers) = tokio::select! {
@@ -182,11 +182,11 @@ async fn listen(bind: &config::Bind) -> Result<TcpListener, Exit> {
 fn serve(
     threads: &Handle,
     listener: TcpListener,
-    router: axum::Router,
+    handler: impl Handler,
     limits: HttpLimits,
     mut stopped: watch::Receiver<()>,
 ) -> JoinHandle<()> {
-    threads.spawn(http::serve(listener, router, limits, async move {
+    threads.spawn(http::serve(listener, handler, limits, async move {
         // Ends when the sender is dropped.
         let _ = stopped.changed().await;
     }))

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, Response};
-use hyper::service::Service as _;
-use hyper_util::service::TowerToHyperService;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::host::Host;
 use super::world;
-use crate::node::Node;
+use crate::api::Api;
+use crate::http::Handler as _;
+use crate::node::{Node, Starting};
 
 /// A server: who listens at a host's two ports.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct Server {
     pub host: Host,
     pub node: Node,
     /// The client port.
-    pub router: axum::Router,
+    pub api: Api<Starting>,
 }
 
 /// How well the network does. Chances are out of a thousand.
@@ -269,9 +269,5 @@ impl Net {
 
 /// Runs a request as the server's own.
 pub async fn serve_client(server: &Server, request: Request<Vec<u8>>) -> Response<Body> {
-    let request = request.map(Body::from);
-    match TowerToHyperService::new(server.router.clone()).call(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
+    server.api.answer(request.map(Body::from)).await
 }

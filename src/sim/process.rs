@@ -9,7 +9,7 @@ use super::host::Host;
 use super::net::{Net, Server};
 use super::peers::SimPeers;
 use super::world;
-use crate::api::{self, ApiSettings};
+use crate::api::{Api, ApiSettings};
 use crate::node::peers::Peers;
 use crate::node::{Me, Node, Parts, RaftOptions, ReadLevel, Start, Starting, ask_whether_removed};
 use crate::node_id::{HostPort, PublicId};
@@ -159,7 +159,7 @@ async fn run(
         max_at_work: 1_000,
         max_waiting: 1_000,
     };
-    net.up(Server { host, node: node.clone(), router: api::router(starting, api) });
+    net.up(Server { host, node: node.clone(), api: Api::new(starting, api) });
     let first = list.first().copied();
     let start = Start {
         others: list.iter().filter(|other| **other != port).map(|other| HostPort::new("127.0.0.1", *other)).collect(),
