@@ -47,7 +47,7 @@ fn set(number: usize, value: &Bytes) -> Command {
 
 fn entry(index: u64, command: Command) -> LogEntry {
     let log_id = LogId::new(CommittedLeaderIdOf::<TypeConfig>::new(1), index);
-    LogEntry { log_id, payload: EntryPayload::Normal(command) }
+    LogEntry { log_id, payload: EntryPayload::Normal(command.into()) }
 }
 
 /// Each time another key, in no order.
@@ -63,7 +63,7 @@ fn filled(keys: usize) -> KvStore {
     let mut store = KvStore::new();
     let value = value(100);
     for number in 0..keys {
-        store.apply(number as u64 + 1, set(number, &value), &mut Vec::new());
+        store.apply(number as u64 + 1, &set(number, &value), &mut Vec::new());
     }
     store
 }
@@ -75,7 +75,7 @@ fn apply(bencher: Bencher, keys: usize) {
     let mut events = Vec::new();
     bencher.counter(ItemsCount::new(1u32)).with_inputs(|| set(next(), &value)).bench_local_values(|command| {
         events.clear();
-        store.apply(2_000_000, command, &mut events)
+        store.apply(2_000_000, &command, &mut events)
     });
 }
 
@@ -87,7 +87,7 @@ fn apply_beside_snapshot(bencher: Bencher, keys: usize) {
     let _snapshot = store.clone();
     bencher.counter(ItemsCount::new(1u32)).with_inputs(|| set(next(), &value)).bench_local_values(|command| {
         events.clear();
-        store.apply(2_000_000, command, &mut events)
+        store.apply(2_000_000, &command, &mut events)
     });
 }
 

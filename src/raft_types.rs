@@ -4,6 +4,7 @@
 //! Raft node that never voted; people see the [`PublicId`] that travels in [`Member`] instead.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::{AnyError, Entry, EntryPayload, RaftTypeConfig, Vote};
@@ -55,7 +56,8 @@ pub struct Member {
 pub struct TypeConfig;
 
 impl RaftTypeConfig for TypeConfig {
-    type D = Command;
+    // Shared: by the log's cache, by what travels to each follower, and by who applies it.
+    type D = Arc<Command>;
     type R = Reply;
     type NodeId = RaftId;
     type Node = Member;
@@ -63,7 +65,7 @@ impl RaftTypeConfig for TypeConfig {
     // One leader a term, as in the paper.
     type LeaderId = LeaderId<u64, RaftId>;
     type Vote = Vote<Self::LeaderId>;
-    type Payload = EntryPayload<Command, RaftId, Member>;
+    type Payload = EntryPayload<Self::D, RaftId, Member>;
     type Entry = Entry<openraft::alias::CommittedLeaderIdOf<Self>, Self::Payload>;
     type AsyncRuntime = crate::task::Runtime;
     type Responder<T>

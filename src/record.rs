@@ -12,6 +12,7 @@
 //! the last one, on every replica alike. What few keys have costs the others nothing.
 
 use std::borrow::Cow;
+use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -31,6 +32,9 @@ const VERSION: usize = 13;
 const HEAD_BYTES: usize = 19;
 const DEADLINE_BYTES: usize = 8;
 const LENGTH_BYTES: usize = 4;
+
+/// A record of no more is put together on the stack.
+const FEW: usize = 512;
 
 const IS_BYTES: u8 = 1;
 const HAS_DEADLINE: u8 = 2;
@@ -75,29 +79,42 @@ impl Marks {
 
 impl Record {
     /// Copies the value: a slice would keep the whole request that it came with.
-    pub fn new(marks: Marks, rare: Rare, value: &[u8]) -> Self {
+    pub fn new(marks: Marks, rare: &Rare, value: &[u8]) -> Self {
         let Marks { create_index, modify_index, version } = marks;
-        let Rare { is_bytes, content_type, deadline_ms } = rare;
+        let Rare { is_bytes, ref content_type, deadline_ms } = *rare;
         // Snapshots cannot tell an empty one from none.
-        let content_type = content_type.filter(|name| !name.is_empty());
-        let content_bytes = content_type.as_ref().map_or(0, |content_type| LENGTH_BYTES + content_type.len());
-        let mut all = Vec::with_capacity(HEAD_BYTES + DEADLINE_BYTES + content_bytes + value.len());
+        let content_type = content_type.as_ref().filter(|name| !name.is_empty());
+        let content_bytes = content_type.map_or(0, |content_type| LENGTH_BYTES + content_type.len());
+        let deadline_bytes = if deadline_ms.is_some() { DEADLINE_BYTES } else { 0 };
+        let length = HEAD_BYTES + deadline_bytes + content_bytes + value.len();
+        let (mut few, mut many) = ([0; FEW], Vec::new());
+        let all = if length <= FEW {
+            &mut few[..length]
+        } else {
+            many.resize(length, 0);
+            &mut many[..]
+        };
+        let mut rest = &mut *all;
+        let mut put = |bytes: &[u8]| {
+            // There is room for all of it.
+            let _ = rest.write_all(bytes);
+        };
         let flags =
             [(is_bytes, IS_BYTES), (deadline_ms.is_some(), HAS_DEADLINE), (content_type.is_some(), HAS_CONTENT_TYPE)];
-        all.push(flags.iter().filter(|(is, _)| *is).map(|(_, flag)| flag).sum());
+        put(&[flags.iter().filter(|(is, _)| *is).map(|(_, flag)| flag).sum()]);
         for number in [create_index, modify_index, version] {
-            all.extend_from_slice(&number.min(MAX_NUMBER).to_le_bytes()[..6]);
+            put(&number.min(MAX_NUMBER).to_le_bytes()[..6]);
         }
         if let Some(deadline_ms) = deadline_ms {
-            all.extend_from_slice(&deadline_ms.to_le_bytes());
+            put(&deadline_ms.to_le_bytes());
         }
         if let Some(content_type) = content_type {
             let length = u32::try_from(content_type.len()).expect("a content type is a header of a request");
-            all.extend_from_slice(&length.to_le_bytes());
-            all.extend_from_slice(content_type.as_bytes());
+            put(&length.to_le_bytes());
+            put(content_type.as_bytes());
         }
-        all.extend_from_slice(value);
-        Self(ThinArc::from_header_and_slice((), &all))
+        put(value);
+        Self(ThinArc::from_header_and_slice((), all))
     }
 
     fn has(&self, flag: u8) -> bool {
@@ -127,7 +144,7 @@ impl Record {
 
     /// The same with another deadline.
     pub fn with_deadline(&self, deadline_ms: Option<u64>) -> Self {
-        Self::new(self.marks(), Rare { deadline_ms, ..self.rare() }, self.value())
+        Self::new(self.marks(), &Rare { deadline_ms, ..self.rare() }, self.value())
     }
 
     /// Indexes and version.
@@ -219,7 +236,7 @@ pub fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 impl From<&str> for Record {
     fn from(value: &str) -> Self {
-        Self::new(Marks::UNKNOWN, Rare::default(), value.as_bytes())
+        Self::new(Marks::UNKNOWN, &Rare::default(), value.as_bytes())
     }
 }
 
@@ -260,7 +277,7 @@ impl Serialize for Record {
 impl<'de> Deserialize<'de> for Record {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Flat { marks, rare, value } = Flat::deserialize(deserializer)?;
-        Ok(Self::new(marks, rare.unwrap_or_default(), value))
+        Ok(Self::new(marks, &rare.unwrap_or_default(), value))
     }
 }
 
@@ -269,7 +286,7 @@ mod tests {
     use super::*;
 
     fn record(rare: Rare, value: &[u8]) -> Record {
-        Record::new(Marks { create_index: 3, modify_index: 9, version: 2 }, rare, value)
+        Record::new(Marks { create_index: 3, modify_index: 9, version: 2 }, &rare, value)
     }
 
     #[test]
@@ -289,7 +306,7 @@ mod tests {
                 for deadline_ms in [None, Some(0), Some(u64::MAX)] {
                     let rare = Rare { is_bytes, content_type: content_type.map(CompactString::from), deadline_ms };
                     for value in [&b""[..], b"{}", b"\xff\0"] {
-                        let record = Record::new(last, rare.clone(), value);
+                        let record = Record::new(last, &rare, value);
                         assert_eq!((record.marks(), record.rare(), record.value()), (last, rare.clone(), value));
                         let bytes = postcard::to_stdvec(&record).unwrap();
                         assert_eq!(postcard::from_bytes::<Record>(&bytes).unwrap(), record);
@@ -302,17 +319,17 @@ mod tests {
     #[test]
     fn numbers_stay_at_the_last() {
         let beyond = Marks { create_index: 1 << 48, modify_index: u64::MAX, version: MAX_NUMBER };
-        let record = Record::new(beyond, Rare::default(), b"1");
+        let record = Record::new(beyond, &Rare::default(), b"1");
         let last = Marks { create_index: MAX_NUMBER, modify_index: MAX_NUMBER, version: MAX_NUMBER };
         assert_eq!(record.marks(), last);
-        assert_eq!(Record::new(Marks::next(Some(&record), 7), Rare::default(), b"1").version(), MAX_NUMBER);
+        assert_eq!(Record::new(Marks::next(Some(&record), 7), &Rare::default(), b"1").version(), MAX_NUMBER);
     }
 
     #[test]
     fn every_part_counts_in_the_digest() {
         let plain = record(Rare::default(), b"1");
         let marks = |create_index, modify_index, version| {
-            Record::new(Marks { create_index, modify_index, version }, Rare::default(), b"1")
+            Record::new(Marks { create_index, modify_index, version }, &Rare::default(), b"1")
         };
         let rare = |is_bytes, content_type: Option<&str>, deadline_ms| {
             record(Rare { is_bytes, content_type: content_type.map(CompactString::from), deadline_ms }, b"1")

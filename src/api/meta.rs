@@ -54,7 +54,7 @@ mod tests {
 
     fn record(value: &[u8], is_bytes: bool, content_type: Option<&str>) -> Record {
         let rare = Rare { is_bytes, content_type: content_type.map(Into::into), deadline_ms: None };
-        Record::new(Marks { create_index: 3, modify_index: 9, version: 2 }, rare, value)
+        Record::new(Marks { create_index: 3, modify_index: 9, version: 2 }, &rare, value)
     }
 
     #[test]

@@ -56,11 +56,11 @@ impl Keys {
     }
 
     /// Stores what `make` makes of the old record.
-    pub(super) fn put(&mut self, key: Key, make: impl FnOnce(Option<&Record>) -> Record) -> Record {
-        let (old, new) = self.map.put(&key, make);
-        self.digest = self.digest.wrapping_add(new.digest(&key));
+    pub(super) fn put(&mut self, key: &Key, make: impl FnOnce(Option<&Record>) -> Record) -> Record {
+        let (old, new) = self.map.put(key, make);
+        self.digest = self.digest.wrapping_add(new.digest(key));
         if let Some(old) = &old {
-            self.digest = self.digest.wrapping_sub(old.digest(&key));
+            self.digest = self.digest.wrapping_sub(old.digest(key));
         }
         let (was, is) = (old.as_ref().and_then(Record::deadline_ms), new.deadline_ms());
         if was != is {

@@ -68,16 +68,16 @@ impl Locks {
         &mut self,
         index: u64,
         now_ms: u64,
-        name: Key,
+        name: &Key,
         (ttl_ms, wait_ms): (u64, u64),
-        body: Option<Bytes>,
+        body: Option<&Bytes>,
         events: &mut Events<'_>,
     ) -> Reply {
         // A slice would keep the whole request.
-        let body = body.map(|body| Bytes::copy_from_slice(&body));
-        let Some(lock) = self.held.get_mut(&name) else {
+        let body = body.map(|body| Bytes::copy_from_slice(body));
+        let Some(lock) = self.held.get_mut(name) else {
             let claim = Claim { ttl_ms, deadline_ms: now_ms.saturating_add(ttl_ms), body };
-            self.grant(index, index, name, claim, OrdMap::new(), events);
+            self.grant(index, index, name.clone(), claim, OrdMap::new(), events);
             return Reply::Granted { token: index, ttl_ms };
         };
         if wait_ms == 0 {
@@ -85,7 +85,7 @@ impl Locks {
         }
         let deadline_ms = now_ms.saturating_add(wait_ms);
         lock.waiters.insert(index, Claim { ttl_ms, deadline_ms, body });
-        self.deadlines.insert((deadline_ms, name, index));
+        self.deadlines.insert((deadline_ms, name.clone(), index));
         Reply::Queued
     }
 

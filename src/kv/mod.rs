@@ -75,24 +75,24 @@ impl KvStore {
 
     /// Applies one command, all of it, and answers what it did. The same commands at the same indexes in the same
     /// order give the same state, replies and events everywhere.
-    pub fn apply(&mut self, index: u64, command: Command, events: &mut Vec<Event>) -> Reply {
+    pub fn apply(&mut self, index: u64, command: &Command, events: &mut Vec<Event>) -> Reply {
         self.apply_within(LIMITS, index, command, events)
     }
 
-    fn apply_within(&mut self, limits: Limits, index: u64, command: Command, events: &mut Vec<Event>) -> Reply {
+    fn apply_within(&mut self, limits: Limits, index: u64, command: &Command, events: &mut Vec<Event>) -> Reply {
         let mut events = Events::new(index, events);
         match command {
             Command::Set(pairs) => {
                 for (key, value) in pairs {
-                    self.store(key, |_| Record::new(Marks::UNKNOWN, Rare::default(), &value), &mut events);
+                    self.store(key, |_| Record::new(Marks::UNKNOWN, &Rare::default(), value), &mut events);
                 }
                 Reply::Done
             }
-            Command::Delete(key) => Reply::Deleted(self.delete(&key, &mut events)),
+            Command::Delete(key) => Reply::Deleted(self.delete(key, &mut events)),
             Command::Stamped(Stamped { stamp_ms, retry, action }) => {
-                self.log_time_ms = self.log_time_ms.max(stamp_ms);
+                self.log_time_ms = self.log_time_ms.max(*stamp_ms);
                 let Some(retry) = retry else { return self.act(index, action, &mut events) };
-                if let Some(reply) = self.retries.check(limits, self.log_time_ms, &retry) {
+                if let Some(reply) = self.retries.check(limits, self.log_time_ms, retry) {
                     return reply;
                 }
                 let reply = self.act(index, action, &mut events);
@@ -102,41 +102,41 @@ impl KvStore {
         }
     }
 
-    fn act(&mut self, index: u64, action: Action, events: &mut Events<'_>) -> Reply {
+    fn act(&mut self, index: u64, action: &Action, events: &mut Events<'_>) -> Reply {
         let now_ms = self.log_time_ms;
         match action {
             Action::Set { pairs, ttl_ms, conditions } => {
-                if let Some(refused) = pairs.first().and_then(|(key, _)| self.refused(key, &conditions)) {
+                if let Some(refused) = pairs.first().and_then(|(key, _)| self.refused(key, conditions)) {
                     return refused;
                 }
-                self.set(index, pairs, ttl_ms, events);
+                self.set(index, pairs, *ttl_ms, events);
                 Reply::Done
             }
             Action::Put { key, value, ttl_ms, conditions } => {
-                self.refused(&key, &conditions).unwrap_or_else(|| self.put(index, key, value, ttl_ms, events))
+                self.refused(key, conditions).unwrap_or_else(|| self.put(index, key, value, *ttl_ms, events))
             }
             Action::Delete { key, conditions } => {
-                self.refused(&key, &conditions).unwrap_or_else(|| Reply::Deleted(self.delete(&key, events)))
+                self.refused(key, conditions).unwrap_or_else(|| Reply::Deleted(self.delete(key, events)))
             }
-            Action::DeletePrefix { prefix } => Reply::Deleted(self.delete_prefix(&prefix, events)),
-            Action::Incr { key, by, ttl_ms, conditions } => self.refused(&key, &conditions).unwrap_or_else(|| {
-                self.incr(index, key, by, ttl_ms, events)
+            Action::DeletePrefix { prefix } => Reply::Deleted(self.delete_prefix(prefix, events)),
+            Action::Incr { key, by, ttl_ms, conditions } => self.refused(key, conditions).unwrap_or_else(|| {
+                self.incr(index, key, *by, *ttl_ms, events)
                     .map_or_else(|failed| Reply::failed(failed.failure(None)), Reply::Number)
             }),
             Action::Touch { key, ttl_ms, conditions } => {
-                self.refused(&key, &conditions).unwrap_or_else(|| self.touch(key, ttl_ms))
+                self.refused(key, conditions).unwrap_or_else(|| self.touch(key, *ttl_ms))
             }
             Action::Txn(txn) => self.txn(index, txn, events),
             Action::Acquire { name, ttl_ms, body, wait_ms } => {
-                self.locks.acquire(index, now_ms, name, (ttl_ms, wait_ms), body, events)
+                self.locks.acquire(index, now_ms, name, (*ttl_ms, *wait_ms), body.as_ref(), events)
             }
-            Action::Renew { name, token, ttl_ms } => self.locks.renew(now_ms, &name, token, ttl_ms),
-            Action::Release { name, token } => self.locks.release(index, now_ms, &name, token, events),
+            Action::Renew { name, token, ttl_ms } => self.locks.renew(now_ms, name, *token, *ttl_ms),
+            Action::Release { name, token } => self.locks.release(index, now_ms, name, *token, events),
             Action::Cancel { name, ticket } => {
-                self.locks.cancel(index, now_ms, &name, ticket, events);
+                self.locks.cancel(index, now_ms, name, *ticket, events);
                 Reply::Done
             }
-            Action::Tick { most } => self.tick(index, most as usize, events),
+            Action::Tick { most } => self.tick(index, *most as usize, events),
         }
     }
 
@@ -157,29 +157,29 @@ impl KvStore {
         refused.then(|| Reply::failed(Failure::Precondition { current: current.cloned() }))
     }
 
-    fn store(&mut self, key: Key, make: impl FnOnce(Option<&Record>) -> Record, events: &mut Events<'_>) {
-        let record = self.keys.put(key.clone(), make);
-        events.push(Change::Set { key, record });
+    fn store(&mut self, key: &Key, make: impl FnOnce(Option<&Record>) -> Record, events: &mut Events<'_>) {
+        let record = self.keys.put(key, make);
+        events.push(Change::Set { key: key.clone(), record });
     }
 
     fn deadline(&self, ttl_ms: Option<u64>) -> Option<u64> {
         ttl_ms.map(|ttl_ms| self.log_time_ms.saturating_add(ttl_ms))
     }
 
-    fn set(&mut self, index: u64, pairs: Vec<(Key, Bytes)>, ttl_ms: Option<u64>, events: &mut Events<'_>) {
+    fn set(&mut self, index: u64, pairs: &[(Key, Bytes)], ttl_ms: Option<u64>, events: &mut Events<'_>) {
         let rare = Rare { deadline_ms: self.deadline(ttl_ms), ..Rare::default() };
         for (key, value) in pairs {
-            self.store(key, |old| Record::new(Marks::next(old, index), rare.clone(), &value), events);
+            self.store(key, |old| Record::new(Marks::next(old, index), &rare, value), events);
         }
     }
 
-    fn put(&mut self, index: u64, key: Key, value: Value, ttl_ms: Option<u64>, events: &mut Events<'_>) -> Reply {
+    fn put(&mut self, index: u64, key: &Key, value: &Value, ttl_ms: Option<u64>, events: &mut Events<'_>) -> Reply {
         let Value { data, is_bytes, content_type } = value;
-        let rare = Rare { is_bytes, content_type, deadline_ms: self.deadline(ttl_ms) };
+        let rare = Rare { is_bytes: *is_bytes, content_type: content_type.clone(), deadline_ms: self.deadline(ttl_ms) };
         let mut created = false;
         let make = |old: Option<&Record>| {
             created = old.is_none();
-            Record::new(Marks::next(old, index), rare, &data)
+            Record::new(Marks::next(old, index), &rare, data)
         };
         self.store(key, make, events);
         Reply::Put { created }
@@ -201,26 +201,26 @@ impl KvStore {
     fn incr(
         &mut self,
         index: u64,
-        key: Key,
+        key: &Key,
         by: i64,
         ttl_ms: Option<u64>,
         events: &mut Events<'_>,
     ) -> Result<i64, Failed> {
-        let old = self.keys.get(&key);
+        let old = self.keys.get(key);
         let sum = old.map_or(Ok(0), integer).and_then(|number| number.checked_add(by).ok_or(NotANumber::Overflow));
         let sum = match sum {
             Ok(sum) => sum,
-            Err(why) => return Err(Failed { key, why }),
+            Err(why) => return Err(Failed { key: key.clone(), why }),
         };
         // It was no plain overwrite: what is known of the key stays.
         let mut rare = old.map(Record::rare).unwrap_or_default();
         rare.deadline_ms = self.deadline(ttl_ms).or(rare.deadline_ms);
-        self.store(key, |old| Record::new(Marks::next(old, index), rare, sum.to_string().as_bytes()), events);
+        self.store(key, |old| Record::new(Marks::next(old, index), &rare, sum.to_string().as_bytes()), events);
         Ok(sum)
     }
 
-    fn touch(&mut self, key: Key, ttl_ms: u64) -> Reply {
-        let Some(record) = self.keys.get(&key) else { return Reply::failed(Failure::Missing) };
+    fn touch(&mut self, key: &Key, ttl_ms: u64) -> Reply {
+        let Some(record) = self.keys.get(key) else { return Reply::failed(Failure::Missing) };
         let modify_index = record.modify_index();
         let touched = record.with_deadline(self.deadline(Some(ttl_ms)));
         self.keys.put(key, |_| touched);
@@ -315,7 +315,7 @@ impl KvStore {
 
     /// Puts one key as it is, for a state that is rebuilt from a snapshot.
     pub fn restore(&mut self, key: Key, record: Record) {
-        self.keys.put(key, |_| record);
+        self.keys.put(&key, |_| record);
     }
 
     /// Puts one lock as it is, for a state that is rebuilt from a snapshot.

@@ -61,9 +61,9 @@ impl Retries {
         }
     }
 
-    pub(super) fn keep(&mut self, index: u64, now_ms: u64, retry: Retry, reply: &Reply) {
+    pub(super) fn keep(&mut self, index: u64, now_ms: u64, retry: &Retry, reply: &Reply) {
         let deadline_ms = now_ms.saturating_add(retry.window_ms);
-        self.restore(retry.key, Kept { digest: retry.digest, index, deadline_ms, reply: without_reads(reply) });
+        self.restore(retry.key.clone(), Kept { digest: retry.digest, index, deadline_ms, reply: without_reads(reply) });
     }
 
     /// Puts one as it is; also for a state that is rebuilt from a snapshot.

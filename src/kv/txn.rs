@@ -9,9 +9,9 @@ use crate::command::{Failure, Op, OpResult, Place, Reply, Test, TestOf, Txn};
 pub const MAX_READ_BYTES: usize = 16 << 20;
 
 impl KvStore {
-    pub(super) fn txn(&mut self, index: u64, txn: Txn, events: &mut Events<'_>) -> Reply {
+    pub(super) fn txn(&mut self, index: u64, txn: &Txn, events: &mut Events<'_>) -> Reply {
         let succeeded = txn.tests.iter().all(|test| self.holds(test));
-        let ops = if succeeded { txn.then } else { txn.otherwise };
+        let ops = if succeeded { &txn.then } else { &txn.otherwise };
         // Only these can fail; a clone makes all changes dearer.
         let can_fail = ops.iter().any(|op| matches!(op, Op::Incr { .. } | Op::Get(_)));
         let before = can_fail.then(|| self.clone());
@@ -31,12 +31,12 @@ impl KvStore {
         &mut self,
         index: u64,
         then: bool,
-        ops: Vec<Op>,
+        ops: &[Op],
         events: &mut Events<'_>,
     ) -> Result<Vec<OpResult>, Failure> {
         let mut results = Vec::with_capacity(ops.len());
         let mut read = 0;
-        for (at, op) in ops.into_iter().enumerate() {
+        for (at, op) in ops.iter().enumerate() {
             let place = Place { then, at: u32::try_from(at).unwrap_or(u32::MAX) };
             let result = self.run(index, op, events).map_err(|failed| failed.failure(Some(place)))?;
             if let OpResult::Got(_, Some(record)) = &result {
@@ -50,27 +50,24 @@ impl KvStore {
         Ok(results)
     }
 
-    fn run(&mut self, index: u64, op: Op, events: &mut Events<'_>) -> Result<OpResult, Failed> {
+    fn run(&mut self, index: u64, op: &Op, events: &mut Events<'_>) -> Result<OpResult, Failed> {
         Ok(match op {
             Op::Set { pairs, ttl_ms } => {
                 let count = pairs.len() as u64;
-                self.set(index, pairs, ttl_ms, events);
+                self.set(index, pairs, *ttl_ms, events);
                 OpResult::Set(count)
             }
             Op::Incr { pairs, ttl_ms } => {
                 let mut numbers = Vec::with_capacity(pairs.len());
                 for (key, by) in pairs {
-                    let number = self.incr(index, key.clone(), by, ttl_ms, events)?;
-                    numbers.push((key, number));
+                    let number = self.incr(index, key, *by, *ttl_ms, events)?;
+                    numbers.push((key.clone(), number));
                 }
                 OpResult::Numbers(numbers)
             }
-            Op::Delete(key) => OpResult::Deleted(self.delete(&key, events)),
-            Op::DeletePrefix(prefix) => OpResult::Deleted(self.delete_prefix(&prefix, events)),
-            Op::Get(key) => {
-                let record = self.get(&key).cloned();
-                OpResult::Got(key, record)
-            }
+            Op::Delete(key) => OpResult::Deleted(self.delete(key, events)),
+            Op::DeletePrefix(prefix) => OpResult::Deleted(self.delete_prefix(prefix, events)),
+            Op::Get(key) => OpResult::Got(key.clone(), self.get(key).cloned()),
         })
     }
 

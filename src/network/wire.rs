@@ -93,10 +93,11 @@ mod tests {
     #[test]
     fn requests_round_trip() {
         let command = Command::Set(vec![("k".into(), bytes::Bytes::from_static(b"\"v\""))]);
-        let bytes = encode(&(envelope(), PeerRequest::Forward { commands: vec![command.clone()], timeout_ms: 5 }));
+        let bytes =
+            encode(&(envelope(), PeerRequest::Forward { commands: vec![command.clone().into()], timeout_ms: 5 }));
         let (sender, request): Request = decode(&bytes).unwrap();
         assert_eq!(sender, envelope());
-        assert!(matches!(request, PeerRequest::Forward { commands, timeout_ms: 5 } if commands == [command]));
+        assert!(matches!(request, PeerRequest::Forward { commands, timeout_ms: 5 } if commands == [command.into()]));
     }
 
     #[test]

@@ -32,7 +32,7 @@ type Outcome = Result<(u64, Reply, PublicId), ForwardError>;
 
 /// A command that waits to be passed on.
 pub(super) struct Waiting {
-    command: Command,
+    command: Arc<Command>,
     deadline: Instant,
     told: oneshot::Sender<Outcome>,
 }
@@ -54,7 +54,7 @@ fn unknown(why: String) -> ForwardError {
 
 impl Node {
     /// Passes a command on to the leader, with others that wait.
-    pub(super) async fn forward(&self, command: Command, deadline: Instant) -> Outcome {
+    pub(super) async fn forward(&self, command: Arc<Command>, deadline: Instant) -> Outcome {
         let (told, outcome) = oneshot::channel();
         if self.inner.forwarder.0.send(Waiting { command, deadline, told }).is_err() {
             return Err(ForwardError::Failed(NodeError::Internal("this node is stopping".to_owned())));
@@ -125,7 +125,7 @@ impl Node {
     async fn pass_on(
         &self,
         target: &Target,
-        commands: Vec<Command>,
+        commands: Vec<Arc<Command>>,
         deadline: Instant,
     ) -> Result<Vec<Result<(u64, Reply), ForwardError>>, ForwardError> {
         let count = commands.len();
@@ -148,7 +148,7 @@ impl Node {
     /// As the leader: proposes what a follower passed on, all at once.
     pub(super) async fn propose_all(
         &self,
-        commands: Vec<Command>,
+        commands: Vec<Arc<Command>>,
         timeout: Duration,
     ) -> Vec<Result<(u64, Reply), ForwardError>> {
         if self.leader() != Some(Leader::Me) {
@@ -156,6 +156,7 @@ impl Node {
         }
         // A little earlier than the follower gives up, so that the reason travels back.
         let deadline = Instant::now() + timeout.mul_f64(0.95);
-        join_all(commands.into_iter().map(|command| self.propose(command, deadline))).await
+        let propose = async |mut command| self.propose(&mut command, deadline).await;
+        join_all(commands.into_iter().map(propose)).await
     }
 }

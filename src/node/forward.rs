@@ -4,6 +4,7 @@
 //! made, or a receiver that says it does not lead. Everything else that is not an answer becomes
 //! [`NodeError::Timeout`]: the outcome is unknown.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -30,10 +31,11 @@ impl Node {
     /// [`NodeError::Timeout`] where the outcome is unknown; with any other nothing was done.
     pub async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
         self.refuse_stray()?;
+        let mut command = Arc::new(command);
         let mut patience = Patience::new(deadline);
         loop {
             let attempt = match self.leader_by(&patience).await? {
-                Leader::Me => self.propose(command.clone(), deadline).await.map(|(index, reply)| (index, reply, None)),
+                Leader::Me => self.propose(&mut command, deadline).await.map(|(index, reply)| (index, reply, None)),
                 // In a box, as is all that is rare below: the future of each write has room for its largest branch.
                 Leader::Other(_) => Box::pin(self.forward(command.clone(), deadline))
                     .await
@@ -57,14 +59,19 @@ impl Node {
     }
 
     /// Proposes a command if this node leads; what a forwarding peer is answered.
-    pub(super) async fn propose(&self, mut command: Command, deadline: Instant) -> Result<(u64, Reply), ForwardError> {
+    pub(super) async fn propose(
+        &self,
+        command: &mut Arc<Command>,
+        deadline: Instant,
+    ) -> Result<(u64, Reply), ForwardError> {
         self.refuse_stray().map_err(ForwardError::Failed)?;
         let term = self.term_led(deadline).await.ok_or(ForwardError::NotLeader)?;
-        command.stamp(self.clock().stamp_ms(term));
+        // One that was tried before was appended to no log, and is not shared any more.
+        Arc::make_mut(command).stamp(self.clock().stamp_ms(term));
         let unknown = |why: &str| ForwardError::Failed(NodeError::Timeout(why.to_owned()));
         // The stamp is of this term's leader; in another term it is not appended.
         let leader = openraft::alias::CommittedLeaderIdOf::<TypeConfig>::new(term);
-        match timeout_at(deadline, self.inner.proposals.propose(command, leader)).await {
+        match timeout_at(deadline, self.inner.proposals.propose(command.clone(), leader)).await {
             Ok(Ok(Ok(response))) => Ok((response.log_id.index, response.data)),
             // openraft's contract: rejected before its entry was appended.
             Ok(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => Err(ForwardError::NotLeader),

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::raft::{
@@ -70,7 +71,7 @@ pub enum PeerRequest {
     /// Propose these commands, or say that you cannot; never pass them on again.
     Forward {
         /// What to propose, in this order.
-        commands: Vec<Command>,
+        commands: Vec<Arc<Command>>,
         /// How long the client still waits, in milliseconds.
         timeout_ms: u64,
     },

@@ -32,7 +32,7 @@ pub(super) type Outcome = openraft::raft::ClientWriteResult<TypeConfig>;
 
 /// A command, the leader it is for, and who waits for its outcome.
 struct Proposal {
-    command: Command,
+    command: Arc<Command>,
     leader: CommittedLeaderIdOf<TypeConfig>,
     responder: Responder<Outcome>,
 }
@@ -51,7 +51,7 @@ impl Proposals {
     /// stopped.
     pub(super) fn propose(
         &self,
-        command: Command,
+        command: Arc<Command>,
         leader: CommittedLeaderIdOf<TypeConfig>,
     ) -> oneshot::Receiver<Outcome> {
         let (responder, outcome) = Responder::new();

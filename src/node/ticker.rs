@@ -5,6 +5,7 @@
 //!
 //! Caveat: as much is lost where one is elected that was started just now, before it heard what time it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -34,7 +35,7 @@ impl Node {
             // One that is cut off would fill its log with ticks that nobody wants.
             while self.state() == State::Leader && self.is_tick_due() {
                 let deadline = Instant::now() + TICK_TIMEOUT;
-                match self.propose(Action::Tick { most: MOST }.into(), deadline).await {
+                match self.propose(&mut Arc::new(Action::Tick { most: MOST }.into()), deadline).await {
                     Ok((_, Reply::Ticked { more: true })) => {}
                     // Done for now, or not the leader any more; the next look tells.
                     _ => break,

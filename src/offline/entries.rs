@@ -100,9 +100,11 @@ impl<'a> What<'a> {
     fn of(payload: &'a <crate::raft_types::TypeConfig as openraft::RaftTypeConfig>::Payload) -> Self {
         match payload {
             EntryPayload::Blank => Self::Own(Own::Blank),
-            EntryPayload::Normal(Command::Set(pairs)) => Self::Own(Own::Set { keys: Pairs(pairs) }),
-            EntryPayload::Normal(Command::Delete(key)) => Self::Own(Own::Delete { key }),
-            EntryPayload::Normal(Command::Stamped(stamped)) => Self::Stamped(Shown::of(stamped)),
+            EntryPayload::Normal(command) => match &**command {
+                Command::Set(pairs) => Self::Own(Own::Set { keys: Pairs(pairs) }),
+                Command::Delete(key) => Self::Own(Own::Delete { key }),
+                Command::Stamped(stamped) => Self::Stamped(Shown::of(stamped)),
+            },
             EntryPayload::Membership(membership) => {
                 let name = |id: &RaftId| {
                     membership.get_node(id).map_or_else(|| id.to_string(), |member| member.id.to_string())

@@ -70,7 +70,7 @@ pub fn state(disk: &dyn Disk, survey: &Survey) -> Result<KvStore, StorageError> 
         let mut events = Vec::new();
         let applied = survey.log.for_each(from, |entry| {
             if let EntryPayload::Normal(command) = entry.payload {
-                kv.apply(entry.log_id.index, command, &mut events);
+                kv.apply(entry.log_id.index, &command, &mut events);
                 // Nobody watches.
                 events.clear();
             }

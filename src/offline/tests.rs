@@ -170,11 +170,11 @@ fn an_entry_is_one_line_of_json() {
     let id = |index| openraft::testing::log_id::<crate::raft_types::TypeConfig>(4, 0, index);
     let set = |value: &str| {
         let pairs = vec![("k\"".into(), value.to_owned().into()), ("l".into(), "1.50".into())];
-        EntryPayload::Normal(Command::Set(pairs))
+        EntryPayload::Normal(Command::Set(pairs).into())
     };
     for (payload, line) in [
         (EntryPayload::Blank, r#"{"index":9,"term":4,"kind":"blank"}"#),
-        (EntryPayload::Normal(Command::Delete("é".into())), r#"{"index":9,"term":4,"kind":"delete","key":"é"}"#),
+        (EntryPayload::Normal(Command::Delete("é".into()).into()), r#"{"index":9,"term":4,"kind":"delete","key":"é"}"#),
         (set("1e999"), r#"{"index":9,"term":4,"kind":"set","keys":{"k\"":1e999,"l":1.50}}"#),
         (set("[1,\r\n2]"), r#"{"index":9,"term":4,"kind":"set","keys":{"k\"":[1,  2],"l":1.50}}"#),
         (set("no json"), r#"{"index":9,"term":4,"kind":"set","keys":{"k\"":"no json","l":1.50}}"#),
@@ -250,7 +250,7 @@ fn a_stamped_entry_is_one_line_of_json() {
         for (key, stamp) in [(None, r#""stamp_ms":6,"#), (Some("u-1"), r#""stamp_ms":6,"idempotency_key":"u-1","#)] {
             let retry = key.map(|key: &str| Retry { key: key.into(), digest: 1, window_ms: 2 });
             let command = Command::Stamped(Stamped { stamp_ms: 6, retry, action: action.clone() });
-            let entry = LogEntry { log_id: id, payload: EntryPayload::Normal(command) };
+            let entry = LogEntry { log_id: id, payload: EntryPayload::Normal(command.into()) };
             let line = format!(r#"{{"index":9,"term":4,"kind":{}}}"#, shown.replace('…', stamp));
             assert_eq!(entries::json(&entry).unwrap(), line);
         }

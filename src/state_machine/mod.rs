@@ -92,7 +92,7 @@ impl State {
         self.last_applied = Some(entry.log_id);
         let reply = match entry.payload {
             EntryPayload::Blank => Reply::None,
-            EntryPayload::Normal(command) => self.kv.apply(index, command, events),
+            EntryPayload::Normal(command) => self.kv.apply(index, &command, events),
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(self.last_applied, membership);
                 Reply::None
@@ -301,7 +301,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 /// Who stamped an entry, and how.
 fn stamp_of(entry: &LogEntry) -> Option<(u64, u64)> {
     match &entry.payload {
-        EntryPayload::Normal(Command::Stamped(stamped)) => Some((entry.log_id.leader_id.term, stamped.stamp_ms)),
+        EntryPayload::Normal(command) => match &**command {
+            Command::Stamped(stamped) => Some((entry.log_id.leader_id.term, stamped.stamp_ms)),
+            _ => None,
+        },
         _ => None,
     }
 }

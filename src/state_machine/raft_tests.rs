@@ -89,7 +89,7 @@ async fn leads(raft: &TestRaft) {
 async fn write_all(raft: &TestRaft, range: std::ops::Range<u64>) {
     let writes = range.map(|i| {
         let pair = (format!("k{i}").into(), Bytes::from(i.to_string()));
-        raft.client_write(Command::Set(vec![pair]))
+        raft.client_write(Command::Set(vec![pair]).into())
     });
     let all = futures_util::future::join_all(writes);
     for answer in tokio::time::timeout(Duration::from_secs(10), all).await.expect("every write is answered") {
@@ -120,7 +120,7 @@ async fn all_who_wait_are_answered_and_a_full_disk_stops_nobody() {
     }
     let wait = raft.wait(Some(Duration::from_secs(10)));
     wait.metrics(|metrics| metrics.purged.is_some(), "a snapshot is made, and the log purged").await.unwrap();
-    let delete = raft.client_write(Command::Delete("k0".into())).await.unwrap();
+    let delete = raft.client_write(Command::Delete("k0".into()).into()).await.unwrap();
     assert_eq!(delete.data, Reply::Deleted(1));
     assert_eq!(reader.get("k0"), (None, delete.log_id.index));
     raft.shutdown().await.unwrap();

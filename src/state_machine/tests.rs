@@ -24,12 +24,12 @@ fn log_id(index: u64) -> LogId {
     LogId::new(openraft::alias::CommittedLeaderIdOf::<TypeConfig>::new(1), index)
 }
 
-fn entry(index: u64, payload: EntryPayload<Command, RaftId, Member>) -> LogEntry {
+fn entry(index: u64, payload: EntryPayload<Arc<Command>, RaftId, Member>) -> LogEntry {
     LogEntry { log_id: log_id(index), payload }
 }
 
 fn set(index: u64, key: &str, value: &str) -> LogEntry {
-    entry(index, EntryPayload::Normal(Command::Set(vec![(key.into(), Bytes::from(value.to_owned()))])))
+    entry(index, EntryPayload::Normal(Command::Set(vec![(key.into(), Bytes::from(value.to_owned()))]).into()))
 }
 
 fn membership(index: u64) -> LogEntry {
@@ -62,7 +62,7 @@ async fn it_applies_and_restores() {
 
     let mut builder = sm.try_create_snapshot_builder(true).await.unwrap();
     let (then, _) = reader.view();
-    apply(&mut sm, [entry(4, EntryPayload::Normal(Command::Delete("a".into())))]).await;
+    apply(&mut sm, [entry(4, EntryPayload::Normal(Command::Delete("a".into()).into()))]).await;
     let snapshot = builder.build_snapshot().await.unwrap();
     assert_eq!(snapshot.meta.last_log_id, Some(log_id(3)), "the view, not what came later");
     assert_eq!(reader.get("a"), (None, 4));
@@ -80,7 +80,7 @@ async fn batches_of_all_sizes_are_applied() {
     let (mut sm, mut model) = (open(&MemDisk::new()), KvStore::new());
     let many = |index: u64, keys: usize| -> LogEntry {
         let pair = |i| (Key::from(format!("{index}-{i}")), Bytes::from(index.to_string()));
-        entry(index, EntryPayload::Normal(Command::Set((0..keys).map(pair).collect())))
+        entry(index, EntryPayload::Normal(Command::Set((0..keys).map(pair).collect()).into()))
     };
     let entries: Vec<LogEntry> = (1..=1000u64)
         .map(|i| match i % 250 {
@@ -90,7 +90,7 @@ async fn batches_of_all_sizes_are_applied() {
         .collect();
     for entry in &entries {
         if let EntryPayload::Normal(command) = &entry.payload {
-            model.apply(entry.log_id.index, command.clone(), &mut Vec::new());
+            model.apply(entry.log_id.index, command, &mut Vec::new());
         }
     }
     apply(&mut sm, entries).await;
@@ -177,7 +177,7 @@ async fn readers_see_whole_commands() {
     for index in 1..200u64 {
         let pair = |i| (Key::from(format!("k{i}")), Bytes::from(index.to_string()));
         let keys = if index % 2 == 0 { 299..300 } else { 0..300 };
-        apply(&mut sm, [entry(index, EntryPayload::Normal(Command::Set(keys.map(pair).collect())))]).await;
+        apply(&mut sm, [entry(index, EntryPayload::Normal(Command::Set(keys.map(pair).collect()).into()))]).await;
     }
     done.store(true, Ordering::Relaxed);
     check.await.unwrap();

@@ -36,7 +36,7 @@ pub fn id(term: u64, index: u64) -> LogId {
     openraft::testing::log_id::<TypeConfig>(term, 0, index)
 }
 
-pub fn entry(term: u64, index: u64, payload: EntryPayload<Command, u64, Member>) -> LogEntry {
+pub fn entry(term: u64, index: u64, payload: EntryPayload<Arc<Command>, u64, Member>) -> LogEntry {
     LogEntry { log_id: id(term, index), payload }
 }
 
@@ -55,7 +55,7 @@ fn members(joint: bool) -> Membership<u64, Member> {
     Membership::new(sets, nodes).unwrap()
 }
 
-pub fn membership(joint: bool) -> EntryPayload<Command, u64, Member> {
+pub fn membership(joint: bool) -> EntryPayload<std::sync::Arc<Command>, u64, Member> {
     EntryPayload::Membership(members(joint))
 }
 
@@ -134,7 +134,7 @@ impl Content {
 pub fn apply<'a>(kv: &mut KvStore, entries: impl IntoIterator<Item = &'a LogEntry>) {
     for entry in entries {
         if let EntryPayload::Normal(command) = &entry.payload {
-            kv.apply(entry.log_id.index, command.clone(), &mut Vec::new());
+            kv.apply(entry.log_id.index, command, &mut Vec::new());
         }
     }
 }

@@ -53,7 +53,7 @@ async fn replicas_upgraded_at_different_points_are_equal() {
     let finish = |mut kv: KvStore| {
         for (index, mut command) in (100..).zip(after.clone()) {
             command.stamp(index);
-            kv.apply(index, command, &mut Vec::new());
+            kv.apply(index, &command, &mut Vec::new());
         }
         kv
     };

@@ -7,9 +7,9 @@ use hraftd::raft_types::alias::LogEntry;
 use super::content::{Content, entry, fill, id, membership};
 use openraft::EntryPayload;
 
-fn set(pairs: &[(&str, &str)]) -> EntryPayload<Command, u64, hraftd::raft_types::Member> {
+fn set(pairs: &[(&str, &str)]) -> EntryPayload<std::sync::Arc<Command>, u64, hraftd::raft_types::Member> {
     let pairs = pairs.iter().map(|(key, value)| (Key::from(*key), Bytes::from(value.to_string())));
-    EntryPayload::Normal(Command::Set(pairs.collect()))
+    EntryPayload::Normal(Command::Set(pairs.collect()).into())
 }
 
 pub fn content() -> Content {
@@ -20,7 +20,7 @@ pub fn content() -> Content {
         entry(1, 1, EntryPayload::Blank),
         entry(1, 2, set(&[("purged", "true")])),
         entry(1, 3, set(&[("a", r#"{"x":[1,2.50,1e400]}"#), ("ключ/ß", "null"), ("b", r#""\u0000""#)])),
-        entry(1, 4, EntryPayload::Normal(Command::Delete("b".into()))),
+        entry(1, 4, EntryPayload::Normal(Command::Delete("b".into()).into())),
         entry(1, 5, membership(true)),
     ]
     .into_iter()

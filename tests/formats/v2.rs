@@ -130,7 +130,7 @@ fn stamped(index: u64, action: Action) -> LogEntry {
         digest: u128::from(of) << 100 | u128::from(of),
         window_ms: 600_000 + of,
     });
-    entry(1, index, EntryPayload::Normal(Command::Stamped(Stamped { stamp_ms, retry, action })))
+    entry(1, index, EntryPayload::Normal(Command::Stamped(Stamped { stamp_ms, retry, action }).into()))
 }
 
 pub fn content() -> Content {
@@ -138,7 +138,7 @@ pub fn content() -> Content {
         entry(1, 0, membership(false)),
         entry(1, 1, EntryPayload::Blank),
         // From before an upgrade.
-        entry(1, 2, EntryPayload::Normal(Command::Set(pairs(&[("old", "true")])))),
+        entry(1, 2, EntryPayload::Normal(Command::Set(pairs(&[("old", "true")])).into())),
     ];
     let mut push = |action| {
         let index = first.len() as u64;
@@ -153,7 +153,7 @@ pub fn content() -> Content {
         truncated_after: TRUNCATED_AFTER,
         second: vec![
             entry(3, TRUNCATED_AFTER + 1, EntryPayload::Blank),
-            entry(3, TRUNCATED_AFTER + 2, EntryPayload::Normal(Action::Tick { most: 1 }.into())),
+            entry(3, TRUNCATED_AFTER + 2, EntryPayload::Normal(Command::from(Action::Tick { most: 1 }).into())),
         ],
         snapshot: SNAPSHOT,
         purged: id(1, 6),

@@ -27,8 +27,7 @@ fn what_is_decoded_is_applied() {
             let bytes = postcard::to_stdvec(command).expect("it was decoded");
             assert_eq!(postcard::from_bytes::<Command>(&bytes).as_ref(), Ok(command));
             let _ = (weight(command), command.to_string());
-            let replies =
-                [one.apply(index, command.clone(), &mut events), other.apply(index, command.clone(), &mut Vec::new())];
+            let replies = [one.apply(index, command, &mut events), other.apply(index, command, &mut Vec::new())];
             assert_eq!(replies[0], replies[1], "{command:?}");
             let bytes = postcard::to_stdvec(&replies[0]).expect("every reply can be sent");
             assert_eq!(postcard::from_bytes(&bytes), Ok(replies[0].clone()), "{command:?}");

@@ -73,7 +73,7 @@ fn a_file_is_a_state_or_damaged() {
                 // A state that was received goes on as any other.
                 let tick = crate::command::Action::Tick { most: 1000 };
                 let stamped = crate::command::Stamped { stamp_ms: u64::MAX, retry: None, action: tick };
-                kv.apply(10, Command::Stamped(stamped), &mut Vec::new());
+                kv.apply(10, &Command::Stamped(stamped), &mut Vec::new());
             }
             Err(StorageError::Damaged { .. } | StorageError::Version { .. }) => {}
             Err(error) => panic!("{error}"),

@@ -141,7 +141,7 @@ mod tests {
     fn store(keys: &[&str]) -> KvStore {
         let mut kv = KvStore::new();
         let pairs = keys.iter().map(|&key| (key.into(), "1".into())).collect();
-        kv.apply(1, Command::Set(pairs), &mut Vec::new());
+        kv.apply(1, &Command::Set(pairs), &mut Vec::new());
         kv
     }
 

@@ -84,7 +84,7 @@ impl Fake {
         let index = map.0;
         let command = Command::Stamped(Stamped { stamp_ms, retry: None, action: Action::Tick { most: 100 } });
         let mut events = Vec::new();
-        map.1.apply(index, command, &mut events);
+        map.1.apply(index, &command, &mut events);
         self.0.watches.append(&mut events);
     }
 
@@ -149,7 +149,7 @@ impl Service for Fake {
         map.0 += 1;
         let mut events = Vec::new();
         let index = map.0;
-        let reply = map.1.apply(index, command, &mut events);
+        let reply = map.1.apply(index, &command, &mut events);
         self.0.watches.append(&mut events);
         let served_by = self.0.orders.lock().unwrap().served_by.clone();
         Ok(Written { index: map.0, reply, served_by })

@@ -59,7 +59,7 @@ mod tests {
     use crate::record::{Marks, Rare};
 
     fn record(value: &[u8], is_bytes: bool) -> Record {
-        Record::new(Marks::UNKNOWN, Rare { is_bytes, ..Rare::default() }, value)
+        Record::new(Marks::UNKNOWN, &Rare { is_bytes, ..Rare::default() }, value)
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Kv {
 
     fn apply(&mut self, command: Command) -> Reply {
         self.index += 1;
-        self.kv.apply(self.index, command, &mut self.events)
+        self.kv.apply(self.index, &command, &mut self.events)
     }
 
     fn tick(&mut self, stamp_ms: u64) -> bool {

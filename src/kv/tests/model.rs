@@ -23,7 +23,7 @@ impl Entry {
     pub(super) fn record(&self) -> Record {
         let marks = Marks { create_index: self.created, modify_index: self.modified, version: self.version };
         let content_type = self.content_type.as_deref().map(Into::into);
-        Record::new(marks, Rare { is_bytes: self.is_bytes, content_type, deadline_ms: self.deadline }, &self.value)
+        Record::new(marks, &Rare { is_bytes: self.is_bytes, content_type, deadline_ms: self.deadline }, &self.value)
     }
 
     fn json(&self) -> serde_json::Value {

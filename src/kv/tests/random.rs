@@ -277,12 +277,12 @@ fn any_commands_do_what_the_model_says_on_every_replica() {
             let what = format!("seed {seed}, step {step}: {command:?}");
             let (wanted, changes) = model.apply(index, command.clone());
             events.clear();
-            let reply = kv.apply_within(LIMITS, index, command.clone(), &mut events);
+            let reply = kv.apply_within(LIMITS, index, &command, &mut events);
             assert_eq!(reply, wanted, "{what}");
             let numbered = |(n, change)| Event { index, n, change };
             assert_eq!(events, (1..).zip(changes).map(numbered).collect::<Vec<_>>(), "{what}");
             for replica in [&mut other, &mut from_snapshot] {
-                assert_eq!(replica.apply_within(LIMITS, index, command.clone(), &mut Vec::new()), reply, "{what}");
+                assert_eq!(replica.apply_within(LIMITS, index, &command, &mut Vec::new()), reply, "{what}");
             }
             *seen.entry(kind(&reply)).or_default() += 1;
             for event in &events {
@@ -329,7 +329,7 @@ fn states_that_differ_in_anything_have_other_digests() {
     for _ in 0..1_500 {
         let command = random.command(&model);
         model.apply(random.index, command.clone());
-        kv.apply_within(LIMITS, random.index, command, &mut Vec::new());
+        kv.apply_within(LIMITS, random.index, &command, &mut Vec::new());
         states.push(kv.clone());
     }
     states.sort_by_key(KvStore::digest);
@@ -343,9 +343,9 @@ fn changes_are_numbered_from_one_in_every_entry() {
     let mut kv = KvStore::new();
     let mut events = Vec::new();
     let set = |keys: &[&str]| Command::Set(keys.iter().map(|key| (Key::from(*key), "1".into())).collect());
-    kv.apply(4, set(&["b", "a"]), &mut events);
-    kv.apply(6, set(&["c"]), &mut events);
-    kv.apply(7, Action::DeletePrefix { prefix: "".into() }.into(), &mut events);
+    kv.apply(4, &set(&["b", "a"]), &mut events);
+    kv.apply(6, &set(&["c"]), &mut events);
+    kv.apply(7, &Action::DeletePrefix { prefix: "".into() }.into(), &mut events);
     let found: Vec<_> = events.iter().map(|event| (event.index, event.n)).collect();
     assert_eq!(found, [(4, 1), (4, 2), (6, 1), (7, 1), (7, 2), (7, 3)]);
     let deleted = |key: &str| Change::Deleted { key: key.into() };

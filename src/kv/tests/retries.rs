@@ -49,7 +49,7 @@ fn where_there_is_no_room_nothing_is_done_and_nothing_dropped() {
             index += 1;
             let retry = Some(Retry { key: key.into(), digest: 1, window_ms: 1_000 });
             let command = Command::Stamped(Stamped { stamp_ms, retry, action: incr("n", 1) });
-            kv.apply_within(limits, index, command, &mut Vec::new())
+            kv.apply_within(limits, index, &command, &mut Vec::new())
         };
         for (at, number) in [(0, 1), (10, 2), (20, 3)] {
             assert_eq!(add(at, &format!("u{number}")), Reply::Number(number));

@@ -16,7 +16,8 @@ pub struct ExactlyOnce {
 
 impl ExactlyOnce {
     pub fn applied(&mut self, applied: &Applied<'_>) -> Checked {
-        let EntryPayload::Normal(Command::Stamped(stamped)) = &applied.entry.payload else { return Ok(()) };
+        let EntryPayload::Normal(command) = &applied.entry.payload else { return Ok(()) };
+        let Command::Stamped(stamped) = &**command else { return Ok(()) };
         let Some(retry) = &stamped.retry else { return Ok(()) };
         let index = applied.index();
         match (self.done.get(&retry.key), applied.reply) {

@@ -47,7 +47,8 @@ impl Expiry {
                 _ => {}
             }
         }
-        let EntryPayload::Normal(Command::Stamped(stamped)) = &applied.entry.payload else { return Ok(()) };
+        let EntryPayload::Normal(command) = &applied.entry.payload else { return Ok(()) };
+        let Command::Stamped(stamped) = &**command else { return Ok(()) };
         let Some(sent) = stamped.retry.as_ref().and_then(|retry| self.sent.get(&retry.key)).copied() else {
             return Ok(());
         };

@@ -25,19 +25,19 @@ pub struct Memory {
     pub index: Index,
     /// The open segment files, by id.
     pub files: BTreeMap<u64, Arc<dyn DiskFile>>,
-    /// Each in a box: an entry is large, and a deque takes up to twice what it holds.
-    cache: VecDeque<Box<LogEntry>>,
+    cache: VecDeque<LogEntry>,
     /// What the cached entries take in memory, about.
     cached_bytes: usize,
     cache_limit: usize,
 }
 
 /// What an entry takes in memory whose frame has so many bytes, about: a thousand keys in one entry take half as much
-/// again as their frame, for the pointers to each, and the parts of a small one a block each.
+/// again as their frame, for the pointers to each, and the parts of a small one a block each. A deque takes up to twice
+/// what it holds.
 fn cost(frame_bytes: u32) -> usize {
     const BLOCKS: usize = 128;
     let frame_bytes = frame_bytes as usize;
-    size_of::<LogEntry>() + BLOCKS + frame_bytes + frame_bytes / 2
+    2 * size_of::<LogEntry>() + BLOCKS + frame_bytes + frame_bytes / 2
 }
 
 /// An entry that is to be read from its file.
@@ -77,7 +77,7 @@ impl Memory {
     pub fn push(&mut self, entry: LogEntry, bytes: u32, place: Option<Place>) {
         self.head.last = Some(entry.log_id);
         self.index.push(Slot { id: entry.log_id, bytes, place });
-        self.cache.push_back(Box::new(entry));
+        self.cache.push_back(entry);
         self.cached_bytes += cost(bytes);
         self.evict();
     }
@@ -119,7 +119,7 @@ impl Memory {
 
     /// Drops what comes up to `upto`. The entries are handed out, to be dropped outside of any
     /// lock: there can be many.
-    pub fn purge(&mut self, upto: LogId) -> VecDeque<Box<LogEntry>> {
+    pub fn purge(&mut self, upto: LogId) -> VecDeque<LogEntry> {
         self.head.purge(upto);
         let mut gone = 0;
         let cached_from = self.index.end() - self.cache.len() as u64;
@@ -148,7 +148,7 @@ impl Memory {
             }
             if let Some(nth) = index.checked_sub(cached_from) {
                 let nth = usize::try_from(nth).expect("a position in memory");
-                fetched.hot.push(LogEntry::clone(&self.cache[nth]));
+                fetched.hot.push(self.cache[nth].clone());
             } else {
                 let place = slot.place.expect("only what was written leaves the cache");
                 let file = self.files.get(&place.segment).expect("segments with live entries are open").clone();

@@ -80,7 +80,7 @@ impl Item<'_> {
     /// Puts it into a state that is rebuilt.
     pub(super) fn restore(self, kv: &mut KvStore) {
         match self {
-            Item::Key { key, marks, rare, value } => kv.restore(Key::from(key), Record::new(marks, rare, value)),
+            Item::Key { key, marks, rare, value } => kv.restore(Key::from(key), Record::new(marks, &rare, value)),
             Item::Lock(name, lock) => kv.restore_lock(name, lock),
             Item::Kept(key, kept) => kv.restore_kept(key, kept),
         }

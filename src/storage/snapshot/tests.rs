@@ -19,7 +19,7 @@ fn meta(term: u64, index: u64) -> SnapshotMeta {
 }
 
 fn record(value: &[u8]) -> Record {
-    Record::new(Marks { create_index: 2, modify_index: 5, version: 3 }, Rare::default(), value)
+    Record::new(Marks { create_index: 2, modify_index: 5, version: 3 }, &Rare::default(), value)
 }
 
 fn map(seed: u64, keys: usize, value_bytes: usize) -> KvStore {
@@ -31,7 +31,7 @@ fn map(seed: u64, keys: usize, value_bytes: usize) -> KvStore {
         kv.restore(format!("key-{}", rng.random::<u32>()).into(), record(&value));
     }
     for index in 1..=keys as u64 / 2 {
-        kv.apply(index, everything(index, rng.random()), &mut Vec::new());
+        kv.apply(index, &everything(index, rng.random()), &mut Vec::new());
     }
     kv
 }

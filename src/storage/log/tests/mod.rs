@@ -40,7 +40,7 @@ pub fn vote(term: u64) -> Vote {
 /// An entry with a value of `bytes` bytes.
 pub fn entry(term: u64, index: u64, bytes: usize) -> LogEntry {
     let command = Command::Set(vec![(format!("k{index}").into(), vec![b'v'; bytes].into())]);
-    openraft::Entry { log_id: id(term, index), payload: openraft::EntryPayload::Normal(command) }
+    openraft::Entry { log_id: id(term, index), payload: openraft::EntryPayload::Normal(command.into()) }
 }
 
 /// Segments of a few hundred bytes, next to no cache, nothing in the background.

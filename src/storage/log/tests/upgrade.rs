@@ -24,7 +24,7 @@ fn versions(disk: &MemDisk) -> Vec<u32> {
 }
 
 fn new_entry(index: u64) -> LogEntry {
-    LogEntry { log_id: id(99, index), payload: EntryPayload::Normal(Action::Tick { most: 1 }.into()) }
+    LogEntry { log_id: id(99, index), payload: EntryPayload::Normal(Command::from(Action::Tick { most: 1 }).into()) }
 }
 
 #[tokio::test]
