@@ -1,7 +1,7 @@
 //! Entries on their way to a follower: a stream each way, answered in order.
 //!
 //! The leader does not wait for an answer before it sends what comes next. A commit index alone is held back for
-//! [`HOLD`]: mostly entries follow that carry it, or a newer one. Who waits for it meanwhile is served by the
+//! [`HOLD`], or a few milliseconds more where it comes after many entries: mostly entries follow that carry it, or a newer one. Who waits for it meanwhile is served by the
 //! heartbeat of its read index, a stream of a single request, which is sent at once.
 //!
 //! Where nothing is on its way for a while, the connection is closed; an answer that does not come is an error, upon
@@ -15,9 +15,10 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt, stream};
 use openraft::errors::{NetworkError, RPCError};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::Node;
+use super::alarm::Alarm;
 use super::answer::Sender;
 use super::peers::{AppendStream, Envelope, PeerError, Refusal};
 use super::raft_network::RaftNetwork;
@@ -47,6 +48,7 @@ pub(super) struct Appends<'a, S> {
     unanswered: usize,
     /// The last time something was sent to an empty way, or answered.
     moved: Instant,
+    alarm: Alarm,
     ended: bool,
 }
 
@@ -68,8 +70,16 @@ impl<'a, S: Stream<Item = Request> + Send + Unpin + 'a> Appends<'a, S> {
     ) -> impl Stream<Item = Outcome> + Send + 'a {
         let now = Instant::now();
         let requests = stream::iter([first]).chain(requests);
-        let appends =
-            Appends { network, requests, way: Some(way), held: None, unanswered: 0, moved: now, ended: false };
+        let appends = Appends {
+            network,
+            requests,
+            way: Some(way),
+            held: None,
+            unanswered: 0,
+            moved: now,
+            alarm: Alarm::new(),
+            ended: false,
+        };
         stream::unfold(Some(appends), |appends| async move {
             let mut appends = appends?;
             let outcome = appends.next().await?;
@@ -132,8 +142,12 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
     }
 
     async fn event(&mut self) -> Event {
+        let silence = self.moved + if self.unanswered > 0 { self.network.append_timeout } else { IDLE };
         let held_until = self.held.as_ref().map(|(_, until)| *until);
-        let silence = if self.unanswered > 0 { self.network.append_timeout } else { IDLE };
+        let (deadline, then) = match held_until {
+            Some(until) if until < silence => (until, Event::HeldLongEnough),
+            _ => (silence, Event::Silence),
+        };
         let wants_more = !self.ended && self.unanswered < WINDOW;
         let answer = async {
             match &mut self.way {
@@ -145,8 +159,7 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
             biased;
             answer = answer => Event::Answer(answer),
             request = self.requests.next(), if wants_more => Event::Request(request),
-            () = until(held_until) => Event::HeldLongEnough,
-            () = sleep_until(self.moved + silence) => Event::Silence,
+            () = self.alarm.ring(deadline, self.moved) => then,
         }
     }
 
@@ -165,13 +178,6 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
         let Some(way) = &mut self.way else { return Err(PeerError::Lost("it failed before".to_owned())) };
         let sent = timeout(self.network.append_timeout, way.send(request)).await;
         sent.unwrap_or_else(|_| Err(PeerError::Lost("it takes no more".to_owned())))
-    }
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => pending().await,
     }
 }
 

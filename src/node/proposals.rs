@@ -12,13 +12,15 @@ use std::time::Duration;
 use openraft::Raft;
 use openraft::alias::CommittedLeaderIdOf;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
 
 use crate::command::Command;
 use crate::raft_types::{Responder, TypeConfig};
 use crate::state_machine::StateMachine;
 
-/// The longest that a batch waits for the one before.
+/// The longest that a batch waits for the one before, about.
 const PACE: Duration = Duration::from_millis(5);
 
 /// The most commands in a batch.
@@ -44,7 +46,7 @@ pub(super) struct Proposals(mpsc::UnboundedSender<Proposal>);
 impl Proposals {
     pub(super) fn new() -> (Self, Queue) {
         let (queue, waiting) = mpsc::unbounded_channel();
-        (Self(queue), Queue { waiting, flights: Arc::default() })
+        (Self(queue), Queue { waiting, flights: Arc::default(), alarm: Alarm::new() })
     }
 
     /// Has a command proposed; in another term than that of `leader` it is not appended. Nothing is told where Raft has
@@ -97,13 +99,19 @@ impl Drop for Flight {
 pub(super) struct Queue {
     waiting: mpsc::UnboundedReceiver<Proposal>,
     flights: Arc<Flights>,
+    alarm: Alarm,
 }
 
 impl Queue {
     /// The task that sends batch after batch, for as long as there is who proposes.
     pub(super) async fn run(mut self, raft: Raft<TypeConfig, StateMachine>) {
         while let Some(first) = self.waiting.recv().await {
-            let _ = timeout(PACE, self.flights.all_landed()).await;
+            let now = Instant::now();
+            tokio::select! {
+                biased;
+                () = self.flights.all_landed() => {}
+                () = self.alarm.ring(now + PACE, now) => {}
+            }
             let mut bytes = first.command.bytes();
             let mut batch = vec![first];
             while batch.len() < MAX_COMMANDS

@@ -207,7 +207,12 @@ impl Watches {
             events.drain(..).for_each(|event| ring.push(event));
             ring.end()
         };
-        self.shared.end.send_replace(end);
+        // Where nobody watches there is nobody to wake, but once in a while, so that who comes is not told of much at first.
+        // Whoever comes between the change of the ring and this look finds the events in the ring.
+        let behind = end.saturating_sub(self.shared.marked.load(Ordering::Acquire));
+        if !self.shared.subscribers.is_empty() || behind >= SCAN as u64 {
+            self.shared.end.send_replace(end);
+        }
     }
 
     /// The state was replaced by one of this index: what happened in between is not known.
