@@ -82,7 +82,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let api = Api::new(fake.clone(), settings);
-        tokio::spawn(serve(listener, api, HttpLimits::default(), std::future::pending::<()>()));
+        tokio::spawn(serve(listener, api, Vec::new(), HttpLimits::default(), std::future::pending::<()>()));
         Self { addr, fake }
     }
 

@@ -28,6 +28,7 @@ use futures_util::FutureExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -116,13 +117,21 @@ impl Handler for axum::Router {
     }
 }
 
-/// Serves `handler` on `listener` until `shutdown` is done, then drains.
-pub async fn serve(listener: TcpListener, handler: impl Handler, limits: HttpLimits, shutdown: impl Future) {
+/// Serves `handler` on `listener` until `shutdown` is done, then drains. Connections are given to `threads` in turn; they
+/// are the caller's where there are none.
+pub async fn serve(
+    listener: TcpListener,
+    handler: impl Handler,
+    threads: Vec<Handle>,
+    limits: HttpLimits,
+    shutdown: impl Future,
+) {
     let stop = CancellationToken::new();
     let mut connections = JoinSet::new();
     let mut complaints = Complaints::default();
     let mut shutdown = pin!(shutdown);
     let of_excess = limits.of_excess();
+    let mut threads = threads.iter().cycle();
     loop {
         let open = connections.len();
         tokio::select! {
@@ -135,7 +144,7 @@ pub async fn serve(listener: TcpListener, handler: impl Handler, limits: HttpLim
                         complaints.note(&"as many connections as this node takes: no more of them are served for now");
                     }
                     let limits = if excess { &of_excess } else { &limits };
-                    start(&mut connections, stream, &handler, limits, excess, &stop);
+                    start(&mut connections, stream, &handler, threads.next(), limits, excess, &stop);
                 }
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
@@ -165,6 +174,7 @@ fn start(
     connections: &mut JoinSet<()>,
     stream: TcpStream,
     handler: &impl Handler,
+    thread: Option<&Handle>,
     limits: &HttpLimits,
     excess: bool,
     stop: &CancellationToken,
@@ -176,7 +186,24 @@ fn start(
         tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
     }
     // A child token each: polling the shared one would have all connections contend for its lock.
-    connections.spawn(connection::run(stream, handler.clone(), limits.clone(), excess, stop.child_token()));
+    let (handler, limits, stop) = (handler.clone(), limits.clone(), stop.child_token());
+    let Some(thread) = thread else {
+        connections.spawn(connection::run(stream, handler, limits, excess, stop));
+        return;
+    };
+    // Its events are to come to the thread that serves it.
+    match stream.into_std() {
+        Ok(stream) => {
+            let served = async move {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => connection::run(stream, handler, limits, excess, stop).await,
+                    Err(error) => tracing::warn!(%error, "a connection cannot be served"),
+                }
+            };
+            connections.spawn_on(served, thread);
+        }
+        Err(error) => tracing::warn!(%error, "a connection cannot be served"),
+    }
 }
 
 fn note_end(ended: Result<(), JoinError>) {

@@ -67,7 +67,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let limits = HttpLimits { drain: DRAIN_WITHIN, ..HttpLimits::default() };
     let peer_limits = HttpLimits { upgrades: true, ..limits.clone() };
     let router = network::router(starting.clone());
-    let peer_port = serve(&Handle::current(), raft_listener, router, peer_limits, peers_stopped);
+    let peer_port = serve(raft_listener, router, &[Handle::current()], peer_limits, peers_stopped);
     let limits = HttpLimits { connections: files::connections(), ..limits };
     let client_threads = ClientThreads::start().map_err(failure)?;
     let settings = ApiSettings {
@@ -81,7 +81,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         max_waiting: limits.connections * 3 / 4,
     };
     let api = Api::new(starting.clone(), settings);
-    let client_port = serve(&client_threads.handle(), http_listener, api, limits, clients_stopped);
+    let client_port = serve(http_listener, api, &client_threads.handles(), limits, clients_stopped);
 
     let mut shutdown = pin!(shutdown);
     let (opened, peers) = tokio::select! {
@@ -94,7 +94,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let Opened { data, me, log, machine, snapshots, joins_anew, .. } = opened;
     let mut log_failed = log.failed();
     let disk = low_space::watch(data.disk.clone(), snapshots.clone());
-    let parts = Parts { me, peers, log: log.clone(), machine, snapshots, clients: client_threads.handle() };
+    let parts = Parts { me, peers, log: log.clone(), machine, snapshots, clients: client_threads.first() };
     let (node, tasks) = Node::start(parts, raft_options(&config)).await.map_err(failure)?;
     starting.started(node.clone());
 
@@ -180,13 +180,14 @@ async fn listen(bind: &config::Bind) -> Result<TcpListener, Exit> {
 }
 
 fn serve(
-    threads: &Handle,
     listener: TcpListener,
     handler: impl Handler,
+    threads: &[Handle],
     limits: HttpLimits,
     mut stopped: watch::Receiver<()>,
 ) -> JoinHandle<()> {
-    threads.spawn(http::serve(listener, handler, limits, async move {
+    let thread = threads.first().cloned().unwrap_or_else(Handle::current);
+    thread.spawn(http::serve(listener, handler, threads.to_vec(), limits, async move {
         // Ends when the sender is dropped.
         let _ = stopped.changed().await;
     }))
