@@ -35,7 +35,7 @@
 //! the ring from where it is.
 //!
 //! **Too much**: [`http`] counts connections, `api::admission` requests at work and those who wait, `api::answers` what clients
-//! do not read; the rest gets 503. The client port has threads of its own, so that Raft keeps its time.
+//! do not read; the rest gets 503. `network::bounds` counts what comes to the Raft port. The client port has threads of its own, so that Raft keeps its time.
 //!
 //! **Under test** all of this but sockets and disks runs on simulated time, network and disks, with faults from a seed:
 //! `sim`, by `.ci/simulate`.

@@ -1,8 +1,11 @@
 //! Request bodies, bounded one by one and together. Their time is bounded by the caller.
 //!
 //! However many clients send big bodies at once, what is held of them fits in [`Room`]; who finds none waits unread,
-//! which slows its client by TCP's own means. Small bodies need no room. The bound is also what keeps memory from
-//! staying with the process after a burst: glibc's allocator gives freed blocks of some MiB back late or never.
+//! which slows its client by TCP's own means. The bound is also what keeps memory from staying with the process after a
+//! burst: glibc's allocator gives freed blocks of some MiB back late or never.
+//!
+//! A small body that comes at once needs no room, which is nearly all of them. What has come of others, while more is to
+//! come, has a bound of its own, so that thousands of slow senders do not fill the memory: beyond it they are refused.
 
 use axum::body::{Body, Bytes, HttpBody};
 use bytes::BytesMut;
@@ -11,11 +14,17 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::ApiError;
 
-/// Bodies up to this take no room.
+/// Bodies up to this are small.
 const SMALL: usize = 64 << 10;
 
-/// For all bodies together, unless one alone may be longer.
+/// For all big bodies together, unless one alone may be longer.
 const ROOM: usize = 64 << 20;
+
+/// For what has come of all small ones.
+const SMALL_ROOM: usize = 64 << 20;
+
+/// What one that is on its way takes beside its bytes.
+const ON_ITS_WAY: usize = 4 << 10;
 
 /// Permits are u32.
 pub const UNIT: usize = 1 << 10;
@@ -27,18 +36,39 @@ pub fn units(bytes: usize) -> u32 {
 
 /// The memory that bodies may take.
 #[derive(Debug)]
-pub struct Room(Semaphore);
+pub struct Room {
+    big: Semaphore,
+    small: Semaphore,
+}
 
 impl Room {
     /// Where one body may have `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self(Semaphore::new(ROOM.max(limit).div_ceil(UNIT)))
+        let of = |bytes: usize| Semaphore::new(bytes.div_ceil(UNIT));
+        Self { big: of(ROOM.max(limit)), small: of(SMALL_ROOM) }
     }
 
     /// All that a body may come to, at once: bodies that hold parts while they wait for more could wait for ever.
     async fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         // Never closed.
-        self.0.acquire_many(units(bytes)).await.ok()
+        self.big.acquire_many(units(bytes)).await.ok()
+    }
+
+    /// What has come of a small body: at once, or it is refused.
+    fn keep<'a>(&'a self, kept: &mut Option<SemaphorePermit<'a>>, bytes: usize) -> Result<(), ApiError> {
+        let has = kept.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let more = (units(bytes + ON_ITS_WAY) as usize).saturating_sub(has);
+        let more = self.small.try_acquire_many(u32::try_from(more).unwrap_or(u32::MAX)).map_err(|_| {
+            ApiError::Overloaded(
+                "this node has as many requests half received as it takes; nothing was done, try again later"
+                    .to_owned(),
+            )
+        })?;
+        match kept {
+            Some(kept) => kept.merge(more),
+            None => *kept = Some(more),
+        }
+        Ok(())
     }
 }
 
@@ -49,6 +79,9 @@ pub type Held<'a> = (Bytes, Option<SemaphorePermit<'a>>);
 ///
 /// A small body is copied: as a slice it would keep the buffer of its connection, 8 KiB at least, for as long as the
 /// entry that it becomes is cached in the log. A larger one that came in one piece is not copied.
+///
+/// # Errors
+/// It is too large, it broke off, or too many small ones are on their way.
 pub async fn read(mut body: Body, limit: usize, room: &Room) -> Result<Held<'_>, ApiError> {
     // Before the first read, which is what would send a client that waits for it its "100 Continue".
     let announced = body.size_hint().lower();
@@ -66,6 +99,10 @@ pub async fn read(mut body: Body, limit: usize, room: &Room) -> Result<Held<'_>,
     if body.is_end_stream() {
         return Ok((if first.len() > SMALL { first } else { Bytes::copy_from_slice(&first) }, taken));
     }
+    let mut kept = None;
+    if taken.is_none() {
+        room.keep(&mut kept, first.len())?;
+    }
     // `announced` is within the limit, and memory that is not written yet costs nothing.
     let mut all = BytesMut::with_capacity(announced.max(first.len() * 2));
     all.extend_from_slice(&first);
@@ -75,8 +112,11 @@ pub async fn read(mut body: Body, limit: usize, room: &Room) -> Result<Held<'_>,
         if length > limit {
             return Err(too_large(limit));
         }
-        if length > SMALL && taken.is_none() {
+        if taken.is_none() && length <= SMALL {
+            room.keep(&mut kept, length)?;
+        } else if taken.is_none() {
             taken = room.take(limit).await;
+            kept = None;
             // No growing by doubling, which would take twice the room.
             all.reserve(limit - all.len());
         }
@@ -115,7 +155,7 @@ mod tests {
     use bytes::Bytes;
     use tokio::time::timeout;
 
-    use super::{ROOM, Room, SMALL, read};
+    use super::{ApiError, ON_ITS_WAY, ROOM, Room, SMALL, SMALL_ROOM, UNIT, read};
 
     const LIMIT: usize = ROOM / 2;
 
@@ -143,7 +183,35 @@ mod tests {
         assert!(read(chunked(LIMIT + 1), LIMIT, &room).await.is_err(), "too long");
         assert!(read(chunked(LIMIT), LIMIT, &room).await.unwrap().1.is_some(), "what was refused gave its room back");
         drop(first);
-        assert_eq!(room.0.available_permits(), ROOM / 1024);
+        assert_eq!(room.big.available_permits(), ROOM / 1024);
+    }
+
+    /// So many bytes come, and no more.
+    fn stalled(bytes: usize) -> Body {
+        use futures_util::StreamExt;
+        Body::from_stream(chunked(bytes).into_data_stream().chain(futures_util::stream::pending()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_senders_of_small_bodies_are_bounded_together() {
+        let room = Room::new(LIMIT);
+        let most = SMALL_ROOM / (SMALL + ON_ITS_WAY);
+        let mut slow: Vec<_> = (0..most).map(|_| Box::pin(read(stalled(SMALL), LIMIT, &room))).collect();
+        for sender in &mut slow {
+            assert!(timeout(Duration::from_millis(1), sender).await.is_err(), "it was answered");
+        }
+        let refused = timeout(Duration::from_secs(1), read(stalled(SMALL), LIMIT, &room)).await.unwrap();
+        assert!(matches!(refused, Err(ApiError::Overloaded(_))), "{refused:?}");
+        // What comes at once, and what is big, is as welcome as ever.
+        assert!(read(Body::from(vec![b'x'; SMALL]), LIMIT, &room).await.is_ok());
+        assert!(read(Body::from(vec![b'x'; LIMIT]), LIMIT, &room).await.is_ok());
+        slow.pop();
+        assert!(read(chunked(SMALL), LIMIT, &room).await.is_ok());
+        let grown = timeout(Duration::from_secs(1), read(stalled(SMALL + 1), LIMIT, &room)).await;
+        assert!(grown.is_err(), "it is big, and waits for its rest");
+        drop(slow);
+        assert_eq!(room.small.available_permits(), SMALL_ROOM / UNIT);
+        assert_eq!(room.big.available_permits(), ROOM / UNIT);
     }
 
     #[tokio::test]

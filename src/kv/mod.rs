@@ -39,6 +39,7 @@ pub use event::{Change, Event};
 pub use lock::{Lock, Ticket};
 pub use retry::Kept;
 use retry::{LIMITS, Limits};
+pub(crate) use same_json::MAX_DEPTH as MAX_JSON_DEPTH;
 #[cfg(test)]
 pub(crate) use same_json::same_json;
 pub use txn::MAX_READ_BYTES;

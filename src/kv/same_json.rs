@@ -1,7 +1,13 @@
 //! Whether two JSON texts say the same: by structure, numbers by their text.
 //!
 //! White space, escapes in strings and the order of members do not count; `1` and `1.0` differ. Of members with one name
-//! their order counts. Both texts are known to be JSON, nested at most as deep as a request may be.
+//! their order counts.
+//!
+//! What a client sends is JSON, and nests no deeper than a request may. What a peer's entry or snapshot has may be anything: where
+//! it is no JSON, or deeper than [`MAX_DEPTH`], it is the same as nothing but itself byte for byte, at every replica alike.
+
+/// The deepest arrays and objects that are looked into; the stack holds so many.
+pub(crate) const MAX_DEPTH: usize = 256;
 
 /// A JSON text taken apart.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +27,7 @@ pub fn same_json(a: &[u8], b: &[u8]) -> bool {
 }
 
 fn parse(json: &[u8]) -> Option<Tree<'_>> {
-    let mut parser = Parser { json, at: 0 };
+    let mut parser = Parser { json, at: 0, depth: 0 };
     let tree = parser.value()?;
     parser.skip_space();
     (parser.at == json.len()).then_some(tree)
@@ -30,6 +36,8 @@ fn parse(json: &[u8]) -> Option<Tree<'_>> {
 struct Parser<'a> {
     json: &'a [u8],
     at: usize,
+    /// Arrays and objects around `at`.
+    depth: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -52,11 +60,21 @@ impl<'a> Parser<'a> {
 
     fn value(&mut self) -> Option<Tree<'a>> {
         match self.peek()? {
-            b'{' => self.object(),
-            b'[' => self.array(),
+            b'{' => self.deeper(Self::object),
+            b'[' => self.deeper(Self::array),
             b'"' => self.text().map(Tree::Text),
             _ => self.word(),
         }
+    }
+
+    fn deeper(&mut self, inner: fn(&mut Self) -> Option<Tree<'a>>) -> Option<Tree<'a>> {
+        if self.depth == MAX_DEPTH {
+            return None;
+        }
+        self.depth += 1;
+        let tree = inner(self);
+        self.depth -= 1;
+        tree
     }
 
     fn object(&mut self) -> Option<Tree<'a>> {
@@ -177,5 +195,21 @@ mod tests {
         ] {
             assert!(!same_json(a.as_bytes(), b.as_bytes()), "{a} {b}");
         }
+    }
+
+    /// Of a peer that does not keep to the limit of requests: a stack that overflows ends the process.
+    #[test]
+    fn no_depth_is_too_much() {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let nested = |depth: usize, value: &str| format!("{}{value}{}", open.repeat(depth), close.repeat(depth));
+            let same = |depth| same_json(nested(depth, "1").as_bytes(), nested(depth, " 1").as_bytes());
+            assert!(same(MAX_DEPTH));
+            assert!(!same(MAX_DEPTH + 1) && !same(1_000_000));
+            let endless = open.repeat(1_000_000);
+            assert!(!same_json(endless.as_bytes(), format!("{endless} ").as_bytes()));
+            assert!(same_json(endless.as_bytes(), endless.as_bytes()));
+        }
+        let beside = format!("[{}]", vec!["[[]]"; 1000].join(","));
+        assert!(same_json(beside.as_bytes(), beside.replace(',', " ,").as_bytes()), "depth is no length");
     }
 }

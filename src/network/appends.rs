@@ -17,12 +17,14 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use reqwest::Client;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::time::timeout;
-use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+use tokio_util::codec::{Decoder, FramedRead, LengthDelimitedCodec};
 
+use super::bounds::Bounded;
 use super::client::{peer_error, read_answer};
+use super::server::Port;
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
 use crate::node::peers::{AppendStream, BoxFuture, PeerError, Refusal, Target};
-use crate::node::{Me, Node, Starting};
+use crate::node::{Me, Node};
 use crate::raft_types::TypeConfig;
 
 /// A leader closes what it does not need much earlier; this is for one whose host is gone.
@@ -31,19 +33,22 @@ const SILENCE: Duration = Duration::from_secs(120);
 /// An answer that is not taken within this will not be missed.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-type Frames<S> = FramedRead<ReadHalf<S>, LengthDelimitedCodec>;
+type Frames<S, C> = FramedRead<ReadHalf<S>, C>;
 
-fn framed<S: AsyncRead + AsyncWrite>(socket: S) -> (Frames<S>, WriteHalf<S>) {
+fn framed<S: AsyncRead + AsyncWrite, C: Decoder>(socket: S, codec: C) -> (Frames<S, C>, WriteHalf<S>) {
     let (read, write) = split(socket);
-    let codec = LengthDelimitedCodec::builder().little_endian().max_frame_length(MAX_MESSAGE_BYTES).new_codec();
     (FramedRead::new(read, codec), write)
+}
+
+fn codec() -> LengthDelimitedCodec {
+    LengthDelimitedCodec::builder().little_endian().max_frame_length(MAX_MESSAGE_BYTES).new_codec()
 }
 
 /// A leader's side of one connection.
 struct Way {
     me: Arc<Me>,
     target: Target,
-    answers: Frames<reqwest::Upgraded>,
+    answers: Frames<reqwest::Upgraded, LengthDelimitedCodec>,
     requests: WriteHalf<reqwest::Upgraded>,
 }
 
@@ -72,7 +77,7 @@ pub(super) async fn open(
     };
     let opened = timeout(within, opened).await.unwrap_or_else(|_| Err(PeerError::Lost("no answer".to_owned())))?;
     Ok(opened.map(|socket| {
-        let (answers, requests) = framed(socket);
+        let (answers, requests) = framed(socket, codec());
         Box::new(Way { me, target, answers, requests }) as Box<dyn AppendStream>
     }))
 }
@@ -101,8 +106,8 @@ impl AppendStream for Way {
 }
 
 /// A follower's side: the connection is a stream of appends from here on.
-pub(super) async fn accept(State(starting): State<Starting>, mut request: Request) -> Response {
-    let Some(node) = starting.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+pub(super) async fn accept(State(port): State<Port>, mut request: Request) -> Response {
+    let Some(node) = port.node.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     if request.headers().get(UPGRADE).is_none_or(|to| to != APPENDS_PROTOCOL) {
         return StatusCode::UPGRADE_REQUIRED.into_response();
     }
@@ -110,7 +115,10 @@ pub(super) async fn accept(State(starting): State<Starting>, mut request: Reques
     let node = node.clone();
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(socket) => answer(node, TokioIo::new(socket)).await,
+            Ok(socket) => {
+                let codec = Bounded { codec: codec(), incoming: port.bounds.stream() };
+                answer(node, TokioIo::new(socket), codec).await;
+            }
             Err(error) => tracing::debug!(%error, "no stream of appends"),
         }
     });
@@ -118,15 +126,21 @@ pub(super) async fn accept(State(starting): State<Starting>, mut request: Reques
 }
 
 /// Answers until the leader closes, a message cannot be taken, or Raft stops.
-async fn answer<S: AsyncRead + AsyncWrite + Send + 'static>(node: Node, socket: S) {
-    let (frames, mut answers) = framed(socket);
-    let requests = stream::unfold(frames, |mut frames| async move {
-        let message = match timeout(SILENCE, frames.next()).await {
+async fn answer<S: AsyncRead + AsyncWrite + Send + 'static>(node: Node, socket: S, codec: Bounded) {
+    let gone = codec.incoming.gone();
+    let (frames, mut answers) = framed(socket, codec);
+    let requests = stream::unfold((frames, gone), |(mut frames, gone)| async move {
+        let next = tokio::select! {
+            biased;
+            next = timeout(SILENCE, frames.next()) => next,
+            () = gone.cancelled() => return None,
+        };
+        let message = match next {
             Ok(Some(Ok(frame))) => wire::decode::<AppendMessage>(&frame),
             Ok(Some(Err(error))) => Err(error.to_string()),
             Ok(None) | Err(_) => return None,
         };
-        Some((message.map_err(Refusal::Unreadable), frames))
+        Some((message.map_err(Refusal::Unreadable), (frames, gone)))
     });
     let mut outcomes = pin!(node.answer_appends(Box::pin(requests)));
     let mut stopped = pin!(node.failed());

@@ -97,7 +97,7 @@ pub(super) fn peer_error(error: &reqwest::Error) -> PeerError {
 pub(super) async fn read_answer(response: reqwest::Response) -> Result<PeerReply, PeerError> {
     let status = response.status();
     if status == reqwest::StatusCode::SERVICE_UNAVAILABLE {
-        return Err(PeerError::Unreachable("it is still loading its data".to_owned()));
+        return Err(PeerError::Unreachable("it is still loading its data, or has more to do than it can".to_owned()));
     }
     if !status.is_success() {
         let what = Refusal::Unreadable(format!("HTTP status {status}: is it a Raft port of hraftd?"));

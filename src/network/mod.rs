@@ -4,9 +4,12 @@
 //! small request is answered in one exchange on a kept connection; entries travel in a stream each way
 //! on a connection that was upgraded; a snapshot is streamed from file to file and never in memory whole.
 //!
+//! What is on its way to this node is bounded all together, by [`bounds`].
+//!
 //! Caveat: whoever reaches the Raft port can be a member; there is no authentication.
 
 mod appends;
+mod bounds;
 mod client;
 #[cfg(test)]
 #[path = "../../tests/fuzz/wire.rs"]

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::bounds::{Incoming, NO_ROOM};
 use super::client::{peer_error, read_answer};
 use super::wire::{self, MAX_HEAD_BYTES, SNAPSHOT_PATH, SnapshotHead};
 use crate::node::Node;
@@ -85,14 +86,26 @@ fn file_chunks(
 }
 
 /// Receives a snapshot, checks it, and installs it.
-pub(super) async fn receive(node: &Node, body: Body, idle_timeout: Duration) -> Result<PeerReply, Refusal> {
+pub(super) async fn receive(
+    node: &Node,
+    body: Body,
+    mut incoming: Incoming,
+    idle_timeout: Duration,
+) -> Result<PeerReply, Refusal> {
     let unreadable = |why: &dyn std::fmt::Display| Refusal::Unreadable(why.to_string());
     let mut chunks = body.into_data_stream();
-    let mut next = async || match timeout(idle_timeout, chunks.next()).await {
-        Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
-        Ok(Some(Err(error))) => Err(unreadable(&error)),
-        Ok(None) => Ok(None),
-        Err(_) => Err(unreadable(&"nothing moved for too long")),
+    let gone = incoming.gone();
+    let mut next = async || {
+        let chunk = tokio::select! {
+            chunk = timeout(idle_timeout, chunks.next()) => chunk,
+            () = gone.cancelled() => return Err(unreadable(&NO_ROOM)),
+        };
+        match chunk {
+            Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
+            Ok(Some(Err(error))) => Err(unreadable(&error)),
+            Ok(None) => Ok(None),
+            Err(_) => Err(unreadable(&"nothing moved for too long")),
+        }
     };
     let mut buffer = BytesMut::new();
     let (envelope, vote, meta): SnapshotHead = loop {
@@ -107,10 +120,15 @@ pub(super) async fn receive(node: &Node, body: Body, idle_timeout: Duration) -> 
             }
         }
         match next().await? {
-            Some(chunk) => buffer.extend_from_slice(&chunk),
+            Some(chunk) => {
+                buffer.extend_from_slice(&chunk);
+                incoming.keep(buffer.len()).map_err(|error| unreadable(&error))?;
+            }
             None => return Err(unreadable(&"it ends within its head")),
         }
     };
+    // From here on a piece at a time is held.
+    drop(incoming);
     let mut incoming = node.receive_snapshot(&envelope).await?;
     let mut chunk = buffer.freeze();
     loop {

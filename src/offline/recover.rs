@@ -45,7 +45,7 @@ pub(super) fn recover(dir: &Path) -> Result<Exit, Exit> {
     let data = DataDir::open(dir).map_err(exit)?;
     if replace::pending(&*data.disk).map_err(exit)? == Pending::Decided {
         replace::settle(&*data.disk).map_err(failure)?;
-        return Ok(Exit::printed(format!("{}: the recovery that was interrupted is complete\n", dir.display())));
+        return Ok(Exit::printed(format!("{}: what was interrupted is complete\n", dir.display())));
     }
     let survey = Survey::read(&data.disk).map_err(exit)?;
     let (plan, kv) = plan(dir, &survey, &data.disk)?;

@@ -145,8 +145,8 @@ pub fn of(dir: &Path) -> Result<(Survey, ReadDir), Exit> {
     let data = DataDir::read(dir).map_err(exit)?;
     if replace::pending(&*data.disk).map_err(exit)? == Pending::Decided {
         return Err(Exit::config(format!(
-            "{shown}: a recovery of this directory was interrupted after it was decided; a start of its node \
-             completes it, and so does hraftd recover --rdir {shown} --yes",
+            "{shown}: a recovery of this directory, or its becoming that of a new node, was interrupted after it was \
+             decided; a start of its node completes it, and so does hraftd recover --rdir {shown} --yes",
             shown = dir.display()
         )));
     }

@@ -65,10 +65,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (stop_peers, peers_stopped) = watch::channel(());
     let (stop_clients, clients_stopped) = watch::channel(());
     let limits = HttpLimits { drain: DRAIN_WITHIN, ..HttpLimits::default() };
-    let peer_limits = HttpLimits { upgrades: true, ..limits.clone() };
+    // This raises the limit that the next one looks at.
+    let limits = HttpLimits { connections: files::connections(), ..limits };
+    let peer_limits = HttpLimits { upgrades: true, connections: files::peer_connections(), ..limits.clone() };
     let router = network::router(starting.clone());
     let peer_port = serve(raft_listener, router, &[Handle::current()], peer_limits, peers_stopped);
-    let limits = HttpLimits { connections: files::connections(), ..limits };
     let client_threads = ClientThreads::start().map_err(failure)?;
     let settings = ApiSettings {
         max_value_bytes: config.max_value_bytes,

@@ -61,7 +61,7 @@ pub(super) async fn storage(config: &Config, data: Arc<DataDir>) -> Result<Opene
     Ok(opened)
 }
 
-/// The identity of a directory; where a recovery of it was under way, once that is done or undone.
+/// The identity of a directory; where its content was being replaced, once that is done or undone.
 fn load_identity(public_id: &PublicId, data: &DataDir, store: &IdentityStore) -> Result<Identity, Exit> {
     replace::settle(&*data.disk).map_err(storage_exit)?;
     let identity = match store.load().map_err(storage_exit)? {
@@ -145,8 +145,8 @@ pub(super) async fn start_over(opened: Opened) -> Result<(), Exit> {
         // Nothing may hold or write the files that go. The log of a removed node needs no clean end.
         drop((me, machine, snapshots));
         drop(log);
-        IdentityStore::new(data.disk.clone()).save(&Identity { removed, ..new_identity(id) })?;
-        data.wipe_raft_state()
+        // A Raft id whose vote is lost must never be used again. It still says `removed`: see `Me::join_anew`.
+        replace::with_nothing(&data.disk, &Identity { removed, ..new_identity(id) })
     })
     .await?
     .map_err(storage_exit)

@@ -75,24 +75,6 @@ impl DataDir {
     pub fn in_memory() -> Self {
         Self { disk: Arc::new(MemDisk::without_crashes()) }
     }
-
-    /// Removes the Raft log and the snapshots, durably; the identity stays. For a removed node
-    /// that joins anew. Nothing may use them meanwhile.
-    ///
-    /// A Raft id whose vote is lost must never be used again: save an identity with a new one first, which still says
-    /// `removed`. After a crash in between the whole is repeated.
-    ///
-    /// # Errors
-    /// `Io`; some of the files may be gone, so that the directory must not be used before this has succeeded.
-    pub fn wipe_raft_state(&self) -> Result<(), StorageError> {
-        let io = |name: &str, error| StorageError::io(self.disk.display(name), error);
-        for name in self.disk.list().map_err(|error| io("", error))? {
-            if is_raft_state(&name) {
-                self.disk.remove(&name).map_err(|error| io(&name, error))?;
-            }
-        }
-        self.disk.sync_dir().map_err(|error| io("", error))
-    }
 }
 
 /// Whether a file is the Raft log's or a snapshot's.
@@ -179,19 +161,5 @@ mod tests {
         assert!(matches!(DataDir::open(dir.path()), Err(StorageError::Locked(_))));
         drop(readers);
         DataDir::open(dir.path()).unwrap();
-    }
-
-    #[test]
-    fn wiping_keeps_the_identity() {
-        let dir = tempfile::tempdir().unwrap();
-        for data in [DataDir::in_memory(), DataDir::open(dir.path()).unwrap()] {
-            for name in ["identity", "log-1", "log-2", "snapshot-3-4", "snapshot-build-1.tmp"] {
-                data.disk.create(name).unwrap();
-            }
-            data.wipe_raft_state().unwrap();
-            let mut left = data.disk.list().unwrap();
-            left.retain(|name| name != LOCK_NAME);
-            assert_eq!(left, ["identity"]);
-        }
     }
 }

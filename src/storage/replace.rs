@@ -1,4 +1,4 @@
-//! Replaces all that a data directory holds, at once: after a crash at any point, the next
+//! Replaces all that a data directory holds, at once, for a recovery or for a removed node that joins anew: after a crash at any point, the next
 //! [`settle`] finds the old content or the new, whole.
 //!
 //! The order:
@@ -68,6 +68,15 @@ pub fn commit(disk: &Arc<dyn Disk>, identity: &Identity) -> Result<(), StorageEr
     settle(&**disk)
 }
 
+/// Makes the directory of a removed node, which is to join anew, that of a new and empty one.
+///
+/// # Errors
+/// As [`commit`].
+pub fn with_nothing(disk: &Arc<dyn Disk>, identity: &Identity) -> Result<(), StorageError> {
+    begin(disk)?;
+    commit(disk, identity)
+}
+
 /// Ends a replacement that was decided, and removes the leftovers of one that was not. To be called before
 /// anything else of the directory is read.
 ///
@@ -84,7 +93,7 @@ pub fn settle(disk: &dyn Disk) -> Result<(), StorageError> {
             list(disk)?.iter().filter(|name| name.starts_with(PREFIX)).try_for_each(remove)?;
             return sync();
         }
-        Pending::Decided => tracing::info!("completing the recovery of this data directory"),
+        Pending::Decided => tracing::info!("replacing what this data directory holds"),
     }
     // The process that decided it may have died before that name was durable.
     sync()?;
@@ -115,8 +124,14 @@ fn list(disk: &dyn Disk) -> Result<Vec<String>, StorageError> {
 
 #[cfg(test)]
 mod tests {
+    use openraft::EntryPayload;
+    use openraft::storage::RaftLogStorageExt as _;
+
     use super::*;
+    use crate::raft_types::TypeConfig;
+    use crate::raft_types::alias::LogEntry;
     use crate::storage::disk::MemDisk;
+    use crate::storage::log::{LogOptions, LogStore};
     use crate::storage::test_disk::crash_everywhere;
 
     fn identity(raft_id: u64) -> Identity {
@@ -171,6 +186,46 @@ mod tests {
             },
         );
         assert!(crashed < 20, "{crashed}");
+    }
+
+    /// As it was found: the log's files went one by one, in no order, and a crash among them left a log with a hole, which no
+    /// start takes.
+    #[test]
+    fn a_crash_while_a_node_starts_over_leaves_its_whole_log_or_none() {
+        let removed = Identity { removed: Some(7), ..identity(1) };
+        let empty = Identity { removed: Some(7), ..identity(2) };
+        let base = || {
+            let disk = MemDisk::new();
+            let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+            IdentityStore::new(shared.clone()).save(&removed).unwrap();
+            let options = LogOptions { segment_bytes: 300, prezero: false, ..LogOptions::default() };
+            let log = LogStore::open(shared, options).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let entry = |index| {
+                let log_id = openraft::testing::log_id::<TypeConfig>(1, 0, index);
+                LogEntry { log_id, payload: EntryPayload::Blank }
+            };
+            runtime.block_on(log.clone().blocking_append((0..60).map(entry))).unwrap();
+            log.close().unwrap();
+            assert!(disk.list().unwrap().len() > 5);
+            disk.put("snapshot-1-1", b"old".to_vec());
+            disk.crash(|_, _, len| len)
+        };
+        let points = crash_everywhere(
+            base,
+            |disk| with_nothing(&disk, &empty).is_ok(),
+            |disk, done| {
+                let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+                // As a start does.
+                settle(disk).unwrap();
+                let found = IdentityStore::new(shared.clone()).load().unwrap().unwrap();
+                let log = LogStore::open(shared, LogOptions { prezero: false, ..LogOptions::default() }).unwrap();
+                let is_new = found == empty;
+                assert!(is_new || (!done && found == removed), "{found:?}");
+                assert_eq!((log.is_empty(), disk.bytes("snapshot-1-1").is_none()), (is_new, is_new));
+            },
+        );
+        assert!(points > 10, "{points}");
     }
 
     #[test]

@@ -232,3 +232,74 @@ fn a_node_with_few_files() {
     eventually(SETTLE, "there is room again", || node.set("k", "2"));
     assert_eq!(process.exited(), None);
 }
+
+/// Messages to the Raft port that stop in their midst, streams of appends that say nothing, and connections that do not
+/// even ask: memory stays bounded, and nobody is elected.
+#[test]
+fn what_comes_to_the_raft_port_is_bounded() {
+    const BEGUN: usize = 1_000;
+    const PART: usize = 1_000_000;
+    /// What is on its way (256 MiB), buffers of 2,000 connections, and what a node takes anyway.
+    const MOST: u64 = 640 * MIB;
+    allow_files();
+    let cluster = Cluster::start_with(Lab::alone(), 3, &[]);
+    let runtime = runtime();
+    for at in [cluster.leader(), cluster.follower()] {
+        let raddr = cluster.nodes[at].raddr.clone();
+        let head = |rest: &str| format!("POST /raft/v1/{rest}\r\n\r\n").into_bytes();
+        let mut begun = head(&format!("call HTTP/1.1\r\nHost: x\r\nContent-Length: {}", 2 * PART));
+        begun.resize(begun.len() + PART, b'x');
+        let stream = head("appends HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: hraftd-appends");
+        under(&format!("messages that stop, to node {at}"), &cluster.nodes, MOST, || {
+            let mut held = runtime.block_on(open_many(&raddr, BEGUN * 2));
+            runtime.block_on(async {
+                for (number, client) in held.iter_mut().enumerate() {
+                    if number % 2 == 0 {
+                        // One that has to go takes no more of it.
+                        let _ = client.stream.write_all(&begun).await;
+                    } else {
+                        client.stream.write_all(&stream).await.unwrap();
+                    }
+                }
+            });
+            serves_as_ever(&cluster, &format!("beside messages that stop, to node {at}"));
+            drop(held);
+        });
+    }
+}
+
+/// The Raft port of a node with few files is full of connections that say nothing: a message is answered all the same.
+#[test]
+fn a_raft_port_that_is_full_answers_all_the_same() {
+    const FILES: usize = 256;
+    allow_files();
+    let lab = Lab::new();
+    let node = lab.node("only");
+    let command = node.command();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -n {FILES} && exec \"$0\" \"$@\"")]);
+    limited.arg(command.get_program()).args(command.get_args()).env("HOME", lab.path());
+    limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut process = Reaped::spawn(&mut limited);
+    node.wait_ready();
+    let runtime = runtime();
+    let message = request(&node.raddr, "POST", "/raft/v1/call", "?");
+    let ask = |client: &mut Client| {
+        let (head, body) = runtime.block_on(client.ask(&message)).unwrap();
+        assert!(head.status == 200 && !body.is_empty(), "{}", head.text);
+        head.header("connection") == Some("close")
+    };
+    let mut kept = runtime.block_on(open_many(&node.raddr, FILES / 8));
+    assert!(!kept.iter_mut().any(ask), "they may stay");
+    for mut more in runtime.block_on(open_many(&node.raddr, 10)) {
+        assert!(ask(&mut more), "it has its answer, and no place");
+    }
+    assert!(!kept.iter_mut().any(ask), "they have stayed");
+    drop(kept);
+    eventually(SETTLE, "there is room again", || {
+        let mut client = runtime.block_on(Client::open(&node.raddr))?;
+        check(!ask(&mut client), || "it is full".to_owned())
+    });
+    node.set("k", "1").unwrap();
+    assert_eq!(process.exited(), None);
+}

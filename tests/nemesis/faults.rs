@@ -12,11 +12,18 @@ use crate::world::{NODES, World};
 /// This node is never killed nor stopped, so that what grows in a process has the time to show.
 pub const WITNESS: usize = 2;
 
+/// What the last line of a node says that ended for want of space.
+const NO_SPACE: &str = "No space left on device";
+
 const TICK: Duration = Duration::from_millis(100);
 /// Of so many ticks in one a fault begins: where there is none, where there is one, where there are two.
 const ODDS: [u64; 3] = [8, 20, u64::MAX];
-/// How long the log of a node with a full disk is written to at most.
+/// How long the log of a node with a full disk is written to at most: beside another fault, and where there is none, so
+/// that it must bite.
 const FILLING: Duration = Duration::from_secs(8);
+const FILLING_ALONE: Duration = Duration::from_secs(60);
+/// Each kind of fault is there at least once, however slow the machine.
+const FIRST_WITHIN: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
@@ -53,14 +60,25 @@ pub struct Nemesis<'a> {
     active: Vec<Active>,
     counts: BTreeMap<Fault, u64>,
     began: Instant,
-    /// How often a full disk ended a node.
-    pub disk_ended: u64,
+    /// What shows that a fault was there.
+    bites: Bites,
+}
+
+/// What was seen of faults whose doing could be nothing.
+#[derive(Debug, Default)]
+pub struct Bites {
+    /// Nodes that a full disk ended.
+    disk_ended: u64,
+    /// Packets that were dropped, by fault.
+    dropped: BTreeMap<Fault, u64>,
+    /// Jumps of wall clocks, the first of which was seen.
+    jumped: u64,
 }
 
 impl<'a> Nemesis<'a> {
     pub fn new(world: &'a mut World, seed: u64) -> Self {
         let (random, began) = (Random::new(seed), Instant::now());
-        Self { world, random, active: Vec::new(), counts: BTreeMap::new(), began, disk_ended: 0 }
+        Self { world, random, active: Vec::new(), counts: BTreeMap::new(), began, bites: Bites::default() }
     }
 
     /// Faults for so long; then all is healed. `look` is called many times.
@@ -69,18 +87,23 @@ impl<'a> Nemesis<'a> {
         self.began = Instant::now();
         let mut first = FAULTS.to_vec();
         first.dedup();
-        while self.began.elapsed() < length {
+        while self.began.elapsed() < length || !first.is_empty() {
+            assert!(self.began.elapsed() < length + FIRST_WITHIN, "{first:?} never began");
             std::thread::sleep(TICK);
             look(self.world);
             self.notice_ends();
             self.heal_until(Instant::now());
             if self.random.below(ODDS[self.active.len()]) == 0 {
-                let fault = if first.is_empty() {
-                    FAULTS[self.random.index(FAULTS.len())]
+                if first.is_empty() {
+                    let fault = FAULTS[self.random.index(FAULTS.len())];
+                    self.strike(fault);
                 } else {
-                    first.swap_remove(self.random.index(first.len()))
-                };
-                self.strike(fault);
+                    let at = self.random.index(first.len());
+                    // A disk fills up for the first time where nothing else keeps it from doing harm.
+                    if (first[at] != DiskFull || self.active.is_empty()) && self.strike(first[at]) {
+                        first.swap_remove(at);
+                    }
+                }
             }
         }
         let all = self.active.iter().map(|active| active.until).max();
@@ -89,7 +112,20 @@ impl<'a> Nemesis<'a> {
     }
 
     pub fn counts(&self) -> String {
-        format!("{:?}", self.counts)
+        format!("{:?}; {:?}; {}", self.counts, self.bites, self.world.proxy.told())
+    }
+
+    /// That every kind of fault began says nothing if it did nothing.
+    pub fn assert_bitten(&self, long: bool) {
+        let counts = self.counts();
+        let Bites { disk_ended, dropped, jumped } = &self.bites;
+        assert!(*disk_ended > 0, "no full disk ended a node: {counts}");
+        assert!(*jumped > 0, "no wall clock jumped: {counts}");
+        for fault in [Isolate, Mute, Deafen, CutLink, Loss] {
+            assert!(dropped.get(&fault).is_some_and(|packets| *packets > 0), "{fault:?} dropped nothing: {counts}");
+        }
+        let (late, overtaken) = self.world.proxy.counts();
+        assert!(late > 0 && (overtaken > 0 || !long), "the proxy was in nobody's way: {counts}");
     }
 
     /// Nobody ends by himself, but where his disk is full.
@@ -97,8 +133,8 @@ impl<'a> Nemesis<'a> {
         for number in 0..NODES {
             if let Some(how) = self.world.nodes[number].ended() {
                 let full = self.active.iter().any(|active| active.fault == DiskFull && active.nodes == [number]);
-                assert!(full && how.contains("No space left on device"), "node {number} ended by itself: {how}");
-                self.disk_ended += 1;
+                assert!(full && how.contains(NO_SPACE), "node {number} ended by itself: {how}");
+                self.bites.disk_ended += 1;
             }
         }
     }
@@ -107,7 +143,8 @@ impl<'a> Nemesis<'a> {
         self.active.iter().any(|active| active.nodes.contains(&number))
     }
 
-    fn strike(&mut self, fault: Fault) {
+    /// Whether it began: a node has one fault at a time.
+    fn strike(&mut self, fault: Fault) -> bool {
         let leader = self.world.leader();
         // As often as not at the leader.
         let mut number = match leader {
@@ -128,9 +165,10 @@ impl<'a> Nemesis<'a> {
             Isolate | Mute | Deafen | Loss | Delay => (vec![number], 4_000),
         };
         if nodes.iter().any(|&number| self.is_troubled(number)) {
-            return;
+            return false;
         }
-        let lasts = Duration::from_millis(self.random.below(most_ms + 1));
+        // Long enough to be felt.
+        let lasts = Duration::from_millis(most_ms / 4 + self.random.below(most_ms * 3 / 4 + 1));
         let is_leader = if nodes.iter().any(|&number| Some(number) == leader) { ", the leader" } else { "" };
         say(&format!("nemesis: {:.1?} {fault:?} {nodes:?}{is_leader} for {lasts:.1?}", self.began.elapsed()));
         *self.counts.entry(fault).or_default() += 1;
@@ -138,6 +176,7 @@ impl<'a> Nemesis<'a> {
         if !matches!(fault, Restart | Transfer | Clock) {
             self.active.push(Active { fault, nodes, until: Instant::now() + lasts });
         }
+        true
     }
 
     fn begin(&mut self, fault: Fault, nodes: &[usize]) {
@@ -176,31 +215,56 @@ impl<'a> Nemesis<'a> {
             Delay => self.world.proxy.slow(number, 10 + amount % 400),
             DiskFull => {
                 place.fill_disk();
-                self.write_much();
+                self.write_until_full(number);
             }
-            Clock => place.set_clock(amount.cast_signed() % 97 - 48),
+            Clock => {
+                // The first jump, ahead and so at once in its answers, is looked at.
+                if self.bites.jumped == 0 {
+                    let hours = amount % 21 + 2;
+                    place.set_clock(hours.cast_signed());
+                    place.wait_jumped(hours);
+                } else {
+                    place.set_clock(amount.cast_signed() % 97 - 48);
+                }
+                self.bites.jumped += 1;
+            }
         }
     }
 
-    /// So that the log needs space: some segments of it.
-    fn write_much(&self) {
-        // More than the present segment and the spare one hold.
-        let acked = self.write_large(80, FILLING);
-        say(&format!("nemesis: {acked} large values written while a disk was full"));
+    /// Writes until the log of a node whose disk is full has ended it: the present segment and the spare one may hold
+    /// more. With another fault beside it that may take too long.
+    fn write_until_full(&mut self, number: usize) {
+        let alone = self.active.is_empty();
+        let mut ended = None;
+        let acked = self.write_large(usize::MAX, if alone { FILLING_ALONE } else { FILLING }, |world| {
+            ended = world.nodes[number].ended();
+            ended.is_some()
+        });
+        say(&format!(
+            "nemesis: {acked} large values written while a disk was full; it ended the node: {}",
+            ended.is_some()
+        ));
+        match ended {
+            Some(how) => {
+                assert!(how.contains(NO_SPACE), "node {number} ended by itself: {how}");
+                self.bites.disk_ended += 1;
+            }
+            None => assert!(!alone, "node {number} outlived its full disk"),
+        }
     }
 
     /// What is kept of large values up to a bound, such as history for watchers, is kept from the beginning.
-    pub fn warm(&self) {
-        self.write_large(110, Duration::from_secs(60));
+    pub fn warm(&mut self) {
+        self.write_large(110, Duration::from_secs(60), |_| false);
     }
 
-    /// How many were acknowledged.
-    fn write_large(&self, count: usize, within: Duration) -> usize {
+    /// How many were acknowledged, until there were so many or `done`.
+    fn write_large(&mut self, count: usize, within: Duration, mut done: impl FnMut(&mut World) -> bool) -> usize {
         let mut acked = 0;
         // No text: nothing of it is parsed.
         let (began, value) = (Instant::now(), vec![0xff; 900_000]);
         for number in 0..count {
-            if began.elapsed() > within {
+            if began.elapsed() > within || done(self.world) {
                 break;
             }
             let target = format!("/hraftd/key/much/{}?timeout=500ms", number % 3);
@@ -219,14 +283,16 @@ impl<'a> Nemesis<'a> {
                 // Before the space is there again: it may have ended only for want of it.
                 let ended = fault == DiskFull
                     && self.world.nodes[number].ended().is_some_and(|how| {
-                        assert!(how.contains("No space left on device"), "node {number} ended by itself: {how}");
-                        self.disk_ended += 1;
+                        assert!(how.contains(NO_SPACE), "node {number} ended by itself: {how}");
+                        self.bites.disk_ended += 1;
                         true
                     });
                 let place = &self.world.nodes[number];
                 match fault {
                     Pause => place.signal(Signal::CONT),
-                    Isolate | Mute | Deafen | CutLink | Loss => place.heal(),
+                    Isolate | Mute | Deafen | CutLink | Loss => {
+                        *self.bites.dropped.entry(fault).or_default() += place.heal();
+                    }
                     Delay => self.world.proxy.slow(number, 0),
                     DiskFull => place.free_disk(),
                     Kill | KillMajority | Restart | Transfer | Clock => {}

@@ -18,10 +18,24 @@ use crate::support::random::Random;
 /// Pieces that may be under way in a direction of a connection.
 const UNDER_WAY: usize = 64;
 
+/// What is known of a node's way, by all of its connections.
+#[derive(Default)]
+struct Way {
+    /// How long a piece to or from it takes at most, in milliseconds.
+    slow_ms: AtomicU64,
+    /// Pieces that came.
+    came: AtomicU64,
+    /// The last of them that went on.
+    last: AtomicU64,
+    /// Pieces that were held back.
+    late: AtomicU64,
+    /// Those of them that went on after one that had come later, of another connection or the other direction.
+    overtaken: AtomicU64,
+}
+
 /// One proxied address for each node.
 pub struct Proxy {
-    /// For each node: how long a piece to or from it takes at most, in milliseconds.
-    slow_ms: Vec<Arc<AtomicU64>>,
+    ways: Vec<Arc<Way>>,
     _runtime: Runtime,
 }
 
@@ -29,26 +43,36 @@ impl Proxy {
     /// Each listens at the first address and passes on to the second.
     pub fn start(ways: &[(String, String)]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let mut slow_ms = Vec::new();
-        for (from, to) in ways {
+        let started = ways.iter().map(|(from, to)| {
             let listener = runtime.block_on(TcpListener::bind(from)).unwrap();
-            let slow = Arc::new(AtomicU64::new(0));
-            runtime.spawn(accept(listener, to.clone(), slow.clone()));
-            slow_ms.push(slow);
-        }
-        Self { slow_ms, _runtime: runtime }
+            let way = Arc::new(Way::default());
+            runtime.spawn(accept(listener, to.clone(), way.clone()));
+            way
+        });
+        Self { ways: started.collect(), _runtime: runtime }
     }
 
     /// From now on a piece takes up to so long.
     pub fn slow(&self, number: usize, most_ms: u64) {
-        self.slow_ms[number].store(most_ms, Ordering::Relaxed);
+        self.ways[number].slow_ms.store(most_ms, Ordering::Relaxed);
+    }
+
+    /// How many pieces were held back, and how many of these were overtaken.
+    pub fn counts(&self) -> (u64, u64) {
+        let all = |of: fn(&Way) -> &AtomicU64| self.ways.iter().map(|way| of(way).load(Ordering::Relaxed)).sum();
+        (all(|way| &way.late), all(|way| &way.overtaken))
+    }
+
+    pub fn told(&self) -> String {
+        let (late, overtaken) = self.counts();
+        format!("{late} pieces late, {overtaken} overtaken")
     }
 }
 
-async fn accept(listener: TcpListener, to: String, slow: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, to: String, way: Arc<Way>) {
     for number in 0.. {
         let Ok((client, _)) = listener.accept().await else { continue };
-        let (to, slow) = (to.clone(), slow.clone());
+        let (to, way) = (to.clone(), way.clone());
         tokio::spawn(async move {
             // Where nobody listens, ours is closed, too.
             if let Ok(server) = TcpStream::connect(to).await {
@@ -57,16 +81,17 @@ async fn accept(listener: TcpListener, to: String, slow: Arc<AtomicU64>) {
                 let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
                 let seed = number * 2;
                 tokio::join!(
-                    carry(from_client, to_server, slow.clone(), Random::new(seed)),
-                    carry(from_server, to_client, slow, Random::new(seed + 1)),
+                    carry(from_client, to_server, way.clone(), Random::new(seed)),
+                    carry(from_server, to_client, way, Random::new(seed + 1)),
                 );
             }
         });
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, slow: Arc<AtomicU64>, mut random: Random) {
-    let (queue, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(UNDER_WAY);
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Arc<Way>, mut random: Random) {
+    let (queue, mut pieces) = mpsc::channel::<(Instant, u64, Vec<u8>)>(UNDER_WAY);
+    let seen = way.clone();
     let take = async move {
         let mut due = Instant::now();
         loop {
@@ -75,18 +100,23 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, slow: Arc<Atomic
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
-            let wait = Duration::from_millis(random.below(slow.load(Ordering::Relaxed) + 1));
+            let wait = Duration::from_millis(random.below(seen.slow_ms.load(Ordering::Relaxed) + 1));
             due = due.max(Instant::now() + wait);
-            if queue.send((due, piece)).await.is_err() {
+            let number = seen.came.fetch_add(1, Ordering::Relaxed);
+            if queue.send((due, number, piece)).await.is_err() {
                 return;
             }
         }
     };
     let give = async move {
-        while let Some((due, piece)) = pieces.recv().await {
+        while let Some((due, number, piece)) = pieces.recv().await {
             if due > Instant::now() {
                 sleep_until(due).await;
+                way.late.fetch_add(1, Ordering::Relaxed);
+                let is_overtaken = way.last.load(Ordering::Relaxed) > number;
+                way.overtaken.fetch_add(u64::from(is_overtaken), Ordering::Relaxed);
             }
+            way.last.fetch_max(number, Ordering::Relaxed);
             to.write_all(&piece).await?;
         }
         to.shutdown().await

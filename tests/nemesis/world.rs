@@ -1,6 +1,7 @@
 //! Three machines with a node each, whose network, disk and clock can be troubled; Raft goes through a proxy.
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -148,28 +149,32 @@ impl Place {
 
     /// What it sends to other nodes is lost.
     pub fn mute(&self) {
-        self.rule("out", "tcp dport 12001-12003 drop");
-        self.rule("out", "tcp sport 12000 drop");
+        self.rule("out", "tcp dport 12001-12003 counter drop");
+        self.rule("out", "tcp sport 12000 counter drop");
     }
 
     /// What other nodes send is lost.
     pub fn deafen(&self) {
-        self.rule("in", "tcp sport 12001-12003 drop");
-        self.rule("in", "tcp dport 12000 drop");
+        self.rule("in", "tcp sport 12001-12003 counter drop");
+        self.rule("in", "tcp dport 12000 counter drop");
     }
 
     /// It does not reach this one.
     pub fn cut_from(&self, other: usize) {
-        self.rule("out", &format!("tcp dport {} drop", 12001 + other));
+        self.rule("out", &format!("tcp dport {} counter drop", 12001 + other));
     }
 
     /// Of a hundred packets, of clients too, so many are lost.
     pub fn lose(&self, percent: u64) {
-        self.rule("in", &format!("numgen random mod 100 < {percent} drop"));
+        self.rule("in", &format!("numgen random mod 100 < {percent} counter drop"));
     }
 
-    pub fn heal(&self) {
-        self.machine.run("nft flush chain inet t in && nft flush chain inet t out");
+    /// How many packets were dropped.
+    pub fn heal(&self) -> u64 {
+        let rules =
+            self.machine.run("nft list table inet t && nft flush chain inet t in && nft flush chain inet t out");
+        let counted = rules.split("counter packets ").skip(1);
+        counted.filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok()).sum()
     }
 
     /// Sets the wall clock, at once.
@@ -177,6 +182,18 @@ impl Place {
         let renamed = self.clock.with_extension("new");
         std::fs::write(&renamed, format!("{hours:+}h\n")).unwrap();
         std::fs::rename(&renamed, &self.clock).unwrap();
+    }
+
+    /// Waits until its answers are dated some hours from now, 2 to 22.
+    pub fn wait_jumped(&self, hours: u64) {
+        eventually(SETTLE, &format!("the clock of node {} is {hours} hours ahead", self.number), || {
+            let reply = self.get("/hraftd/raft/state")?;
+            let date = reply.header("Date").ok_or("no Date")?;
+            let its: u64 = date.split([' ', ':']).nth(4).and_then(|hour| hour.parse().ok()).ok_or(date)?;
+            let ours = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 3600;
+            let ahead = (its + 24 - ours % 24) % 24;
+            check(ahead.abs_diff(hours) <= 1, || date.to_owned())
+        });
     }
 
     /// Takes all the space that is left.

@@ -24,6 +24,9 @@ const MAX_ITEMS: usize = 1024;
 /// A value may nest as deep as in a `POST /hraftd/key`; here it is three levels further in.
 const MAX_DEPTH: usize = pairs::MAX_DEPTH + 3;
 
+/// All that is taken can be compared.
+const _: () = assert!(MAX_DEPTH <= crate::kv::MAX_JSON_DEPTH);
+
 const OPERATIONS: &str = "set, incr, delete, delete_prefix or get";
 
 /// Parses and checks the body.

@@ -6,7 +6,8 @@
 //! the log is not opened. Otherwise it was being written when the power went, was never
 //! acknowledged, and is cut off. Valid frames before the cut stay: they were written in order.
 //!
-//! After a clean stop nothing but zeros may follow its mark.
+//! After a clean stop nothing but zeros may follow its mark, but for what the next start writes first, which has a known
+//! place and known bytes: torn, each of them is as it was to be or still zero. Whatever is behind that is damage.
 //!
 //! Caveats: a flip inside the very last batch of a log that was not stopped cleanly looks like a
 //! torn write. A batch that follows an incomplete one has one frame only (the writer sees to it);
@@ -19,7 +20,7 @@ use crate::storage::disk::{Disk, DiskFile};
 
 use super::frame::{self, Frame, Place};
 use super::memory::Memory;
-use super::record::{Record, index};
+use super::record::{Record, index, kind};
 use super::segment::{self, FILE_HEADER, Segment};
 use super::{FORMAT_VERSION, LogOptions, OLDEST_FORMAT_VERSION};
 
@@ -52,7 +53,12 @@ pub fn recover(disk: &dyn Disk, options: &LogOptions) -> Result<(Memory, Tail), 
         // The page cache is not the disk: what was replayed may never have been flushed.
         segment.file.sync_data().map_err(|error| StorageError::io(disk.display(&segment::name(segment.id)), error))?;
     }
-    Ok((memory, Tail { segments, end, batch: batch + 1, is_old: version < FORMAT_VERSION }))
+    Ok((memory, Tail { segments, end, batch: first_batch(batch), is_old: version < FORMAT_VERSION }))
+}
+
+/// The batch that a start begins with, where `used` is the highest number that can have been used.
+fn first_batch(used: u64) -> u64 {
+    used + 1
 }
 
 fn damaged(disk: &dyn Disk, segment: u64, offset: u64, what: String) -> StorageError {
@@ -285,6 +291,24 @@ impl<'a> Scan<'a> {
         Ok(false)
     }
 
+    /// Whether what lies behind the mark of a clean stop is nothing, or what a start that broke off left: it says first
+    /// that it is there; in a new segment, still empty, where this one is full.
+    fn is_begun_start(&self, rest: &[u8], place: Place) -> Result<bool, StorageError> {
+        let may_be = |kind| {
+            let mut frame = Vec::new();
+            frame::push(&mut frame, place, first_batch(self.batch + 1), kind, &[]);
+            if kind == kind::OPENED {
+                frame::end_batch(&mut frame, place);
+            }
+            is_torn_write_of(&frame, rest)
+        };
+        match &self.later[..] {
+            [] => Ok(may_be(kind::OPENED) || may_be(kind::NEXT)),
+            [next] => Ok(may_be(kind::NEXT) && is_zero(&read_file(self.disk, next)?)),
+            _ => Ok(false),
+        }
+    }
+
     /// Whether what lies at and behind the end of segment `id` is a torn write or nothing. Gives the
     /// highest batch number that can have been used there.
     fn check_tail(&self, bytes: &[u8], id: u64) -> Result<u64, StorageError> {
@@ -294,7 +318,7 @@ impl<'a> Scan<'a> {
             // Older segments go only once this one's head was flushed.
             return Err(damaged(self.disk, id, at, "the oldest segment has no head".to_owned()));
         }
-        if self.stopped && (!self.later.is_empty() || bytes[start..].iter().any(|byte| *byte != 0)) {
+        if self.stopped && !self.is_begun_start(&bytes[start..], Place { segment: id, offset: at })? {
             return Err(damaged(self.disk, id, at, "bytes after the mark of a clean stop".to_owned()));
         }
         let bad = if self.complete { self.batch + 1 } else { self.batch };
@@ -313,6 +337,16 @@ impl<'a> Scan<'a> {
         }
         Ok(bad)
     }
+}
+
+/// Whether these bytes, zeros before, are what a write of `frame` may have left.
+fn is_torn_write_of(frame: &[u8], bytes: &[u8]) -> bool {
+    let (written, behind) = bytes.split_at(frame.len().min(bytes.len()));
+    written.iter().zip(frame).all(|(found, meant)| *found == 0 || found == meant) && is_zero(behind)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// Cuts the log at its end: zeros to the end of the last file, flushed, then no later segments. In

@@ -164,6 +164,44 @@ async fn after_a_clean_stop_any_bad_frame_is_damage() {
     assert_eq!(outcome(&log.files, "more").await, None);
 }
 
+/// What a start leaves when it breaks off after a clean stop is known to the byte; nothing else passes for it.
+#[tokio::test]
+async fn a_flip_about_the_mark_of_a_clean_stop_is_seen_once_anything_was_acknowledged_behind() {
+    let (mut script, log) = played(1, true).await;
+    let (nth, mark) = log.last_batch;
+    let disk = put(&log.files);
+    let store = open(&disk).unwrap();
+    let next = script.now().last.map_or(0, |id| id.index + 1);
+    script.perform(&store, Step::Append(vec![entry(99, next, 5)])).await.unwrap();
+    drop(store);
+    let written = layout(&disk.crash(|_, _, _| 0));
+    assert_eq!(written.last_batch.0, nth, "in one segment");
+    for at in mark..written.last_batch.1 {
+        for bit in 0..8 {
+            let mut files = written.files.clone();
+            files[nth].1[at] ^= 1 << bit;
+            assert_eq!(outcome(&files, "flip").await, None, "bit {bit} at {at}");
+        }
+        // All from there on as if it had never been written, but for what was acknowledged last.
+        let mut files = written.files.clone();
+        files[nth].1[at..written.last_batch.1].fill(0);
+        assert_eq!(outcome(&files, "zeros").await, None, "zeros from {at} on");
+    }
+    // Behind the mark, no byte but those of the frame that a start writes.
+    let opened = &written.files[nth].1[log.used[nth]..written.last_batch.1];
+    for at in 0..opened.len() + 9 {
+        let mut files = log.files.clone();
+        let bytes = &mut files[nth].1;
+        bytes.resize(log.used[nth] + opened.len() + 9, 0);
+        let meant = opened.get(at).copied().unwrap_or(0);
+        bytes[log.used[nth] + at] = meant;
+        assert!(outcome(&files, "torn").await.is_some(), "{meant} at {at}");
+        files[nth].1[log.used[nth] + at] = meant ^ 0x10;
+        let found = outcome(&files, "not torn").await;
+        assert_eq!(found.is_some(), meant == 0x10, "{at}");
+    }
+}
+
 /// What was cut off may come back: a disk may lie about zeros. It must not pass for the new log.
 #[tokio::test]
 async fn after_a_cut_batch_numbers_are_new() {
