@@ -69,7 +69,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let limits = HttpLimits { connections: files::connections(), ..limits };
     let peer_limits = HttpLimits { upgrades: true, connections: files::peer_connections(), ..limits.clone() };
     let router = network::router(starting.clone());
-    let peer_port = serve(raft_listener, router, &[Handle::current()], peer_limits, peers_stopped);
+    let peer_port = serve(raft_listener, router, &[], peer_limits, peers_stopped);
     let client_threads = ClientThreads::start().map_err(failure)?;
     let settings = ApiSettings {
         max_value_bytes: config.max_value_bytes,

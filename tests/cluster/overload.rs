@@ -187,6 +187,18 @@ fn stop_reading(cluster: &Cluster, runtime: &Runtime) {
     });
 }
 
+/// Starts a node that may open so many files.
+fn with_few_files(lab: &Lab, node: &Node, files: usize) -> Reaped {
+    let command = node.command();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
+    limited.arg(command.get_program()).args(command.get_args()).env("HOME", lab.path());
+    limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let process = Reaped::spawn(&mut limited);
+    node.wait_ready();
+    process
+}
+
 /// File descriptors run out for clients only, and an operator gets in all the same.
 #[test]
 fn a_node_with_few_files() {
@@ -194,13 +206,7 @@ fn a_node_with_few_files() {
     allow_files();
     let lab = Lab::new();
     let node = lab.node("only");
-    let command = node.command();
-    let mut limited = Command::new("sh");
-    limited.args(["-c", &format!("ulimit -n {FILES} && exec \"$0\" \"$@\"")]);
-    limited.arg(command.get_program()).args(command.get_args()).env("HOME", lab.path());
-    limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut process = Reaped::spawn(&mut limited);
-    node.wait_ready();
+    let mut process = with_few_files(&lab, &node, FILES);
     node.set("k", "1").unwrap();
     let served = FILES / 4 * 3;
     let runtime = runtime();
@@ -275,13 +281,7 @@ fn a_raft_port_that_is_full_answers_all_the_same() {
     allow_files();
     let lab = Lab::new();
     let node = lab.node("only");
-    let command = node.command();
-    let mut limited = Command::new("sh");
-    limited.args(["-c", &format!("ulimit -n {FILES} && exec \"$0\" \"$@\"")]);
-    limited.arg(command.get_program()).args(command.get_args()).env("HOME", lab.path());
-    limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut process = Reaped::spawn(&mut limited);
-    node.wait_ready();
+    let mut process = with_few_files(&lab, &node, FILES);
     let runtime = runtime();
     let message = request(&node.raddr, "POST", "/raft/v1/call", "?");
     let ask = |client: &mut Client| {
