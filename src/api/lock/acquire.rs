@@ -2,7 +2,9 @@
 //!
 //! The place in the queue is replicated, the waiting is this node's. Whoever does not get to hear of a lock must not hold
 //! it: an answer that nobody waits for any more gives it back ([`Place`]). Not so where the request has an
-//! `Idempotency-Key`: then a repetition finds it.
+//! `Idempotency-Key`: then a repetition finds it, and several nodes may wait for one place. None of them gives it back, not
+//! even when the time is up: another may just have told the client that it has the lock. Its deadline in log time ends
+//! it for all of them.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,6 +32,9 @@ use crate::task;
 
 /// How long an answer waits until a place is given back; then that goes on without it.
 const CANCEL_WITHIN: Duration = Duration::from_secs(1);
+
+/// How much longer than asked for it is waited for the leader to say that a place with a key has ended.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Takes a lock
 ///
@@ -127,24 +132,32 @@ async fn wait_for<S: Service>(
     place: Option<Place<S>>,
     until: Instant,
 ) -> Result<Answer, ApiError> {
-    let became = app.service.await_ticket(name, outcome.index, until).await;
+    let is_mine = place.is_some();
+    let patience = if is_mine { Duration::ZERO } else { ENDS_WITHIN };
+    let became = app.service.await_ticket(name, outcome.index, until + patience).await;
     let result = match became {
         Ok(Ticket::Holds { token, ttl_ms }) => {
             Place::keep(place);
             Ok(json::response(granted(name, token, ttl_ms)))
         }
+        Ok(Ticket::Waits) if !is_mine => {
+            let why = "the wait is over, and no leader says what became of the place in the queue: repeat the request with \
+                       the same Idempotency-Key";
+            Err(NodeError::Timeout(why.to_owned()).into())
+        }
         Ok(became) => {
-            // Also of a request with a key: it is answered now, and its repetition is to be answered the same.
-            let (index, why) = match became {
-                Ticket::Waits => (give_back(app, name, outcome.index).await, ", and was for all of wait="),
-                _ => (0, "; its place in the queue was given up, or it had the lock and lost it"),
-            };
+            let index = if became == Ticket::Waits { give_back(app, name, outcome.index).await } else { 0 };
             Place::keep(place);
+            let why = if Instant::now() >= until {
+                ", and was for all of wait="
+            } else {
+                "; its place in the queue was given up, or it had the lock and lost it"
+            };
             let holder = holder(app, name, index).await;
             Err(locked(name, holder.as_ref(), why, app.service.log_time_ms()))
         }
         Err(error) => {
-            if place.is_some() {
+            if is_mine {
                 give_back(app, name, outcome.index).await;
                 Place::keep(place);
             }
