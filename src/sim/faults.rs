@@ -205,7 +205,8 @@ impl Faults {
                 self.cluster.add(new, &self.list, role);
                 self.wait(LASTS_MS).await;
             }
-            1 => {
+            // One that lists no other has no one to join anew, and stays removed.
+            1 if self.list.len() > 1 || port != self.list[0] => {
                 let id = super::process::id(port);
                 let ask = Ask::new("DELETE", format!("/hraftd/raft/remove?id={id}"), String::new());
                 self.operator.ask(asked, &ask, patience).await;
