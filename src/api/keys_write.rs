@@ -4,9 +4,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 
 use super::answer::{Answer, done, etag, json_with};
@@ -53,7 +53,8 @@ pub(super) async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> 
     let (ttl_ms, conditions) = (ttl(&query)?, conditions::of_write(head, &query)?);
     // The pairs are slices of the body, so it keeps its room until they are written.
     let (body, _room) = write::read_body(app, body, &time, pin!(timer(time.deadline))).await?;
-    let pairs = pairs::parse(&body, app.settings.max_value_bytes)?;
+    let most = app.settings.max_value_bytes;
+    let pairs = write::parsed(&body, move |body| pairs::parse(body, most)).await?;
     let one = (pairs.len() == 1).then(|| pairs[0].0.clone());
     if !conditions.is_empty() && one.is_none() {
         return Err(ApiError::BadRequest(format!(
@@ -109,8 +110,9 @@ pub(super) async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, b
     let json = query.switch("json")?;
     let key = key_path::decode(raw_key)?;
     let (body, _room) = write::read_body(app, body, &time, pin!(timer(time.deadline))).await?;
-    let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
-    let value = value::parse(&body, content_type, json, app.settings.max_value_bytes)?;
+    let (content_type, most) = (head.headers.get(CONTENT_TYPE).cloned(), app.settings.max_value_bytes);
+    let parse = move |body: &_| value::parse(body, content_type.as_ref().map(HeaderValue::as_bytes), json, most);
+    let value = write::parsed(&body, parse).await?;
     let action = Action::Put { key: key.clone(), value, ttl_ms, conditions };
     let outcome = write::write(app, action, head, &body, &time).await?;
     Ok(match outcome.reply {

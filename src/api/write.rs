@@ -3,9 +3,10 @@
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::response::Response;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
 use super::answer::{Answer, served_by};
@@ -17,6 +18,7 @@ use super::{App, meta, retry, text, timer, within};
 use crate::command::{Action, Command, Failure, NotANumber, Place, Reply, Stamped};
 use crate::kv::MAX_READ_BYTES;
 use crate::node::{NodeError, Written};
+use crate::task;
 
 /// `timeout=` of key requests where there is none, and the most it may be.
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,6 +54,30 @@ pub(super) async fn read_body<'a, S: Service>(
     let read = pin!(body::read(body, app.settings.max_request_bytes, &app.room));
     within(timer, read).await.unwrap_or_else(|| {
         Err(ApiError::RequestTimeout(format!("the request body did not arrive within {}", time.spell())))
+    })
+}
+
+/// Longer bodies are parsed beside: that takes milliseconds, and the other connections of this thread would wait.
+const PARSED_HERE: usize = 256 << 10;
+
+/// Parses a body.
+pub(super) async fn parsed<T, F>(body: &Bytes, parse: F) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: FnOnce(&Bytes) -> Result<T, ApiError> + Send + 'static,
+{
+    if body.len() <= PARSED_HERE {
+        return parse(body);
+    }
+    let body = body.clone();
+    joined(task::spawn_blocking(move || parse(&body))).await?
+}
+
+/// What a task came to; its panic is the caller's.
+pub(super) async fn joined<T>(task: JoinHandle<T>) -> Result<T, ApiError> {
+    task.await.map_err(|ended| match ended.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(ended) => NodeError::Internal(ended.to_string()).into(),
     })
 }
 
@@ -162,5 +188,30 @@ fn refusal(failure: &Failure, key: &str, log_time_ms: u64) -> ApiError {
                 .to_owned(),
         )
         .into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// There is one thread here: a parser that held it up would wait in vain.
+    #[tokio::test]
+    async fn long_bodies_are_parsed_beside() {
+        let (tell, told) = mpsc::channel();
+        let body = Bytes::from(vec![b'x'; PARSED_HERE + 1]);
+        let parse = parsed(&body, move |body| {
+            told.recv_timeout(Duration::from_secs(20))
+                .map_err(|_| ApiError::BadRequest("it held up others".to_owned()))?;
+            Ok(body.len())
+        });
+        let other = async {
+            tokio::task::yield_now().await;
+            tell.send(()).unwrap();
+        };
+        let (length, ()) = tokio::join!(parse, other);
+        assert_eq!(length.unwrap(), PARSED_HERE + 1);
     }
 }

@@ -17,6 +17,7 @@ mod error;
 mod failover;
 mod formation;
 mod forward;
+mod heartbeat;
 mod me;
 mod members;
 mod membership;
@@ -247,6 +248,7 @@ impl Node {
             task::spawn(node.clone().promote_learners()),
             task::spawn(node.clone().ask_whether_removed()),
             task::spawn(node.clone().bound_the_log()),
+            task::spawn(node.clone().keep_time()),
             task::spawn(node.clone().tick()),
             task::spawn(node.clone().end_watches_once_removed()),
         ]);

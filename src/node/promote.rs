@@ -6,18 +6,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::metrics::RaftServerMetrics;
+use openraft::{ChangeMembers, ServerState};
 use tokio::time::Instant;
 
 use super::peers::NotLeader;
 use super::{LEADER_WAIT, Leader, Node};
-use crate::raft_types::{RaftId, Role};
+use crate::raft_types::{Member, RaftId, Role, TypeConfig};
 
 /// A learner this close to the end of the log, in entries, has caught up.
 const CAUGHT_UP_LAG: u64 = 100;
 
-/// How often the leader looks for learners to promote while nothing else wakes it.
+/// How often the leader looks whether those who are to be promoted have caught up.
 const PROMOTE_EVERY: Duration = Duration::from_millis(100);
 
 impl Node {
@@ -26,9 +27,10 @@ impl Node {
     pub(super) async fn promote_learners(self) {
         let mut server = self.inner.raft.server_metrics();
         loop {
-            // Woken by a new leader or membership; the replication progress of a learner has no
-            // event of its own that is rarer than this tick.
-            let woken = tokio::time::timeout(PROMOTE_EVERY, server.changed()).await;
+            // A new leader or membership is an event; that a learner has caught up is none that is rarer than this.
+            let look_again =
+                if is_promotion_ahead(&server.borrow_and_update()) { PROMOTE_EVERY } else { Duration::MAX };
+            let woken = tokio::time::timeout(look_again, server.changed()).await;
             if matches!(woken, Ok(Err(_))) {
                 return;
             }
@@ -74,4 +76,13 @@ impl Node {
         let joint = stored.membership().get_joint_config().len() > 1;
         (joint || !ready.is_empty()).then_some(ready)
     }
+}
+
+/// Whether this node leads, and a joint membership is to be finished or somebody promoted.
+fn is_promotion_ahead(server: &RaftServerMetrics<TypeConfig>) -> bool {
+    let membership = &server.membership_config;
+    let voters: BTreeSet<RaftId> = membership.voter_ids().collect();
+    let waits = |(id, member): (&RaftId, &Member)| member.role == Role::Voter && !voters.contains(id);
+    server.state == ServerState::Leader
+        && (membership.membership().get_joint_config().len() > 1 || membership.nodes().any(waits))
 }

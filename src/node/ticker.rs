@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Node, State};
@@ -28,9 +30,13 @@ const TICK_TIMEOUT: Duration = Duration::from_secs(2);
 impl Node {
     /// The task that proposes ticks while this node leads.
     pub(super) async fn tick(self) {
+        let mut server = self.inner.raft.server_metrics();
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if server.wait_until(|m| m.state == ServerState::Leader).await.is_err() {
+                return;
+            }
             look.tick().await;
             // One that is cut off would fill its log with ticks that nobody wants.
             while self.state() == State::Leader && self.is_tick_due() {

@@ -81,7 +81,8 @@ pub(in crate::api) async fn post<S: Service>(
     }
     conditions::none(head, "a lock is taken where nobody holds it")?;
     let (body, _room) = write::read_body(app, body, &time, pin!(timer(time.deadline))).await?;
-    let shown = shown_body(app, &body)?;
+    let most = app.settings.max_value_bytes;
+    let shown = write::parsed(&body, move |body| shown_body(body, most)).await?;
     let action = Action::Acquire { name: name.clone(), ttl_ms, body: shown, wait_ms: as_ms(wait) };
 
     // A task of its own: the entry may be on its way when the client goes, and then its outcome must be known.
@@ -93,13 +94,7 @@ pub(in crate::api) async fn post<S: Service>(
             (is_place && !retry::is_keyed(&head)).then(|| Place { app: shared, name: asked, ticket: outcome.index });
         Ok::<_, ApiError>((outcome, place))
     });
-    let (outcome, place) = match written.await {
-        Ok(written) => written?,
-        Err(ended) => match ended.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(ended) => return Err(NodeError::Internal(ended.to_string()).into()),
-        },
-    };
+    let (outcome, place) = write::joined(written).await??;
     match outcome.reply {
         Reply::Granted { token, ttl_ms } => {
             Place::keep(place);
@@ -111,11 +106,11 @@ pub(in crate::api) async fn post<S: Service>(
 }
 
 /// JSON, or nothing.
-fn shown_body<S>(app: &App<S>, body: &bytes::Bytes) -> Result<Option<bytes::Bytes>, ApiError> {
+fn shown_body(body: &bytes::Bytes, most: usize) -> Result<Option<bytes::Bytes>, ApiError> {
     if body.is_empty() {
         return Ok(None);
     }
-    let (shown, most) = (pairs::one(body)?, app.settings.max_value_bytes);
+    let shown = pairs::one(body)?;
     if shown.len() > most {
         return Err(ApiError::TooLarge(format!(
             "the body has {} bytes, more than {most}, the limit of one value (--max-value)",

@@ -45,7 +45,8 @@ pub(super) async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> 
     conditions::none(head, "a transaction has its own, in \"if\"")?;
     // Values are slices of the body, so it keeps its room until they are written.
     let (body, _room) = write::read_body(app, body, &time, pin!(timer(time.deadline))).await?;
-    let txn = parse::parse(&body, app.settings.max_value_bytes)?;
+    let most = app.settings.max_value_bytes;
+    let txn = write::parsed(&body, move |body| parse::parse(body, most)).await?;
     let mut outcome = write::write(app, Action::Txn(txn), head, &body, &time).await?;
     let Reply::Txn { succeeded, results } = &mut outcome.reply else { return Ok(outcome.refused(app, "")) };
     let head = format!("{{\"ok\":true,\"succeeded\":{succeeded},\"index\":{},\"results\":[", outcome.index);
