@@ -86,13 +86,15 @@ impl Node {
         }
     }
 
-    /// Ends when this node sees itself in the membership, with its addresses and the role it asked for.
+    /// Ends when this node sees itself in the membership, with its addresses and the role it asked for. For a new node
+    /// that must be committed: the entry that made it a member may be lost with its leader, and nobody else knows of it then.
     async fn has_its_role(&self) {
         let me = self.inner.me.raft_id();
         let role = self.inner.me.role;
         let arrived = |m: &openraft::RaftMetrics<crate::raft_types::TypeConfig>| {
-            let here = m.membership_config.get_node(&me).is_some_and(|member| member.id == *self.id());
-            here && (role == Role::Learner || m.membership_config.voter_ids().any(|id| id == me))
+            let members = if self.inner.is_new { &m.committed_membership_config } else { &m.membership_config };
+            let here = members.get_node(&me).is_some_and(|member| member.id == *self.id());
+            here && (role == Role::Learner || members.voter_ids().any(|id| id == me))
         };
         if self.metrics().wait_until(arrived).await.is_err() {
             // Raft has ended, and the server with it.
@@ -230,7 +232,7 @@ impl Node {
         let silence = self.silence_allowed();
         let started = Instant::now();
         let mut removed = self.inner.me.removed();
-        let knew_members = !self.inner.log.is_empty() && !self.members().is_empty();
+        let knew_members = !self.inner.is_new && !self.members().is_empty();
         loop {
             let quiet_since = self.inner.contact.age().unwrap_or_else(|| started.elapsed());
             let wait = silence.saturating_sub(quiet_since).max(Duration::from_millis(500));

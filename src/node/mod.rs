@@ -135,6 +135,8 @@ struct Inner {
     membership_turn: Mutex<()>,
     /// The committed index that the log knew when it was opened.
     committed_at_open: u64,
+    /// Whether the log was empty when it was opened: what it names as members are others' words since.
+    is_new: bool,
 }
 
 /// A handle to the running node; clones share it.
@@ -199,6 +201,7 @@ impl Node {
             append_timeout: options.election_max().max(Duration::from_secs(2)),
         };
         let map = machine.reader();
+        let is_new = log.is_empty();
         let raft =
             Raft::new(me.raft_id(), Arc::new(config), network, log.clone(), machine).await.map_err(|e| internal(&e))?;
         // Set once; nothing was sent before, or only to where members were at open.
@@ -228,6 +231,7 @@ impl Node {
             proposals,
             membership_turn: Mutex::new(()),
             committed_at_open: committed.map_or(0, |id| id.index),
+            is_new,
         };
         let node = Self { inner: Arc::new(inner) };
         let authority = node.inner.raft.data_metrics();

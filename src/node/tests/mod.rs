@@ -7,13 +7,15 @@ mod net;
 mod sim;
 mod wrong;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 
 use super::{Node, NodeError, ReadLevel, ReadOptions, State};
-use crate::raft_types::RaftId;
+use crate::raft_types::{Member, RaftId, Role};
 use crate::storage::disk::MemDisk;
 use net::{Net, TestNode, id, in_secs, until};
 
@@ -81,6 +83,34 @@ async fn four_started_at_once_are_one_cluster() {
     for node in &nodes {
         until("four voters", || node.voters() == 4).await;
     }
+}
+
+/// Found by simulation (seed 1685): it took the entry's word for it and never asked again.
+#[tokio::test(start_paused = true)]
+async fn who_joined_by_an_entry_that_was_lost_joins_again() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    let (old, other) = (leader(&nodes), (leader(&nodes) + 1) % 3);
+    let cut_from = |ports: &[u16], cut| ports.iter().for_each(|port| net.set_cut(nodes[old].port, *port, cut));
+    cut_from(&[1, 2, 3, 4], true);
+    let new = TestNode::start(&net, 4, &[nodes[old].port], MemDisk::new()).await;
+    let raft_id = new.node.inner.me.raft_id();
+    let has_it = |node: &TestNode| node.node.members().iter().any(|member| member.raft_id == raft_id);
+    let raft = nodes[old].node.inner.raft.clone();
+    let member = Member { id: id(4), role: Role::Voter };
+    let change = ChangeMembers::AddVoters(BTreeMap::from([(raft_id, member)]));
+    let lost = tokio::spawn(async move { raft.change_membership(change, true).await });
+    until("it is in the log", || has_it(&nodes[old])).await;
+    cut_from(&[4], false);
+    until("the new node has itself as a member", || has_it(&new)).await;
+    cut_from(&[4], true);
+    nodes[other].set("k", "1").await.unwrap();
+    assert!(!has_it(&nodes[other]), "nobody else knows of it");
+    cut_from(&[1, 2, 3, 4], false);
+    for node in nodes.iter().chain([&new]) {
+        until("four voters", || node.voters() == 4).await;
+    }
+    assert!(lost.await.unwrap().is_err());
 }
 
 #[tokio::test(start_paused = true)]
