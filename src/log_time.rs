@@ -17,7 +17,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Instant;
+use crate::task::Moment;
 
 /// What was heard of a line counts for this and for what comes within as long afterwards, in milliseconds: never more than
 /// three times as long.
@@ -26,7 +26,7 @@ pub(crate) const WINDOW_MS: i64 = 2_000;
 /// A node's estimate of log time. Clones share it.
 #[derive(Debug, Clone)]
 pub struct LogClock {
-    began: Instant,
+    began: Moment,
     line: Arc<Mutex<Line>>,
 }
 
@@ -62,7 +62,7 @@ impl Line {
 
 impl Default for LogClock {
     fn default() -> Self {
-        Self { began: Instant::now(), line: Arc::default() }
+        Self { began: Moment::now(), line: Arc::default() }
     }
 }
 
