@@ -11,16 +11,22 @@
 //!   who follow it; who remembers better must not, or keys of the new leader would expire early.
 //! * A leader begins its line once it has applied all that earlier leaders stamped, and keeps to it.
 //!
-//! Leaders say with each message what time it is, so who was down or got a snapshot knows it after one.
+//! Leaders say with each message what time it is, so who was down or got a snapshot knows it after one. Who follows a line
+//! goes by what it heard of late only: a clock that is a little faster than the leader's would get ahead of it without
+//! bound, and once it leads keys would expire early by all of that.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Instant;
+use crate::task::Moment;
+
+/// What was heard of a line counts for this and for what comes within as long afterwards, in milliseconds: never more than
+/// three times as long.
+pub(crate) const WINDOW_MS: i64 = 2_000;
 
 /// A node's estimate of log time. Clones share it.
 #[derive(Debug, Clone)]
 pub struct LogClock {
-    began: Instant,
+    began: Moment,
     line: Arc<Mutex<Line>>,
 }
 
@@ -33,11 +39,30 @@ struct Line {
     is_mine: bool,
     /// Log time when the clock was made; `None` where no stamp was ever seen.
     offset_ms: Option<i64>,
+    /// Where it is another's: the best that was heard of it in the window that is, and when that began.
+    heard: Option<(i64, i64)>,
+}
+
+impl Line {
+    /// It was heard of at `now_ms` that it is at this offset. That which was underway for the shortest time counts, of what
+    /// was heard in this window and in the one before.
+    fn hear(&mut self, offset_ms: i64, now_ms: i64) {
+        let (best, began_ms) = self.heard.unwrap_or((offset_ms, now_ms));
+        let age_ms = now_ms - began_ms;
+        if age_ms < WINDOW_MS {
+            self.heard = Some((best.max(offset_ms), began_ms));
+            self.offset_ms = self.offset_ms.max(Some(offset_ms));
+        } else {
+            let before = (age_ms < 2 * WINDOW_MS).then_some(best);
+            self.heard = Some((offset_ms, now_ms));
+            self.offset_ms = before.max(Some(offset_ms));
+        }
+    }
 }
 
 impl Default for LogClock {
     fn default() -> Self {
-        Self { began: Instant::now(), line: Arc::default() }
+        Self { began: Moment::now(), line: Arc::default() }
     }
 }
 
@@ -59,7 +84,7 @@ impl LogClock {
 
     /// The state was replaced by a snapshot with this log time: any line may have been left out.
     pub fn loaded(&self, log_time_ms: u64) {
-        *self.line() = Line { term: 0, is_mine: false, offset_ms: self.offset_ms(log_time_ms) };
+        *self.line() = Line { offset_ms: self.offset_ms(log_time_ms), ..Line::default() };
     }
 
     /// An entry that the leader of this term stamped so was applied just now, or the leader itself says that it is as late.
@@ -67,10 +92,10 @@ impl LogClock {
         let Some(offset_ms) = self.offset_ms(ms) else { return };
         let mut line = self.line();
         if term > line.term {
-            *line = Line { term, is_mine: false, offset_ms: Some(offset_ms) };
-        } else if term == line.term {
-            // That which was underway for the shortest time counts.
-            line.offset_ms = line.offset_ms.max(Some(offset_ms));
+            *line = Line { term, ..Line::default() };
+        }
+        if term == line.term && !line.is_mine {
+            line.hear(offset_ms, self.elapsed_ms());
         }
     }
 
@@ -91,7 +116,7 @@ impl LogClock {
         if term > line.term {
             // Not 0, which is no stamp.
             let offset_ms = line.offset_ms.or(Some(1_i64.saturating_sub(self.elapsed_ms())));
-            *line = Line { term, is_mine: true, offset_ms };
+            *line = Line { term, is_mine: true, offset_ms, heard: None };
         }
         self.now_on(&line)
     }
@@ -126,6 +151,34 @@ mod tests {
         clock.noted(1, 170);
         assert_eq!(clock.now_ms(), 170);
         assert_eq!(clock.led(), None);
+    }
+
+    /// Else it would lead with all that it got ahead in the years before, and what expires in a minute would be due.
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_faster_than_the_leaders_does_not_get_ahead_without_bound() {
+        let (fast, mut leads_ms) = (LogClock::default(), 1);
+        for _ in 0..100_000 {
+            fast.noted(1, leads_ms);
+            pass(100).await;
+            leads_ms += 99;
+        }
+        let ahead_ms = fast.stamp_ms(2) - leads_ms;
+        assert!((1..=2 * WINDOW_MS as u64 / 99 + 1).contains(&ahead_ms), "{ahead_ms} ms ahead");
+    }
+
+    /// What was long underway sets nobody back who heard better a moment ago.
+    #[tokio::test(start_paused = true)]
+    async fn a_window_remembers_the_one_before() {
+        let clock = LogClock::default();
+        clock.noted(1, 1_000);
+        for _ in 0..3 {
+            pass(WINDOW_MS as u64 / 2).await;
+            clock.noted(1, 10);
+        }
+        assert_eq!(clock.now_ms(), 1_000 + 3 * WINDOW_MS as u64 / 2);
+        pass(3 * WINDOW_MS as u64).await;
+        clock.noted(1, 5_000);
+        assert_eq!(clock.now_ms(), 5_000, "after so long its own clock counts no more");
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split
 use tokio::time::timeout;
 use tokio_util::codec::{Decoder, FramedRead, LengthDelimitedCodec};
 
-use super::bounds::Bounded;
+use super::bounds::{Bounded, Bounds};
 use super::client::{peer_error, read_answer};
 use super::server::Port;
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
@@ -45,11 +45,21 @@ fn codec() -> LengthDelimitedCodec {
 }
 
 /// A leader's side of one connection.
-struct Way {
+struct Way<S> {
     me: Arc<Me>,
     target: Target,
-    answers: Frames<reqwest::Upgraded, LengthDelimitedCodec>,
-    requests: WriteHalf<reqwest::Upgraded>,
+    answers: Frames<S, LengthDelimitedCodec>,
+    requests: WriteHalf<S>,
+}
+
+/// A connection to this node that takes appends.
+pub(crate) fn way<S: AsyncRead + AsyncWrite + Send + 'static>(
+    me: Arc<Me>,
+    target: Target,
+    socket: S,
+) -> Box<dyn AppendStream> {
+    let (answers, requests) = framed(socket, codec());
+    Box::new(Way { me, target, answers, requests })
 }
 
 /// Asks a node to take appends; `None` where it is of a version that does not.
@@ -76,13 +86,10 @@ pub(super) async fn open(
         }
     };
     let opened = timeout(within, opened).await.unwrap_or_else(|_| Err(PeerError::Lost("no answer".to_owned())))?;
-    Ok(opened.map(|socket| {
-        let (answers, requests) = framed(socket, codec());
-        Box::new(Way { me, target, answers, requests }) as Box<dyn AppendStream>
-    }))
+    Ok(opened.map(|socket| way(me, target, socket)))
 }
 
-impl AppendStream for Way {
+impl<S: AsyncRead + AsyncWrite + Send> AppendStream for Way<S> {
     fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> BoxFuture<'_, Result<(), PeerError>> {
         Box::pin(async move {
             let frame = wire::encode_framed(&(self.me.envelope(&self.target), request));
@@ -116,8 +123,7 @@ pub(super) async fn accept(State(port): State<Port>, mut request: Request) -> Re
     tokio::spawn(async move {
         match upgrade.await {
             Ok(socket) => {
-                let codec = Bounded { codec: codec(), incoming: port.bounds.stream() };
-                answer(node, TokioIo::new(socket), codec).await;
+                answer(node, TokioIo::new(socket), &port.bounds).await;
             }
             Err(error) => tracing::debug!(%error, "no stream of appends"),
         }
@@ -126,7 +132,8 @@ pub(super) async fn accept(State(port): State<Port>, mut request: Request) -> Re
 }
 
 /// Answers until the leader closes, a message cannot be taken, or Raft stops.
-async fn answer<S: AsyncRead + AsyncWrite + Send + 'static>(node: Node, socket: S, codec: Bounded) {
+pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Send + 'static>(node: Node, socket: S, bounds: &Arc<Bounds>) {
+    let codec = Bounded { codec: codec(), incoming: bounds.stream() };
     let gone = codec.incoming.gone();
     let (frames, mut answers) = framed(socket, codec);
     let requests = stream::unfold((frames, gone), |(mut frames, gone)| async move {

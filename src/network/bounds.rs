@@ -32,7 +32,7 @@ const STREAMS: usize = 256;
 
 /// The bounds of a Raft port, and how full they are.
 #[derive(Debug, Default)]
-pub(super) struct Bounds(Mutex<Taken>);
+pub(crate) struct Bounds(Mutex<Taken>);
 
 #[derive(Debug, Default)]
 struct Taken {

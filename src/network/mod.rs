@@ -18,5 +18,8 @@ mod server;
 mod snapshot;
 pub(crate) mod wire;
 
+#[cfg(test)]
+pub(crate) use appends::{answer, way};
+
 pub use client::HttpPeers;
 pub use server::router;

@@ -36,6 +36,12 @@ pub struct Cluster {
     members: BTreeMap<u16, Member>,
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.net.clear();
+    }
+}
+
 /// Within this all must be well, once nothing is wrong any more.
 const MENDS_WITHIN: Duration = Duration::from_secs(60);
 

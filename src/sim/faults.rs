@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::clients::{Ask, Client};
 use super::cluster::{Cluster, Down};
 use super::net::Weather;
-use super::world;
+use super::world::{self, Word};
 use crate::raft_types::Role;
 
 /// The most that one thing lasts, in milliseconds.
@@ -17,11 +17,12 @@ const LASTS_MS: u64 = 2_500;
 const MOST_NODES: usize = 5;
 
 /// The kinds of faults, to count them.
-pub const KINDS: [&str; 13] = [
+pub const KINDS: [&str; 14] = [
     "kill",
     "power loss",
     "power loss of all",
     "power loss in the middle",
+    "power loss at a word",
     "isolation",
     "one way",
     "split",
@@ -112,6 +113,10 @@ impl Faults {
                 self.wait(500).await;
                 self.cluster.up(port);
             }
+            "power loss at a word" => {
+                let word = if world::chance(500) { Word::Vote } else { Word::Append };
+                self.lose_power_at(word).await;
+            }
             "isolation" => {
                 self.cut(&[port], &self.others(port), true, true);
                 self.wait(LASTS_MS).await;
@@ -181,6 +186,50 @@ impl Faults {
             }
             other => unreachable!("{other}"),
         }
+    }
+
+    /// The power fails where something was said that must be on the disk by then. It comes back at once, and among others
+    /// than those who heard it: whom it voted for is not with it, or whom it told that it has an entry.
+    async fn lose_power_at(&mut self, word: Word) {
+        // What is not flushed before it is said is under way then.
+        for port in self.cluster.ports() {
+            world::set_flush_ms(port, (5, 5 + world::below(60)));
+        }
+        let all = self.cluster.ports();
+        let leader = self.any_leader();
+        // There is a vote where the leader is away.
+        if word == Word::Vote {
+            self.cut(&[leader], &self.others(leader), true, true);
+        }
+        world::set_fatal(Some(word));
+        let ends = Instant::now() + Duration::from_millis(LASTS_MS);
+        while world::fell().is_none() && Instant::now() < ends {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let fell = world::fell();
+        world::set_fatal(None);
+        self.cluster.note_failures();
+        self.cut(&all, &all, true, false);
+        if let Some(fell) = fell {
+            let with_it = |port: &u16| match word {
+                _ if *port == fell => true,
+                Word::Vote => *port == leader || world::chance(300),
+                Word::Append => *port != leader,
+            };
+            let (some, rest): (Vec<_>, Vec<_>) = all.iter().partition(|port| with_it(port));
+            self.cut(&some, &rest, true, true);
+            self.wait(20).await;
+            self.cluster.up(fell);
+            self.wait(LASTS_MS).await;
+            self.cut(&some, &rest, true, false);
+        }
+        for port in all {
+            world::set_flush_ms(port, (1, 1 + world::below(5)));
+        }
+    }
+
+    fn any_leader(&self) -> u16 {
+        self.cluster.leader().unwrap_or_else(|| self.any())
     }
 
     fn cut(&self, from: &[u16], to: &[u16], both: bool, cut: bool) {

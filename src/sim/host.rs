@@ -11,8 +11,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::Instant;
 
 use super::world;
 
@@ -27,6 +29,8 @@ pub struct Host(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     name: u16,
+    /// How far its clock gets while others' get a million.
+    rate: u32,
     dead: AtomicBool,
     state: Mutex<State>,
 }
@@ -80,6 +84,28 @@ where
     }
 }
 
+/// The rate of a clock that is right.
+pub const RIGHT: u32 = 1_000_000;
+
+/// A moment on a host, whose clock may be fast or slow.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    at: Instant,
+    rate: u32,
+}
+
+impl Moment {
+    /// By the clock of the host whose task this is.
+    pub fn now() -> Self {
+        Self { at: Instant::now(), rate: Host::current().map_or(RIGHT, |host| host.0.rate) }
+    }
+
+    /// How much it has counted since.
+    pub fn elapsed(&self) -> Duration {
+        self.at.elapsed() * self.rate / RIGHT
+    }
+}
+
 /// Makes a host the current one until it is dropped.
 struct Entered(Option<Host>);
 
@@ -90,8 +116,8 @@ impl Drop for Entered {
 }
 
 impl Host {
-    pub fn new(name: u16) -> Self {
-        Self(Arc::new(Inner { name, dead: AtomicBool::new(false), state: Mutex::default() }))
+    pub fn new(name: u16, rate: u32) -> Self {
+        Self(Arc::new(Inner { name, rate, dead: AtomicBool::new(false), state: Mutex::default() }))
     }
 
     /// The host whose task runs now.

@@ -4,7 +4,8 @@
 //! cut. What was sent goes on its way even if its sender dies. Messages overtake one another, as on several connections.
 //!
 //! Caveats: HTTP itself sends nothing twice, so only messages between nodes that may be repeated are: a write that is
-//! passed on would count twice. A message is encoded and decoded as on the wire, but streams of snapshots are not.
+//! passed on would count twice. A message is encoded and decoded as on the wire, but streams of snapshots are not. Appends
+//! have connections of their own: `connection`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -112,6 +113,12 @@ impl Net {
         }
     }
 
+    /// The run is over: nodes know the network, and it must not keep them.
+    pub fn clear(&self) {
+        let nodes = std::mem::take(&mut self.state().up);
+        drop(nodes);
+    }
+
     pub fn server(&self, name: u16) -> Option<Server> {
         self.state().up.get(&name).filter(|server| !server.host.is_dead()).cloned()
     }
@@ -135,6 +142,10 @@ impl Net {
         self.state().weather = weather;
     }
 
+    pub(super) fn is_dark(&self, name: u16) -> bool {
+        self.state().dark.contains(&name)
+    }
+
     fn is_cut(&self, from: u16, to: u16) -> bool {
         self.state().cut.contains(&(from, to))
     }
@@ -156,7 +167,7 @@ impl Net {
     }
 
     /// A message's way; whether it arrives.
-    async fn travel(&self, from: u16, to: u16) -> bool {
+    pub(super) async fn travel(&self, from: u16, to: u16) -> bool {
         let Weather { delay_ms, late, lost, .. } = self.weather();
         let mut delay = world::ms_between(delay_ms);
         if world::chance(late) {
@@ -235,7 +246,7 @@ impl Net {
         let result = match result {
             Ok(result) => Ok(result),
             // A process that dies has its connections closed by its system; a machine does not.
-            Err(_) if self.state().dark.contains(&to) => return,
+            Err(_) if self.is_dark(to) => return,
             Err(_) => Err(NoAnswer::Broken),
         };
         if self.travel(to, from).await {

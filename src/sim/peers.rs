@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use tokio::io::{DuplexStream, duplex};
 use tokio::time::{Instant, timeout};
 
+use super::connection::{self, BUFFER};
+use super::host;
 use super::net::{Net, NoAnswer, Server};
-use super::world;
-use crate::network::wire;
+use super::world::{self, Word};
+use crate::network::{self, wire};
 use crate::node::Me;
 use crate::node::peers::*;
 use crate::node_id::{HostPort, PublicId};
-use crate::raft_types::RaftId;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
+use crate::raft_types::{RaftId, TypeConfig};
 use crate::storage::SnapshotFile;
 
 /// As of the transport over HTTP.
@@ -25,6 +29,37 @@ const CHUNK: usize = 1_000;
 pub struct SimPeers {
     pub net: Net,
     pub me: Arc<Me>,
+    /// Whether others take streams of appends; else they are of a version that does not.
+    pub streams: bool,
+}
+
+/// A stream of appends, seen by the invariants.
+struct Seen(Box<dyn AppendStream>);
+
+impl AppendStream for Seen {
+    fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> BoxFuture<'_, Result<(), PeerError>> {
+        leads(&request);
+        self.0.send(request)
+    }
+
+    fn next(&mut self) -> BoxFuture<'_, Result<StreamAppendResult<TypeConfig>, PeerError>> {
+        self.0.next()
+    }
+}
+
+/// Who sends this leads.
+fn leads(request: &AppendEntriesRequest<TypeConfig>) {
+    let (term, leader) = (request.vote.leader_id.term, request.vote.leader_id.voted_for);
+    world::check(|seen| seen.leaders.leads(term, leader));
+}
+
+/// What of an answer must be on the disk of who gives it.
+fn word(answer: &wire::Answer) -> Option<Word> {
+    match answer {
+        Ok(PeerReply::Vote(vote)) if vote.vote_granted => Some(Word::Vote),
+        Ok(PeerReply::Append(_)) => Some(Word::Append),
+        _ => None,
+    }
 }
 
 /// What may arrive twice and do no harm: all but writes that are passed on.
@@ -70,8 +105,7 @@ impl Peers for SimPeers {
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
         let (from, to) = (self.name(), target.id.haddr.port);
         if let PeerRequest::Append(rpc) = &request {
-            let (term, leader) = (rpc.vote.leader_id.term, rpc.vote.leader_id.voted_for);
-            world::check(|seen| seen.leaders.leads(term, leader));
+            leads(rpc);
         }
         let repeats = may_repeat(&request);
         let bytes = wire::encode(&(self.me.envelope(target), request));
@@ -83,7 +117,11 @@ impl Peers for SimPeers {
                 let bytes = bytes.clone();
                 async move {
                     let (envelope, request): wire::Request = wire::decode(&bytes).unwrap();
+                    let binds = !matches!(request, PeerRequest::PreVote(_));
                     let answer: wire::Answer = server.node.answer(&envelope, request).await;
+                    if let Some(word) = word(&answer).filter(|_| binds) {
+                        world::said(&server.host, word);
+                    }
                     wire::encode(&answer)
                 }
             };
@@ -91,6 +129,32 @@ impl Peers for SimPeers {
             world::note("answer", &[to.into(), from.into(), bytes.len() as u64]);
             let answer: wire::Answer = wire::decode(&bytes).unwrap();
             answer.map_err(PeerError::Refused)
+        })
+    }
+
+    fn open_appends(
+        &self,
+        target: &Target,
+        time: Duration,
+    ) -> BoxFuture<'static, Result<Option<Box<dyn AppendStream>>, PeerError>> {
+        if !self.streams {
+            return Box::pin(std::future::ready(Ok(None)));
+        }
+        let (from, to, target) = (self.name(), target.id.haddr.port, target.clone());
+        let (net, me) = (self.net.clone(), self.me.clone());
+        let is_silent = net.is_silent(from, to);
+        world::note("stream", &[from.into(), to.into()]);
+        Box::pin(async move {
+            let serve = |server: Server| async move {
+                let (socket, other_end): (DuplexStream, _) = duplex(BUFFER);
+                host::spawn(async move { network::answer(server.node, socket, &Arc::default()).await });
+                (server.host, other_end)
+            };
+            let server = within(time, is_silent, net.exchange(from, to, false, serve)).await?;
+            let (socket, other_end) = duplex(BUFFER);
+            // Of the network: it outlives who speaks.
+            tokio::spawn(connection::join(net, (from, other_end), server));
+            Ok(Some(Box::new(Seen(network::way(me, target, socket))) as Box<dyn AppendStream>))
         })
     }
 

@@ -27,6 +27,10 @@ pub struct Settings {
     pub segment_bytes: u64,
     pub cache_bytes: usize,
     pub history: HistoryLimits,
+    /// Whether appends travel in streams.
+    pub streams: bool,
+    /// How fast or slow a machine's clock may be.
+    pub drift_ppm: u32,
 }
 
 /// A node's process, or what is left of it.
@@ -52,7 +56,7 @@ fn cluster_id() -> ClusterId {
 impl Process {
     /// Starts `hraftd --haddr :port --rjoin list` on this disk.
     pub fn start(net: &Net, port: u16, list: &[u16], role: Role, disk: MemDisk, settings: Settings) -> Self {
-        let host = Host::new(port);
+        let host = Host::new(port, world::rate(settings.drift_ppm));
         let disk = SimDisk::new(disk, host.clone());
         world::note("start", &[port.into()]);
         world::check(|seen| {
@@ -112,7 +116,7 @@ async fn run(
         let state = log.get_log_state().await.map_err(|e| text(&e))?;
         snapshots.check_log(state.last_purged_log_id.as_ref()).map_err(|e| text(&e))?;
         let me = Arc::new(Me::new(store, known, cluster, role, format!("disk {port}"), world::random()));
-        let peers: Arc<dyn Peers> = Arc::new(SimPeers { net: net.clone(), me: me.clone() });
+        let peers: Arc<dyn Peers> = Arc::new(SimPeers { net: net.clone(), me: me.clone(), streams: settings.streams });
         if !log.is_empty() && me.removed().borrow().is_none() {
             let mut helper = StorageHelper::new(&mut log, &mut machine).with_id(me.raft_id());
             let membership = helper.get_membership().await.map_err(|e| text(&e))?;

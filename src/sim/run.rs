@@ -64,6 +64,12 @@ pub fn run(seed: u64) -> Result<Summary, String> {
 }
 
 fn settings() -> Settings {
+    // Far more than any machine's, as runs are far shorter than its life.
+    let drift_ppm = if world::chance(500) { 50_000 } else { 0 };
+    world::check(|seen| {
+        seen.expiry.allow(drift_ppm);
+        Ok(())
+    });
     let history = if world::chance(300) { 40 } else { 10_000 };
     Settings {
         raft: RaftOptions {
@@ -76,6 +82,8 @@ fn settings() -> Settings {
         segment_bytes: 4_096 << world::below(6),
         cache_bytes: 1_024 << world::below(12),
         history: HistoryLimits { events: history, bytes: 1 << 20 },
+        streams: world::chance(800),
+        drift_ppm,
     }
 }
 
@@ -109,6 +117,11 @@ async fn life() -> Summary {
         tasks.push(tokio::spawn(client(format!("lock-{number}")).use_locks()));
     }
     let counting: Vec<_> = (0..2).map(|number| tokio::spawn(client(format!("counter-{number}")).count())).collect();
+    for number in 0..2 {
+        tasks.push(tokio::spawn(client(format!("transfer-{number}")).transfer()));
+        tasks.push(tokio::spawn(client(format!("poll-{number}")).poll()));
+    }
+    tasks.push(tokio::spawn(client("listing".to_owned()).list()));
     let filters = [Filter::Prefix("".into()), Filter::Prefix("reg".into()), Filter::Lock(locks::NAMES[0].into())];
     for filter in filters {
         tasks.push(tokio::spawn(client(format!("{filter:?}")).watch(Watcher::new(filter))));
@@ -136,6 +149,9 @@ async fn life() -> Summary {
     }
     cluster.settle().await;
     client("last".to_owned()).read_all(cluster.ports()).await;
+    // One that was sent a snapshot in vain has yet to catch up.
+    cluster.agree().await;
+    client("last-poll".to_owned()).poll_all(client("last-write".to_owned()), cluster.ports()).await;
     all_expired(&cluster).await;
     cluster.agree().await;
     world::check(|seen| seen.linearizable.check_all());
@@ -189,6 +205,8 @@ fn summary(faults: &[u64], counted: u64) -> Summary {
             ("holds of locks", seen.locks.count() as u64),
             ("expired", seen.expiry.expired()),
             ("told to watchers", seen.watches.count()),
+            ("keys listed", seen.listings.keys()),
+            ("moves between accounts", seen.sums.moves()),
         ];
         counts.extend(KINDS.into_iter().zip(faults.iter().copied()));
         Ok(Summary { trace, counts })

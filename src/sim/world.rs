@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::host::Host;
+use super::host::{Host, RIGHT};
 use super::invariants::Invariants;
 
 thread_local! {
@@ -31,7 +31,19 @@ pub struct World {
     failure: Option<String>,
     failed: Arc<Notify>,
     flush_ms: BTreeMap<u16, FlushMs>,
+    /// The power fails at who says this next, and who that was.
+    fatal: Option<Word>,
+    fell: Option<u16>,
     invariants: Invariants,
+}
+
+/// What a node says that must be on its disk by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// It has voted.
+    Vote,
+    /// It has these entries.
+    Append,
 }
 
 /// What happened, as a hash: equal for equal runs.
@@ -51,6 +63,8 @@ impl World {
             failure: None,
             failed: Arc::default(),
             flush_ms: BTreeMap::new(),
+            fatal: None,
+            fell: None,
             invariants: Invariants::default(),
         };
         WORLD.set(Some(world));
@@ -78,6 +92,11 @@ pub fn with_rng<T>(work: impl FnOnce(&mut StdRng) -> T) -> T {
 /// A random number: of the seed where there is a run, else of the system.
 pub fn random() -> u64 {
     try_with(|world| world.rng.random()).unwrap_or_else(rand::random)
+}
+
+/// The rate of some clock.
+pub fn rate(drift_ppm: u32) -> u32 {
+    with_rng(|rng| rng.random_range(RIGHT - drift_ppm..=RIGHT + drift_ppm))
 }
 
 /// Below a number, which is not 0.
@@ -171,4 +190,29 @@ pub fn disk_delay() -> Option<Duration> {
 /// How long blocking work takes, as if it waited for a thread and for the disk.
 pub fn blocking_delay() -> Duration {
     disk_delay().unwrap_or_default() + ms_between((0, 5))
+}
+
+/// The power fails at whoever says this next, at once; what it said is on its way. `None`: at nobody.
+pub fn set_fatal(word: Option<Word>) {
+    with(|world| (world.fatal, world.fell) = (word, None));
+}
+
+/// Whose power failed so.
+pub fn fell() -> Option<u16> {
+    with(|world| world.fell)
+}
+
+/// A node says something, and is heard.
+pub fn said(host: &Host, word: Word) {
+    let falls = with(|world| {
+        let falls = world.fatal == Some(word) && !host.is_dead();
+        if falls {
+            (world.fatal, world.fell) = (None, Some(host.name()));
+        }
+        falls
+    });
+    if falls {
+        note("last word", &[host.name().into(), word as u64]);
+        host.kill();
+    }
 }

@@ -1,8 +1,11 @@
 //! Clients, each on a machine of its own that never fails: one request at a time, at any node.
 
 pub mod counters;
+pub mod listings;
 pub mod locks;
+pub mod polls;
 pub mod registers;
+pub mod transfers;
 pub mod ttls;
 pub mod watchers;
 
@@ -54,16 +57,29 @@ pub struct Ask {
     path: String,
     key: Option<String>,
     body: String,
+    if_none_match: Option<u64>,
+    /// How long the server waits beside its limit, as it was asked to.
+    waits: Duration,
 }
 
 impl Ask {
     pub fn new(method: &'static str, path: String, body: String) -> Self {
-        Self { method, path, key: None, body }
+        Self { method, path, key: None, body, if_none_match: None, waits: Duration::ZERO }
+    }
+
+    pub fn get(path: String) -> Self {
+        Self::new("GET", path, String::new())
     }
 
     /// With an `Idempotency-Key`.
     pub fn keyed(self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self }
+    }
+
+    /// As a long poll: until the key is another than the one that was changed at this index.
+    pub fn polling(self, if_none_match: Option<u64>, waits: Duration) -> Self {
+        let path = format!("{}&wait={}ms", self.path, waits.as_millis());
+        Self { path, if_none_match, waits, ..self }
     }
 }
 
@@ -72,6 +88,8 @@ pub struct Answer {
     pub status: u16,
     /// `X-Hraftd-Index`.
     pub index: u64,
+    /// Of a page: whether there are more.
+    pub more: bool,
     pub json: Value,
 }
 
@@ -137,18 +155,22 @@ impl Client {
         if let Some(key) = &ask.key {
             request = request.header("idempotency-key", key);
         }
+        if let Some(index) = ask.if_none_match {
+            request = request.header("if-none-match", format!("\"{index}\""));
+        }
         let request = request.body(ask.body.clone().into_bytes()).unwrap();
-        let patience = patience + Duration::from_millis(200);
+        let patience = patience + ask.waits + Duration::from_millis(200);
         match self.shared.net.request(port, request, patience).await {
             Ok(response) => {
                 let status = response.status().as_u16();
                 let index =
                     response.headers().get("x-hraftd-index").and_then(|value| value.to_str().ok()?.parse().ok());
                 let json = serde_json::from_slice(response.body()).unwrap_or(Value::Null);
-                let answer = Answer { status, index: index.unwrap_or(0), json };
+                let more = response.headers().contains_key("link");
+                let answer = Answer { status, index: index.unwrap_or(0), more, json };
                 world::note("answered", &[port.into(), status.into(), answer.index]);
                 match status {
-                    200 | 201 | 404 => Outcome::Done(answer),
+                    200 | 201 | 304 | 404 => Outcome::Done(answer),
                     409 | 412 | 503 => Outcome::Refused(Some(answer)),
                     410 => Outcome::Refused(Some(answer)),
                     500 if answer.json["msg"].as_str().is_some_and(|msg| !msg.contains("stop")) => {

@@ -14,7 +14,8 @@ pub fn name(number: u64) -> String {
     format!("reg{number}")
 }
 
-fn floor() -> u64 {
+/// What an answer may not be older than that is asked for now.
+pub fn floor() -> u64 {
     world::check(|seen| Ok(Linearizable::floor(&seen.linearizable)))
 }
 

@@ -10,6 +10,11 @@ use tokio::time::Instant;
 use super::{Applied, Checked};
 use crate::command::{Action, Command, Key, Reply};
 use crate::kv::Change;
+use crate::log_time::WINDOW_MS;
+use crate::sim::host::RIGHT;
+
+/// What a follower's clock goes by is no older than this while there is a leader.
+const MOST_ALONE: Duration = Duration::from_millis(3 * WINDOW_MS as u64);
 
 #[derive(Debug, Default)]
 pub struct Expiry {
@@ -20,9 +25,23 @@ pub struct Expiry {
     /// Before this a lock may not be taken from its holder, by its token.
     locks: BTreeMap<(Key, u64), Instant>,
     expired: u64,
+    drift_ppm: u32,
 }
 
 impl Expiry {
+    /// Clocks are so fast or slow.
+    pub fn allow(&mut self, drift_ppm: u32) {
+        self.drift_ppm = drift_ppm;
+    }
+
+    /// The least that clocks may take for so long: one that follows another gets no further ahead of it than in
+    /// [`MOST_ALONE`], and then it is followed itself.
+    pub fn least(&self, ttl_ms: u64) -> Duration {
+        let drift = |of: Duration| of * self.drift_ppm / RIGHT;
+        let ttl = Duration::from_millis(ttl_ms);
+        ttl.saturating_sub(drift(ttl) + 2 * drift(MOST_ALONE))
+    }
+
     /// A client is about to send it, perhaps not for the first time.
     pub fn sends(&mut self, request: &str) {
         self.sent.entry(request.into()).or_insert_with(Instant::now);
@@ -52,7 +71,7 @@ impl Expiry {
         let Some(sent) = stamped.retry.as_ref().and_then(|retry| self.sent.get(&retry.key)).copied() else {
             return Ok(());
         };
-        let bound = |ttl_ms: u64| sent + Duration::from_millis(ttl_ms);
+        let bound = |ttl_ms: u64| sent + self.least(ttl_ms);
         match (&stamped.action, applied.reply) {
             (Action::Put { key, ttl_ms: Some(ttl_ms), .. }, Reply::Put { .. })
             | (Action::Touch { key, ttl_ms, .. }, Reply::Touched { .. }) => {

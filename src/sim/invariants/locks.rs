@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use openraft::EntryPayload;
 use tokio::time::Instant;
 
 use super::{Applied, Checked};
-use crate::command::Key;
+use crate::command::{Action, Command, Key, Reply, Stamped};
 use crate::kv::Change;
 
 /// What a client knows of a lock that it had.
@@ -47,7 +48,16 @@ impl Locks {
                 _ => {}
             }
         }
-        Ok(())
+        let EntryPayload::Normal(command) = &applied.entry.payload else { return Ok(()) };
+        match (&**command, applied.reply) {
+            (Command::Stamped(Stamped { action: Action::Renew { name, token, .. }, .. }), Reply::Granted { .. })
+                if self.holders.get(name) != Some(token) =>
+            {
+                let (holder, index) = (self.holders.get(name), applied.index());
+                Err(format!("locks: {token} renews {name} at {index}, and {holder:?} holds it"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A client had a lock.

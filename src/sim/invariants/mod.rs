@@ -8,8 +8,10 @@ pub mod exactly_once;
 pub mod expiry;
 pub mod leaders;
 pub mod linearizable;
+pub mod listings;
 pub mod locks;
 pub mod state;
+pub mod sums;
 pub mod watches;
 
 use tokio::time::Instant;
@@ -49,7 +51,9 @@ pub struct Invariants {
     pub expiry: expiry::Expiry,
     pub linearizable: linearizable::Linearizable,
     pub locks: locks::Locks,
+    pub listings: listings::Listings,
     pub state: state::State,
+    pub sums: sums::Sums,
     pub watches: watches::Watches,
 }
 
@@ -64,6 +68,7 @@ impl Invariants {
             self.expiry.applied(applied)?;
             self.locks.applied(applied)?;
             self.state.applied(applied);
+            self.sums.applied(applied)?;
             self.watches.applied(applied);
         }
         Ok(())

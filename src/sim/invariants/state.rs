@@ -24,6 +24,15 @@ impl State {
         }
     }
 
+    /// What there was of keys that begin so once this index was applied, in order.
+    pub fn list(&self, prefix: &str, index: u64) -> impl Iterator<Item = (&Key, &[u8])> {
+        let begin_so = self.0.range(Key::from(prefix)..).take_while(move |(key, _)| key.starts_with(prefix));
+        begin_so.filter_map(move |(key, held)| {
+            let (value, _) = held.range(..=index).next_back()?.1.as_ref()?;
+            Some((key, &value[..]))
+        })
+    }
+
     /// What a key held once this index was applied.
     pub fn at(&self, key: &str, index: u64) -> Held {
         self.0.get(key)?.range(..=index).next_back()?.1.clone()
