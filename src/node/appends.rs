@@ -45,7 +45,8 @@ pub(super) struct Appends<'a, S> {
     way: Option<Box<dyn AppendStream>>,
     /// A request without entries.
     held: Option<(Request, Instant)>,
-    unanswered: usize,
+    /// When they were sent, as [`Acks`](super::acks::Acks) counts.
+    unanswered: VecDeque<u64>,
     /// The last time something was sent to an empty way, or answered.
     moved: Instant,
     alarm: Alarm,
@@ -75,7 +76,7 @@ impl<'a, S: Stream<Item = Request> + Send + Unpin + 'a> Appends<'a, S> {
             requests,
             way: Some(way),
             held: None,
-            unanswered: 0,
+            unanswered: VecDeque::new(),
             moved: now,
             alarm: Alarm::new(),
             ended: false,
@@ -92,7 +93,7 @@ impl<'a, S: Stream<Item = Request> + Send + Unpin + 'a> Appends<'a, S> {
 impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
     async fn next(&mut self) -> Option<Outcome> {
         loop {
-            if self.ended && self.unanswered == 0 && self.held.is_none() {
+            if self.ended && self.unanswered.is_empty() && self.held.is_none() {
                 self.network.keep(self.way.take());
                 return None;
             }
@@ -120,19 +121,22 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
                         return Some(Err(self.network.failed(error)));
                     }
                 }
-                Event::Answer(Ok(_)) if self.unanswered == 0 => {
-                    let error = PeerError::Lost("an answer to nothing".to_owned());
-                    return Some(Err(self.network.failed(error)));
-                }
                 Event::Answer(Ok(outcome)) => {
-                    self.unanswered -= 1;
+                    let Some(sent) = self.unanswered.pop_front() else {
+                        let error = PeerError::Lost("an answer to nothing".to_owned());
+                        return Some(Err(self.network.failed(error)));
+                    };
+                    if !matches!(outcome, Err(StreamAppendError::HigherVote(_))) {
+                        self.network.answered(sent);
+                    }
                     self.moved = Instant::now();
                     return Some(Ok(outcome));
                 }
                 Event::Answer(Err(error)) => {
-                    return (self.unanswered > 0 || self.held.is_some()).then(|| Err(self.network.failed(error)));
+                    return (!self.unanswered.is_empty() || self.held.is_some())
+                        .then(|| Err(self.network.failed(error)));
                 }
-                Event::Silence if self.unanswered > 0 => {
+                Event::Silence if !self.unanswered.is_empty() => {
                     return Some(Err(RPCError::Network(NetworkError::from_string("no answer in time"))));
                 }
                 // openraft begins a new stream with what comes next.
@@ -142,13 +146,13 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
     }
 
     async fn event(&mut self) -> Event {
-        let silence = self.moved + if self.unanswered > 0 { self.network.append_timeout } else { IDLE };
+        let silence = self.moved + if !self.unanswered.is_empty() { self.network.append_timeout } else { IDLE };
         let held_until = self.held.as_ref().map(|(_, until)| *until);
         let (deadline, then) = match held_until {
             Some(until) if until < silence => (until, Event::HeldLongEnough),
             _ => (silence, Event::Silence),
         };
-        let wants_more = !self.ended && self.unanswered < WINDOW;
+        let wants_more = !self.ended && self.unanswered.len() < WINDOW;
         let answer = async {
             match &mut self.way {
                 Some(way) => way.next().await,
@@ -171,10 +175,10 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
     }
 
     async fn send(&mut self, request: Request) -> Result<(), PeerError> {
-        if self.unanswered == 0 {
+        if self.unanswered.is_empty() {
             self.moved = Instant::now();
         }
-        self.unanswered += 1;
+        self.unanswered.push_back(self.network.acks.sending());
         let Some(way) = &mut self.way else { return Err(PeerError::Lost("it failed before".to_owned())) };
         let sent = timeout(self.network.append_timeout, way.send(request)).await;
         sent.unwrap_or_else(|_| Err(PeerError::Lost("it takes no more".to_owned())))

@@ -7,6 +7,7 @@
 //! Caveats: an error says what is known of the outcome, see [`NodeError`]; only a request that
 //! provably was not appended to any log is tried again.
 
+mod acks;
 mod alarm;
 mod answer;
 mod appends;
@@ -125,6 +126,7 @@ struct Inner {
     options: RaftOptions,
     contact: contact::Contact,
     calls: Arc<calls::Calls>,
+    acks: Arc<acks::Acks>,
     phase: watch::Sender<Phase>,
     /// The runtime that it was started in.
     home: Handle,
@@ -193,10 +195,12 @@ impl Node {
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
         let calls = Arc::new(calls::Calls::default());
         let members = Arc::new(OnceLock::new());
+        let acks = Arc::new(acks::Acks::default());
         let network = raft_network::NetworkFactory {
             peers: peers.clone(),
             me: me.clone(),
             calls: calls.clone(),
+            acks: acks.clone(),
             members: members.clone(),
             append_timeout: options.election_max().max(Duration::from_secs(2)),
         };
@@ -224,6 +228,7 @@ impl Node {
             options,
             contact: contact::Contact::default(),
             calls,
+            acks,
             phase: watch::Sender::new(Phase::Joining),
             home: Handle::current(),
             reads,

@@ -19,6 +19,7 @@ use openraft::raft::{
 };
 use openraft::{RaftMetrics, RaftNetworkFactory};
 
+use super::acks::Acks;
 use super::appends::{Appends, Outcome};
 use super::calls::Calls;
 use super::me::Me;
@@ -42,6 +43,7 @@ pub(super) struct NetworkFactory {
     pub(super) peers: Arc<dyn Peers>,
     pub(super) me: Arc<Me>,
     pub(super) calls: Arc<Calls>,
+    pub(super) acks: Arc<Acks>,
     /// Where members are now; set once Raft runs.
     pub(super) members: Arc<OnceLock<Metrics>>,
     /// How long an append of entries may take before it is sent again.
@@ -56,6 +58,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
             peers: self.peers.clone(),
             me: self.me.clone(),
             calls: self.calls.clone(),
+            acks: self.acks.clone(),
             members: self.members.clone(),
             target: Target { raft_id: Some(target), id: node.id.clone() },
             append_timeout: self.append_timeout,
@@ -69,6 +72,7 @@ pub(super) struct RaftNetwork {
     peers: Arc<dyn Peers>,
     me: Arc<Me>,
     calls: Arc<Calls>,
+    pub(super) acks: Arc<Acks>,
     members: Arc<OnceLock<Metrics>>,
     target: Target,
     pub(super) append_timeout: Duration,
@@ -87,6 +91,13 @@ impl RaftNetwork {
             (member.id != self.target.id).then(|| Target { raft_id, id: member.id.clone() })
         });
         moved.unwrap_or_else(|| self.target.clone())
+    }
+
+    /// The member has answered what was sent then, as one that follows this node.
+    pub(super) fn answered(&self, sent: u64) {
+        if let Some(raft_id) = self.target.raft_id {
+            self.acks.answered(raft_id, sent);
+        }
     }
 
     /// Keeps a way for appends until there are more of them.
@@ -156,8 +167,14 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         // A heartbeat is abandoned by openraft after its interval. Entries have a disk to reach on
         // the other side: sending them again because of a slow flush would only make it slower.
         let timeout = if rpc.entries.is_empty() { option.soft_ttl() } else { self.append_timeout };
+        let sent = self.acks.sending();
         match self.call(PeerRequest::Append(rpc), timeout).await? {
-            PeerReply::Append(response) => Ok(response),
+            PeerReply::Append(response) => {
+                if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+                    self.answered(sent);
+                }
+                Ok(response)
+            }
             other => Err(unexpected(&other)),
         }
     }

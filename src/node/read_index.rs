@@ -10,12 +10,14 @@
 use std::time::Duration;
 
 use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::forward::Patience;
 use super::peers::{PeerReply, PeerRequest};
 use super::{Leader, Node, NodeError};
+use crate::raft_types::RaftId;
 use crate::task;
 
 /// Answers a waiting reader: the index, or `None` where it must try again.
@@ -85,9 +87,23 @@ impl Node {
 
     /// The read index, if this node leads and a quorum says so now.
     pub(super) async fn confirm_as_leader(&self) -> Option<u64> {
-        let confirmed = self.inner.raft.get_read_linearizer(ReadPolicy::ReadIndex);
-        let linearizer = timeout(self.confirm_timeout(), confirmed).await.ok()?.ok()?;
-        Some(linearizer.read_log_id().index())
+        let confirmed = async {
+            let read = self.inner.acks.begin();
+            let linearizer = self.inner.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
+            // openraft's own word is not enough, see `acks`; what it has sent for this read is answered by now, or soon.
+            self.inner.acks.since(read, |has_answered| self.is_quorum(has_answered)).await;
+            Some(linearizer.read_log_id().index())
+        };
+        timeout(self.confirm_timeout(), confirmed).await.ok()?
+    }
+
+    /// Whether this node and these others are a majority of each set of voters.
+    fn is_quorum(&self, is_in: &dyn Fn(RaftId) -> bool) -> bool {
+        let me = self.inner.me.raft_id();
+        let server = self.inner.raft.server_metrics();
+        let server = server.borrow_watched();
+        let configs = server.membership_config.membership().get_joint_config();
+        configs.iter().all(|voters| voters.iter().filter(|id| **id == me || is_in(**id)).count() > voters.len() / 2)
     }
 
     fn confirm_timeout(&self) -> Duration {

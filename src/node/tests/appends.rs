@@ -115,6 +115,7 @@ async fn network(ways: impl IntoIterator<Item = Way>) -> RaftNetwork {
         peers: Arc::new(Ways(Mutex::new(ways.into_iter().collect()))),
         me: Arc::new(Me::new(store, identity, cluster, Role::Voter, "here".to_owned(), 1)),
         calls: Arc::new(Calls::default()),
+        acks: Arc::default(),
         members: Arc::new(OnceLock::new()),
         append_timeout: TIMEOUT,
     };
@@ -173,6 +174,30 @@ async fn a_commit_alone_waits_for_entries_and_no_longer_than_it_may() {
     let (all, ()) = tokio::join!(outcomes, driven);
     assert_eq!(all.len(), 2);
     assert!(all.iter().all(|outcome| matches!(outcome, Ok(Ok(_)))));
+}
+
+/// Found by simulation (seed 1529 of commit 777c7a4): a leader that was cut off confirmed a read by what was sent before it.
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_what_was_sent_before_a_read_confirms_nothing() {
+    let (way, mut end) = way();
+    let mut network = network([way]).await;
+    let acks = network.acks.clone();
+    session!(network, requests, outcomes);
+    let driven = async {
+        requests.send(request(Some(5), 4)).unwrap();
+        end.requests.recv().await.unwrap();
+        let read = acks.begin();
+        let mut confirmed = std::pin::pin!(acks.since(read, |has_answered| has_answered(2)));
+        requests.send(request(None, 4)).unwrap();
+        end.requests.recv().await.unwrap();
+        end.answers.send(Ok(Ok(Some(log_id(5))))).unwrap();
+        assert!(timeout(Duration::from_millis(100), confirmed.as_mut()).await.is_err(), "its answer may be older");
+        end.answers.send(Ok(Ok(Some(log_id(5))))).unwrap();
+        confirmed.await;
+        drop(requests);
+    };
+    let (all, ()) = tokio::join!(outcomes, driven);
+    assert_eq!(all.len(), 2);
 }
 
 /// Found by the benchmarks: each linearizable read took 2 ms.
