@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use crate::support::random::Random;
 use crate::support::say;
+use crate::support::wait::{SETTLE, eventually};
 use crate::world::{NODES, World};
 
 /// This node is never killed nor stopped, so that what grows in a process has the time to show.
@@ -188,6 +189,8 @@ impl<'a> Nemesis<'a> {
             KillMajority => nodes.iter().for_each(|&number| self.world.nodes[number].kill()),
             Pause => place.signal(Signal::STOP),
             Restart => {
+                // One that was started just now might not have heard of signals yet.
+                eventually(SETTLE, "it is up", || place.state());
                 place.signal(Signal::TERM);
                 let status = place.process.as_mut().unwrap().process.wait(Duration::from_secs(8), "a stop by SIGTERM");
                 assert_eq!(status.code(), Some(0), "node {number}, SIGTERM");

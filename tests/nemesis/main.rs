@@ -88,6 +88,16 @@ fn registers(haddrs: &[String], stop: &AtomicBool, seed: u64) -> u64 {
     all
 }
 
+/// What one client found would else be told when all others have ended, and those who watch wait for what never comes. This
+/// process is the first of its namespace, so all others end with it; logs stay where they are.
+fn end_with_the_first_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::exit(101);
+    }));
+}
+
 #[test]
 fn everything_at_random() {
     let length = Duration::from_secs(from_env("HRAFTD_NEMESIS_SECS", DEFAULT_SECS));
@@ -95,6 +105,7 @@ fn everything_at_random() {
     let Some(faketime) = library() else { return skip(TEST, "missing Debian packages: faketime") };
     in_own_network_within(TEST, &NEEDS, length * 2 + SPARE, || {
         say(&format!("nemesis: seed {seed}, {length:?}"));
+        end_with_the_first_panic();
         let mut world = World::start(faketime);
         let (haddrs, stop, changes) = (world.haddrs(), AtomicBool::new(false), Changes::default());
         let mut samples = Samples::new();
