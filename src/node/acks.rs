@@ -7,6 +7,9 @@
 //!
 //! No clock is needed. Reads have numbers, and each request carries away the number of the newest read that began before
 //! it was sent.
+//!
+//! Caveat: how long ago a quorum answered (`contact`, `weak`, `X-Hraftd-Staleness-Ms`) still goes by openraft's times, and may be told too
+//! short by as much as an answer was late.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
