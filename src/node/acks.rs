@@ -5,26 +5,34 @@
 //! (0.10.0-alpha.37, `InflightAppendQueue::drain_acked`): a leader that was cut off just now would confirm a read by an
 //! answer to what it sent before the read began, while another leader was elected in between.
 //!
-//! No clock is needed. Reads have numbers, and each request carries away the number of the newest read that began before
-//! it was sent.
-//!
-//! Caveat: how long ago a quorum answered (`contact`, `weak`, `X-Hraftd-Staleness-Ms`) still goes by openraft's times, and may be told too
-//! short by as much as an answer was late.
+//! No clock is needed for that. Reads have numbers, and each request carries away the number of the newest read that began before
+//! it was sent. How long ago a quorum answered, which is told with weaker reads, counts from the time of sending, likewise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::raft_types::RaftId;
+use crate::raft_types::alias::StoredMembership;
+
+/// When something was sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    /// The newest read that had begun.
+    read: u64,
+    at: Instant,
+}
 
 /// What was answered.
 #[derive(Debug, Default)]
 pub(super) struct Acks {
     reads: AtomicU64,
-    /// By member, the newest read that began before something was sent that it has answered, as one that follows this node.
-    answered: Mutex<BTreeMap<RaftId, u64>>,
+    /// By member, the newest that it has answered, as one that follows this node.
+    answered: Mutex<BTreeMap<RaftId, Sent>>,
     changed: Notify,
 }
 
@@ -35,18 +43,43 @@ impl Acks {
     }
 
     /// Something is about to be sent: what to give to [`answered`](Self::answered) once it is answered.
-    pub(super) fn sending(&self) -> u64 {
-        self.reads.load(Ordering::SeqCst)
+    pub(super) fn sending(&self) -> Sent {
+        Sent { read: self.reads.load(Ordering::SeqCst), at: Instant::now() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RaftId, Sent>> {
+        // Each change is one assignment, so a panic elsewhere leaves nothing half done.
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A member that follows this node has answered what was sent then.
-    pub(super) fn answered(&self, by: RaftId, sent: u64) {
-        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = answered.entry(by).or_default();
-        if *newest < sent {
-            *newest = sent;
+    pub(super) fn answered(&self, by: RaftId, sent: Sent) {
+        let mut answered = self.lock();
+        let newest = answered.entry(by).or_insert(sent);
+        let is_news = newest.read < sent.read;
+        *newest = Sent { read: newest.read.max(sent.read), at: newest.at.max(sent.at) };
+        drop(answered);
+        if is_news {
             self.changed.notify_waiters();
         }
+    }
+
+    /// When the newest was sent that a majority of each of these sets of voters has answered, where `me` has answered all.
+    pub(super) fn last_quorum(&self, me: RaftId, configs: &[BTreeSet<RaftId>]) -> Option<Instant> {
+        let (answered, now) = (self.lock(), Instant::now());
+        let of = |voters: &BTreeSet<RaftId>| {
+            let at = |id: &RaftId| if *id == me { Some(now) } else { answered.get(id).map(|sent| sent.at) };
+            let mut times: Vec<_> = voters.iter().map(at).collect();
+            times.sort_unstable_by(|a, b| b.cmp(a));
+            times.get(voters.len() / 2).copied().flatten()
+        };
+        configs.iter().map(of).min().flatten()
+    }
+
+    /// How long ago a quorum answered: as openraft has it, or longer.
+    pub(super) fn at_least(&self, acked: Duration, me: RaftId, membership: &StoredMembership) -> Duration {
+        let configs = membership.membership().get_joint_config();
+        self.last_quorum(me, configs).map_or(acked, |at| acked.max(at.elapsed()))
     }
 
     /// Waits until `is_quorum` holds of those who have answered something sent after this read began.
@@ -56,11 +89,10 @@ impl Acks {
             tokio::pin!(changed);
             // Before the look: what is answered after it must be heard.
             changed.as_mut().enable();
-            {
-                let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-                if is_quorum(&|member| answered.get(&member).is_some_and(|sent| *sent >= read)) {
-                    return;
-                }
+            // Not under the lock: callers look at openraft's metrics, and others come here while they hold these.
+            let answered = self.lock().clone();
+            if is_quorum(&|member| answered.get(&member).is_some_and(|sent| sent.read >= read)) {
+                return;
             }
             changed.await;
         }
@@ -91,5 +123,29 @@ mod tests {
         assert_eq!(acks.since(read, |has| has(2)).now_or_never(), Some(()), "an older answer takes nothing back");
         let next = acks.begin();
         assert_eq!(acks.since(next, |has| has(2)).now_or_never(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quorum_is_as_old_as_what_it_answered() {
+        let (acks, began) = (Acks::default(), Instant::now());
+        let voters = [BTreeSet::from([1, 2, 3, 4, 5])];
+        let mut sent = Vec::new();
+        for _ in 0..3 {
+            sent.push(acks.sending());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let at = |secs| Some(began + Duration::from_secs(secs));
+        acks.answered(2, sent[2]);
+        assert_eq!(acks.last_quorum(1, &voters), None, "two of five");
+        acks.answered(3, sent[0]);
+        assert_eq!(acks.last_quorum(1, &voters), at(0));
+        acks.answered(4, sent[1]);
+        acks.answered(2, sent[0]);
+        assert_eq!(acks.last_quorum(1, &voters), at(1));
+        let joint = [voters[0].clone(), BTreeSet::from([1, 2, 3])];
+        assert_eq!(acks.last_quorum(1, &joint), at(1));
+        let joint = [voters[0].clone(), BTreeSet::from([1, 3])];
+        assert_eq!(acks.last_quorum(1, &joint), at(0));
+        assert_eq!(acks.last_quorum(1, &[BTreeSet::from([1])]), at(3), "alone, it is now");
     }
 }

@@ -18,6 +18,7 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult
 use tokio::time::{Instant, timeout};
 
 use super::Node;
+use super::acks::Sent;
 use super::alarm::Alarm;
 use super::answer::Sender;
 use super::peers::{AppendStream, Envelope, PeerError, Refusal};
@@ -45,8 +46,8 @@ pub(super) struct Appends<'a, S> {
     way: Option<Box<dyn AppendStream>>,
     /// A request without entries.
     held: Option<(Request, Instant)>,
-    /// When they were sent, as [`Acks`](super::acks::Acks) counts.
-    unanswered: VecDeque<u64>,
+    /// When they were sent.
+    unanswered: VecDeque<Sent>,
     /// The last time something was sent to an empty way, or answered.
     moved: Instant,
     alarm: Alarm,

@@ -239,10 +239,12 @@ impl Node {
             is_new,
         };
         let node = Self { inner: Arc::new(inner) };
-        let authority = node.inner.raft.data_metrics();
+        let (authority, members) = (node.inner.raft.data_metrics(), node.inner.raft.server_metrics());
+        let (raft_id, acks) = (node.inner.me.raft_id(), node.inner.acks.clone());
         node.inner.me.set_quorum_clock(Box::new(move || {
             let acked = authority.borrow_watched().last_quorum_acked?.elapsed();
-            u64::try_from(acked.as_millis()).ok()
+            let age = acks.at_least(acked, raft_id, &members.borrow_watched().membership_config);
+            u64::try_from(age.as_millis()).ok()
         }));
         node.inner.me.set_log_clock(node.clock().clone());
         let tasks = Tasks(vec![

@@ -19,7 +19,7 @@ use openraft::raft::{
 };
 use openraft::{RaftMetrics, RaftNetworkFactory};
 
-use super::acks::Acks;
+use super::acks::{Acks, Sent};
 use super::appends::{Appends, Outcome};
 use super::calls::Calls;
 use super::me::Me;
@@ -94,7 +94,7 @@ impl RaftNetwork {
     }
 
     /// The member has answered what was sent then, as one that follows this node.
-    pub(super) fn answered(&self, sent: u64) {
+    pub(super) fn answered(&self, sent: Sent) {
         if let Some(raft_id) = self.target.raft_id {
             self.acks.answered(raft_id, sent);
         }

@@ -45,12 +45,21 @@ impl Node {
 
     fn quorum_is_fresh(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
         // None: it was elected by a quorum just now.
-        quorum_age_of(metrics).is_none_or(|age| age <= self.inner.options.election_max())
+        self.quorum_age_of(metrics).is_none_or(|age| age <= self.inner.options.election_max())
     }
 
     /// As the leader: how long ago a quorum acknowledged it.
     pub(super) fn quorum_age(&self) -> Option<Duration> {
-        quorum_age_of(&self.inner.raft.metrics().borrow_watched())
+        self.quorum_age_of(&self.inner.raft.metrics().borrow_watched())
+    }
+
+    fn quorum_age_of(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
+        let membership = &metrics.membership_config;
+        if membership.voter_ids().all(|id| id == metrics.id) {
+            return Some(Duration::ZERO);
+        }
+        let acked = metrics.last_quorum_acked.as_ref()?.elapsed();
+        Some(self.inner.acks.at_least(acked, metrics.id, membership))
     }
 
     /// The members of the latest membership, ordered by public id.
@@ -240,11 +249,6 @@ pub(super) fn even_voters(voters: usize) -> Option<String> {
 pub(super) fn silence(metrics: &RaftMetrics<TypeConfig>, raft_id: RaftId) -> Option<Duration> {
     let acked = metrics.heartbeat.as_ref()?.get(&raft_id)?.as_ref()?;
     Some(acked.elapsed())
-}
-
-fn quorum_age_of(metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
-    let alone = metrics.membership_config.voter_ids().all(|id| id == metrics.id);
-    if alone { Some(Duration::ZERO) } else { metrics.last_quorum_acked.as_ref().map(|at| at.elapsed()) }
 }
 
 impl Phase {
