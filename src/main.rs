@@ -5,7 +5,13 @@ use std::thread;
 
 use hraftd::config::{self, Config, Exit, Task};
 use hraftd::{offline, server, telemetry};
+use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
+
+/// What one thread allocates another frees, command after command: from clients' threads to the log's and to who applies.
+/// glibc takes locks for that.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let end = match config::from_process() {
