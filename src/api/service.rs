@@ -1,6 +1,7 @@
 //! What the API needs of a node, so that its tests can do without one.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -46,6 +47,7 @@ pub trait Service: Send + Sync + 'static {
         name: &Key,
         ticket: u64,
         until: Instant,
+        patience: Duration,
     ) -> impl Future<Output = Result<Ticket, NodeError>> + Send;
     fn cancel_ticket(&self, name: Key, ticket: u64);
     fn stats(&self) -> Stats;
@@ -101,8 +103,14 @@ impl Service for Starting {
     fn watches(&self) -> Result<Watches, NodeError> {
         Ok(self.at_once()?.watches().clone())
     }
-    async fn await_ticket(&self, name: &Key, ticket: u64, until: Instant) -> Result<Ticket, NodeError> {
-        self.at_once()?.await_ticket(name, ticket, until).await
+    async fn await_ticket(
+        &self,
+        name: &Key,
+        ticket: u64,
+        until: Instant,
+        patience: Duration,
+    ) -> Result<Ticket, NodeError> {
+        self.at_once()?.await_ticket(name, ticket, until, patience).await
     }
     fn cancel_ticket(&self, name: Key, ticket: u64) {
         if let Some(node) = self.node() {

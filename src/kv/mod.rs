@@ -13,6 +13,7 @@
 //!   first change of a node): keep clones no longer than they are needed.
 //! * Values are copied when they are applied: a slice would keep the whole request it came with.
 
+mod directory;
 mod event;
 mod keys;
 mod lock;

@@ -1,7 +1,7 @@
-//! An ordered map in pages: as [`OrdMap`], with half the memory beside keys and values.
+//! An ordered map in pages: as imbl's `OrdMap`, with half the memory beside keys and values.
 //!
-//! [`OrdMap`] splits its leaves in the middle, so that under keys that ascend they stay half empty: 79 bytes a key. Here
-//! it holds pages of up to 16 keys; a page that is full at its end is followed by a new one, and one that is full
+//! `OrdMap` splits its leaves in the middle, so that under keys that ascend they stay half empty: 79 bytes a key. Here
+//! are pages of up to 16 keys; a page that is full at its end is followed by a new one, and one that is full
 //! elsewhere gives to the page before: 41 bytes.
 //!
 //! Invariants: a page stands under a key that is not after its first and after all of the page before; the first page
@@ -9,10 +9,10 @@
 
 use std::mem;
 use std::ops::Bound;
-use std::sync::Arc;
 
-use imbl::OrdMap;
+use triomphe::Arc;
 
+use super::directory::{At, Directory, insert};
 use crate::command::Key;
 
 /// Keys in a page.
@@ -29,13 +29,13 @@ type Page<V> = Vec<(Key, V)>;
 /// Keys in the order of their bytes, and what they hold.
 #[derive(Debug, Clone)]
 pub(super) struct Pages<V> {
-    pages: OrdMap<Key, Arc<Page<V>>>,
+    pages: Directory<Page<V>>,
     len: usize,
 }
 
 impl<V> Default for Pages<V> {
     fn default() -> Self {
-        Self { pages: OrdMap::new(), len: 0 }
+        Self { pages: Directory::default(), len: 0 }
     }
 }
 
@@ -54,7 +54,7 @@ impl<V> Pages<V> {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&V> {
-        let (_, page) = self.pages.get_prev(key)?;
+        let page = self.pages.get(self.pages.until(key)?);
         find(page, key).ok().map(|at| &page[at].1)
     }
 
@@ -68,14 +68,13 @@ impl<V> Pages<V> {
             Bound::Included(start) | Bound::Excluded(start) => start,
             Bound::Unbounded => "",
         };
-        let first = self.pages.get_prev(start).map_or("", |(first, _)| first.as_str());
-        let pages = self.pages.range::<_, str>((Bound::Included(first), Bound::Unbounded));
+        let pages = self.pages.from(self.pages.until(start).unwrap_or_default());
         let before = move |key: &Key| match from {
             Bound::Included(from) => key.as_str() < from,
             Bound::Excluded(from) => key.as_str() <= from,
             Bound::Unbounded => false,
         };
-        let items = pages.flat_map(|(_, page)| page.iter().map(|(key, value)| (key, value)));
+        let items = pages.flat_map(|page| page.iter().map(|(key, value)| (key, value)));
         items.skip_while(move |(key, _)| before(key))
     }
 }
@@ -83,27 +82,28 @@ impl<V> Pages<V> {
 impl<V: Clone> Pages<V> {
     /// Stores what `make` makes of the old value; gives both.
     pub(super) fn put(&mut self, key: &Key, make: impl FnOnce(Option<&V>) -> V) -> (Option<V>, V) {
-        let Some((first, page)) = self.pages.get_prev(key.as_str()) else {
+        let Some(at) = self.pages.until(key) else {
             let new = make(None);
-            self.pages.insert(Key::default(), Arc::new(vec![(key.clone(), new.clone())]));
+            self.pages = Directory::of(Key::default(), vec![(key.clone(), new.clone())]);
             self.len += 1;
             return (None, new);
         };
-        let (first, found) = (first.clone(), find(page, key));
-        if found.is_err_and(|at| at < FULL && page.len() == FULL) && self.spill(&first) {
+        let page = self.pages.get(at);
+        let found = find(page, key);
+        if found.is_err_and(|nth| nth < FULL && page.len() == FULL) && self.spill(at) {
             return self.put(key, make);
         }
-        let page = Arc::make_mut(self.pages.get_mut(&first).expect("it was just found"));
+        let page = self.pages.get_mut(at);
         match found {
-            Ok(at) => {
-                let slot = &mut page[at].1;
+            Ok(nth) => {
+                let slot = &mut page[nth].1;
                 let new = make(Some(slot));
                 (Some(mem::replace(slot, new.clone())), new)
             }
-            Err(at) => {
+            Err(nth) => {
                 let new = make(None);
-                if let Some(right) = insert(page, at, (key.clone(), new.clone())) {
-                    self.pages.insert(right[0].0.clone(), Arc::new(right));
+                if let Some(right) = insert(page, nth, (key.clone(), new.clone()), FULL, GROWTH) {
+                    self.add_after(at, right);
                 }
                 self.len += 1;
                 (None, new)
@@ -111,95 +111,71 @@ impl<V: Clone> Pages<V> {
         }
     }
 
-    fn before(&self, first: &Key) -> Option<(&Key, &Page<V>)> {
-        let before = self.pages.range::<_, str>((Bound::Unbounded, Bound::Excluded(first.as_str()))).next_back();
-        before.map(|(first, page)| (first, &**page))
+    fn add_after(&mut self, at: At, page: Page<V>) {
+        self.pages.insert_after(at, page[0].0.clone(), page);
     }
 
     /// Moves keys of a full page to the one before, where that has room: what many clients add in turns ascends only
     /// about.
-    fn spill(&mut self, first: &Key) -> bool {
-        let Some((before, page)) = self.before(first) else { return false };
-        let (before, room) = (before.clone(), FULL - page.len());
+    fn spill(&mut self, at: At) -> bool {
+        let Some(before) = self.pages.before(at) else { return false };
+        let room = FULL - self.pages.get(before).len();
         if room < 2 {
             return false;
         }
-        let Some(page) = self.pages.remove(first) else { return false };
-        let mut page = Arc::unwrap_or_clone(page);
+        let mut page = Arc::unwrap_or_clone(self.pages.remove(at));
         let rest = page.split_off(room.div_ceil(2));
-        self.append(&before, page);
-        self.pages.insert(rest[0].0.clone(), Arc::new(rest));
+        // Another place by now, perhaps.
+        let Some(before) = self.pages.until(&page[0].0) else { return false };
+        self.append(before, page);
+        self.add_after(before, rest);
         true
     }
 
-    fn append(&mut self, to: &Key, items: Page<V>) {
-        let page = Arc::make_mut(self.pages.get_mut(to).expect("it was just found"));
+    fn append(&mut self, to: At, items: Page<V>) {
+        let page = self.pages.get_mut(to);
         page.reserve_exact(items.len());
         page.extend(items);
     }
 
     pub(super) fn remove(&mut self, key: &str) -> Option<(Key, V)> {
         // First a look: to get at a page to change it copies what is shared.
-        let (first, page) = self.pages.get_prev(key)?;
-        let (first, at) = (first.clone(), find(page, key).ok()?);
-        let page = Arc::make_mut(self.pages.get_mut(&first)?);
-        let removed = page.remove(at);
+        let at = self.pages.until(key)?;
+        let nth = find(self.pages.get(at), key).ok()?;
+        let page = self.pages.get_mut(at);
+        let removed = page.remove(nth);
         self.len -= 1;
         if page.len() <= FEW {
-            self.merge(&first);
+            self.merge(at);
         }
         Some(removed)
     }
 
     /// Puts a page with few keys together with one beside it that has room.
-    fn merge(&mut self, first: &Key) {
-        let before = self.before(first).map(|(before, _)| before.clone());
-        if before.is_some_and(|before| self.join(&before, first)) {
-            return;
-        }
-        let after = self.pages.range::<_, str>((Bound::Excluded(first.as_str()), Bound::Unbounded)).next();
-        if let Some(after) = after.map(|(first, _)| first.clone()) {
-            self.join(first, &after);
+    fn merge(&mut self, at: At) {
+        let joined = self.pages.before(at).is_some_and(|before| self.join(before, at));
+        if !joined && let Some(after) = self.pages.after(at) {
+            self.join(at, after);
         }
     }
 
-    fn join(&mut self, left: &Key, right: &Key) -> bool {
-        let len = |first| self.pages.get(first).map_or(0, |page| page.len());
+    fn join(&mut self, left: At, right: At) -> bool {
+        let len = |at| self.pages.get(at).len();
         if len(right) > 0 && len(left) + len(right) > MERGED {
             return false;
         }
-        let Some(page) = self.pages.remove(right) else { return false };
-        self.append(left, Arc::unwrap_or_clone(page));
+        let page = Arc::unwrap_or_clone(self.pages.remove(right));
+        if let Some((first, _)) = page.first()
+            && let Some(left) = self.pages.until(first)
+        {
+            self.append(left, page);
+        }
         true
     }
 }
 
 fn find<V>(page: &Page<V>, key: &str) -> Result<usize, usize> {
     page.binary_search_by(|(found, _)| found.as_str().cmp(key))
-}
-
-/// Gives the page to the right of it, where it was full.
-fn insert<V>(page: &mut Page<V>, at: usize, item: (Key, V)) -> Option<Page<V>> {
-    if page.len() < FULL {
-        insert_into(page, at, item);
-        return None;
-    }
-    // Keys that ascend fill their pages; others find room on both sides.
-    let middle = if at == FULL { FULL } else { FULL / 2 };
-    let mut right = page.split_off(middle);
-    if at < middle {
-        insert_into(page, at, item);
-    } else {
-        insert_into(&mut right, at - middle, item);
-    }
-    Some(right)
-}
-
-fn insert_into<V>(page: &mut Page<V>, at: usize, item: (Key, V)) {
-    if page.len() == page.capacity() {
-        page.reserve_exact(GROWTH);
-    }
-    page.insert(at, item);
 }
 
 /// An iterator whose length is known.
@@ -235,7 +211,7 @@ mod tests {
     fn check(pages: &Pages<u64>) {
         let mut len = 0;
         let mut last: Option<&str> = None;
-        for (nth, (first, page)) in pages.pages.iter().enumerate() {
+        for (nth, (first, page)) in pages.pages.entries().enumerate() {
             assert_eq!(first.is_empty(), nth == 0);
             assert!(page.len() <= FULL && (nth == 0 || !page.is_empty()));
             assert!(last.is_none_or(|last| last < first.as_str()), "all of the page before are before");

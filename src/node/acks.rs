@@ -55,7 +55,7 @@ impl Acks {
     /// A member that follows this node has answered what was sent then.
     pub(super) fn answered(&self, by: RaftId, sent: Sent) {
         let mut answered = self.lock();
-        let newest = answered.entry(by).or_insert(sent);
+        let newest = answered.entry(by).or_insert(Sent { read: 0, ..sent });
         let is_news = newest.read < sent.read;
         *newest = Sent { read: newest.read.max(sent.read), at: newest.at.max(sent.at) };
         drop(answered);
@@ -67,13 +67,7 @@ impl Acks {
     /// When the newest was sent that a majority of each of these sets of voters has answered, where `me` has answered all.
     pub(super) fn last_quorum(&self, me: RaftId, configs: &[BTreeSet<RaftId>]) -> Option<Instant> {
         let (answered, now) = (self.lock(), Instant::now());
-        let of = |voters: &BTreeSet<RaftId>| {
-            let at = |id: &RaftId| if *id == me { Some(now) } else { answered.get(id).map(|sent| sent.at) };
-            let mut times: Vec<_> = voters.iter().map(at).collect();
-            times.sort_unstable_by(|a, b| b.cmp(a));
-            times.get(voters.len() / 2).copied().flatten()
-        };
-        configs.iter().map(of).min().flatten()
+        reached(configs, |id| if id == me { Some(now) } else { answered.get(&id).map(|sent| sent.at) })
     }
 
     /// How long ago a quorum answered: as openraft has it, or longer.
@@ -82,21 +76,38 @@ impl Acks {
         self.last_quorum(me, configs).map_or(acked, |at| acked.max(at.elapsed()))
     }
 
-    /// Waits until `is_quorum` holds of those who have answered something sent after this read began.
-    pub(super) async fn since(&self, read: u64, is_quorum: impl Fn(&dyn Fn(RaftId) -> bool) -> bool) {
+    /// Waits until a quorum has answered something sent after this read began, as [`last_quorum`](Self::last_quorum)
+    /// counts; the voters may change meanwhile.
+    pub(super) async fn since(&self, read: u64, me: RaftId, voters: impl Fn() -> Vec<BTreeSet<RaftId>>) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             // Before the look: what is answered after it must be heard.
             changed.as_mut().enable();
             // Not under the lock: callers look at openraft's metrics, and others come here while they hold these.
-            let answered = self.lock().clone();
-            if is_quorum(&|member| answered.get(&member).is_some_and(|sent| sent.read >= read)) {
+            let configs = voters();
+            if self.last_read(me, &configs) >= Some(read) {
                 return;
             }
             changed.await;
         }
     }
+
+    /// The newest read since which a quorum has answered something.
+    fn last_read(&self, me: RaftId, configs: &[BTreeSet<RaftId>]) -> Option<u64> {
+        let answered = self.lock();
+        reached(configs, |id| if id == me { Some(u64::MAX) } else { answered.get(&id).map(|sent| sent.read) })
+    }
+}
+
+/// The most that a majority of each of these sets of voters has reached.
+fn reached<T: Ord + Copy>(configs: &[BTreeSet<RaftId>], by: impl Fn(RaftId) -> Option<T>) -> Option<T> {
+    let of = |voters: &BTreeSet<RaftId>| {
+        let mut each: Vec<_> = voters.iter().map(|id| by(*id)).collect();
+        each.sort_unstable_by(|a, b| b.cmp(a));
+        each.get(voters.len() / 2).copied().flatten()
+    };
+    configs.iter().map(of).min().flatten()
 }
 
 #[cfg(test)]
@@ -108,21 +119,40 @@ mod tests {
     #[tokio::test]
     async fn what_was_sent_before_a_read_does_not_count_for_it() {
         let acks = Acks::default();
+        let since = async |read| acks.since(read, 1, || vec![BTreeSet::from([1, 2, 3, 4, 5])]).await;
         let before = acks.sending();
         let read = acks.begin();
-        let quorum = acks.since(read, |has| has(2));
-        tokio::pin!(quorum);
+        let mut quorum = Box::pin(since(read));
         acks.answered(2, before);
+        acks.answered(3, before);
         assert_eq!(quorum.as_mut().now_or_never(), None);
         let after = acks.sending();
-        acks.answered(3, after);
-        assert_eq!(quorum.as_mut().now_or_never(), None, "of another");
         acks.answered(2, after);
+        acks.answered(6, after);
+        assert_eq!(quorum.as_mut().now_or_never(), None, "two of five, and one who is none of them");
+        acks.answered(3, after);
         assert_eq!(quorum.now_or_never(), Some(()));
-        acks.answered(2, before);
-        assert_eq!(acks.since(read, |has| has(2)).now_or_never(), Some(()), "an older answer takes nothing back");
+        acks.answered(3, before);
+        assert_eq!(since(read).now_or_never(), Some(()), "an older answer takes nothing back");
+        let joint = || vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 4, 5])];
+        assert_eq!(acks.since(read, 1, joint).now_or_never(), None, "both must have a majority");
         let next = acks.begin();
-        assert_eq!(acks.since(next, |has| has(2)).now_or_never(), None);
+        assert_eq!(since(next).now_or_never(), None);
+        assert_eq!(acks.since(next, 1, || vec![BTreeSet::from([1])]).now_or_never(), Some(()), "alone");
+    }
+
+    /// The first answer of a member was kept, and nobody woken.
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_waits_is_woken_by_the_first_answer_of_all() {
+        let acks = Acks::default();
+        let read = acks.begin();
+        let answers = async {
+            tokio::task::yield_now().await;
+            acks.answered(2, acks.sending());
+        };
+        let confirmed = acks.since(read, 1, || vec![BTreeSet::from([1, 2, 3])]);
+        let both = async { tokio::join!(confirmed, answers) };
+        tokio::time::timeout(Duration::from_secs(1), both).await.expect("it is woken");
     }
 
     #[tokio::test(start_paused = true)]

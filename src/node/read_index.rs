@@ -7,6 +7,7 @@
 //! No lease is used, so no clock is trusted. The index is at least that of the leader's first entry
 //! of its own term, so a new leader never gives one that misses what its predecessor committed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use openraft::ReadPolicy;
@@ -91,19 +92,16 @@ impl Node {
             let read = self.inner.acks.begin();
             let linearizer = self.inner.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
             // openraft's own word is not enough, see `acks`; what it has sent for this read is answered by now, or soon.
-            self.inner.acks.since(read, |has_answered| self.is_quorum(has_answered)).await;
+            let me = self.inner.me.raft_id();
+            self.inner.acks.since(read, me, || self.voters()).await;
             Some(linearizer.read_log_id().index())
         };
         timeout(self.confirm_timeout(), confirmed).await.ok()?
     }
 
-    /// Whether this node and these others are a majority of each set of voters.
-    fn is_quorum(&self, is_in: &dyn Fn(RaftId) -> bool) -> bool {
-        let me = self.inner.me.raft_id();
+    fn voters(&self) -> Vec<BTreeSet<RaftId>> {
         let server = self.inner.raft.server_metrics();
-        let server = server.borrow_watched();
-        let configs = server.membership_config.membership().get_joint_config();
-        configs.iter().all(|voters| voters.iter().filter(|id| **id == me || is_in(**id)).count() > voters.len() / 2)
+        server.borrow_watched().membership_config.membership().get_joint_config().clone()
     }
 
     fn confirm_timeout(&self) -> Duration {

@@ -129,7 +129,7 @@ async fn wait_for<S: Service>(
 ) -> Result<Answer, ApiError> {
     let is_mine = place.is_some();
     let patience = if is_mine { Duration::ZERO } else { ENDS_WITHIN };
-    let became = app.service.await_ticket(name, outcome.index, until + patience).await;
+    let became = app.service.await_ticket(name, outcome.index, until, patience).await;
     let result = match became {
         Ok(Ticket::Holds { token, ttl_ms }) => {
             Place::keep(place);

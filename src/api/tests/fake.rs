@@ -202,13 +202,19 @@ impl Service for Fake {
         Ok(self.0.watches.clone())
     }
 
-    async fn await_ticket(&self, name: &Key, ticket: u64, until: Instant) -> Result<Ticket, NodeError> {
+    async fn await_ticket(
+        &self,
+        name: &Key,
+        ticket: u64,
+        until: Instant,
+        patience: Duration,
+    ) -> Result<Ticket, NodeError> {
         loop {
             if self.0.watches.is_closed() {
                 return Err(NodeError::NotReady("this node is stopping; ask another".to_owned()));
             }
             let found = self.0.map.lock().unwrap().1.ticket(name, ticket);
-            if found != Ticket::Waits || Instant::now() >= until {
+            if found != Ticket::Waits || Instant::now() >= until + patience {
                 return Ok(found);
             }
             tokio::time::sleep(POLL).await;

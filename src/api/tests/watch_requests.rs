@@ -156,7 +156,7 @@ async fn locks() {
                      event: acquired\nid: 13.2\ndata: {\"lock\":\"l\",\"token\":13,\"index\":13}\n\n";
     watch.gives(passed_on).await;
     assert_eq!(
-        server.fake.await_ticket(&"l".into(), 12, tokio::time::Instant::now()).await.unwrap(),
+        server.fake.await_ticket(&"l".into(), 12, tokio::time::Instant::now(), Duration::ZERO).await.unwrap(),
         Ticket::Holds { token: 13, ttl_ms: 0 }
     );
     server.act(Action::Tick { most: 10 }).await;

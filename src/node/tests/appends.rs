@@ -1,6 +1,6 @@
 //! Appends over a way that the test holds in its hand.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -187,7 +187,8 @@ async fn an_answer_to_what_was_sent_before_a_read_confirms_nothing() {
         requests.send(request(Some(5), 4)).unwrap();
         end.requests.recv().await.unwrap();
         let read = acks.begin();
-        let mut confirmed = std::pin::pin!(acks.since(read, |has_answered| has_answered(2)));
+        let voters = || vec![BTreeSet::from([1, 2, 3])];
+        let mut confirmed = std::pin::pin!(acks.since(read, 1, voters));
         requests.send(request(None, 4)).unwrap();
         end.requests.recv().await.unwrap();
         end.answers.send(Ok(Ok(Some(log_id(5))))).unwrap();

@@ -56,7 +56,7 @@ impl Client {
                 sleep(Duration::from_millis(5)).await;
                 continue;
             };
-            match tokio::time::timeout_at(until, node.await_ticket(lock, ticket, until)).await {
+            match tokio::time::timeout_at(until, node.await_ticket(lock, ticket, until, Duration::ZERO)).await {
                 Ok(Ok(Ticket::Holds { token, .. })) => return Some(token),
                 Ok(Ok(Ticket::Gone)) | Err(_) => return None,
                 // Not that far yet, or stopping.
