@@ -192,9 +192,8 @@ pub(super) struct Patience {
 impl Patience {
     pub(super) fn new(deadline: Instant) -> Self {
         // A little less than the deadline, so that the answer can say who is missing.
-        let spare = Duration::from_millis(400);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let until = Instant::now() + left.saturating_sub(spare).max(left / 2);
-        Self { until: until.min(Instant::now() + LEADER_WAIT) }
+        let (now, spare) = (Instant::now(), Duration::from_millis(400));
+        let left = deadline.saturating_duration_since(now);
+        Self { until: now + left.saturating_sub(spare).max(left / 2).min(LEADER_WAIT) }
     }
 }
