@@ -51,7 +51,7 @@ impl HttpPeers {
             | PeerRequest::PreVote(_)
             | PeerRequest::TransferLeader(_)
             | PeerRequest::Forward { .. }
-            | PeerRequest::ReadIndex
+            | PeerRequest::ReadIndex { .. }
             | PeerRequest::Stand
             | PeerRequest::IsLeaderGone(_) => &self.own,
             PeerRequest::Read { .. }

@@ -100,6 +100,11 @@ impl Acks {
     }
 }
 
+/// Whether these are a majority of each of these sets of voters.
+pub(super) fn is_quorum(configs: &[BTreeSet<RaftId>], is_one: impl Fn(RaftId) -> bool) -> bool {
+    reached(configs, |id| Some(is_one(id))) == Some(true)
+}
+
 /// The most that a majority of each of these sets of voters has reached.
 fn reached<T: Ord + Copy>(configs: &[BTreeSet<RaftId>], by: impl Fn(RaftId) -> Option<T>) -> Option<T> {
     let of = |voters: &BTreeSet<RaftId>| {

@@ -85,7 +85,10 @@ pub enum PeerRequest {
         timeout_ms: u64,
     },
     /// Confirm with a quorum that you lead, and give the index a reader must have applied.
-    ReadIndex,
+    ReadIndex {
+        /// The newest vote that the asker has begun to save: who it follows.
+        following: Option<Vote>,
+    },
     /// Give the index you have applied if you believe that you lead.
     WeakIndex,
     /// What are you doing?

@@ -6,19 +6,24 @@
 //!
 //! No lease is used, so no clock is trusted. The index is at least that of the leader's first entry
 //! of its own term, so a new leader never gives one that misses what its predecessor committed.
+//!
+//! A follower's question says whom it follows, by the newest vote it has given its log to save. By that it is an answer to
+//! its leader as well: until it asked, this member had a part in no later election. In a cluster of three, these two are the
+//! quorum, and nobody else needs to be asked.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{RaftState, ReadPolicy};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::forward::Patience;
 use super::peers::{PeerReply, PeerRequest};
-use super::{Leader, Node, NodeError};
-use crate::raft_types::RaftId;
+use super::{Leader, Node, NodeError, acks};
+use crate::raft_types::alias::Vote;
+use crate::raft_types::{RaftId, TypeConfig};
 use crate::task;
 
 /// Answers a waiting reader: the index, or `None` where it must try again.
@@ -78,11 +83,27 @@ impl Node {
         match self.leader()? {
             Leader::Me => self.confirm_as_leader().await,
             Leader::Other(target) => {
-                match self.inner.peers.call(&target, PeerRequest::ReadIndex, self.confirm_timeout()).await {
+                // What the log has, not what openraft tells: that comes after the vote is out.
+                let request = PeerRequest::ReadIndex { following: self.inner.log.vote() };
+                match self.inner.peers.call(&target, request, self.confirm_timeout()).await {
                     Ok(PeerReply::ReadIndex(index)) => index,
                     _ => None,
                 }
             }
+        }
+    }
+
+    /// The read index for a member that asks for it and has given this vote last.
+    pub(super) async fn read_index_for(&self, asker: RaftId, following: Option<Vote>) -> Option<u64> {
+        if self.leader() != Some(Leader::Me) {
+            return None;
+        }
+        let me = self.inner.me.raft_id();
+        // Within openraft's core, where what is committed is known before any follower hears of it and applies it.
+        let state = move |state: &RaftState<TypeConfig>| read_index_of_two(state, me, asker, following?);
+        match self.inner.raft.with_raft_state(state).await {
+            Ok(Some(index)) => Some(index),
+            _ => self.confirm_as_leader().await,
         }
     }
 
@@ -107,4 +128,20 @@ impl Node {
     fn confirm_timeout(&self) -> Duration {
         self.inner.options.election_max()
     }
+}
+
+/// The read index of `me`, if it leads by the vote `following` and is a quorum together with `asker`, which follows it by
+/// that vote.
+pub(super) fn read_index_of_two(
+    state: &RaftState<TypeConfig>,
+    me: RaftId,
+    asker: RaftId,
+    following: Vote,
+) -> Option<u64> {
+    let leads = following.committed && following.leader_id.voted_for == me && *state.vote_ref() == following;
+    let committed = state.cluster_committed()?;
+    // Nothing of its own term before that: it may not know yet what its predecessor committed.
+    let knows_all = committed.leader_id.term == following.leader_id.term;
+    let configs = state.membership_state.effective().membership().get_joint_config();
+    (leads && knows_all && acks::is_quorum(configs, |id| id == me || id == asker)).then(|| committed.index())
 }

@@ -14,7 +14,9 @@ use std::time::Duration;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 
-use super::{Node, NodeError, ReadLevel, ReadOptions, State};
+use super::peers::{PeerReply, PeerRequest, Target};
+use super::{Node, NodeError, ReadLevel, ReadOptions, State, read_index};
+use crate::raft_types::alias::Vote;
 use crate::raft_types::{Member, RaftId, Role};
 use crate::storage::disk::MemDisk;
 use net::{Net, TestNode, id, in_secs, until};
@@ -134,6 +136,44 @@ async fn a_cut_leader_serves_no_linearizable_read_and_heals() {
     }
     until("the old leader follows", || nodes[old].node.ready() == Ok(())).await;
     assert_eq!(nodes[old].get("k", ReadLevel::Linearizable).await.unwrap(), Some("2".to_owned()));
+}
+
+/// The leader cannot reach anybody here: a follower's question is all that there is to confirm it.
+#[tokio::test(start_paused = true)]
+async fn a_question_confirms_the_leader_whom_the_asker_follows_and_no_other() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    nodes[0].set("k", "1").await.unwrap();
+    let old = leader(&nodes);
+    let (old, asker) = (&nodes[old], &nodes[(old + 1) % 3]);
+    for other in [1, 2, 3] {
+        net.set_cut(old.port, other, true);
+    }
+    let (me, raft_id) = (old.node.inner.me.raft_id(), asker.node.inner.me.raft_id());
+    let vote = asker.node.inner.log.vote().unwrap();
+    let to = Target { raft_id: Some(me), id: old.node.inner.me.id() };
+    let question = PeerRequest::ReadIndex { following: Some(vote) };
+    let answer = old.node.answer(&asker.node.inner.me.envelope(&to), question).await.unwrap();
+    assert!(matches!(answer, PeerReply::ReadIndex(Some(index)) if index == old.node.applied_index()), "{answer:?}");
+    let ask = async |asker: RaftId, following: Vote| {
+        let ask = move |state: &_| read_index::read_index_of_two(state, me, asker, following);
+        old.node.inner.raft.with_raft_state(ask).await.unwrap()
+    };
+    assert_eq!(ask(raft_id, vote).await, Some(old.node.applied_index()));
+    assert_eq!(ask(4711, vote).await, None, "it is no voter");
+    assert_eq!(ask(raft_id, Vote { committed: false, ..vote }).await, None, "it has only voted for it");
+    let term = vote.leader_id.term;
+    assert_eq!(ask(raft_id, Vote::new_committed(term, raft_id)).await, None, "it leads itself");
+    assert_eq!(ask(raft_id, Vote::new_committed(term + 1, me)).await, None, "a term that the leader knows nothing of");
+    asker.set("k", "2").await.unwrap();
+    let newer = asker.node.inner.log.vote().unwrap();
+    assert_eq!(ask(raft_id, newer).await, None, "it has another leader meanwhile");
+    for other in [1, 2, 3] {
+        net.set_cut(old.port, other, false);
+    }
+    until("the old leader follows", || old.node.ready() == Ok(())).await;
+    assert_eq!(ask(raft_id, newer).await, None, "and it does not lead");
+    assert_eq!(ask(raft_id, vote).await, None, "nor did this come before");
 }
 
 #[tokio::test(start_paused = true)]

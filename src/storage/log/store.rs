@@ -115,6 +115,11 @@ impl LogStore {
         self.inner.shared.peek(|memory| memory.head.last)
     }
 
+    /// The newest vote, from when it is to be saved: before anybody can have heard of it.
+    pub fn vote(&self) -> Option<Vote> {
+        self.inner.shared.peek(|memory| memory.head.vote)
+    }
+
     /// Bytes that the entries after the purge point take in the log.
     pub fn bytes(&self) -> u64 {
         self.inner.shared.peek(|memory| memory.index.bytes())
