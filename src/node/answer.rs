@@ -65,8 +65,8 @@ impl Node {
                 let answer = self.read_as_leader(&key, min_index, after(timeout_ms)).await;
                 PeerReply::Read(answer.map(|done| done.map(|found| (found.record, found.index))))
             }
-            PeerRequest::ReadIndex { following } => {
-                PeerReply::ReadIndex(self.read_index_for(envelope.from_raft, following).await)
+            PeerRequest::ReadIndex { following, applied } => {
+                PeerReply::ReadIndex(self.read_index_for(envelope.from_raft, following, applied).await)
             }
             PeerRequest::WeakIndex => PeerReply::WeakIndex(self.weak_index_as_leader()),
             PeerRequest::Status => PeerReply::Status(self.state()),

@@ -88,6 +88,8 @@ pub enum PeerRequest {
     ReadIndex {
         /// The newest vote that the asker has begun to save: who it follows.
         following: Option<Vote>,
+        /// What it has applied.
+        applied: u64,
     },
     /// Give the index you have applied if you believe that you lead.
     WeakIndex,

@@ -9,7 +9,7 @@
 //!
 //! A follower's question says whom it follows, by the newest vote it has given its log to save. By that it is an answer to
 //! its leader as well: until it asked, this member had a part in no later election. In a cluster of three, these two are the
-//! quorum, and nobody else needs to be asked.
+//! quorum, and where the follower has applied all, nobody else needs to be asked.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -84,7 +84,8 @@ impl Node {
             Leader::Me => self.confirm_as_leader().await,
             Leader::Other(target) => {
                 // What the log has, not what openraft tells: that comes after the vote is out.
-                let request = PeerRequest::ReadIndex { following: self.inner.log.vote() };
+                let following = self.inner.log.vote();
+                let request = PeerRequest::ReadIndex { following, applied: self.applied_index() };
                 match self.inner.peers.call(&target, request, self.confirm_timeout()).await {
                     Ok(PeerReply::ReadIndex(index)) => index,
                     _ => None,
@@ -93,8 +94,8 @@ impl Node {
         }
     }
 
-    /// The read index for a member that asks for it and has given this vote last.
-    pub(super) async fn read_index_for(&self, asker: RaftId, following: Option<Vote>) -> Option<u64> {
+    /// The read index for a member that asks for it, has given this vote last and has applied so much.
+    pub(super) async fn read_index_for(&self, asker: RaftId, following: Option<Vote>, applied: u64) -> Option<u64> {
         if self.leader() != Some(Leader::Me) {
             return None;
         }
@@ -102,7 +103,9 @@ impl Node {
         // Within openraft's core, where what is committed is known before any follower hears of it and applies it.
         let state = move |state: &RaftState<TypeConfig>| read_index_of_two(state, me, asker, following?);
         match self.inner.raft.with_raft_state(state).await {
-            Ok(Some(index)) => Some(index),
+            Ok(Some(index)) if index <= applied => Some(index),
+            // One that has not heard yet of what is committed hears of it by the heartbeats of this: alone, a commit index
+            // waits for entries to travel with (`appends`).
             _ => self.confirm_as_leader().await,
         }
     }

@@ -146,13 +146,14 @@ async fn a_question_confirms_the_leader_whom_the_asker_follows_and_no_other() {
     nodes[0].set("k", "1").await.unwrap();
     let old = leader(&nodes);
     let (old, asker) = (&nodes[old], &nodes[(old + 1) % 3]);
+    until("it has applied all", || asker.node.applied_index() == old.node.applied_index()).await;
     for other in [1, 2, 3] {
         net.set_cut(old.port, other, true);
     }
     let (me, raft_id) = (old.node.inner.me.raft_id(), asker.node.inner.me.raft_id());
     let vote = asker.node.inner.log.vote().unwrap();
     let to = Target { raft_id: Some(me), id: old.node.inner.me.id() };
-    let question = PeerRequest::ReadIndex { following: Some(vote) };
+    let question = PeerRequest::ReadIndex { following: Some(vote), applied: asker.node.applied_index() };
     let answer = old.node.answer(&asker.node.inner.me.envelope(&to), question).await.unwrap();
     assert!(matches!(answer, PeerReply::ReadIndex(Some(index)) if index == old.node.applied_index()), "{answer:?}");
     let ask = async |asker: RaftId, following: Vote| {
