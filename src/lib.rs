@@ -26,7 +26,8 @@
 //! to [`kv`] and answers with its index.
 //!
 //! **A linearizable read**: the leader confirms a read index with a quorum, once for all reads that
-//! wait; the node asked waits until it has applied that, and reads its own map.
+//! wait; a follower's question for one is its own part of the quorum. The node asked waits until it has applied that, and
+//! reads its own map.
 //!
 //! **Expiry**: leaders stamp commands with [`log_time`], and propose ticks while there are deadlines; [`kv`] drops what is
 //! due when a tick is applied, and never else.

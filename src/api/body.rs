@@ -2,7 +2,7 @@
 //!
 //! However many clients send big bodies at once, what is held of them fits in [`Room`]; who finds none waits unread,
 //! which slows its client by TCP's own means. The bound is also what keeps memory from staying with the process after a
-//! burst: glibc's allocator gives freed blocks of some MiB back late or never.
+//! burst: allocators give freed blocks of some MiB back late or, as glibc's does, never.
 //!
 //! A small body that comes at once needs no room, which is nearly all of them. What has come of others, while more is to
 //! come, has a bound of its own, so that thousands of slow senders do not fill the memory: beyond it they are refused.

@@ -11,13 +11,13 @@ use crate::support::wait::{SETTLE, check, eventually};
 const CLIENTS: usize = 50;
 const CHUNK: usize = 64 << 10;
 const CHUNKS: usize = 100_000_000 / CHUNK;
-/// In turn: glibc's allocator keeps what the second burst takes, where it gave back that of the first.
+/// In turn: an allocator may keep what the second burst takes, where it gave back that of the first (glibc's did).
 const BURSTS: usize = 3;
 
 const MIB: u64 = 1 << 10;
 /// Clients at once, each up to `--max-request`, would be 400 MiB.
 const PEAK: u64 = 256 * MIB;
-/// What glibc's allocator may keep of 64 MiB of room and its own waste; 80 were seen on a busy machine.
+/// What the allocator may keep of 64 MiB of room and its own waste; 80 were seen on a busy machine.
 const KEPT: u64 = 192 * MIB;
 
 /// 100 MB in chunks; how many of them the node took, or the kernel for it.
