@@ -102,12 +102,16 @@ impl Node {
         let me = self.inner.me.raft_id();
         // Within openraft's core, where what is committed is known before any follower hears of it and applies it.
         let state = move |state: &RaftState<TypeConfig>| read_index_of_two(state, me, asker, following?);
-        match self.inner.raft.with_raft_state(state).await {
-            Ok(Some(index)) if index <= applied => Some(index),
-            // One that has not heard yet of what is committed hears of it by the heartbeats of this: alone, a commit index
-            // waits for entries to travel with (`appends`).
-            _ => self.confirm_as_leader().await,
-        }
+        let confirmed = async {
+            match self.inner.raft.with_raft_state(state).await {
+                Ok(Some(index)) if index <= applied => Some(index),
+                // One that has not heard yet of what is committed hears of it by the heartbeats of this: alone, a commit
+                // index waits for entries to travel with (`appends`).
+                _ => self.confirm_as_leader().await,
+            }
+        };
+        // A core that waits for its disk answers nobody.
+        timeout(self.confirm_timeout(), confirmed).await.ok()?
     }
 
     /// The read index, if this node leads and a quorum says so now.
