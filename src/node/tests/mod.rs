@@ -47,6 +47,13 @@ async fn three(net: &Arc<Net>) -> Vec<TestNode> {
     nodes
 }
 
+/// Cuts one of [`three`] off from the others, or heals that.
+fn set_cut_off(net: &Net, port: u16, cut: bool) {
+    for other in [1, 2, 3] {
+        net.set_cut(port, other, cut);
+    }
+}
+
 fn leader(nodes: &[TestNode]) -> usize {
     nodes.iter().position(|n| n.node.state() == State::Leader).expect("there is a leader")
 }
@@ -121,9 +128,7 @@ async fn a_cut_leader_serves_no_linearizable_read_and_heals() {
     let nodes = three(&net).await;
     nodes[0].set("k", "1").await.unwrap();
     let old = leader(&nodes);
-    for other in [1, 2, 3] {
-        net.set_cut(nodes[old].port, other, true);
-    }
+    set_cut_off(&net, nodes[old].port, true);
     let other = (old + 1) % 3;
     nodes[other].set("k", "2").await.unwrap();
     let read = nodes[old].get("k", ReadLevel::Linearizable).await;
@@ -131,9 +136,7 @@ async fn a_cut_leader_serves_no_linearizable_read_and_heals() {
     assert_eq!(nodes[old].get("k", ReadLevel::None).await.unwrap(), Some("1".to_owned()));
     assert_eq!(nodes[old].node.state(), State::Follower, "its quorum is older than the election maximum");
     assert!(nodes[old].set("k", "3").await.is_err());
-    for other in [1, 2, 3] {
-        net.set_cut(nodes[old].port, other, false);
-    }
+    set_cut_off(&net, nodes[old].port, false);
     until("the old leader follows", || nodes[old].node.ready() == Ok(())).await;
     assert_eq!(nodes[old].get("k", ReadLevel::Linearizable).await.unwrap(), Some("2".to_owned()));
 }
@@ -147,9 +150,7 @@ async fn a_question_confirms_the_leader_whom_the_asker_follows_and_no_other() {
     let old = leader(&nodes);
     let (old, asker) = (&nodes[old], &nodes[(old + 1) % 3]);
     until("it has applied all", || asker.node.applied_index() == old.node.applied_index()).await;
-    for other in [1, 2, 3] {
-        net.set_cut(old.port, other, true);
-    }
+    set_cut_off(&net, old.port, true);
     let (me, raft_id) = (old.node.inner.me.raft_id(), asker.node.inner.me.raft_id());
     let vote = asker.node.inner.log.vote().unwrap();
     let to = Target { raft_id: Some(me), id: old.node.inner.me.id() };
@@ -169,9 +170,7 @@ async fn a_question_confirms_the_leader_whom_the_asker_follows_and_no_other() {
     asker.set("k", "2").await.unwrap();
     let newer = asker.node.inner.log.vote().unwrap();
     assert_eq!(ask(raft_id, newer).await, None, "it has another leader meanwhile");
-    for other in [1, 2, 3] {
-        net.set_cut(old.port, other, false);
-    }
+    set_cut_off(&net, old.port, false);
     until("the old leader follows", || old.node.ready() == Ok(())).await;
     assert_eq!(ask(raft_id, newer).await, None, "and it does not lead");
     assert_eq!(ask(raft_id, vote).await, None, "nor did this come before");
@@ -283,9 +282,7 @@ async fn weak_reads_are_the_leaders_and_end_with_its_quorum() {
         let auto = node.read("k", ReadLevel::Auto.into()).await.unwrap();
         assert_eq!(auto.level, ReadLevel::Weak, "all are voters");
     }
-    for other in [1, 2, 3] {
-        net.set_cut(nodes[old].port, other, true);
-    }
+    set_cut_off(&net, nodes[old].port, true);
     until("its quorum is too old", || nodes[old].node.state() == State::Follower).await;
     let weak = nodes[old].read("k", ReadLevel::Weak.into()).await;
     assert!(matches!(weak, Err(NodeError::NoLeader(_))), "{weak:?}");
@@ -303,9 +300,7 @@ async fn none_tells_its_age_and_keeps_to_freshness() {
     assert_eq!(found.record.as_ref().map(crate::record::Record::value), Some(&b"1"[..]));
     until("it is fresh", || nodes[cut].node.staleness().is_some_and(|age| age < Duration::from_millis(200))).await;
     assert_eq!(nodes[cut].read("k", fresh(1000)).await.unwrap().level, ReadLevel::None);
-    for other in [1, 2, 3] {
-        net.set_cut(nodes[cut].port, other, true);
-    }
+    set_cut_off(&net, nodes[cut].port, true);
     let later = nodes[(cut + 1) % 3].set("k", "2").await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     let stale = nodes[cut].read("k", ReadLevel::None.into()).await.unwrap();
