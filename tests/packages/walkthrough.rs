@@ -1,14 +1,154 @@
-//! The walkthrough of the original README, its lines as they are written there.
+//! The commands of README.md and docs/, run as they are written there, and what they print compared with what is shown;
+//! and the walkthrough of the original README.
 
+mod page;
+mod session;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::namespace::in_own_network;
+use crate::namespace::{in_own_network, in_own_network_within};
 use crate::shell::{Background, Shell};
 use crate::support::lab::Lab;
 use crate::support::wait::{SETTLE, check, eventually};
+use page::Step;
+use session::{End, Session};
+
+/// What begins so is not run here, but elsewhere.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("cargo build --release", ".ci/fresh-clone"),
+    ("cargo run --release", ".ci/fresh-clone"),
+    ("cargo test", "this is it"),
+    ("hraftd --haddr :11000 --rjoin 192.168.0.1:11000", "machines::three_machines"),
+];
+
+/// The longest that one page may take.
+const PAGE_WITHIN: Duration = Duration::from_secs(300);
+
+const PROGRAMS: [(&str, &str); 4] =
+    [("jq", "jq"), ("http", "httpie"), ("bash", "bash"), ("supervisorctl", "supervisor")];
+
+fn repository(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn is_elsewhere(line: &str) -> bool {
+    ELSEWHERE.iter().any(|(begins, _)| line.starts_with(begins))
+}
+
+/// What was printed, for whoever changes a page: `target/tmp/walkthrough/`.
+struct Transcript(File);
+
+impl Transcript {
+    fn new(page: &str) -> Self {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("walkthrough");
+        std::fs::create_dir_all(&dir).unwrap();
+        Self(File::create(dir.join(page.replace('/', "-"))).unwrap())
+    }
+
+    fn add(&mut self, command: &str, printed: &str) {
+        writeln!(self.0, "$ {command}\n{}", printed.trim_end_matches('\n')).unwrap();
+    }
+}
+
+/// Runs a page from its top to its end.
+fn walk(test: &str, file: &str) {
+    in_own_network_within(test, &PROGRAMS, PAGE_WITHIN, || {
+        let lab = Lab::new();
+        let mut session = Session::new(lab.path());
+        let home = lab.path().join("home").display().to_string();
+        let mut transcript = Transcript::new(file);
+        for (line, step) in page::steps(&repository(file)) {
+            match step {
+                Step::Save { file, text } => session.save(&file, &text),
+                Step::Script(text) => {
+                    let here = text.lines().filter(|line| !is_elsewhere(line)).collect::<Vec<_>>().join("\n");
+                    let End { code, stdout, stderr } = session.run(&here);
+                    assert_eq!(code, "0", "{file}:{line}\n{here}\n{stdout}{stderr}");
+                }
+                Step::Command { command, .. } if is_elsewhere(&command) => {}
+                Step::Command { command, prints } => {
+                    let mut last = String::new();
+                    let mut look = || {
+                        let End { code, stdout, stderr } = session.run(&command);
+                        last.clone_from(&stdout);
+                        check(page::is_as_shown(&command, &prints, &stdout, &home), || {
+                            let shown = prints.join("\n");
+                            format!("--- shown\n{shown}\n--- printed, exit code {code}\n{stdout}--- stderr\n{stderr}")
+                        })
+                    };
+                    let what = format!("{file}:{line}: $ {command}");
+                    if page::is_look(&command) {
+                        eventually(SETTLE, &what, look);
+                    } else if let Err(seen) = look() {
+                        panic!("{what}\n{seen}");
+                    }
+                    transcript.add(&command, &last);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn the_readme() {
+    walk("walkthrough::the_readme", "README.md");
+}
+
+#[test]
+fn docs_api() {
+    walk("walkthrough::docs_api", "docs/api.md");
+}
+
+#[test]
+fn docs_flags() {
+    walk("walkthrough::docs_flags", "docs/flags.md");
+}
+
+#[test]
+fn docs_operations() {
+    walk("walkthrough::docs_operations", "docs/operations.md");
+}
+
+#[test]
+fn docs_raft() {
+    walk("walkthrough::docs_raft", "docs/raft.md");
+}
+
+#[test]
+fn docs_recipes() {
+    walk("walkthrough::docs_recipes", "docs/recipes.md");
+}
+
+/// A page with commands has its test above, and what is run elsewhere is still there.
+#[test]
+fn every_page_is_walked() {
+    let walked = ["README.md", "docs/api.md", "docs/flags.md", "docs/operations.md", "docs/raft.md", "docs/recipes.md"];
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let names = std::fs::read_dir(docs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut pages: BTreeSet<String> =
+        names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")).collect();
+    pages.insert("README.md".to_owned());
+    let mut all = String::new();
+    for page in &pages {
+        let text = repository(page);
+        assert!(
+            walked.contains(&page.as_str()) || page::steps(&text).is_empty(),
+            "{page} has commands that nobody runs"
+        );
+        all.push_str(&text);
+    }
+    for (begins, _) in ELSEWHERE {
+        assert!(all.lines().any(|line| line.trim_start_matches("$ ").starts_with(begins)), "{begins}: no page has it");
+    }
+}
 
 const PORTS: [u16; 3] = [11000, 11001, 11002];
 
