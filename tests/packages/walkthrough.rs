@@ -4,10 +4,11 @@
 mod page;
 mod session;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use crate::namespace::{in_own_network, in_own_network_within};
 use crate::shell::{Background, Shell};
 use crate::support::lab::Lab;
+use crate::support::process::finish;
 use crate::support::wait::{SETTLE, check, eventually};
 use page::Step;
 use session::{End, Session};
@@ -125,6 +127,42 @@ fn docs_raft() {
 #[test]
 fn docs_recipes() {
     walk("walkthrough::docs_recipes", "docs/recipes.md");
+}
+
+/// The `[default: …]` of the flag that these words of the help are about; they go on with the next one.
+fn default_of(words: &[&str]) -> String {
+    let ends = words
+        .windows(2)
+        .position(|two| two[0].starts_with("--") && (two[1].starts_with('<') || two[0].contains("[=<")));
+    let about = words[..ends.unwrap_or(words.len())].join(" ");
+    about.split_once("[default: ").map_or("–", |(_, rest)| rest.split(']').next().unwrap()).to_owned()
+}
+
+/// `--help` and docs/flags.md name the same flags, with the same defaults.
+#[test]
+fn flags_are_those_of_the_help() {
+    let help = finish(Command::new(env!("CARGO_BIN_EXE_hraftd")).arg("--help"), Duration::from_secs(10)).stdout;
+    let words: Vec<&str> = help.split_whitespace().collect();
+    let mut told = BTreeMap::new();
+    for (at, word) in words.iter().enumerate() {
+        let Some(flag) = word.strip_prefix("--") else { continue };
+        // `--name <VALUE>` or `--name[=<VALUE>]`; without one it is only spoken of.
+        if !words.get(at + 1).is_some_and(|next| next.starts_with('<')) && !flag.contains("[=<") {
+            continue;
+        }
+        told.insert(flag.split('[').next().unwrap().to_owned(), default_of(&words[at + 1..]));
+    }
+    let page = repository("docs/flags.md").replace('`', "");
+    let written: BTreeMap<String, String> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| --"))
+        .map(|row| {
+            let mut cells = row.split(" | ");
+            (cells.next().unwrap().to_owned(), cells.next().unwrap().to_owned())
+        })
+        .collect();
+    assert!(told.len() > 15, "{told:?}");
+    assert_eq!(written, told);
 }
 
 /// A page with commands has its test above, and what is run elsewhere is still there.

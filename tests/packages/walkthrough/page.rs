@@ -83,6 +83,7 @@ fn is_log(command: &str) -> bool {
 /// What differs from run to run comes after one of these, if it is a number.
 const VARYING_AFTER: &[&str] = &[
     "\"index\":",
+    "\"index\": ",
     "_index\":",
     "\"token\":",
     "\"ttl_ms\":",
