@@ -165,15 +165,44 @@ fn flags_are_those_of_the_help() {
     assert_eq!(written, told);
 }
 
+/// What a page names is there: files in code spans, and what links lead to.
+#[test]
+fn what_pages_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut missing = Vec::new();
+    for page in pages().into_iter().chain(["CONTRIBUTING.md".to_owned()]) {
+        let text = repository(&page);
+        let dir = root.join(&page).parent().unwrap().to_owned();
+        for file in page::files(&text) {
+            if !root.join(file).exists() {
+                missing.push(format!("{page}: `{file}`"));
+            }
+        }
+        for link in page::links(&text) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let file = if file.is_empty() { root.join(&page) } else { dir.join(file) };
+            let target = std::fs::read_to_string(&file);
+            let has_anchor = |text: &str| anchor.is_empty() || page::anchors(text).any(|heading| heading == anchor);
+            if !target.is_ok_and(|text| has_anchor(&text)) && !(anchor.is_empty() && file.is_dir()) {
+                missing.push(format!("{page}: ({link})"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+fn pages() -> BTreeSet<String> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let names = std::fs::read_dir(docs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let docs = names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}"));
+    docs.chain(["README.md".to_owned()]).collect()
+}
+
 /// A page with commands has its test above, and what is run elsewhere is still there.
 #[test]
 fn every_page_is_walked() {
     let walked = ["README.md", "docs/api.md", "docs/flags.md", "docs/operations.md", "docs/raft.md", "docs/recipes.md"];
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let names = std::fs::read_dir(docs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut pages: BTreeSet<String> =
-        names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")).collect();
-    pages.insert("README.md".to_owned());
+    let pages = pages();
     let mut all = String::new();
     for page in &pages {
         let text = repository(page);

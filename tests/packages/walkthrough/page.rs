@@ -65,6 +65,43 @@ fn commands(block: &[(usize, &str)]) -> Vec<(usize, Step)> {
     steps
 }
 
+/// The text outside of blocks.
+fn prose(markdown: &str) -> impl Iterator<Item = &str> {
+    let mut outside = true;
+    markdown.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        outside ^= is_fence;
+        outside && !is_fence
+    })
+}
+
+/// The files of this repository that stand in code spans.
+pub fn files(markdown: &str) -> impl Iterator<Item = &str> {
+    let spans = prose(markdown).flat_map(|line| line.split('`').skip(1).step_by(2));
+    spans.filter(|span| {
+        let begins = ["src/", "tests/", "docs/", "benches/", "vendor/", ".ci/"];
+        begins.iter().any(|dir| span.starts_with(dir)) && !span.contains(['*', ' ', '…', '{', '<'])
+    })
+}
+
+/// What links lead to within the repository.
+pub fn links(markdown: &str) -> impl Iterator<Item = &str> {
+    let links = prose(markdown).flat_map(|line| line.split("](").skip(1).filter_map(|rest| rest.split(')').next()));
+    links.filter(|link| !link.contains("://"))
+}
+
+/// The anchors of the headings, as GitHub makes them.
+pub fn anchors(markdown: &str) -> impl Iterator<Item = String> {
+    prose(markdown).filter_map(|line| line.strip_prefix('#')).map(|heading| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        words
+            .chars()
+            .filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c))
+            .collect::<String>()
+            .replace(' ', "-")
+    })
+}
+
 /// Whether a command only looks, so that it may be repeated until it sees what the page shows.
 pub fn is_look(command: &str) -> bool {
     let first = command.split_whitespace().next().unwrap_or_default();
