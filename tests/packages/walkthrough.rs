@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::namespace::{in_own_network, in_own_network_within};
 use crate::shell::{Background, Shell};
 use crate::support::lab::Lab;
+use crate::support::machine::{Machine, lan, voters};
 use crate::support::process::finish;
 use crate::support::wait::{SETTLE, check, eventually};
 use page::Step;
@@ -27,8 +28,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo build --release", ".ci/fresh-clone"),
     ("cargo run --release", ".ci/fresh-clone"),
     ("cargo test", "this is it"),
-    ("hraftd --haddr :11000 --rjoin 192.168.0.1:11000", "machines::three_machines"),
+    (ON_EACH_MACHINE, "walkthrough::several_machines"),
 ];
+
+/// The line that README.md and docs/operations.md have for three machines.
+const ON_EACH_MACHINE: &str = "hraftd --haddr :11000 --rjoin 192.168.0.1:11000,192.168.0.2:11000,192.168.0.3:11000";
 
 /// The longest that one page may take.
 const PAGE_WITHIN: Duration = Duration::from_secs(300);
@@ -136,6 +140,24 @@ fn default_of(words: &[&str]) -> String {
         .position(|two| two[0].starts_with("--") && (two[1].starts_with('<') || two[0].contains("[=<")));
     let about = words[..ends.unwrap_or(words.len())].join(" ");
     about.split_once("[default: ").map_or("–", |(_, rest)| rest.split(']').next().unwrap()).to_owned()
+}
+
+/// In any order: here the last one first.
+#[test]
+fn several_machines() {
+    in_own_network("walkthrough::several_machines", &[("nsenter", "util-linux")], || {
+        let lab = Lab::new();
+        let (outside, machines) = lan(&lab);
+        let _nodes: Vec<Background> =
+            machines.iter().rev().map(|machine| machine.start("hraftd", ON_EACH_MACHINE)).collect();
+        let ids: Vec<String> = machines.iter().map(Machine::id).collect();
+        for machine in &machines {
+            eventually(SETTLE, "three voters", || {
+                let found = voters(&outside, &format!("{}:11000", machine.addr))?;
+                check(found == ids, || format!("{found:?}"))
+            });
+        }
+    });
 }
 
 /// `--help` and docs/flags.md name the same flags, with the same defaults.
