@@ -15,14 +15,14 @@
 //!   ├── watch        what has changed lately, and who waits for more of it
 //!   ├── kv           pure: keys, locks, kept outcomes and `apply(index, Command) -> Reply`; no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       raft_types, node_id, command, record, log_time, duration, task: leaves
+//!       raft_types, node_id, command, record, log_time, duration, exit, task: leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
 //!
 //! **A write**: [`api`] checks and parses, [`node::Node::write`] proposes it or passes it one hop to
-//! the leader, where `node::proposals` hands what waits to openraft together; [`storage::log`] appends it with one
-//! flush, `node::appends` carries it to the followers in a stream, openraft commits it, [`state_machine`] applies it
+//! the leader, where `node::write::propose` hands what waits to openraft together; [`storage::log`] appends it with one
+//! flush, `node::replication::append_stream` carries it to the followers in a stream, openraft commits it, [`state_machine`] applies it
 //! to [`kv`] and answers with its index.
 //!
 //! **A linearizable read**: the leader confirms a read index with a quorum, once for all reads that
@@ -35,13 +35,13 @@
 //! **A change**: applying appends it to the ring of [`watch`], before the entry counts as applied; whoever watches reads
 //! the ring from where it is.
 //!
-//! **Too much**: [`http`] counts connections, `api::admission` requests at work and those who wait, `api::answers` what clients
-//! do not read; the rest gets 503. `network::bounds` counts what comes to the Raft port. The client port has threads of its own, so that Raft keeps its time.
+//! **Too much**: [`http`] counts connections, `api::admission` requests at work and those who wait, `api::response::memory` what clients
+//! do not read; the rest gets 503. `network::limits` counts what comes to the Raft port. The client port has threads of its own, so that Raft keeps its time.
 //!
 //! **Under test** all of this but sockets and disks runs on simulated time, network and disks, with faults from a seed:
 //! `sim`, by `.ci/simulate`.
 //!
-//! Where to begin: [`server::run`] is the life of a process, [`node::peers`] all that nodes say to one
+//! Where to begin: [`server::run`] is the life of a process, [`node::rpc`] all that nodes say to one
 //! another, [`storage::log`] what is on the disk.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -49,6 +49,7 @@ pub mod api;
 pub mod command;
 pub mod config;
 pub mod duration;
+pub mod exit;
 #[cfg(test)]
 #[path = "../tests/fuzz/mod.rs"]
 mod fuzz;

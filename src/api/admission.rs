@@ -7,7 +7,7 @@
 //! * Waiting: long polls, waiters for locks, watchers, and reads for a `min_index=` that is yet to come. They have a bound
 //!   of their own, and no place among those at work.
 //! * Writes whose `timeout=` is shorter than what writes take now: an entry that comes too late is work for nothing.
-//! * Answers that are long and not yet taken by their clients: [`answers`](super::answers).
+//! * Answers that are long and not yet taken by their clients: [`answers`](crate::api::response::memory).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -17,7 +17,7 @@ use axum::http::Method;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use super::error::ApiError;
+use crate::api::response::error::ApiError;
 use crate::node::ReadOptions;
 
 /// So few writes at a time are always tried: how long writes take is known from those that are done.

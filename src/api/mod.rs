@@ -10,32 +10,18 @@
 //! Reading order: [`route`], then [`keys`], [`listing`], [`txn`], [`lock`] and [`raft`]; [`error`] is the one place that
 //! knows status codes.
 
+mod admin;
 mod admission;
-mod answer;
-mod answers;
-mod body;
-mod browser;
-mod conditions;
-mod error;
-mod json;
-mod key_path;
 mod keys;
-mod keys_read;
-mod keys_write;
-mod listing;
 mod lock;
-mod meta;
-mod pairs;
-mod pieces;
-mod query;
-mod raft;
-mod retry;
+mod request;
+mod response;
 mod route;
 mod service;
 mod spec;
-mod text;
+#[cfg(test)]
+mod tests;
 mod txn;
-mod value;
 mod watch;
 mod write;
 
@@ -59,9 +45,9 @@ use crate::node::{NodeError, ReadLevel};
 pub use service::Service;
 
 use admission::{Admission, Pass};
-use answer::Answer;
-use answers::Answers;
-use error::ApiError;
+use response::Answer;
+use response::error::ApiError;
+use response::memory::Answers;
 use route::Route;
 
 /// How much later than its deadline a request is given up here: the node's own answer says more, so it goes first.
@@ -128,7 +114,7 @@ struct App<S> {
     /// This node's public id, the usual `X-Hraftd-Served-By`.
     served_by: Option<HeaderValue>,
     /// For the bodies of all requests together.
-    room: body::Room,
+    room: request::body::Room,
     /// For all watchers together.
     large: watch::Large,
     /// What is taken on at a time.
@@ -140,8 +126,8 @@ struct App<S> {
 impl<S: Service> App<S> {
     fn new(service: S, settings: ApiSettings) -> Self {
         Self {
-            served_by: answer::served_by(service.id()),
-            room: body::Room::new(settings.max_request_bytes),
+            served_by: response::served_by(service.id()),
+            room: request::body::Room::new(settings.max_request_bytes),
             large: watch::Large::default(),
             admission: Admission::new(settings.max_at_work, settings.max_waiting),
             answers: Answers::new(settings.max_value_bytes),
@@ -163,13 +149,13 @@ async fn dispatch<S: Service>(app: &Arc<App<S>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     tracing::debug!(method = %head.method, uri = %head.uri, "request");
     let Some(route) = Route::of(head.uri.path()) else {
-        let refused = browser::check(&head, app.settings.loopback_only).err();
+        let refused = request::origin::check(&head, app.settings.loopback_only).err();
         return refused.unwrap_or_else(|| ApiError::no_route(head.uri.path())).into_response();
     };
-    let allowed = browser::check(&head, app.settings.loopback_only);
+    let allowed = request::origin::check(&head, app.settings.loopback_only);
     if let Route::Other(other) = route {
         let answer = match allowed {
-            Ok(()) => Box::pin(raft::respond(app, other, &head, body)).await,
+            Ok(()) => Box::pin(admin::respond(app, other, &head, body)).await,
             Err(refused) => Err(refused),
         };
         return answer.unwrap_or_else(IntoResponse::into_response);
@@ -187,7 +173,9 @@ async fn dispatch<S: Service>(app: &Arc<App<S>>, request: Request) -> Response {
         return response;
     }
     let ran = route == Route::Txn && response.status().is_success();
-    app.answers.admit(response).unwrap_or_else(|| Answer::refused(answers::no_room(ran), app).into_response(app))
+    app.answers
+        .admit(response)
+        .unwrap_or_else(|| Answer::refused(response::memory::no_room(ran), app).into_response(app))
 }
 
 /// A request about keys, locks and the like that was taken on.
@@ -221,6 +209,3 @@ async fn within<T>(mut sleep: std::pin::Pin<&mut Sleep>, work: impl Future<Outpu
 fn timer(deadline: Instant) -> Sleep {
     tokio::time::sleep_until(deadline + GRACE)
 }
-
-#[cfg(test)]
-mod tests;

@@ -9,12 +9,12 @@ use axum::response::Response;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
-use super::answer::{Answer, served_by};
-use super::body;
-use super::error::ApiError;
-use super::query::Query;
 use super::service::Service;
-use super::{App, meta, retry, text, timer, within};
+use super::{App, timer, within};
+use crate::api::request::query::Query;
+use crate::api::request::{body, idempotency};
+use crate::api::response::error::ApiError;
+use crate::api::response::{Answer, metadata, served_by, text};
 use crate::command::{Action, Command, Failure, NotANumber, Place, Reply, Stamped};
 use crate::kv::MAX_READ_BYTES;
 use crate::node::{NodeError, Written};
@@ -117,7 +117,7 @@ pub(super) async fn write<S: Service>(
     body: &[u8],
     time: &Time,
 ) -> Result<Outcome, ApiError> {
-    let retry = retry::of(head, body, app.settings.idempotency_window_ms)?;
+    let retry = idempotency::of(head, body, app.settings.idempotency_window_ms)?;
     let command = Command::Stamped(Stamped { stamp_ms: 0, retry, action });
     let _writing = app.admission.write(time.deadline)?;
     // Pinned before it is passed on: a future that takes another by value has room for it twice.
@@ -144,7 +144,7 @@ fn written(result: Option<Result<Written, NodeError>>, time: &Time) -> Result<Wr
 fn refusal(failure: &Failure, key: &str, log_time_ms: u64) -> ApiError {
     match failure {
         Failure::Precondition { current } => {
-            let current = current.as_ref().map(|record| meta::object(key, record, log_time_ms));
+            let current = current.as_ref().map(|record| metadata::object(key, record, log_time_ms));
             let msg = match &current {
                 Some(_) => format!("{} is not as the request demands; current has what it is", text::quoted(key)),
                 None => format!("{} does not exist, and the request demands that it does", text::quoted(key)),

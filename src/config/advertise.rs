@@ -10,9 +10,9 @@ use std::net::IpAddr;
 
 use super::address::{self, Partial};
 use super::bind::Bind;
-use super::exit::Exit;
-use super::given::Given;
-use super::machine::Machine;
+use crate::config::host_info::Machine;
+use crate::config::setting::Given;
+use crate::exit::Exit;
 use crate::node_id::{HostPort, PublicId};
 
 /// Addresses reserved for documentation: as good as any to ask for the default route, and nobody's.

@@ -1,14 +1,14 @@
 //! What was typed: the command line as clap reads it, before any of it means something.
 //!
 //! Every value is kept as it was given; [`super::Config`] is what it means. Values from the environment are
-//! laid under these in [`super::given`]: clap's own `env` reads the process, and then tests could not run side by side.
+//! laid under these in [`crate::config::setting`]: clap's own `env` reads the process, and then tests could not run side by side.
 
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser};
 
-use super::exit::Exit;
+use crate::exit::Exit;
 
 /// The flags, raw. A flag given twice counts once, its last value; `--rjoin` adds up.
 #[derive(Debug, Default, Parser)]

@@ -10,7 +10,7 @@ use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::address;
-use super::machine::Machine;
+use crate::config::host_info::Machine;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;

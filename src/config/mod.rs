@@ -10,10 +10,9 @@ mod address;
 mod advertise;
 mod args;
 mod bind;
-mod build;
-mod exit;
-mod given;
-mod machine;
+mod host_info;
+mod resolve;
+mod setting;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -28,9 +27,9 @@ use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::Role;
 use crate::telemetry::LogSettings;
 
+pub use crate::exit::{EX_CONFIG, EX_FAILURE, EX_OK, EX_USAGE, Exit};
 pub use bind::{Bind, listen};
-pub use exit::{EX_CONFIG, EX_FAILURE, EX_OK, EX_USAGE, Exit};
-pub use machine::{Machine, ThisMachine};
+pub use host_info::{Machine, ThisMachine};
 pub use task::Task;
 
 /// Where the node keeps its data.
@@ -101,7 +100,7 @@ pub fn parse(
     env: impl Fn(&str) -> Option<OsString>,
     machine: &dyn Machine,
 ) -> Result<Config, Exit> {
-    build::config(args::read(argv)?, &env, machine)
+    resolve::config(args::read(argv)?, &env, machine)
 }
 
 impl Config {

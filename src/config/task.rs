@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::args;
-use super::exit::Exit;
-use super::given::{Env, Given};
 use super::{Config, Machine, parse};
+use crate::config::setting::{Env, Given};
+use crate::exit::Exit;
 use crate::offline::Offline;
 
 /// What to do.

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-use super::machine::fake::FakeMachine;
 use super::*;
+use crate::config::host_info::fake::FakeMachine;
 
 /// A machine on two networks, with IPv6 on the second.
 fn machine() -> FakeMachine {

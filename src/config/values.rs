@@ -4,9 +4,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::exit::Exit;
-use super::given::Given;
+use crate::config::setting::Given;
 use crate::duration::parse_duration;
+use crate::exit::Exit;
 use crate::node::ReadLevel;
 use crate::telemetry::LogFormat;
 

@@ -15,9 +15,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::pulse::{Overdue, Pulse, PulseBody, Watchdog};
 use super::socket::Socket;
 use super::{Excess, Handler, HttpLimits};
+use crate::http::activity::{Overdue, Pulse, PulseBody, Watchdog};
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 

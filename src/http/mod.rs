@@ -12,8 +12,8 @@
 //! Caveats: a request body has no deadline here, its handler sets one. Timers are coarse (see [`pulse`]): a limit is
 //! kept to within half of `header_timeout`.
 
+mod activity;
 mod connection;
-mod pulse;
 mod socket;
 
 use std::fmt;

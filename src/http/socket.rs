@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::pulse::Pulse;
+use crate::http::activity::Pulse;
 
 /// So few bytes are put together: the kernel takes one piece in less time than two.
 const SHORT: usize = 1 << 10;

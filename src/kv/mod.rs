@@ -13,12 +13,12 @@
 //!   first change of a node): keep clones no longer than they are needed.
 //! * Values are copied when they are applied: a slice would keep the whole request it came with.
 
-mod directory;
 mod event;
+mod idempotency;
 mod keys;
 mod lock;
+mod page_index;
 mod pages;
-mod retry;
 mod same_json;
 #[cfg(test)]
 mod tests;
@@ -37,9 +37,9 @@ use crate::record::{Marks, Rare, Record};
 use event::Events;
 
 pub use event::{Change, Event};
+pub use idempotency::Kept;
+use idempotency::{LIMITS, Limits};
 pub use lock::{Lock, Ticket};
-pub use retry::Kept;
-use retry::{LIMITS, Limits};
 pub(crate) use same_json::MAX_DEPTH as MAX_JSON_DEPTH;
 #[cfg(test)]
 pub(crate) use same_json::same_json;
@@ -54,7 +54,7 @@ pub struct KvStore {
     log_time_ms: u64,
     keys: keys::Keys,
     locks: lock::Locks,
-    retries: retry::Retries,
+    retries: idempotency::Retries,
 }
 
 /// Why an integer could not be added to.

@@ -12,8 +12,8 @@ use std::ops::Bound;
 
 use triomphe::Arc;
 
-use super::directory::{At, Directory, insert};
 use crate::command::Key;
+use crate::kv::page_index::{At, Directory, insert};
 
 /// Keys in a page.
 const FULL: usize = 16;

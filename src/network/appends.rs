@@ -19,11 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split
 use tokio::time::timeout;
 use tokio_util::codec::{Decoder, FramedRead, LengthDelimitedCodec};
 
-use super::bounds::{Bounded, Bounds};
 use super::client::{peer_error, read_answer};
 use super::server::Port;
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
-use crate::node::peers::{AppendStream, BoxFuture, PeerError, Refusal, Target};
+use crate::network::limits::{Bounded, Bounds};
+use crate::node::rpc::{AppendStream, BoxFuture, PeerError, Refusal, Target};
 use crate::node::{Me, Node};
 use crate::raft_types::TypeConfig;
 

@@ -14,7 +14,7 @@ use reqwest::Client;
 use super::wire::{self, Answer, CALL_PATH};
 use super::{appends, snapshot};
 use crate::node::Me;
-use crate::node::peers::{
+use crate::node::rpc::{
     AppendStream, BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Refusal, Target,
 };
 use crate::node_id::{HostPort, PublicId};

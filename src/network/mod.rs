@@ -9,11 +9,11 @@
 //! Caveat: whoever reaches the Raft port can be a member; there is no authentication.
 
 mod appends;
-mod bounds;
 mod client;
 #[cfg(test)]
 #[path = "../../tests/fuzz/wire.rs"]
 mod fuzz;
+mod limits;
 mod server;
 mod snapshot;
 pub(crate) mod wire;

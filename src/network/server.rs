@@ -15,12 +15,12 @@ use axum::{Extension, Router};
 use bytes::BytesMut;
 use http_body_util::{BodyExt, Limited};
 
-use super::bounds::{Bounds, Incoming};
 use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, Request, SNAPSHOT_PATH};
 use super::{appends, snapshot};
 use crate::http::Excess;
+use crate::network::limits::{Bounds, Incoming};
 use crate::node::Starting;
-use crate::node::peers::Refusal;
+use crate::node::rpc::Refusal;
 
 /// A message that does not arrive within this is given up.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -15,11 +15,11 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::bounds::{Incoming, NO_ROOM};
 use super::client::{peer_error, read_answer};
 use super::wire::{self, MAX_HEAD_BYTES, SNAPSHOT_PATH, SnapshotHead};
+use crate::network::limits::{Incoming, NO_ROOM};
 use crate::node::Node;
-use crate::node::peers::{PeerError, PeerReply, Refusal};
+use crate::node::rpc::{PeerError, PeerReply, Refusal};
 use crate::node_id::HostPort;
 use crate::storage::SnapshotFile;
 

@@ -7,7 +7,7 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::node::peers::{Envelope, PeerReply, PeerRequest, Refusal};
+use crate::node::rpc::{Envelope, PeerReply, PeerRequest, Refusal};
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 

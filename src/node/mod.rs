@@ -7,36 +7,19 @@
 //! Caveats: an error says what is known of the outcome, see [`NodeError`]; only a request that
 //! provably was not appended to any log is tried again.
 
-mod acks;
-mod alarm;
-mod answer;
-mod appends;
-mod batch;
-mod calls;
-mod contact;
 mod error;
-mod failover;
-mod formation;
-mod forward;
-mod heartbeat;
-mod me;
-mod members;
+mod identity;
 mod membership;
-mod monitor;
-pub mod peers;
-mod promote;
-mod proposals;
-mod raft_network;
+mod opening;
 mod read;
-mod read_index;
-mod starting;
+mod replication;
+pub mod rpc;
 mod status;
+mod tasks;
 #[cfg(test)]
 mod tests;
-mod ticker;
-mod tickets;
-mod transfer;
 mod view;
+mod write;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -58,13 +41,13 @@ use crate::storage::SnapshotStore;
 use crate::storage::log::LogStore;
 use crate::task;
 use crate::watch::Watches;
-use peers::{Peers, Target};
+use rpc::{Peers, Target};
 
 pub use error::NodeError;
-pub use formation::{Start, ask_whether_removed, is_at};
-pub use me::Me;
+pub use identity::Me;
+pub use membership::form::{Start, ask_whether_removed, is_at};
+pub use opening::Starting;
 pub use read::{Found, ReadLevel, ReadOptions, Settled, View};
-pub use starting::Starting;
 pub use view::{About, Cluster, ClusterServer, Server, State, Stats};
 
 /// Without a leader a request waits this long for one.
@@ -124,15 +107,15 @@ struct Inner {
     log: LogStore,
     snapshots: SnapshotStore,
     options: RaftOptions,
-    contact: contact::Contact,
-    calls: Arc<calls::Calls>,
-    acks: Arc<acks::Acks>,
+    contact: read::freshness::Contact,
+    calls: Arc<membership::strangers::Calls>,
+    acks: Arc<read::quorum_acks::Acks>,
     phase: watch::Sender<Phase>,
     /// The runtime that it was started in.
     home: Handle,
-    reads: read_index::ReadIndex,
-    forwarder: batch::Forwarder,
-    proposals: proposals::Proposals,
+    reads: read::read_index::ReadIndex,
+    forwarder: write::forward::Forwarder,
+    proposals: write::propose::Proposals,
     /// One membership change at a time: openraft refuses a second.
     membership_turn: Mutex<()>,
     /// The committed index that the log knew when it was opened.
@@ -193,10 +176,10 @@ impl Node {
         let internal = |error: &dyn std::fmt::Display| NodeError::Internal(format!("Raft does not start: {error}"));
         let config = raft_config(options, me.removed().borrow().is_none()).validate().map_err(|e| internal(&e))?;
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
-        let calls = Arc::new(calls::Calls::default());
+        let calls = Arc::new(membership::strangers::Calls::default());
         let members = Arc::new(OnceLock::new());
-        let acks = Arc::new(acks::Acks::default());
-        let network = raft_network::NetworkFactory {
+        let acks = Arc::new(read::quorum_acks::Acks::default());
+        let network = replication::NetworkFactory {
             peers: peers.clone(),
             me: me.clone(),
             calls: calls.clone(),
@@ -214,9 +197,9 @@ impl Node {
         let stored = raft.with_raft_state(|state| *state.membership_state.effective().log_id()).await;
         let stored = stored.map_err(|e| internal(&e))?;
         raft.metrics().wait_until(|m| *m.membership_config.log_id() >= stored).await.map_err(|e| internal(&e))?;
-        let (reads, read_queue) = read_index::ReadIndex::new();
-        let (forwarder, forward_queue) = batch::Forwarder::new();
-        let (proposals, proposal_queue) = proposals::Proposals::new();
+        let (reads, read_queue) = read::read_index::ReadIndex::new();
+        let (forwarder, forward_queue) = write::forward::Forwarder::new();
+        let (proposals, proposal_queue) = write::propose::Proposals::new();
         let inner = Inner {
             id: me.id(),
             raft,
@@ -226,7 +209,7 @@ impl Node {
             log,
             snapshots,
             options,
-            contact: contact::Contact::default(),
+            contact: read::freshness::Contact::default(),
             calls,
             acks,
             phase: watch::Sender::new(Phase::Joining),
@@ -317,7 +300,7 @@ impl Node {
         }
     }
 
-    fn metrics(&self) -> raft_network::Metrics {
+    fn metrics(&self) -> replication::Metrics {
         self.inner.raft.metrics()
     }
 

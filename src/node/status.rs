@@ -7,9 +7,9 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 use tokio::time::Instant;
 
-use super::forward::Patience;
-use super::peers::{PeerReply, PeerRequest, Target};
 use super::{Cluster, ClusterServer, Leader, Node, NodeError, Phase, Server, State, Stats};
+use crate::node::rpc::{PeerReply, PeerRequest, Target};
+use crate::node::write::Patience;
 use crate::raft_types::alias::LogId;
 use crate::raft_types::{RaftId, Role, TypeConfig};
 

@@ -17,10 +17,10 @@ use std::path::Path;
 use openraft::EntryPayload;
 use serde::Serialize;
 
-use super::actions::{Pairs, Shown};
 use super::survey;
 use crate::command::Command;
 use crate::config::{EX_CONFIG, EX_FAILURE, EX_OK, Exit};
+use crate::offline::render::{Pairs, Shown};
 use crate::raft_types::RaftId;
 use crate::raft_types::alias::LogEntry;
 use crate::storage::log::LogView;

@@ -11,11 +11,11 @@
 //! Caveat: what is read is what a start would read; a file that nobody reads (`*.tmp`, the zeroed spare of the log)
 //! is not looked into.
 
-mod actions;
 mod entries;
 mod inspect;
 mod rebuild;
 mod recover;
+mod render;
 mod survey;
 #[cfg(test)]
 mod tests;

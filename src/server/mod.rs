@@ -24,7 +24,7 @@ use crate::api::{Api, ApiSettings};
 use crate::config::{self, Config, Exit};
 use crate::http::{self, Handler, HttpLimits};
 use crate::network::{self, HttpPeers};
-use crate::node::peers::Peers;
+use crate::node::rpc::Peers;
 use crate::node::{Node, Parts, RaftOptions, Starting, ask_whether_removed};
 use crate::storage::DataDir;
 use client_threads::ClientThreads;

@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 
 use super::failure;
 use crate::config::{Config, DataPlace, Exit};
-use crate::node::peers::Peers;
+use crate::node::rpc::Peers;
 use crate::node::{Me, Start, is_at};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId};

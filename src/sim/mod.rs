@@ -2,7 +2,7 @@
 //!
 //! What runs is the product: the client API behind its router, the node, openraft, the state machine, the log and its
 //! recovery, snapshots. What is simulated is what lies behind the seams that it has: time (tokio's paused clock), the
-//! network ([`crate::node::peers::Peers`] and the routers' requests), disks ([`crate::storage::disk::Disk`]), threads
+//! network ([`crate::node::rpc::Peers`] and the routers' requests), disks ([`crate::storage::disk::Disk`]), threads
 //! ([`crate::task`]) and randomness.
 //!
 //! * `run`: one run. `faults`: what goes wrong. `cluster`, `process`: nodes up and down. `clients`: what is done.

@@ -13,7 +13,7 @@ use super::net::{Net, NoAnswer, Server};
 use super::world::{self, Word};
 use crate::network::{self, wire};
 use crate::node::Me;
-use crate::node::peers::*;
+use crate::node::rpc::*;
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{RaftId, TypeConfig};

@@ -10,7 +10,7 @@ use super::net::{Net, Server};
 use super::peers::SimPeers;
 use super::world;
 use crate::api::{Api, ApiSettings};
-use crate::node::peers::Peers;
+use crate::node::rpc::Peers;
 use crate::node::{Me, Node, Parts, RaftOptions, ReadLevel, Start, Starting, ask_whether_removed};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::{ClusterId, Role};

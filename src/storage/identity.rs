@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::StorageError;
 use super::disk::Disk;
-use super::sealed;
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId};
+use crate::storage::file_header;
 
 pub(super) const NAME: &str = "identity";
 const TMP_NAME: &str = "identity.tmp";
@@ -74,11 +74,11 @@ impl IdentityStore {
         };
         let place = self.disk.display(NAME);
         let len = file.len().map_err(|error| self.io(NAME, error))?;
-        let head = sealed::unseal(&*file, &place, MAGIC, VERSION..=VERSION, len)?;
+        let head = file_header::unseal(&*file, &place, MAGIC, VERSION..=VERSION, len)?;
         if head.end != len {
-            return Err(sealed::damaged(&place, head.end, format!("{} bytes too many", len - head.end)));
+            return Err(file_header::damaged(&place, head.end, format!("{} bytes too many", len - head.end)));
         }
-        sealed::decode(&place, &head.body).map(Some)
+        file_header::decode(&place, &head.body).map(Some)
     }
 
     /// Replaces the identity; when this returns it is durable.
@@ -90,7 +90,7 @@ impl IdentityStore {
         let body = postcard::to_stdvec(identity).map_err(|error| self.io(NAME, io::Error::other(error)))?;
         let write = || {
             let file = self.disk.create(TMP_NAME)?;
-            file.write_all_at(&sealed::seal(MAGIC, VERSION, &body).0, 0)?;
+            file.write_all_at(&file_header::seal(MAGIC, VERSION, &body).0, 0)?;
             file.sync_data()?;
             self.disk.rename(TMP_NAME, NAME)?;
             self.disk.sync_dir()
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn another_version_is_told() {
         let disk = MemDisk::new();
-        disk.put(NAME, sealed::seal(MAGIC, VERSION + 1, b"of another time").0);
+        disk.put(NAME, file_header::seal(MAGIC, VERSION + 1, b"of another time").0);
         let found = store(&disk).load();
         assert!(matches!(found, Err(StorageError::Version { found: 2, known: 1, .. })), "{found:?}");
     }

@@ -5,10 +5,10 @@
 pub mod data_dir;
 pub mod disk;
 mod error;
+mod file_header;
 pub mod identity;
 pub mod log;
 pub mod replace;
-mod sealed;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod test_disk;

@@ -7,7 +7,9 @@ use http_body_util::BodyExt;
 
 use super::fake::Fake;
 use super::{settings, *};
-use crate::api::query::Query;
+use crate::api::request::query::Query;
+use crate::api::request::{conditions, idempotency, json_body, key_path, value};
+use crate::api::response::{json, text};
 use crate::fuzz::{SOME, bounded};
 
 /// Requests parted by a line `---`: `METHOD target`, header lines, an empty line, the body.
@@ -115,7 +117,7 @@ fn refused(error: ApiError) {
 fn bodies() {
     check!(name = "bodies").with_iterations(SOME).for_each(|input: &[u8]| {
         let body = Bytes::copy_from_slice(input);
-        bounded(body.len(), 40, 4096, || match pairs::parse(&body, 1000) {
+        bounded(body.len(), 40, 4096, || match json_body::parse(&body, 1000) {
             Ok(pairs) => {
                 // What is stored is what was sent, so it says the same when it is sent again.
                 let mut again = Vec::new();
@@ -125,16 +127,16 @@ fn bodies() {
                     object.name(key).extend_from_slice(value);
                 }
                 object.end();
-                assert_eq!(pairs::parse(&Bytes::from(again), 1000).expect("it was taken before"), pairs);
+                assert_eq!(json_body::parse(&Bytes::from(again), 1000).expect("it was taken before"), pairs);
             }
             Err(error) => refused(error),
         });
-        bounded(body.len(), 40, 4096, || match pairs::one(&body) {
+        bounded(body.len(), 40, 4096, || match json_body::one(&body) {
             Ok(value) => {
-                assert_eq!(pairs::one(&value).expect("it was taken before"), value);
+                assert_eq!(json_body::one(&value).expect("it was taken before"), value);
                 let mut compact = Vec::new();
                 watch::compact::compact(&mut compact, &value);
-                let once = pairs::one(&Bytes::copy_from_slice(&compact)).expect("white space says nothing");
+                let once = json_body::one(&Bytes::copy_from_slice(&compact)).expect("white space says nothing");
                 assert!(watch::compact::is_compact(&once) && crate::kv::same_json(&value, &once), "{once:?}");
             }
             Err(error) => refused(error),
@@ -142,7 +144,9 @@ fn bodies() {
         for (content_type, json) in [(None, false), (Some(&b"application/json"[..]), false), (None, true)] {
             match value::parse(&body, content_type, json, 1000) {
                 // Text is kept as JSON, which takes at most six bytes for one.
-                Ok(value) => assert!(value.data.len() <= 1000 && (value.is_bytes || pairs::one(&value.data).is_ok())),
+                Ok(value) => {
+                    assert!(value.data.len() <= 1000 && (value.is_bytes || json_body::one(&value.data).is_ok()))
+                }
                 Err(error) => refused(error),
             }
         }
@@ -227,7 +231,7 @@ fn headers(line: &[u8]) {
         if let Err(error) = conditions::of_write(&head, &Query::default()) {
             refused(error);
         }
-        match retry::of(&head, line, 1) {
+        match idempotency::of(&head, line, 1) {
             Ok(retry) => assert!(retry.is_some_and(|retry| retry.key.as_bytes() == line)),
             Err(error) => refused(error),
         }

@@ -6,7 +6,7 @@ use super::*;
 use crate::command::Command;
 use crate::fuzz::{SOME, bounded};
 use crate::storage::disk::MemDisk;
-use crate::storage::sealed;
+use crate::storage::file_header;
 
 /// The first byte of an input says what the rest is: 0: blocks, `kind u8 | length u16 | payload`, behind a good head;
 /// 1: the same in format 1; else a file.
@@ -21,7 +21,7 @@ fn file(input: &[u8]) -> Vec<u8> {
         _ => postcard::to_stdvec(&(ClusterId(7), meta, 5_u64)),
     };
     let (mut file, mut crc) =
-        sealed::seal(format::MAGIC, if *mode == 1 { 1 } else { format::VERSION }, &head.expect("a head"));
+        file_header::seal(format::MAGIC, if *mode == 1 { 1 } else { format::VERSION }, &head.expect("a head"));
     while let Some(([kind, low, high], more)) = rest.split_first_chunk() {
         let (payload, more) = more.split_at(usize::from(u16::from_le_bytes([*low, *high])).min(more.len()));
         let mut block = vec![*kind];

@@ -16,14 +16,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{granted, locked, name_of, refused, ttl_of};
 use crate::api::admission::Pass;
-use crate::api::answer::Answer;
-use crate::api::error::ApiError;
-use crate::api::keys_read::MAX_WAIT;
-use crate::api::query::Query;
+use crate::api::keys::get::MAX_WAIT;
+use crate::api::request::query::Query;
+use crate::api::request::{conditions, idempotency, json_body};
+use crate::api::response::error::ApiError;
+use crate::api::response::{Answer, json};
 use crate::api::service::Service;
-use crate::api::spec;
 use crate::api::write::{self, Outcome, Time};
-use crate::api::{App, conditions, json, pairs, retry, timer};
+use crate::api::{App, spec, timer};
 use crate::command::{Action, Key, LockView, Reply};
 use crate::duration::as_ms;
 use crate::kv::Ticket;
@@ -90,8 +90,11 @@ pub(in crate::api) async fn post<S: Service>(
     let written = task::spawn(async move {
         let outcome = write::write(&shared, action, &head, &body, &time).await?;
         let is_place = matches!(outcome.reply, Reply::Granted { .. } | Reply::Queued);
-        let place =
-            (is_place && !retry::is_keyed(&head)).then(|| Place { app: shared, name: asked, ticket: outcome.index });
+        let place = (is_place && !idempotency::is_keyed(&head)).then(|| Place {
+            app: shared,
+            name: asked,
+            ticket: outcome.index,
+        });
         Ok::<_, ApiError>((outcome, place))
     });
     let (outcome, place) = write::joined(written).await??;
@@ -110,7 +113,7 @@ fn shown_body(body: &bytes::Bytes, most: usize) -> Result<Option<bytes::Bytes>, 
     if body.is_empty() {
         return Ok(None);
     }
-    let shown = pairs::one(body)?;
+    let shown = json_body::one(body)?;
     if shown.len() > most {
         return Err(ApiError::TooLarge(format!(
             "the body has {} bytes, more than {most}, the limit of one value (--max-value)",

@@ -11,13 +11,15 @@ use axum::http::Method;
 use axum::http::request::Parts;
 
 use super::admission::Pass;
-use super::answer::{Answer, done};
-use super::error::ApiError;
 use super::keys::{read_options, too_slow};
-use super::query::Query;
 use super::service::Service;
 use super::write::{self, Outcome, Time};
-use super::{App, conditions, json, key_path, keys_write, spec, text, timer, within};
+use super::{App, spec, timer, within};
+use crate::api::keys::write::no_body;
+use crate::api::request::query::Query;
+use crate::api::request::{conditions, key_path};
+use crate::api::response::error::ApiError;
+use crate::api::response::{Answer, done, json, text};
 use crate::command::{Action, Failure, Key, LockView, Reply};
 use crate::duration::as_ms;
 use crate::node::NodeError;
@@ -158,7 +160,7 @@ async fn prepare<S: Service>(
 ) -> Result<Key, ApiError> {
     let name = name_of(raw_name)?;
     conditions::none(head, "a lock has its token")?;
-    keys_write::no_body(app, body, time).await?;
+    no_body(app, body, time).await?;
     Ok(name)
 }
 

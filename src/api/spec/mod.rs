@@ -19,7 +19,9 @@ use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, 
 use utoipa::openapi::{Content, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{keys_read, keys_write, listing, lock, raft, txn, watch};
+use super::{lock, txn, watch};
+use crate::api::admin;
+use crate::api::keys::{get, listing, write};
 
 pub use params::*;
 pub use shapes::*;
@@ -32,12 +34,12 @@ pub use shapes::*;
                        /hraftd/raft answer without the /hraftd too."
     ),
     paths(
-        keys_read::get,
-        keys_read::head,
-        keys_write::post,
-        keys_write::put,
-        keys_write::delete,
-        keys_write::post_key,
+        get::get,
+        get::head,
+        write::post,
+        write::put,
+        write::delete,
+        write::post_key,
         listing::get,
         listing::delete,
         txn::post,
@@ -46,17 +48,17 @@ pub use shapes::*;
         lock::renew,
         lock::release,
         watch::watch,
-        raft::index,
-        raft::openapi,
-        raft::stats,
-        raft::cluster,
-        raft::state,
-        raft::about,
-        raft::health,
-        raft::ready,
-        raft::join,
-        raft::remove,
-        raft::leader,
+        admin::index,
+        admin::openapi,
+        admin::stats,
+        admin::cluster,
+        admin::state,
+        admin::about,
+        admin::health,
+        admin::ready,
+        admin::join,
+        admin::remove,
+        admin::leader,
     ),
     components(schemas(Problem, Level)),
     tags(

@@ -191,7 +191,7 @@ impl Server {
     /// A write as long as it needs to be: the API's own limits are small here.
     async fn with_limits(&self, body: impl FnOnce() -> String) {
         let body = body();
-        let pairs = crate::api::pairs::parse(&body.into(), 1 << 20).unwrap();
+        let pairs = crate::api::request::json_body::parse(&body.into(), 1 << 20).unwrap();
         self.act(Action::Set { pairs, ttl_ms: None, conditions: Vec::new() }).await;
     }
 }

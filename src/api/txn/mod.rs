@@ -8,13 +8,14 @@ use axum::body::Body;
 use axum::http::Method;
 use axum::http::request::Parts;
 
-use super::answer::Answer;
-use super::error::ApiError;
-use super::pieces::{self, Pieces};
-use super::query::Query;
 use super::service::Service;
 use super::write::{self, Time};
-use super::{App, conditions, json, spec, timer};
+use super::{App, spec, timer};
+use crate::api::request::conditions;
+use crate::api::request::query::Query;
+use crate::api::response::error::ApiError;
+use crate::api::response::stream::Pieces;
+use crate::api::response::{Answer, json, stream};
 use crate::command::{Action, OpResult, Reply};
 
 pub(super) async fn answer<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
@@ -51,7 +52,7 @@ pub(super) async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> 
     let Reply::Txn { succeeded, results } = &mut outcome.reply else { return Ok(outcome.refused(app, "")) };
     let head = format!("{{\"ok\":true,\"succeeded\":{succeeded},\"index\":{},\"results\":[", outcome.index);
     let results = Results { head: Some(head), next: std::mem::take(results).into_iter(), empty: true };
-    Ok(outcome.answer(Ok(json::response(pieces::body(results)))))
+    Ok(outcome.answer(Ok(json::response(stream::body(results)))))
 }
 
 /// An answer that is being sent: what was read may be a thousand values.

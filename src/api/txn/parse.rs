@@ -11,18 +11,19 @@ use serde::Deserializer;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::api::error::ApiError;
-use crate::api::pairs::{self, Member};
-use crate::api::{key_path, keys_write, listing, text};
+use crate::api::keys::{listing, write};
+use crate::api::request::json_body::Member;
+use crate::api::request::{json_body, key_path};
+use crate::api::response::error::ApiError;
+use crate::api::response::text;
 use crate::command::{Key, Op, Test, TestOf, Txn};
-use crate::duration::as_ms;
-use crate::duration::parse_duration;
+use crate::duration::{as_ms, parse_duration};
 
 /// The most conditions, and the most operations of a branch.
 const MAX_ITEMS: usize = 1024;
 
 /// A value may nest as deep as in a `POST /hraftd/key`; here it is three levels further in.
-const MAX_DEPTH: usize = pairs::MAX_DEPTH + 3;
+const MAX_DEPTH: usize = json_body::MAX_DEPTH + 3;
 
 /// All that is taken can be compared.
 const _: () = assert!(MAX_DEPTH <= crate::kv::MAX_JSON_DEPTH);
@@ -36,8 +37,8 @@ pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Txn, ApiError> {
             "the body must be a JSON object such as {{\"then\":[{{\"set\":{{\"k\":1}}}}]}}: {why}"
         ))
     };
-    let json = pairs::text_of(body, MAX_DEPTH).map_err(bad)?;
-    let members = pairs::members(json).map_err(|error| bad(text::brief(error)))?;
+    let json = json_body::text_of(body, MAX_DEPTH).map_err(bad)?;
+    let members = json_body::members(json).map_err(|error| bad(text::brief(error)))?;
     let parser = Parser { body, max_value_bytes };
     parser.known(&members, "the body", &["if", "then", "else"])?;
     let then = get(&members, "then").ok_or_else(|| bad("it has no \"then\"".to_owned()))?;
@@ -86,15 +87,15 @@ impl Parser<'_> {
 
     /// The members of an object, none of them repeated.
     fn object<'a>(&self, json: &'a RawValue, place: &str) -> Result<Vec<Member<'a>>, ApiError> {
-        let members = typed(json, place, "an object", pairs::members)?;
-        match pairs::repeated(&members) {
+        let members = typed(json, place, "an object", json_body::members)?;
+        match json_body::repeated(&members) {
             Some(name) => refuse(place, format_args!("{} is repeated", text::quoted(name))),
             None => Ok(members),
         }
     }
 
     fn known(&self, members: &[Member<'_>], place: &str, known: &[&str]) -> Result<(), ApiError> {
-        if let Some(name) = pairs::repeated(members) {
+        if let Some(name) = json_body::repeated(members) {
             return refuse(place, format_args!("{} is repeated", text::quoted(name)));
         }
         match members.iter().find(|(name, _)| !known.contains(&&**name)) {
@@ -107,7 +108,7 @@ impl Parser<'_> {
     }
 
     fn value(&self, key: &str, json: &RawValue, place: &str) -> Result<Bytes, ApiError> {
-        at(place, pairs::check_value(key, json, self.max_value_bytes))?;
+        at(place, json_body::check_value(key, json, self.max_value_bytes))?;
         Ok(self.body.slice_ref(json.get().as_bytes()))
     }
 
@@ -234,7 +235,7 @@ fn ttl_ms(json: &RawValue, place: &str) -> Result<u64, ApiError> {
         Ok(duration) => duration,
         Err(why) => return refuse(place, format_args!("{}: {why}", text::quoted(&ttl))),
     };
-    if !keys_write::check_ttl(duration) {
+    if !write::check_ttl(duration) {
         return refuse(place, format_args!("{} is not between 1 s and 10 years", text::quoted(&ttl)));
     }
     Ok(as_ms(duration))

@@ -6,9 +6,11 @@ use axum::http::request::Parts;
 
 use super::render::Format;
 use super::{Position, ReadLevel, ReadOptions, Time};
-use crate::api::error::ApiError;
-use crate::api::query::Query;
-use crate::api::{key_path, keys, text};
+use crate::api::keys;
+use crate::api::request::key_path;
+use crate::api::request::query::Query;
+use crate::api::response::error::ApiError;
+use crate::api::response::text;
 use crate::command::MAX_KEY_BYTES;
 use crate::watch::Filter;
 

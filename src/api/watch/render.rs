@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::compact::{compact, is_compact};
 use super::large::{Large, SMALL};
-use crate::api::json;
+use crate::api::response::json;
 use crate::command::{Key, LockView};
 use crate::kv::{Change, Event};
 use crate::record::Record;

@@ -15,9 +15,9 @@ use tokio::time::{Instant, timeout};
 
 use super::net::id;
 use crate::node::Me;
-use crate::node::calls::Calls;
-use crate::node::peers::*;
-use crate::node::raft_network::{NetworkFactory, RaftNetwork};
+use crate::node::membership::strangers::Calls;
+use crate::node::replication::{NetworkFactory, RaftNetwork};
+use crate::node::rpc::*;
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{LogEntry, LogId, SnapshotMeta, Vote};
 use crate::raft_types::{Member, RaftId, Role, TypeConfig};

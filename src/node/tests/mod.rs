@@ -4,8 +4,8 @@ mod appends;
 mod expiry;
 mod locks;
 mod net;
+mod safety;
 mod sim;
-mod wrong;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +14,9 @@ use std::time::Duration;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 
-use super::peers::{PeerReply, PeerRequest, Target};
-use super::{Node, NodeError, ReadLevel, ReadOptions, State, read_index};
+use super::{Node, NodeError, ReadLevel, ReadOptions, State};
+use crate::node::read::read_index;
+use crate::node::rpc::{PeerReply, PeerRequest, Target};
 use crate::raft_types::alias::Vote;
 use crate::raft_types::{Member, RaftId, Role};
 use crate::storage::disk::MemDisk;

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use crate::command::{Command, Reply};
-use crate::node::peers::*;
+use crate::node::rpc::*;
 use crate::node::{Found, Me, Node, NodeError, Parts, RaftOptions, ReadLevel, ReadOptions, Start, Tasks, Written};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{SnapshotMeta, Vote};

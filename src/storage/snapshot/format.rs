@@ -31,9 +31,9 @@ use crate::kv::{Kept, KvStore, Lock};
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::SnapshotMeta;
 use crate::record::{Marks, Rare, Record};
-use crate::storage::StorageError;
 use crate::storage::disk::DiskFile;
-use crate::storage::sealed::{self, damaged, u32_at};
+use crate::storage::file_header::{damaged, u32_at};
+use crate::storage::{StorageError, file_header};
 
 pub(super) const MAGIC: &[u8; 8] = b"hraftdSN";
 pub(super) const VERSION: u32 = 2;
@@ -103,7 +103,7 @@ pub(super) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub fn new(file: &'a dyn DiskFile, header: &Header) -> io::Result<Self> {
         let body = postcard::to_stdvec(header).map_err(io::Error::other)?;
-        let (head, crc) = sealed::seal(MAGIC, VERSION, &body);
+        let (head, crc) = file_header::seal(MAGIC, VERSION, &body);
         file.write_all_at(&head, 0)?;
         let mut block = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 4);
         block.resize(BLOCK_HEAD_BYTES, 0);
@@ -206,13 +206,13 @@ impl<'a> Reader<'a> {
     /// Reads and checks the head; `place` is the file as an operator would name it.
     pub fn open(file: &'a dyn DiskFile, place: &'a str) -> Result<(Self, Header), StorageError> {
         let len = file.len().map_err(|error| StorageError::io(place, error))?;
-        let head = sealed::unseal(file, place, MAGIC, OLDEST_VERSION..=VERSION, len)?;
+        let head = file_header::unseal(file, place, MAGIC, OLDEST_VERSION..=VERSION, len)?;
         let header = match head.version {
             1 => {
-                let HeaderV1 { cluster, meta } = sealed::decode(place, &head.body)?;
+                let HeaderV1 { cluster, meta } = file_header::decode(place, &head.body)?;
                 Header { cluster, meta, log_time_ms: 0 }
             }
-            _ => sealed::decode(place, &head.body)?,
+            _ => file_header::decode(place, &head.body)?,
         };
         Ok((Self { file, place, len, at: head.end, crc: head.crc }, header))
     }
@@ -258,7 +258,7 @@ impl<'a> Reader<'a> {
     /// Reads the payload of the next block into `block` and gives its kind.
     fn next_block(&mut self, block: &mut Vec<u8>) -> Result<u8, StorageError> {
         let mut head = [0; BLOCK_HEAD_BYTES];
-        sealed::read_exact(self.file, self.place, &mut head, self.at)?;
+        file_header::read_exact(self.file, self.place, &mut head, self.at)?;
         let head_crc = crc32c::crc32c_append(self.crc, &head[..5]);
         if head_crc != u32_at(&head, 5) {
             return Err(damaged(self.place, self.at, "the checksum of a block's head is wrong"));
@@ -273,7 +273,7 @@ impl<'a> Reader<'a> {
         block.clear();
         block.shrink_to(2 * BLOCK_BYTES);
         block.resize(payload + 4, 0);
-        sealed::read_exact(self.file, self.place, block, payload_at)?;
+        file_header::read_exact(self.file, self.place, block, payload_at)?;
         let crc = crc32c::crc32c_append(head_crc, &block[..payload]);
         if crc != u32_at(block, payload) {
             return Err(damaged(self.place, payload_at, "the checksum of a block is wrong"));

@@ -32,10 +32,10 @@ use self::format::{Header, Reader, Writer};
 use super::StorageError;
 use super::disk::{Disk, DiskFile};
 use super::identity::ClusterHandle;
-use super::sealed::damaged;
 use crate::kv::KvStore;
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::{LogId, SnapshotMeta};
+use crate::storage::file_header::damaged;
 
 pub use file::SnapshotFile;
 pub use receive::Incoming;

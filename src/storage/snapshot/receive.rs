@@ -8,7 +8,7 @@ use super::{SnapshotFile, SnapshotStore};
 use crate::raft_types::alias::SnapshotMeta;
 use crate::storage::StorageError;
 use crate::storage::disk::{Disk, DiskFile};
-use crate::storage::sealed::damaged;
+use crate::storage::file_header::damaged;
 
 /// The bytes of a snapshot, as they arrive, in a file that is removed if they never become whole. All
 /// calls block.

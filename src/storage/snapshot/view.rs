@@ -9,7 +9,7 @@ use crate::raft_types::ClusterId;
 use crate::raft_types::alias::SnapshotMeta;
 use crate::storage::StorageError;
 use crate::storage::disk::{Disk, DiskFile};
-use crate::storage::sealed::damaged;
+use crate::storage::file_header::damaged;
 
 /// A snapshot file; of what is in it, only the head was checked.
 #[derive(Debug)]

@@ -1,0 +1,215 @@
+//! `GET` and `HEAD` of one key: as JSON, raw, with metadata; conditional; as a long poll.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use tokio::time::{Instant, timeout_at};
+
+use crate::api::admission::Pass;
+use crate::api::keys::{read_options, too_slow};
+use crate::api::request::conditions::Tags;
+use crate::api::request::query::Query;
+use crate::api::request::{conditions, key_path};
+use crate::api::response::error::ApiError;
+use crate::api::response::{Answer, etag, json, metadata, text};
+use crate::api::service::Service;
+use crate::api::write::Time;
+use crate::api::{App, spec, timer, within};
+use crate::command::Key;
+use crate::node::{Found, NodeError, ReadLevel, ReadOptions};
+use crate::record::Record;
+use crate::watch::Filter;
+
+/// The longest `wait=`.
+pub(in crate::api) const MAX_WAIT: Duration = Duration::from_secs(300);
+
+/// What is sent of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Raw,
+    Meta,
+}
+
+/// Reads one key
+///
+/// As `{"key":value}`, as the value alone (`raw`) or with metadata (`meta`). With `wait` it is a long poll: with
+/// `If-None-Match` until the key is another (304 when the time is up), without until it exists (404).
+#[utoipa::path(
+    get,
+    path = "/hraftd/key/{key}",
+    tag = "keys",
+    params(
+        spec::KeyPath,
+        spec::ReadParams,
+        spec::ConditionHeaders,
+        ("raw" = Option<bool>, Query, description = "the value alone, with its Content-Type; a JSON string unquoted"),
+        ("meta" = Option<bool>, Query, description = "with metadata; not together with raw"),
+        ("wait" = Option<String>, Query, description = "how long to wait for news, at most 5m", pattern = "^[0-9]+(ms|s|m|h)$"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "what the key holds, in the form asked for",
+            content((spec::KeyForms = "application/json"), (String = "*/*")),
+            headers(("ETag" = String, description = "modify_index in quotes"))
+        ),
+        (status = 304, description = "as If-None-Match has it", headers(("ETag" = String))),
+        (status = 404, description = "no such key", body = spec::Problem),
+        (status = 412, description = "not as If-Match demands", body = spec::Problem),
+    )
+)]
+pub(in crate::api) async fn get<S: Service>(
+    app: &App<S>,
+    raw_key: &str,
+    head: &Parts,
+    pass: &mut Pass<'_>,
+) -> Result<Answer, ApiError> {
+    let known = ["level", "freshness", "min_index", "timeout", "raw", "meta", "wait"];
+    let query = Query::parse(head.uri.query(), &known)?;
+    let form = match (query.switch("raw")?, query.switch("meta")?) {
+        (true, true) => return Err(ApiError::BadRequest("raw and meta are two forms; ask for one".to_owned())),
+        (true, false) => Form::Raw,
+        (false, true) => Form::Meta,
+        (false, false) => Form::Json,
+    };
+    let options = read_options(&query, app.settings.read_level)?;
+    let time = Time::of(&query)?;
+    let wait = query.duration_within("wait", Duration::ZERO, MAX_WAIT)?;
+    let (is, is_not) = (conditions::if_match(&head.headers)?, conditions::if_none_match(&head.headers)?);
+    let key = key_path::decode(raw_key)?;
+    pass.read(&options, app.service.applied_index())?;
+    if wait.is_some() {
+        pass.will_wait()?;
+    }
+
+    let read = pin!(app.service.read(&key, options, time.deadline));
+    let mut found = within(pin!(timer(time.deadline)), read).await.unwrap_or_else(|| Err(too_slow(&time)))?;
+    if let Some(wait) = wait
+        && !is_news(&found, is_not.as_ref())
+    {
+        pass.waits();
+        let until = Instant::now() + wait;
+        found = Box::pin(wait_for_news(app, &key, found, is_not.as_ref(), time.timeout, until)).await?;
+    }
+    let index = found.record.as_ref().map(Record::modify_index);
+    let result = match &found.record {
+        record if is.as_ref().is_some_and(|is| !is.match_index(index)) => Err(ApiError::Precondition {
+            msg: format!("{} is not as If-Match demands", text::quoted(&key)),
+            current: record
+                .as_ref()
+                .map_or_else(|| b"null".to_vec(), |record| metadata::object(&key, record, app.service.log_time_ms())),
+        }),
+        None => Err(NodeError::NotFound(format!("there is no key {}", text::quoted(&key))).into()),
+        Some(record) => {
+            let mut response = if is_not.as_ref().is_some_and(|is_not| is_not.match_index(index)) {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                response
+            } else {
+                show(form, &key, record, app.service.log_time_ms())
+            };
+            etag(&mut response, record.modify_index());
+            Ok(response)
+        }
+    };
+    Ok(Answer::found(result, &found))
+}
+
+/// Looks whether a key exists
+///
+/// As GET, without the body.
+#[utoipa::path(
+    head,
+    path = "/hraftd/key/{key}",
+    tag = "keys",
+    params(spec::KeyPath, spec::ReadParams, spec::ConditionHeaders),
+    responses(
+        (status = 200, description = "it exists", headers(("ETag" = String, description = "modify_index in quotes"))),
+        (status = 304, description = "as If-None-Match has it", headers(("ETag" = String))),
+        (status = 404, description = "no such key"),
+        (status = 412, description = "not as If-Match demands"),
+    )
+)]
+pub(in crate::api) async fn head<S: Service>(
+    app: &App<S>,
+    raw_key: &str,
+    head: &Parts,
+    pass: &mut Pass<'_>,
+) -> Result<Answer, ApiError> {
+    get(app, raw_key, head, pass).await
+}
+
+/// Whether a long poll has its answer: the key is another than the client has; without a condition, that it is there.
+fn is_news(found: &Found, is_not: Option<&Tags>) -> bool {
+    let index = found.record.as_ref().map(Record::modify_index);
+    is_not.map_or(index.is_some(), |is_not| !is_not.match_index(index))
+}
+
+/// Reads this node's own state again whenever the key may have changed, from what was read already on.
+async fn wait_for_news<S: Service>(
+    app: &App<S>,
+    key: &Key,
+    first: Found,
+    is_not: Option<&Tags>,
+    timeout: Duration,
+    until: Instant,
+) -> Result<Found, ApiError> {
+    let watches = app.service.watches()?;
+    let mut watcher = watches.wait_for(Filter::Key(key.clone()));
+    let options = ReadOptions { min_index: first.index, ..ReadLevel::None.into() };
+    loop {
+        let read = app.service.read(key, options, Instant::now() + timeout).await?;
+        let staleness = read.staleness.filter(|_| first.level == ReadLevel::None);
+        let found = Found { level: first.level, staleness, ..read };
+        if is_news(&found, is_not) || Instant::now() >= until {
+            return Ok(found);
+        }
+        if watches.is_closed() {
+            return Err(NodeError::NotReady("this node is stopping; ask another".to_owned()).into());
+        }
+        // Either way it is read again.
+        let _ = timeout_at(until, watcher.changed()).await;
+    }
+}
+
+fn show(form: Form, key: &str, record: &Record, log_time_ms: u64) -> Response {
+    match form {
+        Form::Raw => raw(record),
+        Form::Meta => json::response(metadata::object(key, record, log_time_ms)),
+        Form::Json => {
+            let value = record.json();
+            let mut out = Vec::with_capacity(key.len() + value.len() + 8);
+            let mut object = json::Object::new(&mut out);
+            object.name(key).extend_from_slice(&value);
+            object.end();
+            json::response(out)
+        }
+    }
+}
+
+/// The value alone. Whoever wrote it must not get to run scripts in the name of this node.
+fn raw(record: &Record) -> Response {
+    let is_text = !record.is_bytes() && record.value().first() == Some(&b'"');
+    let unquoted = is_text.then(|| serde_json::from_slice::<String>(record.value()).ok()).flatten();
+    let (body, content_type) = match unquoted {
+        Some(text) => (Body::from(text), metadata::content_type(record)),
+        // A lone surrogate fits no text: the JSON is sent as it is.
+        None if is_text => (Body::from(record.shared_value()), "application/json"),
+        None => (Body::from(record.shared_value()), metadata::content_type(record)),
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    // Checked when it was written.
+    if let Ok(content_type) = HeaderValue::from_str(content_type) {
+        headers.insert(CONTENT_TYPE, content_type);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    response
+}

@@ -1,0 +1,211 @@
+//! Long answers, bounded together: thousands of clients that stop to read must not fill the memory.
+//!
+//! An answer, or a piece of one that is streamed, takes room for as long as the connection holds its bytes: the room is
+//! given back with the last of them. Short ones need none. An answer that finds no room is not sent; a stream that has
+//! begun waits for room before it makes its next piece. A client that reads nothing is cut off by [`crate::http`], and its room is
+//! free.
+//!
+//! Caveat: watches have bounds of their own.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::response::Response;
+use futures_util::future::BoxFuture;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::api::request::body::{UNIT, units};
+use crate::api::response::error::ApiError;
+use crate::node::NodeError;
+
+/// Answers up to this take no room.
+const SMALL: usize = 16 << 10;
+
+/// For all answers together, unless one alone may be longer.
+const ROOM: usize = 256 << 20;
+
+/// A streamed piece without its last item, and what may be added to a value to show it.
+const PIECE: usize = 128 << 10;
+
+/// The memory that answers may take.
+#[derive(Debug)]
+pub(in crate::api) struct Answers {
+    room: Arc<Semaphore>,
+    /// The most that a piece may take.
+    piece: u32,
+}
+
+impl Answers {
+    /// Where one value may have `max_value` bytes: in JSON, bytes come as base64.
+    pub(in crate::api) fn new(max_value: usize) -> Self {
+        let piece = units(PIECE + max_value / 3 * 4);
+        Self { room: Arc::new(Semaphore::new((ROOM / UNIT).max(piece as usize))), piece }
+    }
+
+    /// The response once its body has room; `None` where there is none.
+    pub(in crate::api) fn admit(&self, response: Response) -> Option<Response> {
+        let length = response.body().size_hint().exact();
+        let wanted = match length {
+            Some(length) if length <= SMALL as u64 => return Some(response),
+            // One that is longer than all the room takes all of it.
+            Some(length) => units(usize::try_from(length).unwrap_or(usize::MAX)).min(units(ROOM)),
+            None => self.piece,
+        };
+        let taken = Some(self.room.clone().try_acquire_many_owned(wanted).ok()?);
+        let (room, piece) = (self.room.clone(), self.piece);
+        Some(response.map(|inner| Body::new(Held { inner, taken, whole: length.is_some(), asked: None, room, piece })))
+    }
+}
+
+/// Why an answer is not sent. What a transaction did cannot be undone: then nothing may be said of its outcome.
+pub(in crate::api) fn no_room(ran: bool) -> ApiError {
+    let why = "clients have not read the answers that this node holds for them, and there is no room for this one";
+    if ran {
+        return NodeError::Timeout(format!(
+            "{why}. The outcome of this transaction is unknown: read before you repeat it"
+        ))
+        .into();
+    }
+    ApiError::Overloaded(format!("{why}; try again later, or ask another node"))
+}
+
+/// A body whose pieces hold their room.
+struct Held {
+    inner: Body,
+    /// For the next piece.
+    taken: Option<OwnedSemaphorePermit>,
+    /// It has a length, and room for that was taken.
+    whole: bool,
+    /// Waits for room.
+    asked: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
+    room: Arc<Semaphore>,
+    piece: u32,
+}
+
+impl Held {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.taken.is_none() && !self.whole {
+            let (room, piece) = (self.room.clone(), self.piece);
+            // Never closed.
+            let asked =
+                self.asked.get_or_insert_with(|| Box::pin(async move { room.acquire_many_owned(piece).await.ok() }));
+            self.taken = ready!(asked.as_mut().poll(cx));
+            self.asked = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// The piece with its room, without what it did not need.
+    fn hold(&mut self, data: Bytes) -> Bytes {
+        let Some(mut room) = self.taken.take() else { return data };
+        if !self.whole {
+            let surplus = room.num_permits().saturating_sub(units(data.len()) as usize);
+            drop(room.split(surplus));
+        }
+        Bytes::from_owner(WithRoom { data, _room: room })
+    }
+}
+
+struct WithRoom {
+    data: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for WithRoom {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        ready!(self.poll_room(cx));
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => Some(Ok(frame.map_data(|data| self.hold(data)))),
+            other => {
+                self.taken = None;
+                other
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use http_body_util::BodyExt;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn whole(bytes: usize) -> Response {
+        Response::new(Body::from(vec![b'x'; bytes]))
+    }
+
+    fn pieces() -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
+        let piece = |length| Ok(Bytes::from(vec![b'x'; length]));
+        futures_util::stream::iter([100_000, 200_000, 300].map(piece))
+    }
+
+    async fn next(response: &mut Response) -> Option<Bytes> {
+        Some(response.body_mut().frame().await?.unwrap().into_data().unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_bounded_and_given_back_with_the_bytes() {
+        let answers = Answers::new(MIB);
+        let all = answers.room.available_permits();
+        let mut held = Vec::new();
+        while let Some(mut response) = answers.admit(whole(MIB)) {
+            assert_eq!(response.body().size_hint().exact(), Some(MIB as u64));
+            // As hyper does: the body is gone, its bytes wait for the client.
+            held.push(next(&mut response).await.unwrap());
+        }
+        assert_eq!(held.len(), ROOM / MIB);
+        assert!(answers.admit(whole(SMALL)).is_some(), "a short one needs no room");
+        assert!(answers.admit(whole(SMALL + 1)).is_none());
+        assert!(answers.admit(Response::new(Body::from_stream(pieces()))).is_none());
+        held.pop();
+        assert!(answers.admit(whole(MIB)).is_some());
+        assert!(answers.admit(whole(2 * ROOM)).is_none());
+        drop(held);
+        assert_eq!(answers.room.available_permits(), all);
+        assert!(answers.admit(whole(2 * ROOM)).is_some(), "not for ever");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_waits_for_room() {
+        let answers = Answers::new(MIB);
+        let all = answers.room.available_permits();
+        let mut stream = answers.admit(Response::new(Body::from_stream(pieces()))).unwrap();
+        let first = next(&mut stream).await.unwrap();
+        assert_eq!((first.len(), answers.room.available_permits()), (100_000, all - 98));
+        let others = answers.room.clone().acquire_many_owned(u32::try_from(all - 98).unwrap()).await.unwrap();
+        assert!(timeout(Duration::from_secs(60), next(&mut stream)).await.is_err(), "there was no room");
+        drop(others);
+        let second = next(&mut stream).await.unwrap();
+        assert_eq!((second.len(), next(&mut stream).await.unwrap().len()), (200_000, 300));
+        assert!(next(&mut stream).await.is_none());
+        drop((first, second));
+        assert_eq!(answers.room.available_permits(), all);
+    }
+}

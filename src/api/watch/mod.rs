@@ -1,0 +1,155 @@
+//! `GET /hraftd/watch`: changes as they are applied, as server-sent events or as JSON lines.
+//!
+//! A response is a position and all that comes after it. Contract: from one position on every change of what is watched
+//! is sent once and in order; where that cannot be, the stream says `compacted` and ends.
+//!
+//! * `ask`: what a request wants. `feed`: the body. `render`: events as text. `large`: values that are not copied for
+//!   each watcher. `compact`: JSON without white space.
+//!
+//! Caveat: a stream that ends without `compacted` ended because this node stops or was removed; go on elsewhere.
+
+mod ask;
+pub(super) mod compact;
+mod feed;
+mod large;
+mod render;
+
+use std::pin::pin;
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::response::Response;
+use futures_util::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::admission::Pass;
+use super::service::Service;
+use super::write::Time;
+use super::{App, keys, spec, timer, within};
+use crate::api::response::Answer;
+use crate::api::response::error::ApiError;
+use crate::node::{NodeError, ReadLevel, ReadOptions, View};
+use crate::watch::{Missed, Position, Watcher, Watches};
+use ask::{Ask, From};
+use feed::{Begin, Feed, Initial};
+use render::Format;
+
+pub(super) use large::Large;
+
+/// nginx would wait for its buffer to fill.
+const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// How often a state and a history that belong together are tried to be had: writes may be faster than a short history.
+const TRIES: usize = 3;
+
+pub(super) async fn answer<S: Service>(app: &App<S>, head: &Parts, pass: Pass<'_>) -> Result<Answer, ApiError> {
+    match head.method {
+        Method::GET => watch(app, head, pass).await,
+        _ => Err(ApiError::method(&head.method, "GET")),
+    }
+}
+
+/// Tells of changes
+///
+/// As server-sent events, or with `Accept: application/x-ndjson` as a JSON object a line. Events of keys are `set`,
+/// `delete` and `expire`, those of locks `acquired`, `released` and `expired`; the id is `index.n`.
+#[utoipa::path(
+    get,
+    path = "/hraftd/watch",
+    tag = "watch",
+    params(
+        ("prefix" = Option<String>, Query, description = "all keys that begin so; may be empty"),
+        ("key" = Option<String>, Query, description = "or one key"),
+        ("lock" = Option<String>, Query, description = "or one lock"),
+        ("initial" = Option<bool>, Query, description = "first the present state, then the event synced"),
+        ("after" = Option<String>, Query, description = "only what comes after this id", pattern = "^[0-9]+(\\.[0-9]+)?$"),
+        ("Last-Event-ID" = Option<String>, Header, description = "the same, as browsers send it; counts more"),
+        spec::ReadParams,
+    ),
+    responses(
+        (status = 200, description = "changes, without end", content((String = "text/event-stream"), (String = "application/x-ndjson"))),
+        (status = 410, description = "history does not reach back so far", body = spec::Problem),
+    )
+)]
+pub(super) async fn watch<S: Service>(app: &App<S>, head: &Parts, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
+    let ask = Ask::of(head, app.settings.read_level)?;
+    pass.will_wait()?;
+    match ask.from {
+        // It may be ahead of this node.
+        From::After(_) => pass.waits(),
+        From::Now | From::Initial => pass.read(&ask.read, app.service.applied_index())?,
+    }
+    let open = open(&app.service, &ask);
+    let (answer, feed) =
+        within(pin!(timer(ask.time.deadline)), open).await.unwrap_or_else(|| Err(keys::too_slow(&ask.time).into()))?;
+    let feed = Feed::new(feed, ask.format, app.large.clone());
+    Ok(Answer { result: Ok(response(feed, ask.format, pass.into_waiting())), ..answer })
+}
+
+/// `place` is kept for as long as the stream goes on.
+fn response(feed: Feed, format: Format, place: Option<OwnedSemaphorePermit>) -> Response {
+    let frames = futures_util::stream::unfold((feed, place), async |(mut feed, place)| {
+        feed.frame().await.map(|frame| (frame, (feed, place)))
+    });
+    let mut response = Response::new(Body::from_stream(frames.map(Ok::<_, std::convert::Infallible>)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
+    response
+}
+
+/// A watcher and where it stands, as the answer tells it.
+async fn open<S: Service>(service: &S, ask: &Ask) -> Result<(Answer, Begin), ApiError> {
+    let Ask { filter, read, time: Time { deadline, .. }, .. } = ask;
+    let answer = |index, settled| Answer::read(Ok(Response::default()), index, settled);
+    match ask.from {
+        From::Now => {
+            let settled = service.settle(*read, *deadline).await?;
+            let watches = watches(service)?;
+            let mut watcher = watches.watch_on(filter.clone(), Position::whole(service.applied_index()));
+            Ok((answer(watcher.position().index, settled), Begin { watcher, initial: None }))
+        }
+        From::Initial => {
+            let (View { kv, index, settled }, watcher) = initial(service, ask).await?;
+            let initial = Initial { kv, index, filter: filter.clone(), sent: None };
+            Ok((answer(index, settled), Begin { watcher, initial: Some(initial) }))
+        }
+        From::After(position) => {
+            // The position says what has been seen, so no leader needs to be asked: any node that has applied it will do.
+            let min_index = read.min_index.max(position.index);
+            let here = ReadOptions { level: ReadLevel::None, min_index, ..*read };
+            let settled = service.settle(here, *deadline).await?;
+            let index = service.applied_index();
+            let watcher = watches(service)?.watch(filter.clone(), position).map_err(compacted)?;
+            Ok((answer(index, settled), Begin { watcher, initial: None }))
+        }
+    }
+}
+
+/// The state, and a watcher of what comes after it.
+async fn initial<S: Service>(service: &S, ask: &Ask) -> Result<(View, Watcher), ApiError> {
+    let mut tries = TRIES;
+    loop {
+        let view = service.view(ask.read, ask.time.deadline).await?;
+        match watches(service)?.watch(ask.filter.clone(), Position::whole(view.index)) {
+            Ok(watcher) => return Ok((view, watcher)),
+            Err(missed) if tries == 1 => return Err(compacted(missed)),
+            Err(_) => tries -= 1,
+        }
+    }
+}
+
+fn watches(service: &impl Service) -> Result<Watches, ApiError> {
+    let watches = service.watches()?;
+    if watches.is_closed() {
+        return Err(NodeError::NotReady("this node is stopping; ask another".to_owned()).into());
+    }
+    Ok(watches)
+}
+
+fn compacted(missed: Missed) -> ApiError {
+    ApiError::Compacted(render::compacted(missed))
+}

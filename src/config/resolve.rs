@@ -1,0 +1,299 @@
+//! From what was typed to what it means: defaults, derived addresses, and the checks across flags.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use tracing::level_filters::LevelFilter;
+
+use crate::config::address::{LOOPBACK, Partial};
+use crate::config::advertise::Advertiser;
+use crate::config::args::Args;
+use crate::config::bind::Bind;
+use crate::config::host_info::Machine;
+use crate::config::setting::{Env, Given};
+use crate::config::{Config, DataPlace, address, advertise, values};
+use crate::exit::Exit;
+use crate::node::ReadLevel;
+use crate::node_id::{HostPort, PublicId};
+use crate::raft_types::Role;
+use crate::telemetry::{LogFilter, LogFormat, LogSettings};
+
+const DEFAULT_HOST: &str = "localhost";
+const DEFAULT_HTTP_PORT: u16 = 11000;
+/// The Raft port is the client port and this.
+const PORT_STEP: u16 = 1000;
+const DEFAULT_MAX_VALUE: usize = 1 << 20;
+const DEFAULT_MAX_REQUEST: usize = 8 << 20;
+/// One request is one log entry, and that is one write and one message between nodes.
+const LARGEST_REQUEST: usize = 64 << 20;
+const DEFAULT_SNAPSHOT_THRESHOLD: u64 = 100_000;
+const DEFAULT_WATCH_HISTORY: u64 = 65_536;
+const DEFAULT_IDEMPOTENCY_WINDOW_MS: u64 = 600_000;
+const DEFAULT_HEARTBEAT_MS: u64 = 100;
+const DEFAULT_ELECTION_MS: u64 = 400;
+/// Fewer, and one late heartbeat is an election.
+const HEARTBEATS_PER_ELECTION: u64 = 3;
+
+/// Puts the configuration together.
+///
+/// # Errors
+/// See [`crate::config::parse`].
+pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<Config, Exit> {
+    let find = |flag: &str, typed: Option<OsString>| Given::find(flag, typed, env);
+    let mut warnings = Vec::new();
+
+    let (http_bind, raft_bind) = binds(find("--haddr", args.haddr)?, find("--raddr", args.raddr)?)?;
+    let rjoin = rjoin(args.rjoin, env, &http_bind)?;
+    let iface = find("--iface", args.iface)?;
+    let iface = iface.map(|given| advertise::interface(&given, machine).map(|ips| (given, ips))).transpose()?;
+    let hadv = find("--hadv", args.hadv)?.map(|given| advertised(&given)).transpose()?;
+    let radv = find("--radv", args.radv)?.map(|given| advertised(&given)).transpose()?;
+    let mut advertiser = Advertiser { iface, rjoin: &rjoin, machine, warnings: Vec::new() };
+    let public_id = advertiser.public_id(&http_bind, &raft_bind, hadv.as_ref(), radv.as_ref())?;
+    let advertise_warnings = advertiser.warnings;
+    check_ids(&public_id, &http_bind, &raft_bind)?;
+    warn_of_addresses(&public_id, &http_bind, &raft_bind, &rjoin, &mut warnings);
+    warnings.extend(advertise_warnings);
+
+    let rdir = find("--rdir", args.rdir)?;
+    let in_memory = find("--rmem", args.rmem)?.map(|given| values::switch(&given)).transpose()?.unwrap_or(false);
+    let (data, data_label) = data(rdir, in_memory, http_bind.port, env, &mut warnings)?;
+
+    let non_voter = find("--non-voter", args.non_voter)?;
+    let role = match non_voter.as_ref().map(values::switch).transpose()? {
+        Some(true) => Role::Learner,
+        _ => Role::Voter,
+    };
+    if let (Some(given), Role::Learner, true) = (&non_voter, role, rjoin.is_empty()) {
+        return Err(given.bad("a learner cannot form a cluster; name a node of one with --rjoin"));
+    }
+
+    let (max_value_bytes, max_request_bytes) =
+        limits(find("--max-value", args.max_value)?, find("--max-request", args.max_request)?)?;
+    let watch_history = find("--watch-history", args.watch_history)?
+        .map_or(Ok(DEFAULT_WATCH_HISTORY), |given| values::number(&given, 1..=100_000_000))?;
+    let idempotency_window_ms = find("--idempotency-window", args.idempotency_window)?
+        .map_or(Ok(DEFAULT_IDEMPOTENCY_WINDOW_MS), |given| values::time_ms(&given, 1_000..=86_400_000))?;
+    let snapshot_threshold = find("--snapshot-threshold", args.snapshot_threshold)?
+        .map_or(Ok(DEFAULT_SNAPSHOT_THRESHOLD), |given| values::number(&given, 1..=1_000_000_000))?;
+    let (heartbeat_ms, election_min_ms) = timers(
+        find("--heartbeat-interval", args.heartbeat_interval)?,
+        find("--election-timeout", args.election_timeout)?,
+    )?;
+
+    Ok(Config {
+        public_id,
+        http_bind,
+        raft_bind,
+        rjoin,
+        data,
+        data_label,
+        role,
+        read_level: find("--read-level", args.read_level)?
+            .map_or(Ok(ReadLevel::Linearizable), |given| values::read_level(&given))?,
+        max_value_bytes,
+        max_request_bytes,
+        snapshot_threshold,
+        watch_history: usize::try_from(watch_history).unwrap_or(usize::MAX),
+        idempotency_window_ms,
+        heartbeat_ms,
+        election_min_ms,
+        election_max_ms: 2 * election_min_ms,
+        log: LogSettings {
+            filter: log_filter(find("--log-level", args.log_level)?, env)?,
+            format: find("--log-format", args.log_format)?
+                .map_or(Ok(LogFormat::Text), |given| values::log_format(&given))?,
+        },
+        warnings,
+    })
+}
+
+/// The two bind addresses; each follows from the other where only one is given.
+fn binds(haddr: Option<Given>, raddr: Option<Given>) -> Result<(Bind, Bind), Exit> {
+    let read = |given: &Given| {
+        let (host, port) = Partial::parse_with_port(&given.text).map_err(|why| given.bad(why))?;
+        Ok(Bind { host, port, flag: given.name.clone() })
+    };
+    let derived = |of: &Bind, port, flag: &str| Bind { host: of.host.clone(), port, flag: flag.to_owned() };
+    match (haddr, raddr) {
+        (Some(haddr), Some(raddr)) => {
+            let (http, raft) = (read(&haddr)?, read(&raddr)?);
+            let plain = |bind: &Bind| bind.host.as_deref().map(|host| address::plain_loopback(host).to_owned());
+            let may_meet = plain(&http) == plain(&raft) || http.is_unspecified() || raft.is_unspecified();
+            if http.port == raft.port && may_meet {
+                return Err(raddr.bad(format_args!("the same port as {haddr}")));
+            }
+            Ok((http, raft))
+        }
+        (None, Some(raddr)) => {
+            let raft = read(&raddr)?;
+            let port = raft.port.checked_sub(PORT_STEP).filter(|port| *port > 0);
+            let port = port.ok_or_else(|| {
+                raddr.bad("no client port follows from it (port - 1000 is below 1); give --haddr too")
+            })?;
+            Ok((derived(&raft, port, "--haddr"), raft))
+        }
+        (haddr, None) => {
+            let default = Given::typed("--haddr", format!("{DEFAULT_HOST}:{DEFAULT_HTTP_PORT}"));
+            let haddr = haddr.unwrap_or(default);
+            let http = read(&haddr)?;
+            let port = http.port.checked_add(PORT_STEP).ok_or_else(|| {
+                haddr.bad("no Raft port follows from it (port + 1000 is over 65535); give --raddr too")
+            })?;
+            let raft = derived(&http, port, "--raddr");
+            Ok((http, raft))
+        }
+    }
+}
+
+fn rjoin(typed: Vec<OsString>, env: Env<'_>, http: &Bind) -> Result<Vec<HostPort>, Exit> {
+    let own_host = match http.host.as_deref() {
+        Some(host) if !http.is_unspecified() => address::plain_loopback(host),
+        _ => LOOPBACK,
+    };
+    let mut given = Vec::new();
+    for value in typed {
+        given.extend(Given::find("--rjoin", Some(value), env)?);
+    }
+    if given.is_empty() {
+        given.extend(Given::find("--rjoin", None, env)?);
+    }
+    let mut list = Vec::new();
+    for one in given {
+        address::parse_list(&one.text, own_host, &mut list).map_err(|why| one.bad(why))?;
+    }
+    Ok(list)
+}
+
+fn advertised(given: &Given) -> Result<Partial, Exit> {
+    let partial = Partial::parse(&given.text).map_err(|why| given.bad(why))?;
+    match partial.host.as_deref().and_then(address::ip) {
+        Some(ip) if !address::may_be_told(ip) => Err(given.bad("no other machine can connect to that")),
+        _ => Ok(partial),
+    }
+}
+
+/// Both ports may differ and the told addresses still be one: `--hadv a:1 --radv a:1`.
+fn check_ids(id: &PublicId, http: &Bind, raft: &Bind) -> Result<(), Exit> {
+    if id.haddr == id.raddr {
+        let line = format!(
+            "--hadv and --radv: both addresses told to others would be {} ({http} and {raft} are bound)",
+            id.haddr
+        );
+        return Err(Exit::usage(line));
+    }
+    Ok(())
+}
+
+fn warn_of_addresses(id: &PublicId, http: &Bind, raft: &Bind, rjoin: &[HostPort], warnings: &mut Vec<String>) {
+    let open: Vec<String> =
+        [http, raft].iter().filter(|bind| !bind.is_loopback()).map(|bind| bind.to_string()).collect();
+    if !open.is_empty() {
+        let open = open.join(" and ");
+        warnings.push(format!(
+            "{open} can be reached from other machines and there is no authentication: who can connect can read and write"
+        ));
+    }
+    if id.haddr.is_loopback() != id.raddr.is_loopback() {
+        warnings.push(format!(
+            "of {} and {} only one can be reached from other machines; see --hadv and --radv",
+            id.haddr, id.raddr
+        ));
+    }
+    if rjoin.contains(&id.raddr) {
+        warnings
+            .push(format!("--rjoin {}: that is this node's Raft address; --rjoin takes client addresses", id.raddr));
+    }
+}
+
+fn data(
+    rdir: Option<Given>,
+    in_memory: bool,
+    http_port: u16,
+    env: Env<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<(DataPlace, String), Exit> {
+    if in_memory {
+        warnings.extend(rdir.map(|given| format!("{given} is not used: --rmem keeps everything in memory")));
+        return Ok((DataPlace::Memory, "--rmem".to_owned()));
+    }
+    if let Some(given) = rdir {
+        if given.text.is_empty() {
+            return Err(given.bad("the directory has no name"));
+        }
+        if given.text.contains('\0') {
+            return Err(given.bad("no directory can have that name"));
+        }
+        if given.text.starts_with('~') {
+            warnings.push(format!("{given}: the ~ is taken literally, as the name of a directory"));
+        }
+        return Ok((DataPlace::Dir(PathBuf::from(&given.text)), given.to_string()));
+    }
+    let Some(home) = env("HOME").filter(|home| !home.is_empty()) else {
+        return Err(Exit::config("HOME is not set, and the data directory is in it by default; give --rdir DIR"));
+    };
+    let home = Path::new(&home);
+    if !home.is_absolute() {
+        let home = home.display();
+        return Err(Exit::config(format!("HOME={home}: not an absolute path; correct it or give --rdir DIR")));
+    }
+    let dir = home.join(".hraftd").join(http_port.to_string());
+    let label = format!("HOME={} (data directory {})", home.display(), dir.display());
+    Ok((DataPlace::Dir(dir), label))
+}
+
+/// A value travels in a request, so the request's limit bounds it too.
+fn limits(value: Option<Given>, request: Option<Given>) -> Result<(usize, usize), Exit> {
+    let read = |given: &Option<Given>, default| {
+        given.as_ref().map_or(Ok(default), |given| values::size(given, 1..=LARGEST_REQUEST))
+    };
+    let max_request = read(&request, DEFAULT_MAX_REQUEST)?;
+    let max_value = read(&value, DEFAULT_MAX_VALUE.min(max_request))?;
+    if let (Some(given), true) = (value, max_value > max_request) {
+        let request = request.map_or_else(
+            || format!("--max-request ({} by default)", values::show_size(max_request)),
+            |given| given.to_string(),
+        );
+        return Err(given.bad(format_args!("more than {request}, which a value has to fit in")));
+    }
+    Ok((max_value, max_request))
+}
+
+fn timers(heartbeat: Option<Given>, election: Option<Given>) -> Result<(u64, u64), Exit> {
+    let read = |given: &Option<Given>, range, default| {
+        given.as_ref().map_or(Ok(default), |given| values::time_ms(given, range))
+    };
+    let heartbeat_ms = read(&heartbeat, 10..=10_000, DEFAULT_HEARTBEAT_MS)?;
+    let election_ms = read(&election, 30..=60_000, DEFAULT_ELECTION_MS)?;
+    if heartbeat_ms * HEARTBEATS_PER_ELECTION > election_ms {
+        let least = heartbeat_ms * HEARTBEATS_PER_ELECTION;
+        return Err(match (heartbeat, election) {
+            (heartbeat, Some(election)) => {
+                let heartbeat = heartbeat.map_or_else(
+                    || format!("--heartbeat-interval ({heartbeat_ms}ms by default)"),
+                    |given| given.to_string(),
+                );
+                election.bad(format_args!("less than three times {heartbeat}; {least}ms is the least"))
+            }
+            (Some(heartbeat), None) => heartbeat.bad(format_args!(
+                "more than a third of --election-timeout ({election_ms}ms by default); set that to {least}ms or more"
+            )),
+            (None, None) => Exit::config("the default Raft timers contradict each other"),
+        });
+    }
+    Ok((heartbeat_ms, election_ms))
+}
+
+/// The flag, its variable, `RUST_LOG`, or info.
+fn log_filter(given: Option<Given>, env: Env<'_>) -> Result<LogFilter, Exit> {
+    if let Some(given) = given {
+        return given.text.parse().map_err(|why: String| given.bad(why));
+    }
+    match Given::in_env("RUST_LOG", env)? {
+        // A single word that is no level is another program's target.
+        Some(given) => {
+            given.text.parse().or_else(|_| LogFilter::from_directives(&given.text)).map_err(|why| given.bad(why))
+        }
+        None => Ok(LogFilter::Level(LevelFilter::INFO)),
+    }
+}

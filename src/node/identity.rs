@@ -1,0 +1,190 @@
+//! Who this node is, and what it has learnt about that.
+//!
+//! Invariants: the Raft id never changes while the process runs; the cluster id is set once, and is
+//! on disk before anything is answered in its name; once removed, a node stays removed.
+
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
+
+use tokio::sync::watch;
+
+use crate::log_time::LogClock;
+use crate::node::rpc::{Envelope, Identification, Target};
+use crate::node_id::PublicId;
+use crate::raft_types::{ClusterId, RaftId, Role};
+use crate::storage::{ClusterHandle, Identity, IdentityStore, StorageError};
+
+/// Tells how long ago a quorum acknowledged this node as its leader, in milliseconds.
+type QuorumClock = Box<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// This node's identity, shared by all its parts.
+pub struct Me {
+    store: IdentityStore,
+    identity: RwLock<Identity>,
+    /// What it asks to be.
+    pub role: Role,
+    /// Where its data is, for messages that tell which directory to delete.
+    pub data_place: String,
+    /// A random number of this process.
+    boot: u64,
+    /// The state machine's view of the cluster id.
+    cluster: ClusterHandle,
+    /// The membership index at which it was removed.
+    removed: watch::Sender<Option<u64>>,
+    /// Set where a leader of another cluster called this node by its public id.
+    foreign: watch::Sender<Option<String>>,
+    quorum_clock: OnceLock<QuorumClock>,
+    log_clock: OnceLock<LogClock>,
+}
+
+impl std::fmt::Debug for Me {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Me").field("identity", &*self.identity()).finish_non_exhaustive()
+    }
+}
+
+impl Me {
+    /// Takes over an identity that is on disk.
+    pub fn new(
+        store: IdentityStore,
+        identity: Identity,
+        cluster: ClusterHandle,
+        role: Role,
+        data_place: String,
+        boot: u64,
+    ) -> Self {
+        let removed = watch::Sender::new(identity.removed);
+        Self {
+            store,
+            identity: RwLock::new(identity),
+            role,
+            data_place,
+            boot,
+            cluster,
+            removed,
+            foreign: watch::Sender::default(),
+            quorum_clock: OnceLock::new(),
+            log_clock: OnceLock::new(),
+        }
+    }
+
+    fn identity(&self) -> RwLockReadGuard<'_, Identity> {
+        // Only whole identities are ever put in, so a panic elsewhere poisons nothing.
+        self.identity.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The public id.
+    pub fn id(&self) -> PublicId {
+        self.identity().public_id.clone()
+    }
+
+    /// The Raft id.
+    pub fn raft_id(&self) -> RaftId {
+        self.identity().raft_id
+    }
+
+    /// The cluster it belongs to, if any.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.identity().cluster
+    }
+
+    /// The membership index at which it was removed, if it was.
+    pub fn removed(&self) -> watch::Receiver<Option<u64>> {
+        self.removed.subscribe()
+    }
+
+    /// What another cluster's leader that called this node had to say, if one did.
+    pub fn foreign(&self) -> Option<String> {
+        self.foreign.borrow().clone()
+    }
+
+    /// Remembers, until it is started again, that a leader of another cluster has this address.
+    pub fn set_foreign(&self, why: String) {
+        self.foreign.send_if_modified(|foreign| foreign.is_none() && foreign.replace(why).is_none());
+    }
+
+    /// Makes `change` durable, then visible. Blocks for the flush, which happens a few times in the
+    /// life of a data directory.
+    fn update(&self, change: impl FnOnce(&mut Identity)) -> Result<(), StorageError> {
+        let mut current = self.identity.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = current.clone();
+        change(&mut next);
+        self.store.save(&next)?;
+        if let Some(cluster) = next.cluster {
+            self.cluster.set(cluster);
+        }
+        *current = next;
+        Ok(())
+    }
+
+    /// Becomes part of a cluster, unless it is part of one already.
+    ///
+    /// # Errors
+    /// Where the identity cannot be written.
+    pub fn adopt_cluster(&self, cluster: ClusterId) -> Result<(), StorageError> {
+        self.update(|identity| identity.cluster = identity.cluster.or(Some(cluster)))
+    }
+
+    /// Makes the identity durable as it is.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn save(&self) -> Result<(), StorageError> {
+        self.update(|_| {})
+    }
+
+    /// Remembers for good that this node was removed.
+    ///
+    /// # Errors
+    /// Where the identity cannot be written.
+    pub fn set_removed(&self, index: u64) -> Result<(), StorageError> {
+        self.update(|identity| identity.removed = Some(index))?;
+        self.removed.send_replace(Some(index));
+        Ok(())
+    }
+
+    /// A removed node that holds nothing any more is a new one. On the disk it stays removed until it is part of a cluster
+    /// again: until then it may not form one of its own, however often it is started.
+    pub fn join_anew(&self) {
+        self.identity.write().unwrap_or_else(PoisonError::into_inner).removed = None;
+        self.removed.send_replace(None);
+    }
+
+    /// What it answers to [`PeerRequest::Identify`](crate::node::rpc::PeerRequest::Identify).
+    pub fn identification(&self, empty: bool) -> Identification {
+        let identity = self.identity();
+        Identification {
+            id: identity.public_id.clone(),
+            raft_id: identity.raft_id,
+            cluster: identity.cluster,
+            empty,
+            role: self.role,
+            boot: self.boot,
+        }
+    }
+
+    /// From now on messages tell how fresh this node's authority is.
+    pub(super) fn set_quorum_clock(&self, clock: QuorumClock) {
+        // There is one Raft a process; a second clock would say the same.
+        let _ = self.quorum_clock.set(clock);
+    }
+
+    /// From now on messages tell log time, where this node leads.
+    pub(super) fn set_log_clock(&self, clock: LogClock) {
+        let _ = self.log_clock.set(clock);
+    }
+
+    /// The envelope of a message to `target`.
+    pub fn envelope(&self, target: &Target) -> Envelope {
+        let quorum_age_ms = self.quorum_clock.get().and_then(|clock| clock());
+        let identity = self.identity();
+        Envelope {
+            cluster: identity.cluster,
+            from: identity.public_id.clone(),
+            from_raft: identity.raft_id,
+            to: target.id.clone(),
+            to_raft: target.raft_id,
+            quorum_age_ms,
+            log_time: self.log_clock.get().and_then(LogClock::led),
+        }
+    }
+}

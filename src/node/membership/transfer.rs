@@ -1,0 +1,107 @@
+//! Handing leadership over: when the leader is told to stop, or asked to.
+
+use std::time::Duration;
+
+use openraft::LogIdOptionExt;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::time::{Instant, timeout_at};
+
+use crate::node::membership::{AtLeader, find};
+use crate::node::status::silence;
+use crate::node::{Leader, Node, NodeError};
+use crate::raft_types::RaftId;
+use crate::task;
+
+/// Longer than this a transfer does not take; openraft refuses writes meanwhile.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// If this node leads, hands leadership to the voter that has most of the log and answered within
+    /// two heartbeats; returns when another leads, or when `patience` is over.
+    ///
+    /// Caveat: openraft's transfer has no answer; it is only seen to have worked.
+    pub async fn hand_over(&self, patience: Duration) {
+        if self.leader() != Some(Leader::Me) {
+            return;
+        }
+        let Some(successor) = self.successor() else { return };
+        match self.transfer_to(successor, Instant::now() + patience).await {
+            Some(leader) => tracing::info!("leadership handed over to {}", self.name_of(leader)),
+            None => tracing::warn!("leadership could not be handed over in time; the others will elect a leader"),
+        }
+    }
+
+    /// As the leader that is to be removed: whether another leads now. The caller has the turn.
+    pub(in crate::node) async fn step_aside(&self, deadline: Instant) -> bool {
+        let Some(successor) = self.successor() else { return false };
+        self.transfer_to(successor, deadline.min(Instant::now() + TRANSFER_TIMEOUT)).await.is_some()
+    }
+
+    /// As the leader: hands leadership to the voter named, or to the best. Runs to its end even where
+    /// the asker goes away.
+    pub(in crate::node) async fn lead_here(&self, wanted: Option<String>, deadline: Instant) -> AtLeader {
+        let node = self.clone();
+        let done = task::spawn(async move {
+            let to = match node.choose(wanted.as_deref()) {
+                Ok(to) => to,
+                Err(error) => return Ok(Err(error)),
+            };
+            if to == node.inner.me.raft_id() {
+                return Ok(Ok(()));
+            }
+            let name = node.name_of(to);
+            // openraft takes no writes while it hands over: a membership change would wait in vain.
+            let Ok(_turn) = timeout_at(deadline, node.inner.membership_turn.lock()).await else {
+                return Ok(Err(NodeError::Timeout("a membership change took too long".to_owned())));
+            };
+            Ok(match node.transfer_to(to, deadline.min(Instant::now() + TRANSFER_TIMEOUT)).await {
+                Some(leader) if leader == to => Ok(()),
+                Some(other) => {
+                    Err(NodeError::Conflict(format!("{} became the leader instead of {name}", node.name_of(other))))
+                }
+                None => Err(NodeError::Timeout(format!("{name} did not become the leader in time; it still may"))),
+            })
+        });
+        done.await.unwrap_or_else(|error| Ok(Err(NodeError::Internal(error.to_string()))))
+    }
+
+    fn choose(&self, wanted: Option<&str>) -> Result<RaftId, NodeError> {
+        let Some(wanted) = wanted else {
+            let none = || NodeError::Conflict("no other voter answers, so there is none to lead".to_owned());
+            return self.successor().ok_or_else(none);
+        };
+        let members = self.members();
+        let member = find::find(&members, wanted)?;
+        if !member.server.voter {
+            return Err(NodeError::Conflict(format!("{} is not a voter, so it cannot lead", member.server.id)));
+        }
+        if !self.answered_lately(member.raft_id) {
+            return Err(NodeError::Conflict(format!("{} does not answer, so it cannot lead", member.server.id)));
+        }
+        Ok(member.raft_id)
+    }
+
+    fn name_of(&self, raft_id: RaftId) -> String {
+        let members = self.members();
+        let found = members.iter().find(|member| member.raft_id == raft_id);
+        found.map_or_else(|| raft_id.to_string(), |member| member.server.id.to_string())
+    }
+
+    /// Triggers the transfer and waits for another leader.
+    async fn transfer_to(&self, to: RaftId, deadline: Instant) -> Option<RaftId> {
+        let me = self.inner.me.raft_id();
+        let mut metrics = self.metrics();
+        self.inner.raft.trigger().transfer_leader(to).await.ok()?;
+        let handed = metrics.wait_until(|m| m.current_leader.is_some_and(|leader| leader != me));
+        timeout_at(deadline, handed).await.ok()?.ok()?.current_leader
+    }
+
+    fn successor(&self) -> Option<RaftId> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let recent = Duration::from_millis(self.inner.options.heartbeat_ms * 2);
+        let answered = |id: &RaftId| silence(&metrics, *id).is_some_and(|silence| silence <= recent);
+        let matched = |id: &RaftId| metrics.replication.as_ref().and_then(|r| r.get(id)).map_or(0, |m| m.next_index());
+        metrics.membership_config.voter_ids().filter(|id| *id != metrics.id && answered(id)).max_by_key(matched)
+    }
+}

@@ -1,0 +1,330 @@
+//! Reads: what each level promises, and what it costs.
+//!
+//! * `linearizable`: this node's own map, at a read index that a quorum confirmed after the read
+//!   began ([`crate::node::read::read_index`]).
+//! * `weak`: the map of the node that believes it leads, at most one hop away. It is refused once
+//!   that node has not heard a quorum for the election maximum, so a leader that was cut off answers
+//!   old data no longer than that.
+//! * `none`: this node's own map, now. How old it may be is counted from the last moment at which a
+//!   quorum acknowledged the leader and of which everything committed is applied here
+//!   ([`crate::node::read::freshness`]).
+//! * `auto`: `weak` on a voter, `none` on a learner, as rqlite has it.
+
+pub(in crate::node) mod freshness;
+pub(in crate::node) mod quorum_acks;
+pub(in crate::node) mod read_index;
+
+use std::time::Duration;
+
+use openraft::RaftMetrics;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::{Leader, Node, NodeError, Phase, State};
+use crate::command::{Key, LockView};
+use crate::duration::as_ms;
+use crate::kv::KvStore;
+use crate::node::rpc::{NotLeader, PeerError, PeerReply, PeerRequest, Target};
+use crate::node::write::Patience;
+use crate::node_id::PublicId;
+use crate::raft_types::TypeConfig;
+use crate::record::Record;
+
+/// What a read promises; the names are rqlite's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadLevel {
+    /// Sees every write acknowledged before the read began.
+    Linearizable,
+    /// The node that believes it is leader answers.
+    Weak,
+    /// This node's own state, now.
+    None,
+    /// [`Weak`](Self::Weak) on a voter, [`None`](Self::None) on a learner.
+    Auto,
+}
+
+impl ReadLevel {
+    /// The level a user means by a name; `strong` is rqlite's word for linearizable.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "linearizable" | "strong" => Self::Linearizable,
+            "weak" => Self::Weak,
+            "none" => Self::None,
+            "auto" => Self::Auto,
+            _ => return None,
+        })
+    }
+
+    /// The name shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Linearizable => "linearizable",
+            Self::Weak => "weak",
+            Self::None => "none",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+/// What a reader asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// What the read promises.
+    pub level: ReadLevel,
+    /// With [`ReadLevel::None`]: refuse where the state may be older than this.
+    pub freshness: Option<Duration>,
+    /// Answer only once this index is applied where the read is served.
+    pub min_index: u64,
+}
+
+impl From<ReadLevel> for ReadOptions {
+    fn from(level: ReadLevel) -> Self {
+        Self { level, freshness: None, min_index: 0 }
+    }
+}
+
+/// What a read found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What the key holds; `None` where there is no such key.
+    pub record: Option<Record>,
+    /// The applied index it was read at.
+    pub index: u64,
+    /// The level it was served at; never [`ReadLevel::Auto`].
+    pub level: ReadLevel,
+    /// The leader that served it, where this node passed it on.
+    pub served_by: Option<PublicId>,
+    /// With [`ReadLevel::None`]: how old the state may be; `None` for not known.
+    pub staleness: Option<Duration>,
+}
+
+/// That this node's own state may be read, and what can be said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The level it may be read at; never [`ReadLevel::Auto`].
+    pub level: ReadLevel,
+    /// With [`ReadLevel::None`]: how old it may be; `None` for not known.
+    pub staleness: Option<Duration>,
+}
+
+/// The whole state at one index.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The state. Writes cost more while it lives.
+    pub kv: KvStore,
+    /// The applied index it is of.
+    pub index: u64,
+    /// What can be said of it.
+    pub settled: Settled,
+}
+
+impl Node {
+    /// Reads one key.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing is changed by a read.
+    pub async fn read(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
+        match self.level_of(options) {
+            ReadLevel::Weak => self.read_at_leader(key, options, deadline).await.map_err(own_copy),
+            _ => {
+                let Settled { level, staleness } = self.settle(options, deadline).await?;
+                Ok(Found { staleness, ..self.found(key, level) })
+            }
+        }
+    }
+
+    /// The whole state. At [`ReadLevel::Weak`] this node's own, once it has what the leader had.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn view(&self, options: ReadOptions, deadline: Instant) -> Result<View, NodeError> {
+        let settled = self.settle(options, deadline).await?;
+        let (kv, index) = self.inner.map.view();
+        Ok(View { kv, index, settled })
+    }
+
+    /// Who holds a lock, and the applied index of that.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn lock(
+        &self,
+        name: &str,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> Result<(Option<LockView>, u64, Settled), NodeError> {
+        let settled = self.settle(options, deadline).await?;
+        let (lock, index) = self.inner.map.lock(name);
+        Ok((lock, index, settled))
+    }
+
+    /// Waits until this node's own state may be read.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn settle(&self, options: ReadOptions, deadline: Instant) -> Result<Settled, NodeError> {
+        let level = self.level_of(options);
+        let index = match level {
+            ReadLevel::None => return self.settle_here(options, deadline).await,
+            ReadLevel::Weak => Box::pin(self.weak_index(deadline)).await,
+            _ => self.read_index(deadline).await,
+        };
+        self.wait_applied(index.map_err(own_copy)?.max(options.min_index), deadline).await?;
+        Ok(Settled { level, staleness: None })
+    }
+
+    fn level_of(&self, options: ReadOptions) -> ReadLevel {
+        match options.level {
+            ReadLevel::Auto if self.is_voter() => ReadLevel::Weak,
+            ReadLevel::Auto => ReadLevel::None,
+            level => level,
+        }
+    }
+
+    fn found(&self, key: &str, level: ReadLevel) -> Found {
+        let (record, index) = self.inner.map.get(key);
+        Found { record, index, level, served_by: None, staleness: None }
+    }
+
+    async fn settle_here(&self, options: ReadOptions, deadline: Instant) -> Result<Settled, NodeError> {
+        self.wait_phase(Phase::Recovering, deadline).await?;
+        self.wait_applied(options.min_index, deadline).await?;
+        // Before the value is read: the state may be fresher than is said, never older.
+        let staleness = self.staleness();
+        if let Some(freshness) = options.freshness
+            && staleness.is_none_or(|age| age > freshness)
+        {
+            let age =
+                staleness.map_or_else(|| "of unknown age".to_owned(), |age| format!("{} ms old", age.as_millis()));
+            return Err(NodeError::NoLeader(format!(
+                "this node's copy may be {age}, more than freshness={} ms allows; ask another node, or at another level",
+                freshness.as_millis()
+            )));
+        }
+        Ok(Settled { level: ReadLevel::None, staleness })
+    }
+
+    /// How old this node's state may be; `None` where it never heard from a leader.
+    pub fn staleness(&self) -> Option<Duration> {
+        if self.leader() == Some(Leader::Me) {
+            return self.quorum_age();
+        }
+        self.inner.contact.staleness(self.applied_index())
+    }
+
+    fn is_voter(&self) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.voter_ids().any(|id| id == metrics.id)
+    }
+
+    async fn read_at_leader(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
+        self.refuse_stray()?;
+        let mut patience = Patience::new(deadline);
+        loop {
+            let answer = match self.leader_by(&patience).await? {
+                Leader::Me => self.read_as_leader(key, options.min_index, deadline).await,
+                Leader::Other(target) => Box::pin(self.ask_leader(&target, key, options.min_index, deadline)).await,
+            };
+            match answer {
+                Ok(done) => return done,
+                Err(NotLeader) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
+            }
+        }
+    }
+
+    async fn ask_leader(
+        &self,
+        target: &Target,
+        key: &Key,
+        min_index: u64,
+        deadline: Instant,
+    ) -> Result<Result<Found, NodeError>, NotLeader> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout_ms = as_ms(left);
+        let request = PeerRequest::Read { key: key.clone(), min_index, timeout_ms };
+        let answer = tokio::select! {
+            answer = self.inner.peers.call(target, request, left) => answer,
+            () = self.superseded(target) => return Err(NotLeader),
+        };
+        match answer {
+            Ok(PeerReply::Read(answer)) => Ok(answer?.map(|(record, index)| Found {
+                record,
+                index,
+                level: ReadLevel::Weak,
+                served_by: Some(target.id.clone()),
+                staleness: None,
+            })),
+            Ok(other) => Ok(Err(NodeError::Internal(format!("the leader answered {other:?}")))),
+            Err(PeerError::Lost(why)) => {
+                Ok(Err(NodeError::Timeout(format!("the leader {} did not answer: {why}", target.id))))
+            }
+            Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(NotLeader),
+        }
+    }
+
+    /// What the node that believes it leads has applied.
+    async fn weak_index(&self, deadline: Instant) -> Result<u64, NodeError> {
+        self.refuse_stray()?;
+        let mut patience = Patience::new(deadline);
+        loop {
+            let answer = match self.leader_by(&patience).await? {
+                Leader::Me => self.weak_index_as_leader(),
+                Leader::Other(target) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    tokio::select! {
+                        answer = self.inner.peers.call(&target, PeerRequest::WeakIndex, left) => match answer {
+                            Ok(PeerReply::WeakIndex(answer)) => answer,
+                            Err(PeerError::Lost(why)) => {
+                                let what = format!("the leader {} did not answer: {why}", target.id);
+                                return Err(NodeError::Timeout(what));
+                            }
+                            _ => Err(NotLeader),
+                        },
+                        () = self.superseded(&target) => Err(NotLeader),
+                    }
+                }
+            };
+            match answer {
+                Ok(index) => return Ok(index),
+                Err(NotLeader) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
+            }
+        }
+    }
+
+    /// As the node that believes it leads: what it has applied.
+    pub(super) fn weak_index_as_leader(&self) -> Result<u64, NotLeader> {
+        if self.may_answer_weakly() { Ok(self.applied_index()) } else { Err(NotLeader) }
+    }
+
+    /// A new leader has its predecessor's committed entries, but may not have applied them before it has applied one of
+    /// its own term.
+    fn may_answer_weakly(&self) -> bool {
+        let led = |m: &RaftMetrics<TypeConfig>| m.last_applied.is_some_and(|id| id.leader_id.term == m.current_term);
+        self.state() == State::Leader && led(&self.inner.raft.metrics().borrow_watched())
+    }
+
+    /// As the node that believes it leads: a weak read.
+    pub(super) async fn read_as_leader(
+        &self,
+        key: &str,
+        min_index: u64,
+        deadline: Instant,
+    ) -> Result<Result<Found, NodeError>, NotLeader> {
+        if !self.may_answer_weakly() {
+            return Err(NotLeader);
+        }
+        if let Err(error) = self.wait_applied(min_index, deadline).await {
+            return Ok(Err(error));
+        }
+        Ok(Ok(self.found(key, ReadLevel::Weak)))
+    }
+}
+
+fn own_copy(error: NodeError) -> NodeError {
+    match error {
+        NodeError::NoLeader(why) => NodeError::NoLeader(format!("{why}; ?level=none reads this node's own copy")),
+        other => other,
+    }
+}

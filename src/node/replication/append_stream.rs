@@ -1,0 +1,258 @@
+//! Entries on their way to a follower: a stream each way, answered in order.
+//!
+//! The leader does not wait for an answer before it sends what comes next. A commit index alone is held back for
+//! [`HOLD`], or a few milliseconds more where it comes after many entries: mostly entries follow that carry it, or a newer one. Who waits for it meanwhile is served by the
+//! heartbeat of its read index, a stream of a single request, which is sent at once.
+//!
+//! Where nothing is on its way for a while, the connection is closed; an answer that does not come is an error, upon
+//! which openraft sends again.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use openraft::errors::{NetworkError, RPCError};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
+use tokio::time::{Instant, timeout};
+
+use crate::node::Node;
+use crate::node::read::quorum_acks::Sent;
+use crate::node::replication::RaftNetwork;
+use crate::node::replication::coarse_timer::Alarm;
+use crate::node::replication::serve::Sender;
+use crate::node::rpc::{AppendStream, Envelope, PeerError, Refusal};
+use crate::raft_types::TypeConfig;
+
+/// How long a commit index waits for entries to travel with.
+const HOLD: Duration = Duration::from_millis(1);
+
+/// Requests on their way at a time: where a follower lags, each has a megabyte.
+const WINDOW: usize = 8;
+
+/// A connection that carries nothing for this long is closed.
+const IDLE: Duration = Duration::from_secs(30);
+
+type Request = AppendEntriesRequest<TypeConfig>;
+/// What became of a request, as openraft takes it.
+pub(in crate::node) type Outcome = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
+
+/// The leader's side: what openraft wants to send, and the way it takes.
+pub(in crate::node) struct Appends<'a, S> {
+    network: &'a RaftNetwork,
+    requests: S,
+    /// Until it has failed.
+    way: Option<Box<dyn AppendStream>>,
+    /// A request without entries.
+    held: Option<(Request, Instant)>,
+    /// When they were sent.
+    unanswered: VecDeque<Sent>,
+    /// The last time something was sent to an empty way, or answered.
+    moved: Instant,
+    alarm: Alarm,
+    ended: bool,
+}
+
+/// What may happen next.
+enum Event {
+    Request(Option<Request>),
+    Answer(Result<StreamAppendResult<TypeConfig>, PeerError>),
+    HeldLongEnough,
+    Silence,
+}
+
+impl<'a, S: Stream<Item = Request> + Send + Unpin + 'a> Appends<'a, S> {
+    /// The outcomes of `requests`, first of which is `first`.
+    pub(in crate::node) fn run(
+        network: &'a RaftNetwork,
+        way: Box<dyn AppendStream>,
+        first: Request,
+        requests: S,
+    ) -> impl Stream<Item = Outcome> + Send + 'a {
+        let now = Instant::now();
+        let requests = stream::iter([first]).chain(requests);
+        let appends = Appends {
+            network,
+            requests,
+            way: Some(way),
+            held: None,
+            unanswered: VecDeque::new(),
+            moved: now,
+            alarm: Alarm::new(),
+            ended: false,
+        };
+        stream::unfold(Some(appends), |appends| async move {
+            let mut appends = appends?;
+            let outcome = appends.next().await?;
+            let goes_on = matches!(outcome, Ok(Ok(_)));
+            Some((outcome, goes_on.then_some(appends)))
+        })
+    }
+}
+
+impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
+    async fn next(&mut self) -> Option<Outcome> {
+        loop {
+            if self.ended && self.unanswered.is_empty() && self.held.is_none() {
+                self.network.keep(self.way.take());
+                return None;
+            }
+            match self.event().await {
+                Event::Request(None) => {
+                    self.ended = true;
+                    // Nothing follows: it was all along a heartbeat, which a reader may wait for.
+                    if let Err(error) = self.send_held().await {
+                        return Some(Err(self.network.failed(error)));
+                    }
+                }
+                Event::Request(Some(request)) if request.entries.is_empty() => {
+                    let until = self.held.take().map_or_else(|| Instant::now() + HOLD, |(_, until)| until);
+                    self.held = Some((request, until));
+                }
+                Event::Request(Some(request)) => {
+                    // It tells what the one that was held would have told, and its answer is the answer to both.
+                    self.held = None;
+                    if let Err(error) = self.send(request).await {
+                        return Some(Err(self.network.failed(error)));
+                    }
+                }
+                Event::HeldLongEnough => {
+                    if let Err(error) = self.send_held().await {
+                        return Some(Err(self.network.failed(error)));
+                    }
+                }
+                Event::Answer(Ok(outcome)) => {
+                    let Some(sent) = self.unanswered.pop_front() else {
+                        let error = PeerError::Lost("an answer to nothing".to_owned());
+                        return Some(Err(self.network.failed(error)));
+                    };
+                    if !matches!(outcome, Err(StreamAppendError::HigherVote(_))) {
+                        self.network.answered(sent);
+                    }
+                    self.moved = Instant::now();
+                    return Some(Ok(outcome));
+                }
+                Event::Answer(Err(error)) => {
+                    return (!self.unanswered.is_empty() || self.held.is_some())
+                        .then(|| Err(self.network.failed(error)));
+                }
+                Event::Silence if !self.unanswered.is_empty() => {
+                    return Some(Err(RPCError::Network(NetworkError::from_string("no answer in time"))));
+                }
+                // openraft begins a new stream with what comes next.
+                Event::Silence => return None,
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let silence = self.moved + if !self.unanswered.is_empty() { self.network.append_timeout } else { IDLE };
+        let held_until = self.held.as_ref().map(|(_, until)| *until);
+        let (deadline, then) = match held_until {
+            Some(until) if until < silence => (until, Event::HeldLongEnough),
+            _ => (silence, Event::Silence),
+        };
+        let wants_more = !self.ended && self.unanswered.len() < WINDOW;
+        let answer = async {
+            match &mut self.way {
+                Some(way) => way.next().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answer => Event::Answer(answer),
+            request = self.requests.next(), if wants_more => Event::Request(request),
+            () = self.alarm.ring(deadline, self.moved) => then,
+        }
+    }
+
+    async fn send_held(&mut self) -> Result<(), PeerError> {
+        match self.held.take() {
+            Some((request, _)) => self.send(request).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&mut self, request: Request) -> Result<(), PeerError> {
+        if self.unanswered.is_empty() {
+            self.moved = Instant::now();
+        }
+        self.unanswered.push_back(self.network.acks.sending());
+        let Some(way) = &mut self.way else { return Err(PeerError::Lost("it failed before".to_owned())) };
+        let sent = timeout(self.network.append_timeout, way.send(request)).await;
+        sent.unwrap_or_else(|_| Err(PeerError::Lost("it takes no more".to_owned())))
+    }
+}
+
+/// What a follower makes of a leader's requests.
+struct Taken<S> {
+    node: Node,
+    requests: S,
+    noted: Arc<Noted>,
+}
+
+/// What is known of requests that are not answered yet, and why the last one was refused.
+#[derive(Default)]
+struct Noted {
+    /// How long ago a quorum had acknowledged the leader, in milliseconds, and what it says is committed.
+    pending: Mutex<VecDeque<(Option<u64>, u64)>>,
+    refused: Mutex<Option<Refusal>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<S: Stream<Item = Result<(Envelope, Request), Refusal>> + Send + Unpin> Taken<S> {
+    async fn next(&mut self) -> Option<Request> {
+        let (envelope, request) = match self.admitted().await? {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                *lock(&self.noted.refused) = Some(refusal);
+                return None;
+            }
+        };
+        if let Some((term, ms)) = envelope.log_time {
+            self.node.clock().noted(term, ms);
+        }
+        let committed = request.leader_commit.map_or(0, |id| id.index);
+        lock(&self.noted.pending).push_back((envelope.quorum_age_ms, committed));
+        Some(request)
+    }
+
+    async fn admitted(&mut self) -> Option<Result<(Envelope, Request), Refusal>> {
+        Some(match self.requests.next().await? {
+            Ok((envelope, request)) => self.node.admit(&envelope, Sender::Leader).await.map(|()| (envelope, request)),
+            Err(refusal) => Err(refusal),
+        })
+    }
+}
+
+impl Node {
+    /// What becomes of a leader's requests, in order; it ends after the first that fails, or that could not be taken.
+    pub fn answer_appends(
+        &self,
+        requests: impl Stream<Item = Result<(Envelope, Request), Refusal>> + Send + Unpin + 'static,
+    ) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, Refusal>> + Send + 'static {
+        let noted = Arc::<Noted>::default();
+        let taken = Taken { node: self.clone(), requests, noted: noted.clone() };
+        let taken = stream::unfold(taken, |mut taken| async move { Some((taken.next().await?, taken)) });
+        let (node, of_answers) = (self.clone(), noted.clone());
+        let answers = self.inner.raft.stream_append(taken).map(move |outcome| {
+            // A Raft that has stopped has no answer to give; the sender must not take that for one.
+            let outcome = outcome.map_err(|_| Refusal::Stopped)?;
+            let noted = lock(&of_answers.pending).pop_front();
+            if !matches!(outcome, Err(StreamAppendError::HigherVote(_)))
+                && let Some((quorum_age_ms, committed)) = noted
+            {
+                node.heard_leader(quorum_age_ms, committed);
+            }
+            Ok(outcome)
+        });
+        answers.chain(
+            stream::once(async move { lock(&noted.refused).take() }).filter_map(async |refused| refused.map(Err)),
+        )
+    }
+}

@@ -1,0 +1,259 @@
+//! openraft's network on top of [`Peers`].
+//!
+//! `Unreachable` makes openraft back off, so it is returned only where no connection was made or
+//! the receiver refused; the back-off never grows, because a node that forms a cluster listens for
+//! one second only, and a living leader must have called it by then.
+
+pub(in crate::node) mod append_stream;
+pub(in crate::node) mod coarse_timer;
+pub(in crate::node) mod serve;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, stream_append_sequential, v2::RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::{RaftMetrics, RaftNetworkFactory};
+
+use crate::node::identity::Me;
+use crate::node::membership::strangers::Calls;
+use crate::node::read::quorum_acks::{Acks, Sent};
+use crate::node::replication::append_stream::{Appends, Outcome};
+use crate::node::rpc::{AppendStream, PeerError, PeerReply, PeerRequest, Peers, Refusal, Target, TransferRequest};
+use crate::raft_types::alias::Vote;
+use crate::raft_types::{Member, RaftId, TypeConfig};
+use crate::storage::SnapshotFile;
+
+/// A silent member is called at least this often.
+const RETRY_SILENT_MEMBER: Duration = Duration::from_millis(200);
+
+/// Without any progress for this long, a snapshot transfer is given up and started again.
+const SNAPSHOT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// openraft's view of the cluster.
+pub(super) type Metrics = openraft::alias::WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>;
+
+/// Makes a [`RaftNetwork`] for each member.
+#[derive(Clone)]
+pub(super) struct NetworkFactory {
+    pub(super) peers: Arc<dyn Peers>,
+    pub(super) me: Arc<Me>,
+    pub(super) calls: Arc<Calls>,
+    pub(super) acks: Arc<Acks>,
+    /// Where members are now; set once Raft runs.
+    pub(super) members: Arc<OnceLock<Metrics>>,
+    /// How long an append of entries may take before it is sent again.
+    pub(super) append_timeout: Duration,
+}
+
+impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
+    type Network = RaftNetwork;
+
+    async fn new_client(&mut self, target: RaftId, node: &Member) -> RaftNetwork {
+        RaftNetwork {
+            peers: self.peers.clone(),
+            me: self.me.clone(),
+            calls: self.calls.clone(),
+            acks: self.acks.clone(),
+            members: self.members.clone(),
+            target: Target { raft_id: Some(target), id: node.id.clone() },
+            append_timeout: self.append_timeout,
+            kept: Mutex::default(),
+        }
+    }
+}
+
+/// openraft's connection to one member.
+pub(super) struct RaftNetwork {
+    peers: Arc<dyn Peers>,
+    me: Arc<Me>,
+    calls: Arc<Calls>,
+    pub(super) acks: Arc<Acks>,
+    members: Arc<OnceLock<Metrics>>,
+    target: Target,
+    pub(super) append_timeout: Duration,
+    /// A way for appends that nothing is on.
+    kept: Mutex<Option<Box<dyn AppendStream>>>,
+}
+
+impl RaftNetwork {
+    /// The member, at the addresses that the membership has for it now: openraft keeps a client across
+    /// a change of them.
+    fn target(&self) -> Target {
+        let raft_id = self.target.raft_id;
+        let moved = self.members.get().and_then(|metrics| {
+            let metrics = metrics.borrow_watched();
+            let member = metrics.membership_config.get_node(&raft_id?)?;
+            (member.id != self.target.id).then(|| Target { raft_id, id: member.id.clone() })
+        });
+        moved.unwrap_or_else(|| self.target.clone())
+    }
+
+    /// The member has answered what was sent then, as one that follows this node.
+    pub(super) fn answered(&self, sent: Sent) {
+        if let Some(raft_id) = self.target.raft_id {
+            self.acks.answered(raft_id, sent);
+        }
+    }
+
+    /// Keeps a way for appends until there are more of them.
+    pub(super) fn keep(&self, way: Option<Box<dyn AppendStream>>) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = way;
+    }
+
+    /// The way that was kept, where it still is one, or another.
+    async fn way(&self) -> Result<Option<Box<dyn AppendStream>>, PeerError> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut way) = kept
+            && way.next().now_or_never().is_none()
+        {
+            return Ok(Some(way));
+        }
+        self.peers.open_appends(&self.target(), self.append_timeout).await
+    }
+
+    /// An error as openraft takes it.
+    pub(super) fn failed(&self, error: PeerError) -> RPCError<TypeConfig> {
+        self.report(&error);
+        rpc_error(error)
+    }
+
+    async fn call(&self, request: PeerRequest, timeout: Duration) -> Result<PeerReply, RPCError<TypeConfig>> {
+        self.peers.call(&self.target(), request, timeout).await.map_err(|error| self.failed(error))
+    }
+
+    /// Two clusters on one address need an operator; said once.
+    fn report(&self, error: &PeerError) {
+        // A stray node that was wiped has another Raft id, too.
+        if let PeerError::Refused(Refusal::WrongCluster(who) | Refusal::WrongTarget(who)) = error
+            && let (Some(mine), Some(theirs)) = (self.me.cluster(), who.cluster)
+            && mine != theirs
+            && self.calls.first_time(format!("refused {theirs} {}", who.id))
+        {
+            tracing::error!(
+                "{} is of cluster {theirs} and refuses {} of cluster {mine}: if the node there is the stray one, stop \
+                 it, delete its data directory and start it again; if this one is, delete {}",
+                who.id,
+                self.me.id(),
+                self.me.data_place,
+            );
+        }
+    }
+}
+
+fn rpc_error(error: PeerError) -> RPCError<TypeConfig> {
+    match error {
+        PeerError::Lost(_) => RPCError::Network(NetworkError::new(&error)),
+        PeerError::Unreachable(_) | PeerError::Refused(_) => RPCError::Unreachable(Unreachable::new(&error)),
+    }
+}
+
+fn unexpected(reply: &PeerReply) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::from_string(format!("an answer to another question: {reply:?}")))
+}
+
+impl RaftNetworkV2<TypeConfig> for RaftNetwork {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        // A heartbeat is abandoned by openraft after its interval. Entries have a disk to reach on
+        // the other side: sending them again because of a slow flush would only make it slower.
+        let timeout = if rpc.entries.is_empty() { option.soft_ttl() } else { self.append_timeout };
+        let sent = self.acks.sending();
+        match self.call(PeerRequest::Append(rpc), timeout).await? {
+            PeerReply::Append(response) => {
+                if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+                    self.answered(sent);
+                }
+                Ok(response)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut requests: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Outcome>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        Box::pin(async move {
+            // Nothing is opened for what never comes.
+            let Some(first) = requests.next().await else { return Ok(stream::empty().boxed()) };
+            Ok(match self.way().await.map_err(|error| self.failed(error))? {
+                Some(way) => Appends::run(self, way, first, requests).boxed(),
+                None => stream_append_sequential(self, stream::iter([first]).chain(requests), option).await?,
+            })
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(PeerRequest::Vote(rpc), option.soft_ttl()).await? {
+            PeerReply::Vote(response) => Ok(response),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(PeerRequest::PreVote(rpc), option.soft_ttl()).await? {
+            PeerReply::Vote(response) => Ok(response),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let transfer =
+            self.peers.send_snapshot(&self.target(), vote, snapshot.meta, snapshot.snapshot, SNAPSHOT_IDLE_TIMEOUT);
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = transfer => match sent.map_err(rpc_error)? {
+                PeerReply::Snapshot(vote) => Ok(SnapshotResponse::new(vote)),
+                other => Err(unexpected(&other).into()),
+            },
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let request = PeerRequest::TransferLeader(TransferRequest::from(&request));
+        match self.call(request, option.soft_ttl()).await? {
+            PeerReply::TransferLeader(response) => Ok(response),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(RETRY_SILENT_MEMBER)))
+    }
+}

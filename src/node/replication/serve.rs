@@ -1,0 +1,218 @@
+//! What a node answers its peers.
+//!
+//! A message is taken only where it is for this Raft node and from this cluster; a node that
+//! belongs to no cluster yet takes the first leader's that knows its Raft id, and has that on disk
+//! before it answers.
+
+use std::time::Duration;
+
+use openraft::alias::SnapshotOf;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::time::Instant;
+
+use crate::node::rpc::{Envelope, MemberAnswer, NotLeader, PeerReply, PeerRequest, Refusal};
+use crate::node::{Leader, Node, NodeError};
+use crate::raft_types::alias::{SnapshotMeta, Vote};
+use crate::raft_types::{RaftId, TypeConfig};
+use crate::storage::{Incoming, SnapshotFile};
+use crate::task;
+
+/// Whether a message is one that only a leader sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::node) enum Sender {
+    Leader,
+    Any,
+}
+
+impl Node {
+    /// Answers one request from a peer.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the request was not taken, nothing was done.
+    pub async fn answer(&self, envelope: &Envelope, request: PeerRequest) -> Result<PeerReply, Refusal> {
+        let raft = &self.inner.raft;
+        match request {
+            PeerRequest::Identify => {
+                return Ok(PeerReply::Identify(self.inner.me.identification(self.inner.log.is_empty())));
+            }
+            PeerRequest::Append(_) => self.admit(envelope, Sender::Leader).await?,
+            _ => self.admit(envelope, Sender::Any).await?,
+        }
+        // A Raft that has stopped has no answer to give; the sender must not take that for one.
+        let stopped = |_| Refusal::Stopped;
+        Ok(match request {
+            PeerRequest::Identify => return Err(Refusal::Unreadable("answered above".to_owned())),
+            PeerRequest::Append(rpc) => {
+                if let Some((term, ms)) = envelope.log_time {
+                    self.clock().noted(term, ms);
+                }
+                let committed = rpc.leader_commit.map_or(0, |id| id.index);
+                let response = raft.append_entries(rpc).await.map_err(stopped)?;
+                if !matches!(response, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
+                    self.heard_leader(envelope.quorum_age_ms, committed);
+                }
+                PeerReply::Append(response)
+            }
+            PeerRequest::Vote(rpc) => PeerReply::Vote(raft.vote(rpc).await.map_err(stopped)?),
+            PeerRequest::PreVote(rpc) => PeerReply::Vote(raft.pre_vote(rpc).await.map_err(stopped)?),
+            PeerRequest::TransferLeader(rpc) => {
+                PeerReply::TransferLeader(raft.handle_transfer_leader(rpc.into()).await.map_err(|_| Refusal::Stopped)?)
+            }
+            PeerRequest::Forward { commands, timeout_ms } => {
+                PeerReply::Forward(self.propose_all(commands, Duration::from_millis(timeout_ms)).await)
+            }
+            PeerRequest::Read { key, min_index, timeout_ms } => {
+                let answer = self.read_as_leader(&key, min_index, after(timeout_ms)).await;
+                PeerReply::Read(answer.map(|done| done.map(|found| (found.record, found.index))))
+            }
+            PeerRequest::ReadIndex { following, applied } => {
+                PeerReply::ReadIndex(self.read_index_for(envelope.from_raft, following, applied).await)
+            }
+            PeerRequest::WeakIndex => PeerReply::WeakIndex(self.weak_index_as_leader()),
+            PeerRequest::Status => PeerReply::Status(self.state()),
+            PeerRequest::Stand => {
+                self.hold().await;
+                PeerReply::Stand
+            }
+            PeerRequest::IsLeaderGone(seen) => PeerReply::IsLeaderGone(self.is_leader_gone(seen).await),
+            PeerRequest::IsMember(raft_id) => PeerReply::IsMember(self.is_member(raft_id).await),
+            PeerRequest::Join { id, timeout_ms } => {
+                PeerReply::Admin(self.if_leading(self.join_here(id, after(timeout_ms))).await)
+            }
+            PeerRequest::Lead { wanted, timeout_ms } => {
+                PeerReply::Admin(self.if_leading(self.lead_here(wanted, after(timeout_ms))).await)
+            }
+            PeerRequest::Remove { wanted, force, timeout_ms } => {
+                PeerReply::Admin(self.if_leading(self.remove_here(wanted, force, after(timeout_ms))).await)
+            }
+        })
+    }
+
+    async fn if_leading(
+        &self,
+        done: impl Future<Output = Result<Result<(), NodeError>, NotLeader>>,
+    ) -> Result<Result<(), NodeError>, NotLeader> {
+        if self.leader() == Some(Leader::Me) { done.await } else { Err(NotLeader) }
+    }
+
+    /// Begins to receive a snapshot from the leader.
+    ///
+    /// # Errors
+    /// [`Refusal`] where it is not for this node, or its file cannot be made.
+    pub async fn receive_snapshot(&self, envelope: &Envelope) -> Result<Incoming, Refusal> {
+        self.admit(envelope, Sender::Leader).await?;
+        self.inner.contact.heard();
+        let snapshots = self.inner.snapshots.clone();
+        task::spawn_blocking(move || snapshots.receive())
+            .await
+            .map_err(|_| Refusal::Stopped)?
+            .map_err(|error| Refusal::Unreadable(error.to_string()))
+    }
+
+    /// Installs a snapshot that was received whole and checked.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopped`] where Raft has stopped.
+    pub async fn install_snapshot(
+        &self,
+        vote: Vote,
+        meta: SnapshotMeta,
+        snapshot: SnapshotFile,
+    ) -> Result<PeerReply, Refusal> {
+        self.inner.contact.heard();
+        let snapshot = SnapshotOf::<TypeConfig, SnapshotFile> { meta, snapshot };
+        let response = self.inner.raft.install_full_snapshot(vote, snapshot).await.map_err(|_| Refusal::Stopped)?;
+        Ok(PeerReply::Snapshot(response.vote))
+    }
+
+    /// A leader was heard; how long ago a quorum had acknowledged it, and what it says is committed.
+    pub(in crate::node) fn heard_leader(&self, quorum_age_ms: Option<u64>, committed: u64) {
+        self.inner.contact.heard();
+        if let Some(age_ms) = quorum_age_ms {
+            self.inner.contact.heard_quorum(Duration::from_millis(age_ms), committed);
+        }
+    }
+
+    pub(in crate::node) async fn admit(&self, envelope: &Envelope, sender: Sender) -> Result<(), Refusal> {
+        let me = &self.inner.me;
+        let identification = || Box::new(me.identification(self.inner.log.is_empty()));
+        let cluster = me.cluster();
+        if envelope.to_raft != Some(me.raft_id()) {
+            if envelope.to == me.id() {
+                if sender == Sender::Leader {
+                    self.inner.calls.leader_called(envelope.from.clone());
+                }
+                self.note_foreign_cluster(envelope, sender);
+            }
+            return Err(Refusal::WrongTarget(identification()));
+        }
+        if me.removed().borrow().is_some() {
+            return Err(Refusal::Stopped);
+        }
+        match (cluster, envelope.cluster) {
+            (Some(mine), Some(theirs)) if mine == theirs => Ok(()),
+            (None, Some(theirs)) if sender == Sender::Leader => {
+                let me = me.clone();
+                let adopted = task::spawn_blocking(move || me.adopt_cluster(theirs)).await;
+                match adopted {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(error)) => {
+                        tracing::error!("cannot note the cluster this node joins: {error}");
+                        Err(Refusal::Stopped)
+                    }
+                    Err(_) => Err(Refusal::Stopped),
+                }
+            }
+            _ => {
+                self.note_foreign_cluster(envelope, sender);
+                Err(Refusal::WrongCluster(identification()))
+            }
+        }
+    }
+
+    /// A node of another cluster has this node's address for one of its own: said once. Where it is a
+    /// leader, this node stops serving, because one of the two clusters should not be there.
+    fn note_foreign_cluster(&self, envelope: &Envelope, sender: Sender) {
+        let me = &self.inner.me;
+        let (Some(mine), Some(theirs)) = (me.cluster(), envelope.cluster) else { return };
+        if mine == theirs {
+            return;
+        }
+        let what = format!(
+            "{} of cluster {theirs} calls {} which is of cluster {mine}: two clusters use one address. If this node \
+             is the stray one, stop it, delete {} and start it again; if the other is, delete its directory",
+            envelope.from,
+            me.id(),
+            me.data_place,
+        );
+        if self.inner.calls.first_time(format!("{theirs} {}", envelope.from)) {
+            tracing::error!("{what}");
+        }
+        if sender == Sender::Leader && envelope.to == me.id() {
+            me.set_foreign(format!("this node serves its own copy only (?level=none), and no writes: {what}"));
+        }
+    }
+
+    /// Whether a Raft node is a member: only a leader that a quorum confirms can know.
+    async fn is_member(&self, raft_id: RaftId) -> MemberAnswer {
+        if self.leader() != Some(Leader::Me) {
+            return MemberAnswer::Unknown;
+        }
+        let Some(confirmed) = self.confirm_as_leader().await else { return MemberAnswer::Unknown };
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let committed = &metrics.committed_membership_config;
+        let at = committed.log_id().as_ref().map_or(0, |id| id.index);
+        if metrics.membership_config.get_node(&raft_id).is_some() {
+            MemberAnswer::Member
+        } else if committed.get_node(&raft_id).is_none() && at <= confirmed {
+            MemberAnswer::Removed(at)
+        } else {
+            MemberAnswer::Unknown
+        }
+    }
+}
+
+fn after(timeout_ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(timeout_ms.min(600_000))
+}

@@ -1,0 +1,366 @@
+//! What nodes say to one another, and the seam it goes through.
+//!
+//! [`Peers`] is implemented by the HTTP transport and by simulations; nothing here knows a socket.
+//! One request enum and one reply enum carry everything but snapshots, which are streamed.
+//!
+//! Every message travels in an [`Envelope`] that says who it is from and exactly which Raft node it
+//! is for: a wiped node has a new Raft id, and must not answer for its former self.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Command, Key, Reply};
+use crate::node::{NodeError, State};
+use crate::node_id::{HostPort, PublicId};
+use crate::raft_types::alias::{LogId, SnapshotMeta, Vote};
+use crate::raft_types::{ClusterId, RaftId, Role, TypeConfig};
+use crate::record::Record;
+use crate::storage::SnapshotFile;
+
+/// A boxed future, so that [`Peers`] is object safe.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The Raft node a message is for, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its Raft id; `None` where the sender only knows the address.
+    pub raft_id: Option<RaftId>,
+    /// Its addresses.
+    pub id: PublicId,
+}
+
+/// Who a message is from, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The sender's cluster; `None` before it has joined one.
+    pub cluster: Option<ClusterId>,
+    /// The sender's public id.
+    pub from: PublicId,
+    /// The sender's Raft id.
+    pub from_raft: RaftId,
+    /// The receiver's public id as the sender knows it.
+    pub to: PublicId,
+    /// The receiver's Raft id as the sender knows it; `None` only with [`PeerRequest::Identify`].
+    pub to_raft: Option<RaftId>,
+    /// From a leader: how long ago a quorum had acknowledged it, in milliseconds.
+    pub quorum_age_ms: Option<u64>,
+    /// Of a leader that stamps entries: its term, and what log time it is.
+    pub log_time: Option<(u64, u64)>,
+}
+
+/// One question to a peer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum PeerRequest {
+    /// Raft's AppendEntries; a heartbeat where there are no entries.
+    Append(AppendEntriesRequest<TypeConfig>),
+    /// Raft's RequestVote.
+    Vote(VoteRequest<TypeConfig>),
+    /// Would you vote for me? Changes nothing (Ongaro's dissertation, 9.6).
+    PreVote(VoteRequest<TypeConfig>),
+    /// The leader hands over (dissertation, 3.10).
+    TransferLeader(TransferRequest),
+    /// Propose these commands, or say that you cannot; never pass them on again.
+    Forward {
+        /// What to propose, in this order.
+        commands: Vec<Arc<Command>>,
+        /// How long the client still waits, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// A weak read: answer from your own map if you believe that you lead.
+    Read {
+        /// The key.
+        key: Key,
+        /// Answer only once this is applied.
+        min_index: u64,
+        /// How long the client still waits, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// Confirm with a quorum that you lead, and give the index a reader must have applied.
+    ReadIndex {
+        /// The newest vote that the asker has begun to save: who it follows.
+        following: Option<Vote>,
+        /// What it has applied.
+        applied: u64,
+    },
+    /// Give the index you have applied if you believe that you lead.
+    WeakIndex,
+    /// What are you doing?
+    Status,
+    /// Which Raft node answers at this address?
+    Identify,
+    /// Stay with me while you lead: answered when the receiver no longer does, or after a while.
+    Stand,
+    /// Have you, too, lost this leader's process?
+    IsLeaderGone(LeaderSeen),
+    /// Is this Raft node still a member? Only a leader that a quorum confirmed may know.
+    IsMember(RaftId),
+    /// Make this node a member; never passed on again.
+    Join {
+        /// The node's public id.
+        id: PublicId,
+        /// How long the asker still waits, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// Hand leadership to this member, or to the one that has most of the log; never passed on again.
+    Lead {
+        /// An id or part of one, as a user typed it.
+        wanted: Option<String>,
+        /// How long the asker still waits, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// Remove a member; never passed on again.
+    Remove {
+        /// An id or part of one, as a user typed it.
+        wanted: String,
+        /// Remove it even where the rest would lack a quorum.
+        force: bool,
+        /// How long the asker still waits, in milliseconds.
+        timeout_ms: u64,
+    },
+}
+
+/// [`TransferLeaderRequest`] in parts, because openraft's own does not serialise.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TransferRequest {
+    /// The vote of the leader that hands over.
+    pub from: Vote,
+    /// The Raft node that is to lead.
+    pub to: RaftId,
+    /// The last log id it must have.
+    pub last_log_id: Option<LogId>,
+}
+
+impl From<&TransferLeaderRequest<TypeConfig>> for TransferRequest {
+    fn from(request: &TransferLeaderRequest<TypeConfig>) -> Self {
+        Self { from: *request.from_leader(), to: *request.to_node_id(), last_log_id: request.last_log_id().copied() }
+    }
+}
+
+impl From<TransferRequest> for TransferLeaderRequest<TypeConfig> {
+    fn from(request: TransferRequest) -> Self {
+        Self::new(request.from, request.to, request.last_log_id)
+    }
+}
+
+/// The answer to a [`PeerRequest`], variant by variant.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum PeerReply {
+    /// To [`PeerRequest::Append`].
+    Append(AppendEntriesResponse<TypeConfig>),
+    /// To [`PeerRequest::Vote`] and [`PeerRequest::PreVote`].
+    Vote(VoteResponse<TypeConfig>),
+    /// To [`PeerRequest::TransferLeader`].
+    TransferLeader(TransferLeaderResponse<TypeConfig>),
+    /// To [`PeerRequest::Forward`]: what became of each.
+    Forward(Vec<Result<(u64, Reply), ForwardError>>),
+    /// To [`PeerRequest::Read`]: what the key holds, if it is there, and the applied index it was read at.
+    Read(Result<Result<(Option<Record>, u64), NodeError>, NotLeader>),
+    /// To [`PeerRequest::ReadIndex`]; `None` where it does not lead or no quorum confirmed it.
+    ReadIndex(Option<u64>),
+    /// To [`PeerRequest::WeakIndex`].
+    WeakIndex(Result<u64, NotLeader>),
+    /// To [`PeerRequest::Status`].
+    Status(State),
+    /// To [`PeerRequest::Identify`].
+    Identify(Identification),
+    /// To [`PeerRequest::Stand`].
+    Stand,
+    /// To [`PeerRequest::IsLeaderGone`]: the last log id where it has, `None` where it has not.
+    IsLeaderGone(Option<Option<LogId>>),
+    /// To [`PeerRequest::IsMember`].
+    IsMember(MemberAnswer),
+    /// To [`PeerRequest::Join`], [`PeerRequest::Remove`] and [`PeerRequest::Lead`]; the outer error: it does not lead.
+    Admin(Result<Result<(), NodeError>, NotLeader>),
+    /// To a snapshot: the receiver's vote.
+    Snapshot(Vote),
+}
+
+/// The receiver does not lead, so it did nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotLeader;
+
+/// Why a forwarded command was not applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardError {
+    /// The receiver does not lead: the command was not appended and may be sent elsewhere.
+    NotLeader,
+    /// The final answer.
+    Failed(NodeError),
+}
+
+/// Who a node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identification {
+    /// The public id it goes by.
+    pub id: PublicId,
+    /// Its Raft id.
+    pub raft_id: RaftId,
+    /// The cluster it belongs to, if any.
+    pub cluster: Option<ClusterId>,
+    /// Whether it has no vote, no log and no snapshot.
+    pub empty: bool,
+    /// What it asks to be.
+    pub role: Role,
+    /// A random number of the process.
+    pub boot: u64,
+}
+
+/// A leader's process as a voter saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderSeen {
+    /// The leader's Raft id.
+    pub leader: RaftId,
+    /// The term it leads in.
+    pub term: u64,
+    /// Which process it was; `None` where it never said.
+    pub boot: Option<u64>,
+}
+
+/// Whether a Raft node is a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberAnswer {
+    /// It is.
+    Member,
+    /// It is not, by the membership at this index.
+    Removed(u64),
+    /// The one who was asked cannot know.
+    Unknown,
+}
+
+/// Why a message was not taken at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// Another Raft node answers at this address.
+    WrongTarget(Box<Identification>),
+    /// The receiver belongs to another cluster.
+    WrongCluster(Box<Identification>),
+    /// The receiver was removed from its cluster, or stops.
+    Stopped,
+    /// The receiver speaks another version of the protocol, or could not read the message.
+    Unreadable(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::WrongTarget(who) => write!(f, "another Raft node answers there: {} of {}", who.raft_id, who.id),
+            Refusal::WrongCluster(who) => match who.cluster {
+                Some(cluster) => write!(f, "{} belongs to another cluster, {cluster}", who.id),
+                None => write!(f, "{} belongs to no cluster", who.id),
+            },
+            Refusal::Stopped => write!(f, "it was removed or is stopping"),
+            Refusal::Unreadable(why) => write!(f, "it could not read the message: {why}"),
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PeerError {
+    /// No connection: nothing was sent.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    /// It may have been received, but no answer came.
+    #[error("no answer: {0}")]
+    Lost(String),
+    /// It was received and refused: nothing was done.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+}
+
+/// What a node at a client address said of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Whether it is a member of a cluster.
+    pub has_cluster: bool,
+}
+
+/// The way to other nodes.
+pub trait Peers: fmt::Debug + Send + Sync + 'static {
+    /// Sends one request to a node's Raft address and waits for the answer, at most `timeout`.
+    ///
+    /// # Errors
+    /// [`PeerError`], which tells whether the request can have been received.
+    fn call(
+        &self,
+        target: &Target,
+        request: PeerRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<PeerReply, PeerError>>;
+
+    /// Opens a way for appends to a node's Raft address that need not wait for one another; `None` where there is only
+    /// [`call`](Self::call).
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    fn open_appends(
+        &self,
+        _target: &Target,
+        _timeout: Duration,
+    ) -> BoxFuture<'static, Result<Option<Box<dyn AppendStream>>, PeerError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Streams a snapshot to a node; returns its vote once it has installed it. Gives up where
+    /// nothing moves for `idle_timeout`.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    fn send_snapshot(
+        &self,
+        target: &Target,
+        vote: Vote,
+        meta: SnapshotMeta,
+        snapshot: SnapshotFile,
+        idle_timeout: Duration,
+    ) -> BoxFuture<'static, Result<PeerReply, PeerError>>;
+
+    /// Asks the node at a *client* address to make `id` a member; the text is its refusal.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    fn ask_to_join(
+        &self,
+        haddr: &HostPort,
+        id: &PublicId,
+        raft_id: RaftId,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Result<(), JoinRefusal>, PeerError>>;
+
+    /// Asks the node at a *client* address whether it has a cluster.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    fn probe(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Result<Probe, PeerError>>;
+}
+
+/// Appends to one node, and its answers in the same order.
+pub trait AppendStream: Send {
+    /// Sends one. Must be awaited to its end, or the stream be dropped.
+    ///
+    /// # Errors
+    /// [`PeerError`]: the stream is of no more use.
+    fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> BoxFuture<'_, Result<(), PeerError>>;
+
+    /// The next answer. The future may be dropped.
+    ///
+    /// # Errors
+    /// [`PeerError`]: the stream is of no more use.
+    fn next(&mut self) -> BoxFuture<'_, Result<StreamAppendResult<TypeConfig>, PeerError>>;
+}
+
+/// Why a node did not let another join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinRefusal {
+    /// What it said.
+    pub msg: String,
+}

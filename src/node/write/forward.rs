@@ -1,0 +1,162 @@
+//! Writes of a follower travel to the leader together, where many wait.
+//!
+//! A few requests are under way at a time; what arrives meanwhile makes up the next one. So a write
+//! alone leaves at once, and a thousand cost a handful of round trips. Outcomes are told one by one,
+//! with the meaning they have in [`crate::node::write`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::command::{Command, Reply};
+use crate::duration::as_ms;
+use crate::node::rpc::{ForwardError, PeerError, PeerReply, PeerRequest, Target};
+use crate::node::{Leader, Node, NodeError};
+use crate::node_id::PublicId;
+use crate::task;
+
+/// Requests under way at a time.
+const IN_FLIGHT: usize = 4;
+
+/// The most commands in one request.
+const MAX_COMMANDS: usize = 512;
+
+/// Bytes of keys and values after which a request is full.
+const MAX_BYTES: usize = 1 << 20;
+
+/// What became of a command that was passed on, and who led.
+type Outcome = Result<(u64, Reply, PublicId), ForwardError>;
+
+/// A command that waits to be passed on.
+pub(in crate::node) struct Waiting {
+    command: Arc<Command>,
+    deadline: Instant,
+    told: oneshot::Sender<Outcome>,
+}
+
+/// Where commands queue to be passed on.
+#[derive(Debug)]
+pub(in crate::node) struct Forwarder(mpsc::UnboundedSender<Waiting>);
+
+impl Forwarder {
+    pub(in crate::node) fn new() -> (Self, mpsc::UnboundedReceiver<Waiting>) {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        (Self(queue), waiting)
+    }
+}
+
+fn unknown(why: String) -> ForwardError {
+    ForwardError::Failed(NodeError::Timeout(why))
+}
+
+impl Node {
+    /// Passes a command on to the leader, with others that wait.
+    pub(in crate::node) async fn forward(&self, command: Arc<Command>, deadline: Instant) -> Outcome {
+        let (told, outcome) = oneshot::channel();
+        if self.inner.forwarder.0.send(Waiting { command, deadline, told }).is_err() {
+            return Err(ForwardError::Failed(NodeError::Internal("this node is stopping".to_owned())));
+        }
+        match timeout_at(deadline, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(unknown("this node is stopping".to_owned())),
+            Err(_) => Err(unknown("the leader did not answer in time".to_owned())),
+        }
+    }
+
+    /// The task that passes commands on.
+    pub(in crate::node) async fn forward_batches(self, mut queue: mpsc::UnboundedReceiver<Waiting>) {
+        let permits = Arc::new(Semaphore::new(IN_FLIGHT));
+        let mut room = Vec::new();
+        loop {
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            if queue.recv_many(&mut room, MAX_COMMANDS).await == 0 {
+                return;
+            }
+            let mut batch = Vec::with_capacity(room.len());
+            let mut bytes = 0;
+            for waiting in room.drain(..) {
+                bytes += waiting.command.bytes();
+                batch.push(waiting);
+                if bytes >= MAX_BYTES {
+                    // Each request stays within what one RPC may carry, whatever came at once.
+                    let full = std::mem::take(&mut batch);
+                    bytes = 0;
+                    task::spawn(self.clone().forward_batch(full));
+                }
+            }
+            let node = self.clone();
+            task::spawn(async move {
+                node.forward_batch(batch).await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn forward_batch(self, batch: Vec<Waiting>) {
+        // Who gave up while it waited is not passed on: its outcome is certain.
+        let (commands, told): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .filter(|waiting| !waiting.told.is_closed())
+            .map(|waiting| (waiting.command, (waiting.told, waiting.deadline)))
+            .unzip();
+        let Some(deadline) = told.iter().map(|(_, deadline)| *deadline).max() else { return };
+        let (target, outcomes) = match self.leader() {
+            Some(Leader::Other(target)) => {
+                let count = commands.len();
+                let outcomes = self.pass_on(&target, commands, deadline).await;
+                (Some(target), outcomes.unwrap_or_else(|error| vec![Err(error); count]))
+            }
+            _ => (None, vec![Err(ForwardError::NotLeader); told.len()]),
+        };
+        for ((told, _), outcome) in told.into_iter().zip(outcomes) {
+            let outcome = match (outcome, &target) {
+                (Ok((index, reply)), Some(target)) => Ok((index, reply, target.id.clone())),
+                (Ok(_), None) => Err(ForwardError::NotLeader),
+                (Err(error), _) => Err(error),
+            };
+            // Who gave up meanwhile was told that the outcome is unknown.
+            let _ = told.send(outcome);
+        }
+    }
+
+    async fn pass_on(
+        &self,
+        target: &Target,
+        commands: Vec<Arc<Command>>,
+        deadline: Instant,
+    ) -> Result<Vec<Result<(u64, Reply), ForwardError>>, ForwardError> {
+        let count = commands.len();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout_ms = as_ms(left);
+        let lost = |why: String| unknown(format!("the leader {} did not answer: {why}", target.id));
+        let call = self.inner.peers.call(target, PeerRequest::Forward { commands, timeout_ms }, left);
+        let answer = tokio::select! {
+            answer = call => answer,
+            () = self.superseded(target) => return Err(lost("another node leads by now".to_owned())),
+        };
+        match answer {
+            Ok(PeerReply::Forward(outcomes)) if outcomes.len() == count => Ok(outcomes),
+            Ok(other) => Err(lost(format!("{other:?}"))),
+            Err(PeerError::Lost(why)) => Err(lost(why)),
+            Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(ForwardError::NotLeader),
+        }
+    }
+
+    /// As the leader: proposes what a follower passed on, all at once.
+    pub(in crate::node) async fn propose_all(
+        &self,
+        commands: Vec<Arc<Command>>,
+        timeout: Duration,
+    ) -> Vec<Result<(u64, Reply), ForwardError>> {
+        if self.leader() != Some(Leader::Me) {
+            return vec![Err(ForwardError::NotLeader); commands.len()];
+        }
+        // A little earlier than the follower gives up, so that the reason travels back.
+        let deadline = Instant::now() + timeout.mul_f64(0.95);
+        let propose = async |mut command| self.propose(&mut command, deadline).await;
+        join_all(commands.into_iter().map(propose)).await
+    }
+}

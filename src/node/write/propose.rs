@@ -1,0 +1,136 @@
+//! Proposals travel to Raft together, where many come.
+//!
+//! What a batch costs (a flush on each node, a message to each follower and back) hardly depends on how much is in it. So
+//! a command that finds none under way is proposed at once, and what comes meanwhile makes up the next batch, which goes
+//! out when the one before is applied. Where that takes long, as between distant nodes, it does not wait for longer than
+//! [`PACE`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use openraft::Raft;
+use openraft::alias::CommittedLeaderIdOf;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::node::replication::coarse_timer::Alarm;
+
+use crate::command::Command;
+use crate::raft_types::{Responder, TypeConfig};
+use crate::state_machine::StateMachine;
+
+/// The longest that a batch waits for the one before, about.
+const PACE: Duration = Duration::from_millis(5);
+
+/// The most commands in a batch.
+const MAX_COMMANDS: usize = 1024;
+
+/// Bytes of keys and values after which a batch is full.
+const MAX_BYTES: usize = 4 << 20;
+
+/// What became of a proposal.
+pub(in crate::node) type Outcome = openraft::raft::ClientWriteResult<TypeConfig>;
+
+/// A command, the leader it is for, and who waits for its outcome.
+struct Proposal {
+    command: Arc<Command>,
+    leader: CommittedLeaderIdOf<TypeConfig>,
+    responder: Responder<Outcome>,
+}
+
+/// Where proposals queue.
+#[derive(Debug)]
+pub(in crate::node) struct Proposals(mpsc::UnboundedSender<Proposal>);
+
+impl Proposals {
+    pub(in crate::node) fn new() -> (Self, Queue) {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        (Self(queue), Queue { waiting, flights: Arc::default(), alarm: Alarm::new() })
+    }
+
+    /// Has a command proposed; in another term than that of `leader` it is not appended. Nothing is told where Raft has
+    /// stopped.
+    pub(in crate::node) fn propose(
+        &self,
+        command: Arc<Command>,
+        leader: CommittedLeaderIdOf<TypeConfig>,
+    ) -> oneshot::Receiver<Outcome> {
+        let (responder, outcome) = Responder::new();
+        // Where nobody takes it, it is dropped, and that tells.
+        let _ = self.0.send(Proposal { command, leader, responder });
+        outcome
+    }
+}
+
+/// How many batches are under way.
+#[derive(Debug, Default)]
+struct Flights {
+    count: AtomicUsize,
+    landed: Notify,
+}
+
+/// A batch that is under way, until this is dropped.
+struct Flight(Arc<Flights>);
+
+impl Flights {
+    fn begin(self: &Arc<Self>) -> Flight {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        Flight(self.clone())
+    }
+
+    async fn all_landed(&self) {
+        while self.count.load(Ordering::Acquire) > 0 {
+            // One that lands between the look and this leaves a permit.
+            self.landed.notified().await;
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.landed.notify_one();
+        }
+    }
+}
+
+/// What waits for a batch to land.
+pub(in crate::node) struct Queue {
+    waiting: mpsc::UnboundedReceiver<Proposal>,
+    flights: Arc<Flights>,
+    alarm: Alarm,
+}
+
+impl Queue {
+    /// The task that sends batch after batch, for as long as there is who proposes.
+    pub(in crate::node) async fn run(mut self, raft: Raft<TypeConfig, StateMachine>) {
+        while let Some(first) = self.waiting.recv().await {
+            let now = Instant::now();
+            tokio::select! {
+                biased;
+                () = self.flights.all_landed() => {}
+                () = self.alarm.ring(now + PACE, now) => {}
+            }
+            let mut bytes = first.command.bytes();
+            let mut batch = vec![first];
+            while batch.len() < MAX_COMMANDS
+                && bytes < MAX_BYTES
+                && let Ok(next) = self.waiting.try_recv()
+            {
+                bytes += next.command.bytes();
+                batch.push(next);
+            }
+            // Raft applies in order: with the last, all are.
+            if let Some(last) = batch.last_mut() {
+                last.responder.hold(Box::new(self.flights.begin()));
+            }
+            for Proposal { command, leader, responder } in batch {
+                if raft.write(command).with_leader(leader).responder(responder).await.is_err() {
+                    // Raft has stopped. Responders that are dropped tell it.
+                    return;
+                }
+            }
+        }
+    }
+}
