@@ -15,7 +15,8 @@
 //! goes by what it heard of late only: a clock that is a little faster than the leader's would get ahead of it without
 //! bound, and once it leads keys would expire early by all of that.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 
 use crate::task::Moment;
 
@@ -69,7 +70,7 @@ impl Default for LogClock {
 impl LogClock {
     fn line(&self) -> MutexGuard<'_, Line> {
         // Only whole lines are ever put in, so a panic elsewhere poisons nothing.
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        self.line.lock()
     }
 
     fn elapsed_ms(&self) -> i64 {

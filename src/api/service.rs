@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::command::{Command, Key, LockView};
 use crate::kv::Ticket;
 use crate::node::{
-    About, Cluster, Found, Node, NodeError, ReadOptions, Settled, Starting, State, Stats, View, Written,
+    About, Cluster, Found, Node, NodeError, NodeSlot, ReadOptions, Settled, State, StateView, Stats, Written,
 };
 use crate::node_id::PublicId;
 use crate::watch::Watches;
@@ -33,7 +33,11 @@ pub trait Service: Send + Sync + 'static {
         options: ReadOptions,
         deadline: Instant,
     ) -> impl Future<Output = Result<Settled, NodeError>> + Send;
-    fn view(&self, options: ReadOptions, deadline: Instant) -> impl Future<Output = Result<View, NodeError>> + Send;
+    fn view(
+        &self,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<StateView, NodeError>> + Send;
     fn lock(
         &self,
         name: &str,
@@ -70,7 +74,7 @@ pub trait Service: Send + Sync + 'static {
     fn lead(&self, wanted: Option<&str>, deadline: Instant) -> impl Future<Output = Result<(), NodeError>> + Send;
 }
 
-impl Service for Starting {
+impl Service for NodeSlot {
     fn id(&self) -> &PublicId {
         self.id()
     }
@@ -89,7 +93,7 @@ impl Service for Starting {
     async fn settle(&self, options: ReadOptions, deadline: Instant) -> Result<Settled, NodeError> {
         self.wait(deadline).await?.settle(options, deadline).await
     }
-    async fn view(&self, options: ReadOptions, deadline: Instant) -> Result<View, NodeError> {
+    async fn view(&self, options: ReadOptions, deadline: Instant) -> Result<StateView, NodeError> {
         self.wait(deadline).await?.view(options, deadline).await
     }
     async fn lock(

@@ -31,7 +31,7 @@ const PHASE: u64 = 3;
 const AHEAD: usize = 8 << 10;
 
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(super) struct ConnectionActivity {
     beat: AtomicU64,
     /// Bytes of an answer wait for a client that does not read.
     pub(super) write_blocked: AtomicBool,
@@ -45,7 +45,7 @@ pub(super) struct Pulse {
     pub(super) no_linger: AtomicBool,
 }
 
-impl Pulse {
+impl ConnectionActivity {
     /// Bytes came in.
     pub(super) fn received(&self) {
         let beat = self.beat.load(Relaxed);
@@ -89,7 +89,7 @@ impl Pulse {
 
 /// One request in progress.
 #[derive(Debug)]
-pub(super) struct Busy(Arc<Pulse>);
+pub(super) struct Busy(Arc<ConnectionActivity>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -153,7 +153,7 @@ pub(super) enum Overdue {
     Write,
 }
 
-/// Counts the looks at a [`Pulse`] that found it unchanged.
+/// Counts the looks at a [`ConnectionActivity`] that found it unchanged.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     every: Duration,
@@ -183,7 +183,7 @@ impl Watchdog {
     }
 
     /// Waits until `pulse` breaks a limit.
-    pub(super) async fn overdue(&mut self, pulse: &Pulse) -> Overdue {
+    pub(super) async fn overdue(&mut self, pulse: &ConnectionActivity) -> Overdue {
         loop {
             tokio::time::sleep(self.every).await;
             if let Some(overdue) = self.look(pulse) {
@@ -192,7 +192,7 @@ impl Watchdog {
         }
     }
 
-    fn look(&mut self, pulse: &Pulse) -> Option<Overdue> {
+    fn look(&mut self, pulse: &ConnectionActivity) -> Option<Overdue> {
         let blocked = pulse.blocked();
         let same = blocked.is_some() && blocked == std::mem::replace(&mut self.last_blocked, blocked);
         self.blocked = if same { self.blocked + 1 } else { 0 };
@@ -227,8 +227,8 @@ mod tests {
             ..HttpLimits::default()
         };
         let mut dog = Watchdog::new(&limits);
-        let pulse = Arc::new(Pulse::default());
-        let mut look = |pulse: &Pulse| dog.look(pulse);
+        let pulse = Arc::new(ConnectionActivity::default());
+        let mut look = |pulse: &ConnectionActivity| dog.look(pulse);
 
         assert_eq!([look(&pulse), look(&pulse), look(&pulse)], [None; 3]);
         assert_eq!(look(&pulse), Some(Overdue::Idle));

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::socket::Socket;
 use super::{Excess, Handler, HttpLimits};
-use crate::http::activity::{Overdue, Pulse, PulseBody, Watchdog};
+use crate::http::activity::{ConnectionActivity, Overdue, PulseBody, Watchdog};
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
@@ -29,7 +29,7 @@ pub(super) async fn run(
     excess: bool,
     stop: CancellationToken,
 ) {
-    let pulse = Arc::new(Pulse::default());
+    let pulse = Arc::new(ConnectionActivity::default());
     let socket = Socket::new(stream, pulse.clone(), limits.linger_bytes, limits.linger);
     let service = service_fn({
         let pulse = pulse.clone();

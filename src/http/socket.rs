@@ -1,4 +1,4 @@
-//! The TCP stream under hyper: reports what it sees to the [`Pulse`], and lingers when it closes.
+//! The TCP stream under hyper: reports what it sees to the [`ConnectionActivity`], and lingers when it closes.
 //!
 //! Closing a socket with unread bytes sends a reset, which can overtake the answer: a client that is still sending
 //! its 100 MB would never see the 413. So the end of a connection is: end our side, then read and throw away until
@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use crate::http::activity::Pulse;
+use crate::http::activity::ConnectionActivity;
 
 /// So few bytes are put together: the kernel takes one piece in less time than two.
 const SHORT: usize = 1 << 10;
@@ -24,7 +24,7 @@ const SHORT: usize = 1 << 10;
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
-    pulse: Arc<Pulse>,
+    pulse: Arc<ConnectionActivity>,
     linger_bytes: usize,
     linger: Duration,
     /// Runs once our side is ended.
@@ -32,7 +32,12 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, pulse: Arc<Pulse>, linger_bytes: usize, linger: Duration) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        pulse: Arc<ConnectionActivity>,
+        linger_bytes: usize,
+        linger: Duration,
+    ) -> Self {
         Self { stream, pulse, linger_bytes, linger, lingering: None }
     }
 

@@ -24,7 +24,7 @@ use super::server::Port;
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
 use crate::network::limits::{Bounded, Bounds};
 use crate::node::rpc::{AppendStream, BoxFuture, PeerError, Refusal, Target};
-use crate::node::{Me, Node};
+use crate::node::{Node, NodeIdentity};
 use crate::raft_types::TypeConfig;
 
 /// A leader closes what it does not need much earlier; this is for one whose host is gone.
@@ -46,7 +46,7 @@ fn codec() -> LengthDelimitedCodec {
 
 /// A leader's side of one connection.
 struct Way<S> {
-    me: Arc<Me>,
+    me: Arc<NodeIdentity>,
     target: Target,
     answers: Frames<S, LengthDelimitedCodec>,
     requests: WriteHalf<S>,
@@ -54,7 +54,7 @@ struct Way<S> {
 
 /// A connection to this node that takes appends.
 pub(crate) fn way<S: AsyncRead + AsyncWrite + Send + 'static>(
-    me: Arc<Me>,
+    me: Arc<NodeIdentity>,
     target: Target,
     socket: S,
 ) -> Box<dyn AppendStream> {
@@ -65,7 +65,7 @@ pub(crate) fn way<S: AsyncRead + AsyncWrite + Send + 'static>(
 /// Asks a node to take appends; `None` where it is of a version that does not.
 pub(super) async fn open(
     client: Client,
-    me: Arc<Me>,
+    me: Arc<NodeIdentity>,
     target: Target,
     within: Duration,
 ) -> Result<Option<Box<dyn AppendStream>>, PeerError> {

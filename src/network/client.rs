@@ -13,7 +13,7 @@ use reqwest::Client;
 
 use super::wire::{self, Answer, CALL_PATH};
 use super::{appends, snapshot};
-use crate::node::Me;
+use crate::node::NodeIdentity;
 use crate::node::rpc::{
     AppendStream, BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Refusal, Target,
 };
@@ -32,7 +32,7 @@ pub struct HttpPeers {
     own: Client,
     /// For what may be asked on behalf of a client, by the task that serves it.
     for_clients: Client,
-    me: Arc<Me>,
+    me: Arc<NodeIdentity>,
 }
 
 impl HttpPeers {
@@ -40,7 +40,7 @@ impl HttpPeers {
     ///
     /// # Errors
     /// Whatever keeps an HTTP client from being made.
-    pub fn new(me: Arc<Me>) -> Result<Self, reqwest::Error> {
+    pub fn new(me: Arc<NodeIdentity>) -> Result<Self, reqwest::Error> {
         Ok(Self { own: client()?, for_clients: client()?, me })
     }
 
@@ -52,7 +52,7 @@ impl HttpPeers {
             | PeerRequest::TransferLeader(_)
             | PeerRequest::Forward { .. }
             | PeerRequest::ReadIndex { .. }
-            | PeerRequest::Stand
+            | PeerRequest::LeaderWatch
             | PeerRequest::IsLeaderGone(_) => &self.own,
             PeerRequest::Read { .. }
             | PeerRequest::WeakIndex

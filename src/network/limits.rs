@@ -10,9 +10,10 @@
 //!
 //! Caveat: what has been received and decoded is not counted any more: a stream is read on once its message was taken.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
@@ -60,7 +61,7 @@ impl Taken {
 
 impl Bounds {
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Messages of one sender, of which one is on its way at a time.

@@ -19,7 +19,7 @@ use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, Requ
 use super::{appends, snapshot};
 use crate::http::Excess;
 use crate::network::limits::{Bounds, Incoming};
-use crate::node::Starting;
+use crate::node::NodeSlot;
 use crate::node::rpc::Refusal;
 
 /// A message that does not arrive within this is given up.
@@ -31,12 +31,12 @@ const MESSAGE_TIMEOUT_OF_EXCESS: Duration = Duration::from_secs(1);
 /// What the routes are about.
 #[derive(Debug, Clone)]
 pub(super) struct Port {
-    pub(super) node: Starting,
+    pub(super) node: NodeSlot,
     pub(super) bounds: Arc<Bounds>,
 }
 
 /// The routes of the Raft address; 503 until the node is there.
-pub fn router(node: Starting) -> Router {
+pub fn router(node: NodeSlot) -> Router {
     Router::new()
         .route(CALL_PATH, post(call))
         .route(APPENDS_PATH, post(appends::accept))

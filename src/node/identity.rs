@@ -3,7 +3,8 @@
 //! Invariants: the Raft id never changes while the process runs; the cluster id is set once, and is
 //! on disk before anything is answered in its name; once removed, a node stays removed.
 
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard};
+use std::sync::OnceLock;
 
 use tokio::sync::watch;
 
@@ -17,7 +18,7 @@ use crate::storage::{ClusterHandle, Identity, IdentityStore, StorageError};
 type QuorumClock = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 
 /// This node's identity, shared by all its parts.
-pub struct Me {
+pub struct NodeIdentity {
     store: IdentityStore,
     identity: RwLock<Identity>,
     /// What it asks to be.
@@ -36,13 +37,13 @@ pub struct Me {
     log_clock: OnceLock<LogClock>,
 }
 
-impl std::fmt::Debug for Me {
+impl std::fmt::Debug for NodeIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Me").field("identity", &*self.identity()).finish_non_exhaustive()
+        f.debug_struct("NodeIdentity").field("identity", &*self.identity()).finish_non_exhaustive()
     }
 }
 
-impl Me {
+impl NodeIdentity {
     /// Takes over an identity that is on disk.
     pub fn new(
         store: IdentityStore,
@@ -69,7 +70,7 @@ impl Me {
 
     fn identity(&self) -> RwLockReadGuard<'_, Identity> {
         // Only whole identities are ever put in, so a panic elsewhere poisons nothing.
-        self.identity.read().unwrap_or_else(PoisonError::into_inner)
+        self.identity.read()
     }
 
     /// The public id.
@@ -105,7 +106,7 @@ impl Me {
     /// Makes `change` durable, then visible. Blocks for the flush, which happens a few times in the
     /// life of a data directory.
     fn update(&self, change: impl FnOnce(&mut Identity)) -> Result<(), StorageError> {
-        let mut current = self.identity.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.identity.write();
         let mut next = current.clone();
         change(&mut next);
         self.store.save(&next)?;
@@ -145,7 +146,7 @@ impl Me {
     /// A removed node that holds nothing any more is a new one. On the disk it stays removed until it is part of a cluster
     /// again: until then it may not form one of its own, however often it is started.
     pub fn join_anew(&self) {
-        self.identity.write().unwrap_or_else(PoisonError::into_inner).removed = None;
+        self.identity.write().removed = None;
         self.removed.send_replace(None);
     }
 

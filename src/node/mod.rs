@@ -44,10 +44,10 @@ use crate::watch::Watches;
 use rpc::{Peers, Target};
 
 pub use error::NodeError;
-pub use identity::Me;
+pub use identity::NodeIdentity;
 pub use membership::form::{Start, ask_whether_removed, is_at};
-pub use opening::Starting;
-pub use read::{Found, ReadLevel, ReadOptions, Settled, View};
+pub use opening::NodeSlot;
+pub use read::{Found, ReadLevel, ReadOptions, Settled, StateView};
 pub use view::{About, Cluster, ClusterServer, Server, State, Stats};
 
 /// Without a leader a request waits this long for one.
@@ -101,14 +101,14 @@ enum Phase {
 struct Inner {
     id: PublicId,
     raft: Raft<TypeConfig, StateMachine>,
-    me: Arc<Me>,
+    me: Arc<NodeIdentity>,
     peers: Arc<dyn Peers>,
     map: MapReader,
     log: LogStore,
     snapshots: SnapshotStore,
     options: RaftOptions,
-    contact: read::freshness::Contact,
-    calls: Arc<membership::strangers::Calls>,
+    contact: read::freshness::LeaderFreshness,
+    calls: Arc<membership::strangers::Strangers>,
     acks: Arc<read::quorum_acks::Acks>,
     phase: watch::Sender<Phase>,
     /// The runtime that it was started in.
@@ -140,7 +140,7 @@ impl std::fmt::Debug for Node {
 #[derive(Debug)]
 pub struct Parts {
     /// Who it is.
-    pub me: Arc<Me>,
+    pub me: Arc<NodeIdentity>,
     /// The way to the others.
     pub peers: Arc<dyn Peers>,
     /// Its Raft log.
@@ -176,7 +176,7 @@ impl Node {
         let internal = |error: &dyn std::fmt::Display| NodeError::Internal(format!("Raft does not start: {error}"));
         let config = raft_config(options, me.removed().borrow().is_none()).validate().map_err(|e| internal(&e))?;
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
-        let calls = Arc::new(membership::strangers::Calls::default());
+        let calls = Arc::new(membership::strangers::Strangers::default());
         let members = Arc::new(OnceLock::new());
         let acks = Arc::new(read::quorum_acks::Acks::default());
         let network = replication::NetworkFactory {
@@ -209,7 +209,7 @@ impl Node {
             log,
             snapshots,
             options,
-            contact: read::freshness::Contact::default(),
+            contact: read::freshness::LeaderFreshness::default(),
             calls,
             acks,
             phase: watch::Sender::new(Phase::Joining),
@@ -322,7 +322,7 @@ fn hostname() -> String {
 /// Who leads, as this node believes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Leader {
-    Me,
+    NodeIdentity,
     Other(Target),
 }
 

@@ -1,9 +1,9 @@
 //! A node that may still be opening its storage: what both ports hold, so that they answer from the first moment.
 //!
-//! Contract: until [`Starting::started`] was called nothing of the node's state is told, because none is known; a key
+//! Contract: until [`NodeSlot::started`] was called nothing of the node's state is told, because none is known; a key
 //! request waits for that as long as it would for a leader. From then on everything is the node's.
 //!
-//! Caveat: a directory that belongs to a cluster says so at once ([`Starting::stats`] lists this node), so that a first
+//! Caveat: a directory that belongs to a cluster says so at once ([`NodeSlot::stats`] lists this node), so that a first
 //! node that comes back empty does not form a second cluster while the others are loading.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::node_id::PublicId;
 
 /// A place for one node. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Starting {
+pub struct NodeSlot {
     inner: Arc<Inner>,
 }
 
@@ -29,7 +29,7 @@ struct Inner {
     node: SetOnce<Node>,
 }
 
-impl Starting {
+impl NodeSlot {
     /// The place of a node that is not there yet; `has_cluster` where its directory belongs to a cluster.
     pub fn new(id: PublicId, has_cluster: bool) -> Self {
         Self { inner: Arc::new(Inner { id, has_cluster, since: SystemTime::now(), node: SetOnce::new() }) }
@@ -126,7 +126,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn before_the_node_is_there_nothing_is_told_of_it() {
         let id: PublicId = "127.0.0.1:1,127.0.0.1:2".parse().unwrap();
-        let starting = Starting::new(id.clone(), true);
+        let starting = NodeSlot::new(id.clone(), true);
         let began = Instant::now();
         let waited = starting.wait(began + Duration::from_secs(10)).await;
         assert!(matches!(waited, Err(NodeError::NotReady(_))));
@@ -134,7 +134,7 @@ mod tests {
         assert!(starting.wait(Instant::now() + Duration::from_millis(5)).await.is_err());
         assert_eq!(began.elapsed(), LEADER_WAIT + Duration::from_millis(5));
         assert_eq!(starting.stats().latest_configuration, [Server { id: id.clone(), voter: false }]);
-        assert_eq!(Starting::new(id, false).stats().latest_configuration, []);
+        assert_eq!(NodeSlot::new(id, false).stats().latest_configuration, []);
         assert_eq!(starting.cluster().await.leader, None);
     }
 }

@@ -98,7 +98,7 @@ pub enum PeerRequest {
     /// Which Raft node answers at this address?
     Identify,
     /// Stay with me while you lead: answered when the receiver no longer does, or after a while.
-    Stand,
+    LeaderWatch,
     /// Have you, too, lost this leader's process?
     IsLeaderGone(LeaderSeen),
     /// Is this Raft node still a member? Only a leader that a quorum confirmed may know.
@@ -172,8 +172,8 @@ pub enum PeerReply {
     Status(State),
     /// To [`PeerRequest::Identify`].
     Identify(Identification),
-    /// To [`PeerRequest::Stand`].
-    Stand,
+    /// To [`PeerRequest::LeaderWatch`].
+    LeaderWatch,
     /// To [`PeerRequest::IsLeaderGone`]: the last log id where it has, `None` where it has not.
     IsLeaderGone(Option<Option<LogId>>),
     /// To [`PeerRequest::IsMember`].

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Cluster, ClusterServer, Leader, Node, NodeError, Phase, Server, State, Stats};
 use crate::node::rpc::{PeerReply, PeerRequest, Target};
-use crate::node::write::Patience;
+use crate::node::write::LeaderWait;
 use crate::raft_types::alias::LogId;
 use crate::raft_types::{RaftId, Role, TypeConfig};
 
@@ -177,7 +177,7 @@ impl Node {
             return Err(phase.not_ready());
         }
         let heard = match self.leader() {
-            Some(Leader::Me) => self.state() == State::Leader,
+            Some(Leader::NodeIdentity) => self.state() == State::Leader,
             Some(Leader::Other(_)) => self.inner.contact.age().is_some_and(|age| age <= self.silence_allowed()),
             None => false,
         };
@@ -193,10 +193,10 @@ impl Node {
         if *self.inner.phase.borrow() >= phase {
             return Ok(());
         }
-        self.wait_phase_until(phase, &Patience::new(deadline)).await
+        self.wait_phase_until(phase, &LeaderWait::new(deadline)).await
     }
 
-    pub(super) async fn wait_phase_until(&self, phase: Phase, patience: &Patience) -> Result<(), NodeError> {
+    pub(super) async fn wait_phase_until(&self, phase: Phase, patience: &LeaderWait) -> Result<(), NodeError> {
         let mut now = self.inner.phase.subscribe();
         let waited = tokio::time::timeout_at(patience.until, now.wait_for(|now| *now >= phase)).await;
         if let Ok(Ok(_)) = waited {

@@ -25,7 +25,7 @@ use crate::config::{self, Config, Exit};
 use crate::http::{self, Handler, HttpLimits};
 use crate::network::{self, HttpPeers};
 use crate::node::rpc::Peers;
-use crate::node::{Node, Parts, RaftOptions, Starting, ask_whether_removed};
+use crate::node::{Node, NodeSlot, Parts, RaftOptions, ask_whether_removed};
 use crate::storage::DataDir;
 use client_threads::ClientThreads;
 use open::Opened;
@@ -69,7 +69,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     announce(&config, &http_listener, &raft_listener);
 
     // Both ports answer while a large log is loaded: what is known, and 503 for the rest.
-    let starting = Starting::new(config.public_id.clone(), identity.cluster.is_some());
+    let starting = NodeSlot::new(config.public_id.clone(), identity.cluster.is_some());
     let (stop_peers, peers_stopped) = watch::channel(());
     let (stop_clients, clients_stopped) = watch::channel(());
     let limits = HttpLimits { drain: DRAIN_WITHIN, ..HttpLimits::default() };

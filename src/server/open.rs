@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use super::failure;
 use crate::config::{Config, DataPlace, Exit};
 use crate::node::rpc::Peers;
-use crate::node::{Me, Start, is_at};
+use crate::node::{NodeIdentity, Start, is_at};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId};
 use crate::state_machine::StateMachine;
@@ -20,7 +20,7 @@ use crate::watch::HistoryLimits;
 /// All that is kept, opened.
 pub(super) struct Opened {
     pub(super) data: Arc<DataDir>,
-    pub(super) me: Arc<Me>,
+    pub(super) me: Arc<NodeIdentity>,
     pub(super) log: LogStore,
     pub(super) machine: StateMachine,
     pub(super) snapshots: SnapshotStore,
@@ -101,7 +101,7 @@ fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
     }
     let history = HistoryLimits { events: config.watch_history, ..HistoryLimits::default() };
     let machine = StateMachine::open(snapshots.clone(), cluster.clone(), history).map_err(storage_exit)?;
-    let me = Arc::new(Me::new(store, identity, cluster, config.role, place.to_string(), rand::random()));
+    let me = Arc::new(NodeIdentity::new(store, identity, cluster, config.role, place.to_string(), rand::random()));
     Ok(Opened { data, me, log, machine, snapshots, moved_from, joins_anew: false })
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn members(opened: &mut Opened) -> Result<Vec<(RaftId, PublicId
     Ok(members)
 }
 
-/// Makes a removed node's directory a new and empty one, under a new Raft id; see [`Me::join_anew`].
+/// Makes a removed node's directory a new and empty one, under a new Raft id; see [`NodeIdentity::join_anew`].
 pub(super) async fn start_over(opened: Opened) -> Result<(), Exit> {
     let Opened { data, me, log, machine, snapshots, .. } = opened;
     let id = me.id();
@@ -145,7 +145,7 @@ pub(super) async fn start_over(opened: Opened) -> Result<(), Exit> {
         // Nothing may hold or write the files that go. The log of a removed node needs no clean end.
         drop((me, machine, snapshots));
         drop(log);
-        // A Raft id whose vote is lost must never be used again. It still says `removed`: see `Me::join_anew`.
+        // A Raft id whose vote is lost must never be used again. It still says `removed`: see `NodeIdentity::join_anew`.
         replace::with_nothing(&data.disk, &Identity { removed, ..new_identity(id) })
     })
     .await?

@@ -1,7 +1,8 @@
 //! A disk whose power can fail between any two changes.
 
+use parking_lot::Mutex;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rand::RngExt;
 
@@ -31,12 +32,12 @@ impl SimDisk {
 
     /// The power fails after so many changes, and the host is dead with it.
     pub fn fail_after(&self, changes: u32) {
-        self.power.lock().unwrap().left = Some(changes);
+        self.power.lock().left = Some(changes);
     }
 
     /// The power does not fail after all.
     pub fn mend(&self) {
-        let power = &mut *self.power.lock().unwrap();
+        let power = &mut *self.power.lock();
         if !power.host.is_dead() {
             power.left = None;
         }
@@ -54,7 +55,7 @@ impl SimDisk {
     }
 
     fn change(&self) -> io::Result<()> {
-        let power = &mut *self.power.lock().unwrap();
+        let power = &mut *self.power.lock();
         match &mut power.left {
             Some(0) => {
                 power.host.kill();

@@ -4,12 +4,13 @@
 //! tasks stand still while time goes on, as after SIGSTOP, or as if its clock had jumped. A killed host's tasks never run
 //! again: they are dropped where they are, and nothing they still do on the way out reaches anybody.
 
+use parking_lot::Mutex;
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -150,7 +151,7 @@ impl Host {
         F::Output: Send + 'static,
     {
         let task = tokio::spawn(Task { host: self.clone(), future: Some(Box::pin(future)) });
-        let mut state = self.0.state.lock().unwrap();
+        let mut state = self.0.state.lock();
         if self.is_dead() {
             task.abort();
         } else {
@@ -165,19 +166,19 @@ impl Host {
 
     /// Ends everything on it, now and for good.
     pub fn kill(&self) {
-        let State { tasks, woken, .. } = std::mem::take(&mut *self.0.state.lock().unwrap());
+        let State { tasks, woken, .. } = std::mem::take(&mut *self.0.state.lock());
         self.0.dead.store(true, Ordering::Relaxed);
         drop(woken);
         tasks.iter().for_each(AbortHandle::abort);
     }
 
     pub fn pause(&self) {
-        self.0.state.lock().unwrap().paused = true;
+        self.0.state.lock().paused = true;
     }
 
     pub fn resume(&self) {
         let woken = {
-            let mut state = self.0.state.lock().unwrap();
+            let mut state = self.0.state.lock();
             state.paused = false;
             std::mem::take(&mut state.woken)
         };
@@ -189,7 +190,7 @@ impl Host {
         if self.is_dead() {
             return false;
         }
-        let mut state = self.0.state.lock().unwrap();
+        let mut state = self.0.state.lock();
         if state.paused {
             state.woken.push(cx.waker().clone());
         }

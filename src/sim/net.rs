@@ -7,9 +7,10 @@
 //! passed on would count twice. A message is encoded and decoded as on the wire, but streams of snapshots are not. Appends
 //! have connections of their own: `connection`.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -21,7 +22,7 @@ use super::host::Host;
 use super::world;
 use crate::api::Api;
 use crate::http::Handler as _;
-use crate::node::{Node, Starting};
+use crate::node::{Node, NodeSlot};
 
 /// A server: who listens at a host's two ports.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ pub struct Server {
     pub host: Host,
     pub node: Node,
     /// The client port.
-    pub api: Api<Starting>,
+    pub api: Api<NodeSlot>,
 }
 
 /// How well the network does. Chances are out of a thousand.
@@ -92,7 +93,7 @@ enum Reach {
 
 impl Net {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.0.lock()
     }
 
     pub fn up(&self, server: Server) {

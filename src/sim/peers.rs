@@ -12,7 +12,7 @@ use super::host;
 use super::net::{Net, NoAnswer, Server};
 use super::world::{self, Word};
 use crate::network::{self, wire};
-use crate::node::Me;
+use crate::node::NodeIdentity;
 use crate::node::rpc::*;
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
@@ -28,7 +28,7 @@ const CHUNK: usize = 1_000;
 #[derive(Debug)]
 pub struct SimPeers {
     pub net: Net,
-    pub me: Arc<Me>,
+    pub me: Arc<NodeIdentity>,
     /// Whether others take streams of appends; else they are of a version that does not.
     pub streams: bool,
 }

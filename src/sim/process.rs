@@ -11,7 +11,7 @@ use super::peers::SimPeers;
 use super::world;
 use crate::api::{Api, ApiSettings};
 use crate::node::rpc::Peers;
-use crate::node::{Me, Node, Parts, RaftOptions, ReadLevel, Start, Starting, ask_whether_removed};
+use crate::node::{Node, NodeIdentity, NodeSlot, Parts, RaftOptions, ReadLevel, Start, ask_whether_removed};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::{ClusterId, Role};
 use crate::state_machine::StateMachine;
@@ -115,7 +115,7 @@ async fn run(
             StateMachine::open(snapshots.clone(), cluster.clone(), settings.history).map_err(|e| text(&e))?;
         let state = log.get_log_state().await.map_err(|e| text(&e))?;
         snapshots.check_log(state.last_purged_log_id.as_ref()).map_err(|e| text(&e))?;
-        let me = Arc::new(Me::new(store, known, cluster, role, format!("disk {port}"), world::random()));
+        let me = Arc::new(NodeIdentity::new(store, known, cluster, role, format!("disk {port}"), world::random()));
         let peers: Arc<dyn Peers> = Arc::new(SimPeers { net: net.clone(), me: me.clone(), streams: settings.streams });
         if !log.is_empty() && me.removed().borrow().is_none() {
             let mut helper = StorageHelper::new(&mut log, &mut machine).with_id(me.raft_id());
@@ -150,7 +150,7 @@ async fn run(
         });
     };
     let mut failed = log.failed();
-    let starting = Starting::new(id(port), !log.is_empty());
+    let starting = NodeSlot::new(id(port), !log.is_empty());
     let parts = Parts { me, peers, log, machine, snapshots, clients: tokio::runtime::Handle::current() };
     let (node, _tasks) = Node::start(parts, settings.raft).await.map_err(|e| text(&e))?;
     starting.started(node.clone());

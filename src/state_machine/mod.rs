@@ -22,9 +22,10 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
+use parking_lot::RwLock;
 use std::io;
 use std::mem;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
@@ -70,7 +71,7 @@ struct Shared {
 
 impl Shared {
     fn replace(&self, state: State) -> State {
-        mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state)
+        mem::replace(&mut *self.state.write(), state)
     }
 
     /// Tells of what can be read by now.
@@ -147,7 +148,7 @@ impl StateMachine {
     }
 
     fn state(&self) -> State {
-        self.shared.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.state.read().clone()
     }
 
     fn builder(&self, must: bool) -> SnapshotBuilder {
@@ -177,7 +178,7 @@ impl StateMachine {
             drop(self.shared.replace(state));
             applied
         } else {
-            apply_all(&mut self.shared.state.write().unwrap_or_else(PoisonError::into_inner), batch)
+            apply_all(&mut self.shared.state.write(), batch)
         };
         if let Some((term, stamp_ms)) = newest {
             self.shared.clock.noted(term, stamp_ms);

@@ -1,6 +1,7 @@
 //! The read side of the state.
 
-use std::sync::{Arc, PoisonError, RwLockReadGuard};
+use parking_lot::RwLockReadGuard;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -25,7 +26,7 @@ impl MapReader {
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
-        self.shared.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.read()
     }
 
     /// What a key holds, and the index of the last entry that was applied to the state it was read from (0: none).

@@ -7,8 +7,9 @@
 //! Caveat: the Raft id is never given to another directory, so a copied directory is two nodes
 //! with one id; nothing here can tell that.
 
+use parking_lot::RwLock;
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -125,12 +126,12 @@ impl ClusterHandle {
 
     /// The cluster, where it is known.
     pub fn get(&self) -> Option<ClusterId> {
-        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+        *self.0.read()
     }
 
     /// Makes the cluster known, after the identity was saved.
     pub fn set(&self, cluster: ClusterId) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(cluster);
+        *self.0.write() = Some(cluster);
     }
 }
 

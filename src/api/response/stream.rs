@@ -3,8 +3,9 @@
 //! What they are made of may hold on to a state that has long changed, and so does a client that stops to read: after
 //! [`STALLED`] its answer breaks off.
 
+use parking_lot::Mutex;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -46,7 +47,7 @@ struct Rest<P> {
 }
 
 fn next<P: Pieces>(rest: &Mutex<Rest<P>>) -> Option<io::Result<Bytes>> {
-    let mut rest = rest.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut rest = rest.lock();
     if rest.pieces.is_none() {
         let stalled = std::mem::take(&mut rest.stalled);
         return stalled.then(|| Err(io::Error::other("the client took too long to read")));
@@ -62,7 +63,7 @@ async fn watch<P: Pieces>(rest: std::sync::Weak<Mutex<Rest<P>>>) {
     loop {
         sleep(STALLED).await;
         let Some(rest) = rest.upgrade() else { return };
-        let mut rest = rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = rest.lock();
         if rest.pieces.is_none() {
             return;
         }

@@ -1,6 +1,7 @@
 //! A map that answers as a node does, and does as it is told.
 
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
@@ -10,8 +11,8 @@ use crate::api::Service;
 use crate::command::{Action, Command, Key, LockView, Stamped};
 use crate::kv::{KvStore, Ticket};
 use crate::node::{
-    About, Cluster, ClusterServer, Found, NodeError, ReadLevel, ReadOptions, Server as Member, Settled, State, Stats,
-    View, Written,
+    About, Cluster, ClusterServer, Found, NodeError, ReadLevel, ReadOptions, Server as Member, Settled, State,
+    StateView, Stats, Written,
 };
 use crate::node_id::PublicId;
 use crate::watch::{HistoryLimits, Watches};
@@ -65,21 +66,21 @@ fn wakes(watches: Watches) -> Watches {
 
 impl Fake {
     pub fn order(&self, orders: Orders) {
-        *self.0.orders.lock().unwrap() = orders;
+        *self.0.orders.lock() = orders;
     }
 
     pub fn keys(&self) -> Vec<Key> {
-        self.0.map.lock().unwrap().1.iter().map(|(key, _)| key.clone()).collect()
+        self.0.map.lock().1.iter().map(|(key, _)| key.clone()).collect()
     }
 
     /// Of all that is kept.
     pub fn digest(&self) -> u64 {
-        self.0.map.lock().unwrap().1.digest()
+        self.0.map.lock().1.digest()
     }
 
     /// An entry with this stamp that drops what is due.
     pub fn tick(&self, stamp_ms: u64) {
-        let mut map = self.0.map.lock().unwrap();
+        let mut map = self.0.map.lock();
         map.0 += 1;
         let index = map.0;
         let command = Command::Stamped(Stamped { stamp_ms, retry: None, action: Action::Tick { most: 100 } });
@@ -89,12 +90,12 @@ impl Fake {
     }
 
     pub fn lock_view(&self, name: &str) -> Option<LockView> {
-        self.0.map.lock().unwrap().1.lock(name)
+        self.0.map.lock().1.lock(name)
     }
 
     /// What was asked, oldest first; forgets it.
     pub fn calls(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.calls.lock().unwrap())
+        std::mem::take(&mut self.0.calls.lock())
     }
 
     /// Lets one hanging call go on.
@@ -118,12 +119,12 @@ impl Fake {
     }
 
     async fn called(&self, call: String) -> Result<(), NodeError> {
-        self.0.calls.lock().unwrap().push(call);
-        let orders = self.0.orders.lock().unwrap().clone();
+        self.0.calls.lock().push(call);
+        let orders = self.0.orders.lock().clone();
         assert!(!orders.panic, "wanted by a test");
         if orders.hang {
             self.0.go.notified().await;
-            self.0.calls.lock().unwrap().push("done".to_owned());
+            self.0.calls.lock().push("done".to_owned());
         }
         orders.fail.map_or(Ok(()), Err)
     }
@@ -139,19 +140,19 @@ impl Service for Fake {
     }
 
     fn applied_index(&self) -> u64 {
-        self.0.map.lock().unwrap().0
+        self.0.map.lock().0
     }
 
     async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
         let seconds = deadline.duration_since(Instant::now()).as_secs_f64().round();
         self.called(format!("{command} in {seconds}")).await?;
-        let mut map = self.0.map.lock().unwrap();
+        let mut map = self.0.map.lock();
         map.0 += 1;
         let mut events = Vec::new();
         let index = map.0;
         let reply = map.1.apply(index, &command, &mut events);
         self.0.watches.append(&mut events);
-        let served_by = self.0.orders.lock().unwrap().served_by.clone();
+        let served_by = self.0.orders.lock().served_by.clone();
         Ok(Written { index: map.0, reply, served_by })
     }
 
@@ -163,14 +164,14 @@ impl Service for Fake {
             (freshness, min_index) => format!(" {freshness:?} {min_index}"),
         };
         self.called(format!("get {key} {level:?}{extra} in {seconds}")).await?;
-        let map = self.0.map.lock().unwrap();
-        let served_by = self.0.orders.lock().unwrap().served_by.clone();
+        let map = self.0.map.lock();
+        let served_by = self.0.orders.lock().served_by.clone();
         let staleness = (level == ReadLevel::None).then_some(Duration::from_millis(12));
         Ok(Found { record: map.1.get(key).cloned(), index: map.0, level, served_by, staleness })
     }
 
     fn log_time_ms(&self) -> u64 {
-        self.0.map.lock().unwrap().1.log_time_ms()
+        self.0.map.lock().1.log_time_ms()
     }
 
     async fn settle(&self, options: ReadOptions, deadline: Instant) -> Result<Settled, NodeError> {
@@ -181,10 +182,10 @@ impl Service for Fake {
         Ok(Settled { level, staleness })
     }
 
-    async fn view(&self, options: ReadOptions, deadline: Instant) -> Result<View, NodeError> {
+    async fn view(&self, options: ReadOptions, deadline: Instant) -> Result<StateView, NodeError> {
         let settled = self.settle(options, deadline).await?;
-        let map = self.0.map.lock().unwrap();
-        Ok(View { kv: map.1.clone(), index: map.0, settled })
+        let map = self.0.map.lock();
+        Ok(StateView { kv: map.1.clone(), index: map.0, settled })
     }
 
     async fn lock(
@@ -194,7 +195,7 @@ impl Service for Fake {
         deadline: Instant,
     ) -> Result<(Option<LockView>, u64, Settled), NodeError> {
         let settled = self.settle(options, deadline).await?;
-        let map = self.0.map.lock().unwrap();
+        let map = self.0.map.lock();
         Ok((map.1.lock(name), map.0, settled))
     }
 
@@ -213,7 +214,7 @@ impl Service for Fake {
             if self.0.watches.is_closed() {
                 return Err(NodeError::NotReady("this node is stopping; ask another".to_owned()));
             }
-            let found = self.0.map.lock().unwrap().1.ticket(name, ticket);
+            let found = self.0.map.lock().1.ticket(name, ticket);
             if found != Ticket::Waits || Instant::now() >= until + patience {
                 return Ok(found);
             }
@@ -222,7 +223,7 @@ impl Service for Fake {
     }
 
     fn cancel_ticket(&self, name: Key, ticket: u64) {
-        self.0.calls.lock().unwrap().push(format!("cancel {name} {ticket}"));
+        self.0.calls.lock().push(format!("cancel {name} {ticket}"));
     }
 
     fn stats(&self) -> Stats {
@@ -246,7 +247,7 @@ impl Service for Fake {
     async fn cluster(&self) -> Cluster {
         let me = self.line(ID, State::Leader, true);
         let silent = self.line(OTHER, State::Lost, false);
-        let leader = self.0.orders.lock().unwrap().fail.is_none().then(|| me.clone());
+        let leader = self.0.orders.lock().fail.is_none().then(|| me.clone());
         Cluster { current: me.clone(), leader, warnings: Vec::new(), servers: vec![me, silent] }
     }
 
@@ -260,7 +261,7 @@ impl Service for Fake {
     }
 
     fn ready(&self) -> Result<(), NodeError> {
-        self.0.orders.lock().unwrap().fail.clone().map_or(Ok(()), Err)
+        self.0.orders.lock().fail.clone().map_or(Ok(()), Err)
     }
 
     async fn join(&self, id: PublicId, asker_raft_id: Option<u64>, _deadline: Instant) -> Result<(), NodeError> {

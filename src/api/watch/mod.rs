@@ -30,7 +30,7 @@ use super::write::Time;
 use super::{App, keys, spec, timer, within};
 use crate::api::response::Answer;
 use crate::api::response::error::ApiError;
-use crate::node::{NodeError, ReadLevel, ReadOptions, View};
+use crate::node::{NodeError, ReadLevel, ReadOptions, StateView};
 use crate::watch::{Missed, Position, Watcher, Watches};
 use ask::{Ask, From};
 use feed::{Begin, Feed, Initial};
@@ -113,7 +113,7 @@ async fn open<S: Service>(service: &S, ask: &Ask) -> Result<(Answer, Begin), Api
             Ok((answer(watcher.position().index, settled), Begin { watcher, initial: None }))
         }
         From::Initial => {
-            let (View { kv, index, settled }, watcher) = initial(service, ask).await?;
+            let (StateView { kv, index, settled }, watcher) = initial(service, ask).await?;
             let initial = Initial { kv, index, filter: filter.clone(), sent: None };
             Ok((answer(index, settled), Begin { watcher, initial: Some(initial) }))
         }
@@ -130,7 +130,7 @@ async fn open<S: Service>(service: &S, ask: &Ask) -> Result<(Answer, Begin), Api
 }
 
 /// The state, and a watcher of what comes after it.
-async fn initial<S: Service>(service: &S, ask: &Ask) -> Result<(View, Watcher), ApiError> {
+async fn initial<S: Service>(service: &S, ask: &Ask) -> Result<(StateView, Watcher), ApiError> {
     let mut tries = TRIES;
     loop {
         let view = service.view(ask.read, ask.time.deadline).await?;

@@ -147,7 +147,7 @@ impl Node {
         let mut last_said = String::new();
         let mut pause = PAUSE.0;
         loop {
-            if self.leader() == Some(Leader::Me) {
+            if self.leader() == Some(Leader::NodeIdentity) {
                 // It moved while it was the only voter: it has itself to ask.
                 let _ = self.join(id.clone(), None, Instant::now() + JOIN_TIMEOUT).await;
             }
@@ -252,7 +252,7 @@ impl Node {
             // again instead.
             let was_member = knew_members || *self.inner.phase.borrow() > Phase::Joining;
             let quiet = self.inner.contact.age().unwrap_or_else(|| started.elapsed()) >= silence;
-            if !quiet || !was_member || self.leader() == Some(Leader::Me) {
+            if !quiet || !was_member || self.leader() == Some(Leader::NodeIdentity) {
                 continue;
             }
             if let Some(index) = ask_whether_removed(&self.inner.peers, self.inner.me.raft_id(), members).await {

@@ -24,7 +24,7 @@ use super::status::MemberView;
 use super::{Leader, Node, NodeError};
 use crate::duration::as_ms;
 use crate::node::rpc::{Identification, NotLeader, PeerError, PeerReply, PeerRequest, Target};
-use crate::node::write::{LOOK_AGAIN, Patience};
+use crate::node::write::{LOOK_AGAIN, LeaderWait};
 use crate::node_id::PublicId;
 use crate::raft_types::{Member, RaftId, Role, TypeConfig};
 use crate::task;
@@ -80,10 +80,10 @@ impl Node {
     /// Does something here if this node leads, else asks the leader to.
     async fn at_leader(&self, change: Change, deadline: Instant) -> Result<(), NodeError> {
         self.refuse_removed()?;
-        let mut patience = Patience::new(deadline);
+        let mut patience = LeaderWait::new(deadline);
         loop {
             let outcome = match self.leader_by(&patience).await? {
-                Leader::Me => match change.clone() {
+                Leader::NodeIdentity => match change.clone() {
                     Change::Join(id) => self.join_here(id, deadline).await,
                     Change::Remove { wanted, force } => self.remove_here(wanted, force, deadline).await,
                     Change::Lead(wanted) => self.lead_here(wanted, deadline).await,

@@ -34,7 +34,7 @@ impl Node {
             if matches!(woken, Ok(Err(_))) {
                 return;
             }
-            if self.leader() != Some(Leader::Me) {
+            if self.leader() != Some(Leader::NodeIdentity) {
                 continue;
             }
             let Some(promoted) = self.to_promote() else { continue };

@@ -3,8 +3,8 @@
 //! A node with an empty disk listens here before it forms a cluster of its own, and everybody uses
 //! it to say a thing once rather than with every heartbeat.
 
+use parking_lot::Mutex;
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
@@ -12,7 +12,7 @@ use crate::node_id::PublicId;
 
 /// What was heard from strangers.
 #[derive(Debug, Default)]
-pub(in crate::node) struct Calls {
+pub(in crate::node) struct Strangers {
     /// The last leader that called this node's address but meant another Raft node.
     leader: watch::Sender<Option<PublicId>>,
     /// Counts the times this node was asked to join by itself.
@@ -20,7 +20,7 @@ pub(in crate::node) struct Calls {
     said: Mutex<HashSet<String>>,
 }
 
-impl Calls {
+impl Strangers {
     /// A leader called this node's public id, but another Raft id.
     pub(in crate::node) fn leader_called(&self, from: PublicId) {
         self.leader.send_replace(Some(from));
@@ -43,7 +43,7 @@ impl Calls {
 
     /// Whether this has not been said before; from now on it has.
     pub(in crate::node) fn first_time(&self, what: String) -> bool {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.said.lock();
         // Bounded: each entry is a pair of nodes, but ids come from the network.
         said.len() < 1024 && said.insert(what)
     }

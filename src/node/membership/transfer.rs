@@ -21,7 +21,7 @@ impl Node {
     ///
     /// Caveat: openraft's transfer has no answer; it is only seen to have worked.
     pub async fn hand_over(&self, patience: Duration) {
-        if self.leader() != Some(Leader::Me) {
+        if self.leader() != Some(Leader::NodeIdentity) {
             return;
         }
         let Some(successor) = self.successor() else { return };

@@ -5,8 +5,8 @@
 //! nobody else can have committed anything that is missing. A leader that is cut off goes on calling
 //! but gets no younger.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ const MAX_PENDING: usize = 64;
 
 /// What was heard from leaders.
 #[derive(Debug, Default)]
-pub(in crate::node) struct Contact(Mutex<Heard>);
+pub(in crate::node) struct LeaderFreshness(Mutex<Heard>);
 
 #[derive(Debug, Default)]
 struct Heard {
@@ -27,9 +27,9 @@ struct Heard {
     pending: VecDeque<(Instant, u64)>,
 }
 
-impl Contact {
+impl LeaderFreshness {
     fn lock(&self) -> MutexGuard<'_, Heard> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// A leader was heard just now.
@@ -78,7 +78,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_state_is_as_old_as_the_newest_moment_it_covers() {
-        let contact = Contact::default();
+        let contact = LeaderFreshness::default();
         tokio::time::advance(ms(1000)).await;
         assert_eq!(contact.staleness(9), None);
         contact.heard_quorum(ms(20), 5);
@@ -96,7 +96,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_is_bounded() {
-        let contact = Contact::default();
+        let contact = LeaderFreshness::default();
         for index in 0..1000 {
             tokio::time::advance(ms(1)).await;
             contact.heard_quorum(ms(0), index);

@@ -26,7 +26,7 @@ use crate::command::{Key, LockView};
 use crate::duration::as_ms;
 use crate::kv::KvStore;
 use crate::node::rpc::{NotLeader, PeerError, PeerReply, PeerRequest, Target};
-use crate::node::write::Patience;
+use crate::node::write::LeaderWait;
 use crate::node_id::PublicId;
 use crate::raft_types::TypeConfig;
 use crate::record::Record;
@@ -110,7 +110,7 @@ pub struct Settled {
 
 /// The whole state at one index.
 #[derive(Debug, Clone)]
-pub struct View {
+pub struct StateView {
     /// The state. Writes cost more while it lives.
     pub kv: KvStore,
     /// The applied index it is of.
@@ -138,10 +138,10 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`].
-    pub async fn view(&self, options: ReadOptions, deadline: Instant) -> Result<View, NodeError> {
+    pub async fn view(&self, options: ReadOptions, deadline: Instant) -> Result<StateView, NodeError> {
         let settled = self.settle(options, deadline).await?;
         let (kv, index) = self.inner.map.view();
-        Ok(View { kv, index, settled })
+        Ok(StateView { kv, index, settled })
     }
 
     /// Who holds a lock, and the applied index of that.
@@ -207,7 +207,7 @@ impl Node {
 
     /// How old this node's state may be; `None` where it never heard from a leader.
     pub fn staleness(&self) -> Option<Duration> {
-        if self.leader() == Some(Leader::Me) {
+        if self.leader() == Some(Leader::NodeIdentity) {
             return self.quorum_age();
         }
         self.inner.contact.staleness(self.applied_index())
@@ -221,10 +221,10 @@ impl Node {
 
     async fn read_at_leader(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
         self.refuse_stray()?;
-        let mut patience = Patience::new(deadline);
+        let mut patience = LeaderWait::new(deadline);
         loop {
             let answer = match self.leader_by(&patience).await? {
-                Leader::Me => self.read_as_leader(key, options.min_index, deadline).await,
+                Leader::NodeIdentity => self.read_as_leader(key, options.min_index, deadline).await,
                 Leader::Other(target) => Box::pin(self.ask_leader(&target, key, options.min_index, deadline)).await,
             };
             match answer {
@@ -267,10 +267,10 @@ impl Node {
     /// What the node that believes it leads has applied.
     async fn weak_index(&self, deadline: Instant) -> Result<u64, NodeError> {
         self.refuse_stray()?;
-        let mut patience = Patience::new(deadline);
+        let mut patience = LeaderWait::new(deadline);
         loop {
             let answer = match self.leader_by(&patience).await? {
-                Leader::Me => self.weak_index_as_leader(),
+                Leader::NodeIdentity => self.weak_index_as_leader(),
                 Leader::Other(target) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     tokio::select! {

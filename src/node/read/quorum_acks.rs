@@ -8,9 +8,9 @@
 //! No clock is needed for that. Reads have numbers, and each request carries away the number of the newest read that began before
 //! it was sent. How long ago a quorum answered, which is told with weaker reads, counts from the time of sending, likewise.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -49,7 +49,7 @@ impl Acks {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<RaftId, Sent>> {
         // Each change is one assignment, so a panic elsewhere leaves nothing half done.
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+        self.answered.lock()
     }
 
     /// A member that follows this node has answered what was sent then.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::node::read::quorum_acks;
 use crate::node::rpc::{PeerReply, PeerRequest};
-use crate::node::write::Patience;
+use crate::node::write::LeaderWait;
 use crate::node::{Leader, Node, NodeError};
 use crate::raft_types::alias::Vote;
 use crate::raft_types::{RaftId, TypeConfig};
@@ -52,7 +52,7 @@ impl Node {
     /// An index confirmed by a quorum after this call began.
     pub(in crate::node) async fn read_index(&self, deadline: Instant) -> Result<u64, NodeError> {
         self.refuse_stray()?;
-        let mut patience = Patience::new(deadline);
+        let mut patience = LeaderWait::new(deadline);
         loop {
             self.leader_by(&patience).await?;
             match timeout_at(deadline, self.inner.reads.next()).await {
@@ -82,7 +82,7 @@ impl Node {
 
     async fn confirm(self) -> Option<u64> {
         match self.leader()? {
-            Leader::Me => self.confirm_as_leader().await,
+            Leader::NodeIdentity => self.confirm_as_leader().await,
             Leader::Other(target) => {
                 // What the log has, not what openraft tells: that comes after the vote is out.
                 let following = self.inner.log.vote();
@@ -102,7 +102,7 @@ impl Node {
         following: Option<Vote>,
         applied: u64,
     ) -> Option<u64> {
-        if self.leader() != Some(Leader::Me) {
+        if self.leader() != Some(Leader::NodeIdentity) {
             return None;
         }
         let me = self.inner.me.raft_id();

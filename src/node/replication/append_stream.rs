@@ -7,9 +7,10 @@
 //! Where nothing is on its way for a while, the connection is closed; an answer that does not come is an error, upon
 //! which openraft sends again.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::pending;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use crate::node::Node;
 use crate::node::read::quorum_acks::Sent;
 use crate::node::replication::RaftNetwork;
-use crate::node::replication::coarse_timer::Alarm;
+use crate::node::replication::coarse_timer::CoarseTimer;
 use crate::node::replication::serve::Sender;
 use crate::node::rpc::{AppendStream, Envelope, PeerError, Refusal};
 use crate::raft_types::TypeConfig;
@@ -50,7 +51,7 @@ pub(in crate::node) struct Appends<'a, S> {
     unanswered: VecDeque<Sent>,
     /// The last time something was sent to an empty way, or answered.
     moved: Instant,
-    alarm: Alarm,
+    alarm: CoarseTimer,
     ended: bool,
 }
 
@@ -79,7 +80,7 @@ impl<'a, S: Stream<Item = Request> + Send + Unpin + 'a> Appends<'a, S> {
             held: None,
             unanswered: VecDeque::new(),
             moved: now,
-            alarm: Alarm::new(),
+            alarm: CoarseTimer::new(),
             ended: false,
         };
         stream::unfold(Some(appends), |appends| async move {
@@ -201,8 +202,8 @@ struct Noted {
     refused: Mutex<Option<Refusal>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
+    mutex.lock()
 }
 
 impl<S: Stream<Item = Result<(Envelope, Request), Refusal>> + Send + Unpin> Taken<S> {

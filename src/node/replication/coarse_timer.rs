@@ -1,7 +1,7 @@
 //! A timer that is set anew with every message.
 //!
 //! Where a timer is to ring before all others, tokio wakes its driver for it: a system call, and one more round of the
-//! thread that made it. So an [`Alarm`] that rings a little too late, or rings for nothing, is cheaper than one set each time.
+//! thread that made it. So an [`CoarseTimer`] that rings a little too late, or rings for nothing, is cheaper than one set each time.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -15,9 +15,9 @@ pub(in crate::node) const SLACK: Duration = Duration::from_millis(5);
 const NEVER: Duration = Duration::from_hours(24 * 365);
 
 /// The timer.
-pub(in crate::node) struct Alarm(Pin<Box<Sleep>>);
+pub(in crate::node) struct CoarseTimer(Pin<Box<Sleep>>);
 
-impl Alarm {
+impl CoarseTimer {
     pub(in crate::node) fn new() -> Self {
         Self(Box::pin(sleep(NEVER)))
     }
@@ -47,7 +47,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_rings_in_time_and_a_little_late_where_much_happens() {
         let ms = Duration::from_millis;
-        let mut alarm = Alarm::new();
+        let mut alarm = CoarseTimer::new();
         let began = Instant::now();
         alarm.ring(began + ms(1), began).await;
         assert_eq!(began.elapsed(), ms(1));

@@ -8,8 +8,9 @@ pub(in crate::node) mod append_stream;
 pub(in crate::node) mod coarse_timer;
 pub(in crate::node) mod serve;
 
+use parking_lot::Mutex;
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{FutureExt, Stream, StreamExt, stream};
@@ -23,8 +24,8 @@ use openraft::raft::{
 };
 use openraft::{RaftMetrics, RaftNetworkFactory};
 
-use crate::node::identity::Me;
-use crate::node::membership::strangers::Calls;
+use crate::node::identity::NodeIdentity;
+use crate::node::membership::strangers::Strangers;
 use crate::node::read::quorum_acks::{Acks, Sent};
 use crate::node::replication::append_stream::{Appends, Outcome};
 use crate::node::rpc::{AppendStream, PeerError, PeerReply, PeerRequest, Peers, Refusal, Target, TransferRequest};
@@ -45,8 +46,8 @@ pub(super) type Metrics = openraft::alias::WatchReceiverOf<TypeConfig, RaftMetri
 #[derive(Clone)]
 pub(super) struct NetworkFactory {
     pub(super) peers: Arc<dyn Peers>,
-    pub(super) me: Arc<Me>,
-    pub(super) calls: Arc<Calls>,
+    pub(super) me: Arc<NodeIdentity>,
+    pub(super) calls: Arc<Strangers>,
     pub(super) acks: Arc<Acks>,
     /// Where members are now; set once Raft runs.
     pub(super) members: Arc<OnceLock<Metrics>>,
@@ -74,8 +75,8 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
 /// openraft's connection to one member.
 pub(super) struct RaftNetwork {
     peers: Arc<dyn Peers>,
-    me: Arc<Me>,
-    calls: Arc<Calls>,
+    me: Arc<NodeIdentity>,
+    calls: Arc<Strangers>,
     pub(super) acks: Arc<Acks>,
     members: Arc<OnceLock<Metrics>>,
     target: Target,
@@ -106,12 +107,12 @@ impl RaftNetwork {
 
     /// Keeps a way for appends until there are more of them.
     pub(super) fn keep(&self, way: Option<Box<dyn AppendStream>>) {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = way;
+        *self.kept.lock() = way;
     }
 
     /// The way that was kept, where it still is one, or another.
     async fn way(&self) -> Result<Option<Box<dyn AppendStream>>, PeerError> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = self.kept.lock().take();
         if let Some(mut way) = kept
             && way.next().now_or_never().is_none()
         {

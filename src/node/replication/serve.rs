@@ -70,9 +70,9 @@ impl Node {
             }
             PeerRequest::WeakIndex => PeerReply::WeakIndex(self.weak_index_as_leader()),
             PeerRequest::Status => PeerReply::Status(self.state()),
-            PeerRequest::Stand => {
+            PeerRequest::LeaderWatch => {
                 self.hold().await;
-                PeerReply::Stand
+                PeerReply::LeaderWatch
             }
             PeerRequest::IsLeaderGone(seen) => PeerReply::IsLeaderGone(self.is_leader_gone(seen).await),
             PeerRequest::IsMember(raft_id) => PeerReply::IsMember(self.is_member(raft_id).await),
@@ -92,7 +92,7 @@ impl Node {
         &self,
         done: impl Future<Output = Result<Result<(), NodeError>, NotLeader>>,
     ) -> Result<Result<(), NodeError>, NotLeader> {
-        if self.leader() == Some(Leader::Me) { done.await } else { Err(NotLeader) }
+        if self.leader() == Some(Leader::NodeIdentity) { done.await } else { Err(NotLeader) }
     }
 
     /// Begins to receive a snapshot from the leader.
@@ -195,7 +195,7 @@ impl Node {
 
     /// Whether a Raft node is a member: only a leader that a quorum confirms can know.
     async fn is_member(&self, raft_id: RaftId) -> MemberAnswer {
-        if self.leader() != Some(Leader::Me) {
+        if self.leader() != Some(Leader::NodeIdentity) {
             return MemberAnswer::Unknown;
         }
         let Some(confirmed) = self.confirm_as_leader().await else { return MemberAnswer::Unknown };

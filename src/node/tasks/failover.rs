@@ -63,7 +63,7 @@ impl Node {
                 continue;
             };
             standing.boot = self.boot_of(&standing.target).await.ok();
-            let asked = self.inner.peers.call(&standing.target, PeerRequest::Stand, STAND_FOR * 2);
+            let asked = self.inner.peers.call(&standing.target, PeerRequest::LeaderWatch, STAND_FOR * 2);
             let moved_on =
                 |m: &ServerMetrics| m.current_leader != Some(standing.leader) || m.vote.leader_id.term != standing.term;
             tokio::select! {

@@ -91,7 +91,7 @@ impl Node {
                 }
                 last_leader = seen;
             }
-            if self.leader() == Some(Leader::Me) {
+            if self.leader() == Some(Leader::NodeIdentity) {
                 self.report_even(&mut even);
                 self.report_lost(&mut lost, &mut since);
             } else {

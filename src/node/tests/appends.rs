@@ -1,7 +1,8 @@
 //! Appends over a way that the test holds in its hand.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -14,8 +15,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::net::id;
-use crate::node::Me;
-use crate::node::membership::strangers::Calls;
+use crate::node::NodeIdentity;
+use crate::node::membership::strangers::Strangers;
 use crate::node::replication::{NetworkFactory, RaftNetwork};
 use crate::node::rpc::*;
 use crate::node_id::{HostPort, PublicId};
@@ -76,7 +77,7 @@ impl Peers for Ways {
         _: &Target,
         _: Duration,
     ) -> BoxFuture<'static, Result<Option<Box<dyn AppendStream>>, PeerError>> {
-        let way = self.0.lock().unwrap().pop_front();
+        let way = self.0.lock().pop_front();
         let opened = way.map(|way| Some(Box::new(way) as Box<dyn AppendStream>));
         Box::pin(std::future::ready(opened.ok_or_else(|| PeerError::Unreachable("down".to_owned()))))
     }
@@ -113,8 +114,8 @@ async fn network(ways: impl IntoIterator<Item = Way>) -> RaftNetwork {
     let store = IdentityStore::new(Arc::new(MemDisk::new()));
     let mut factory = NetworkFactory {
         peers: Arc::new(Ways(Mutex::new(ways.into_iter().collect()))),
-        me: Arc::new(Me::new(store, identity, cluster, Role::Voter, "here".to_owned(), 1)),
-        calls: Arc::new(Calls::default()),
+        me: Arc::new(NodeIdentity::new(store, identity, cluster, Role::Voter, "here".to_owned(), 1)),
+        calls: Arc::new(Strangers::default()),
         acks: Arc::default(),
         members: Arc::new(OnceLock::new()),
         append_timeout: TIMEOUT,

@@ -1,7 +1,8 @@
 //! Locks under faults: one holder at a time, tokens that grow, first come first served.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -105,7 +106,7 @@ impl Client {
                 until = until.min(sent);
             }
         }
-        self.held.lock().unwrap().push(Held { lock, ticket, token, from, until });
+        self.held.lock().push(Held { lock, ticket, token, from, until });
     }
 }
 
@@ -166,7 +167,7 @@ async fn one_holder_at_a_time_and_first_come_first_served_under_faults() {
         clients.shutdown().await;
         let kv = sim.all_equal().await;
         let tokens = one_after_the_other(&sim, seed);
-        let mut held = std::mem::take(&mut *held.lock().unwrap());
+        let mut held = std::mem::take(&mut *held.lock());
         assert!(held.len() > 8, "seed {seed}: {held:?}");
         for lock in LOCKS {
             let lock_tokens = &tokens[lock];

@@ -1,8 +1,9 @@
 //! Nodes in one process: no socket, no disk, and time that can be paused.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -10,7 +11,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::command::{Command, Reply};
 use crate::node::rpc::*;
-use crate::node::{Found, Me, Node, NodeError, Parts, RaftOptions, ReadLevel, ReadOptions, Start, Tasks, Written};
+use crate::node::{
+    Found, Node, NodeError, NodeIdentity, Parts, RaftOptions, ReadLevel, ReadOptions, Start, Tasks, Written,
+};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{ClusterId, RaftId, Role};
@@ -41,13 +44,13 @@ pub(super) fn id(port: u16) -> PublicId {
 #[derive(Debug)]
 struct LocalPeers {
     net: Arc<Net>,
-    me: Arc<Me>,
+    me: Arc<NodeIdentity>,
 }
 
 impl Net {
     /// Cuts or heals both directions between two nodes.
     pub(super) fn set_cut(&self, a: u16, b: u16, cut: bool) {
-        let mut cuts = self.cut.lock().unwrap();
+        let mut cuts = self.cut.lock();
         for pair in [(a, b), (b, a)] {
             if cut {
                 cuts.insert(pair);
@@ -59,7 +62,7 @@ impl Net {
 
     /// Entries, heartbeats and snapshots that are sent to a node get lost, or do so no more; all else arrives.
     pub(super) fn set_starved(&self, port: u16, starved: bool) {
-        let mut all = self.starved.lock().unwrap();
+        let mut all = self.starved.lock();
         if starved {
             all.insert(port)
         } else {
@@ -68,7 +71,7 @@ impl Net {
     }
 
     fn starves(&self, port: u16) -> bool {
-        self.starved.lock().unwrap().contains(&port)
+        self.starved.lock().contains(&port)
     }
 
     /// From now on so many answers to writes that were passed on get lost.
@@ -88,11 +91,11 @@ impl Net {
 
     /// A node that is up.
     pub(super) fn node(&self, port: u16) -> Option<Node> {
-        self.nodes.lock().unwrap().get(&port).cloned()
+        self.nodes.lock().get(&port).cloned()
     }
 
     fn reach(&self, from: u16, to: u16) -> Result<Node, PeerError> {
-        if self.cut.lock().unwrap().contains(&(from, to)) {
+        if self.cut.lock().contains(&(from, to)) {
             return Err(PeerError::Unreachable("cut".to_owned()));
         }
         self.node(to).ok_or_else(|| PeerError::Unreachable("down".to_owned()))
@@ -223,11 +226,12 @@ impl TestNode {
         let snapshots = SnapshotStore::open(shared, cluster.clone()).unwrap();
         let machine =
             StateMachine::open(snapshots.clone(), cluster.clone(), crate::watch::HistoryLimits::default()).unwrap();
-        let me = Arc::new(Me::new(store, identity, cluster, Role::Voter, format!("disk {port}"), rand::random()));
+        let me =
+            Arc::new(NodeIdentity::new(store, identity, cluster, Role::Voter, format!("disk {port}"), rand::random()));
         let peers: Arc<dyn Peers> = Arc::new(LocalPeers { net: net.clone(), me: me.clone() });
         let parts = Parts { me, peers, log: log.clone(), machine, snapshots, clients: Handle::current() };
         let (node, tasks) = Node::start(parts, options).await.unwrap();
-        net.nodes.lock().unwrap().insert(port, node.clone());
+        net.nodes.lock().insert(port, node.clone());
         let first = list.first().copied();
         let start = Start {
             others: list
@@ -248,7 +252,7 @@ impl TestNode {
 
     /// Stops the node as a power loss would, and gives the disk that is left.
     pub(super) async fn crash(self) -> MemDisk {
-        self.net.nodes.lock().unwrap().remove(&self.port);
+        self.net.nodes.lock().remove(&self.port);
         let left = self.disk.crash(|_, _, _| 0);
         self.node.shutdown().await;
         drop(self.log);

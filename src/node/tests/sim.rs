@@ -1,7 +1,8 @@
 //! A cluster of three under faults, and what all its nodes tell of what changed.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -24,13 +25,13 @@ pub(super) struct History(Mutex<BTreeMap<Position, (Change, Instant)>>);
 
 impl History {
     fn add(&self, position: Position, change: Change) {
-        let mut all = self.0.lock().unwrap();
+        let mut all = self.0.lock();
         let (first, _) = all.entry(position).or_insert_with(|| (change.clone(), Instant::now()));
         assert_eq!(*first, change, "two nodes differ at {position:?}");
     }
 
     pub(super) fn all(&self) -> Vec<(Position, Change, Instant)> {
-        let all = self.0.lock().unwrap();
+        let all = self.0.lock();
         all.iter().map(|(position, (change, at))| (*position, change.clone(), *at)).collect()
     }
 

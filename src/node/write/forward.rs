@@ -151,7 +151,7 @@ impl Node {
         commands: Vec<Arc<Command>>,
         timeout: Duration,
     ) -> Vec<Result<(u64, Reply), ForwardError>> {
-        if self.leader() != Some(Leader::Me) {
+        if self.leader() != Some(Leader::NodeIdentity) {
             return vec![Err(ForwardError::NotLeader); commands.len()];
         }
         // A little earlier than the follower gives up, so that the reason travels back.

@@ -36,10 +36,12 @@ impl Node {
     pub async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
         self.refuse_stray()?;
         let mut command = Arc::new(command);
-        let mut patience = Patience::new(deadline);
+        let mut patience = LeaderWait::new(deadline);
         loop {
             let attempt = match self.leader_by(&patience).await? {
-                Leader::Me => self.propose(&mut command, deadline).await.map(|(index, reply)| (index, reply, None)),
+                Leader::NodeIdentity => {
+                    self.propose(&mut command, deadline).await.map(|(index, reply)| (index, reply, None))
+                }
                 // In a box, as is all that is rare below: the future of each write has room for its largest branch.
                 Leader::Other(_) => Box::pin(self.forward(command.clone(), deadline))
                     .await
@@ -100,12 +102,12 @@ impl Node {
         {
             return leads(&now).then_some(now.current_term);
         }
-        let waited = Box::pin(timeout_at(Patience::new(deadline).until, metrics.wait_until(settled))).await;
+        let waited = Box::pin(timeout_at(LeaderWait::new(deadline).until, metrics.wait_until(settled))).await;
         waited.ok()?.ok().filter(|m| leads(m)).map(|m| m.current_term)
     }
 
     /// The leader this node believes in, waiting for one as long as there is patience.
-    pub(super) async fn leader_by(&self, patience: &Patience) -> Result<Leader, NodeError> {
+    pub(super) async fn leader_by(&self, patience: &LeaderWait) -> Result<Leader, NodeError> {
         // Nearly always it is known: no timer is made for that.
         if *self.inner.phase.borrow() >= Phase::Replaying
             && let Some(leader) = self.leader()
@@ -115,7 +117,7 @@ impl Node {
         Box::pin(self.wait_for_leader(patience)).await
     }
 
-    async fn wait_for_leader(&self, patience: &Patience) -> Result<Leader, NodeError> {
+    async fn wait_for_leader(&self, patience: &LeaderWait) -> Result<Leader, NodeError> {
         self.wait_phase_until(Phase::Replaying, patience).await?;
         let mut metrics = self.inner.raft.server_metrics();
         let known = timeout_at(patience.until, metrics.wait_until(|m| m.current_leader.is_some())).await;
@@ -134,7 +136,7 @@ impl Node {
         let leader = metrics.current_leader?;
         if leader == self.inner.me.raft_id() {
             // A leader that was removed steps down, yet its vote still names it.
-            return (metrics.state == ServerState::Leader).then_some(Leader::Me);
+            return (metrics.state == ServerState::Leader).then_some(Leader::NodeIdentity);
         }
         let member = metrics.membership_config.get_node(&leader)?;
         Some(Leader::Other(Target { raft_id: Some(leader), id: member.id.clone() }))
@@ -153,7 +155,7 @@ impl Node {
 
     /// After an attempt that changed nothing: waits for news, for a moment at most, while there is
     /// patience.
-    pub(super) async fn wait_for_a_change(&self, patience: &mut Patience) -> Result<(), NodeError> {
+    pub(super) async fn wait_for_a_change(&self, patience: &mut LeaderWait) -> Result<(), NodeError> {
         self.refuse_removed()?;
         if Instant::now() >= patience.until {
             return Err(self.no_leader().await);
@@ -189,11 +191,11 @@ impl Node {
 
 /// How long a request waits for a leader: a part of its whole time.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct LeaderWait {
     pub(super) until: Instant,
 }
 
-impl Patience {
+impl LeaderWait {
     pub(super) fn new(deadline: Instant) -> Self {
         // A little less than the deadline, so that the answer can say who is missing.
         let (now, spare) = (Instant::now(), Duration::from_millis(400));

@@ -14,7 +14,7 @@ use openraft::alias::CommittedLeaderIdOf;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::node::replication::coarse_timer::Alarm;
+use crate::node::replication::coarse_timer::CoarseTimer;
 
 use crate::command::Command;
 use crate::raft_types::{Responder, TypeConfig};
@@ -46,7 +46,7 @@ pub(in crate::node) struct Proposals(mpsc::UnboundedSender<Proposal>);
 impl Proposals {
     pub(in crate::node) fn new() -> (Self, Queue) {
         let (queue, waiting) = mpsc::unbounded_channel();
-        (Self(queue), Queue { waiting, flights: Arc::default(), alarm: Alarm::new() })
+        (Self(queue), Queue { waiting, flights: Arc::default(), alarm: CoarseTimer::new() })
     }
 
     /// Has a command proposed; in another term than that of `leader` it is not appended. Nothing is told where Raft has
@@ -71,12 +71,12 @@ struct Flights {
 }
 
 /// A batch that is under way, until this is dropped.
-struct Flight(Arc<Flights>);
+struct BatchInFlight(Arc<Flights>);
 
 impl Flights {
-    fn begin(self: &Arc<Self>) -> Flight {
+    fn begin(self: &Arc<Self>) -> BatchInFlight {
         self.count.fetch_add(1, Ordering::AcqRel);
-        Flight(self.clone())
+        BatchInFlight(self.clone())
     }
 
     async fn all_landed(&self) {
@@ -87,7 +87,7 @@ impl Flights {
     }
 }
 
-impl Drop for Flight {
+impl Drop for BatchInFlight {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.landed.notify_one();
@@ -99,7 +99,7 @@ impl Drop for Flight {
 pub(in crate::node) struct Queue {
     waiting: mpsc::UnboundedReceiver<Proposal>,
     flights: Arc<Flights>,
-    alarm: Alarm,
+    alarm: CoarseTimer,
 }
 
 impl Queue {

@@ -4,9 +4,10 @@
 //! that [`MemDisk::crash`] can give a copy as a power loss would leave it. With
 //! [`MemDisk::without_crashes`], for `--rmem`, nothing is kept twice.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::{Disk, DiskFile};
 
@@ -55,7 +56,7 @@ impl Content {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every section below leaves its data whole, so a panic elsewhere poisons nothing.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 fn check(fault: &Fault) -> io::Result<()> {

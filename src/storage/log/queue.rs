@@ -5,8 +5,9 @@
 //!
 //! Caveat: the queue has no bound of its own; openraft's limits on what is in flight bound it.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::storage::IOFlushed;
@@ -140,7 +141,7 @@ impl Shared {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic under the lock ends the writer or openraft's core; either way the log stops.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Tells when the log has failed, and why.
@@ -277,13 +278,11 @@ impl Shared {
             state.asleep = true;
             state.dozing = doze || !state.ops.is_empty();
             if state.dozing {
-                let (after, waited) =
-                    self.wake.wait_timeout(state, COMMITTED_WITHIN).unwrap_or_else(PoisonError::into_inner);
-                state = after;
+                let waited = self.wake.wait_for(&mut state, COMMITTED_WITHIN);
                 doze = !waited.timed_out();
                 state.urgent |= waited.timed_out() && !state.ops.is_empty();
             } else {
-                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                self.wake.wait(&mut state);
             }
         }
     }

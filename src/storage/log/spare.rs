@@ -7,8 +7,9 @@
 //! Caveat: a failure here is no failure of the log. It warns, and is tried again later; meanwhile
 //! segments simply grow.
 
+use parking_lot::{Condvar, Mutex};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::storage::disk::{Disk, DiskFile};
@@ -33,8 +34,8 @@ struct State {
 }
 
 impl Spare {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
     }
 
     /// Gives the spare, where it is ready, this name; the next one is then made. The renaming
@@ -63,7 +64,7 @@ impl Spare {
         loop {
             let mut state = self.state();
             while state.ready.is_some() && !state.stopping {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                self.changed.wait(&mut state);
             }
             if state.stopping {
                 return;
@@ -77,9 +78,9 @@ impl Spare {
                     tracing::warn!(file, %error, "cannot prepare a log segment ahead; trying again later");
                     // Half a spare on a full disk would keep the log itself from growing.
                     let _ = disk.remove(SPARE);
-                    let state = self.state();
+                    let mut state = self.state();
                     if !state.stopping {
-                        drop(self.changed.wait_timeout(state, RETRY_AFTER));
+                        self.changed.wait_for(&mut state, RETRY_AFTER);
                     }
                 }
             }

@@ -1,9 +1,10 @@
 //! The log as openraft sees it.
 
+use parking_lot::Mutex;
 use std::fmt;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
@@ -88,7 +89,7 @@ impl LogStore {
             is_due: false.into(),
         };
         if options.inline {
-            *inner.inline.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+            *inner.inline.lock() = Some(writer);
         } else {
             inner.spawn("raft-log", move || writer.run())?;
         }
@@ -147,7 +148,7 @@ impl Inner {
     fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
         let thread = thread.map_err(|error| StorageError::io(format!("thread {name}"), error))?;
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        self.threads.lock().push(thread);
         Ok(())
     }
 
@@ -171,7 +172,7 @@ impl Inner {
     }
 
     fn write_all(&self) {
-        if let Some(writer) = &mut *self.inline.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(writer) = &mut *self.inline.lock() {
             writer.step();
         }
     }
@@ -182,7 +183,7 @@ impl Inner {
         if let Some(spare) = &self.spare {
             spare.stop();
         }
-        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
+        for thread in std::mem::take(&mut *self.threads.lock()) {
             // A panic of the writer is a failure of the log, told where it matters.
             let _ = thread.join();
         }

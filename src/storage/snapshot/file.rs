@@ -1,8 +1,9 @@
 //! Handles to snapshot files, and names of those that are not finished.
 
+use parking_lot::Mutex;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::SnapshotMeta;
@@ -78,7 +79,7 @@ impl SnapshotFile {
 
     /// The unfinished name, where it is one of this directory; taken once, by who installs it.
     pub(super) fn take_tmp(&self, of: &Arc<dyn Disk>) -> Option<TmpName> {
-        let mut tmp = self.inner.tmp.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tmp = self.inner.tmp.lock();
         tmp.take_if(|tmp| Arc::ptr_eq(&tmp.disk, of))
     }
 }

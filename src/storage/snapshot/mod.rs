@@ -23,9 +23,10 @@ mod receive;
 mod tests;
 mod view;
 
+use parking_lot::{Mutex, RwLock};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use self::file::TmpName;
 use self::format::{Header, Reader, Writer};
@@ -117,14 +118,14 @@ impl SnapshotStore {
             // If the process died between rename and flush, the name is only now made durable.
             store.shared.disk.sync_dir().map_err(|error| store.io("", error))?;
             store.remove_older(*newest)?;
-            *store.shared.current.write().unwrap_or_else(PoisonError::into_inner) = Some(file);
+            *store.shared.current.write() = Some(file);
         }
         Ok(store)
     }
 
     /// The newest snapshot, if there is one. Does not block.
     pub fn current(&self) -> Option<SnapshotFile> {
-        self.shared.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.current.read().clone()
     }
 
     /// Checks that no entry is missing between the snapshot and the log, which was purged up to and with
@@ -203,14 +204,14 @@ impl SnapshotStore {
         let Some(tmp) = file.take_tmp(disk) else {
             return covered().map_or_else(|| self.install(&self.copy(file)?), Ok);
         };
-        let _turn = self.shared.installing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.shared.installing.lock();
         if let Some(current) = covered() {
             return Ok(current);
         }
         let place = place_of(last);
         tmp.rename(&name_of(place)).map_err(|error| self.io(&name_of(place), error))?;
         disk.sync_dir().map_err(|error| self.io("", error))?;
-        *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = Some(file.clone());
+        *self.shared.current.write() = Some(file.clone());
         if let Err(error) = self.remove_older(place) {
             // The next one, or the next start, tries again.
             tracing::warn!(%error, "cannot remove an older snapshot");

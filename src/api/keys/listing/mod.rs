@@ -26,7 +26,7 @@ use crate::api::service::Service;
 use crate::api::write::{self, Time};
 use crate::api::{App, spec, timer, within};
 use crate::command::{Action, Key, MAX_KEY_BYTES, Reply};
-use crate::node::View;
+use crate::node::StateView;
 use crate::record::Record;
 use items::Items;
 
@@ -97,7 +97,7 @@ pub(in crate::api) async fn get<S: Service>(
 
     let view = pin!(app.service.view(options, time.deadline));
     let view = within(pin!(timer(time.deadline)), view).await.unwrap_or_else(|| Err(too_slow(&time)))?;
-    let View { kv, index, settled } = view;
+    let StateView { kv, index, settled } = view;
     let (items, limit) = match which {
         Which::Keys(keys) => (Items::of(&kv, keys), None),
         Which::Prefix { prefix, separator, after, limit } => {

@@ -1,6 +1,6 @@
 //! Failing disks, group commit, and the end of a log's life.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn gated() -> Gate {
             if change == Change::Sync && armed.load(Ordering::SeqCst) {
                 syncs.fetch_add(1, Ordering::SeqCst);
                 let _ = arrived.send(());
-                return released.lock().unwrap().recv().unwrap_or(Ok(()));
+                return released.lock().recv().unwrap_or(Ok(()));
             }
             Ok(())
         }
