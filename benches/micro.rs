@@ -1,7 +1,7 @@
-//! What a write costs inside one node, part by part: `cargo bench --bench micro`. The names of parts are filters, as
-//! in `-- apply`.
+//! The cost of a write inside one node, part by part: `cargo bench --bench micro`. Arguments filter parts by name, as in
+//! `-- apply`.
 //!
-//! [`set`] and [`entry`] are all that knows what a command and a log entry look like.
+//! Only [`set`] and [`entry`] know how a command and a log entry are made.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -22,10 +22,10 @@ use hraftd::raft_types::alias::{LogEntry, LogId};
 use hraftd::storage::disk::{Disk, RealDisk};
 use hraftd::storage::log::{LogOptions, LogStore};
 
-const SIZES: [usize; 2] = [100, 10_000];
-const KEYS: [usize; 2] = [1_000, 1_000_000];
-/// Divan's 100 are few where a sample is one call.
-const SAMPLES: u32 = 1_000;
+const VALUE_BYTES: [usize; 2] = [100, 10_000];
+const KEY_COUNTS: [usize; 2] = [1_000, 1_000_000];
+/// Divan takes 100 by default, which are few where a sample is one call.
+const SAMPLE_COUNT: u32 = 1_000;
 
 fn main() {
     divan::main();
@@ -39,7 +39,7 @@ fn value(size: usize) -> Bytes {
     Bytes::from(format!("\"{}\"", "v".repeat(size - 2)))
 }
 
-/// One key, as a POST of one key proposes it.
+/// The command that a POST of one key proposes.
 fn set(number: usize, value: &Bytes) -> Command {
     let pairs = vec![(key(number), value.clone())];
     Action::Set { pairs, ttl_ms: None, conditions: Vec::new() }.into()
@@ -50,7 +50,7 @@ fn entry(index: u64, command: Command) -> LogEntry {
     LogEntry { log_id, payload: EntryPayload::Normal(command.into()) }
 }
 
-/// Each time another key, in no order.
+/// Returns another key's number each time, in no order.
 fn numbers(keys: usize) -> impl FnMut() -> usize {
     let mut number = 0;
     move || {
@@ -68,8 +68,8 @@ fn filled(keys: usize) -> KvStore {
     store
 }
 
-/// Overwrites one of so many keys.
-#[divan::bench(args = KEYS, sample_count = SAMPLES)]
+/// Overwrites one of `keys` keys.
+#[divan::bench(args = KEY_COUNTS, sample_count = SAMPLE_COUNT)]
 fn apply(bencher: Bencher, keys: usize) {
     let (mut store, mut next, value) = (filled(keys), numbers(keys), value(100));
     let mut events = Vec::new();
@@ -79,8 +79,8 @@ fn apply(bencher: Bencher, keys: usize) {
     });
 }
 
-/// The same while a snapshot of the map is held, as when one is written.
-#[divan::bench(args = [1_000_000], sample_count = SAMPLES)]
+/// Does the same while a snapshot of the map is held, as it is while one is written.
+#[divan::bench(args = [1_000_000], sample_count = SAMPLE_COUNT)]
 fn apply_beside_snapshot(bencher: Bencher, keys: usize) {
     let (mut store, mut next, value) = (filled(keys), numbers(keys), value(100));
     let mut events = Vec::new();
@@ -91,27 +91,27 @@ fn apply_beside_snapshot(bencher: Bencher, keys: usize) {
     });
 }
 
-#[divan::bench(args = KEYS, sample_count = SAMPLES)]
+#[divan::bench(args = KEY_COUNTS, sample_count = SAMPLE_COUNT)]
 fn read(bencher: Bencher, keys: usize) {
     let (store, mut next) = (filled(keys), numbers(keys));
     bencher.counter(ItemsCount::new(1u32)).with_inputs(|| key(next())).bench_local_refs(|key| store.get(key));
 }
 
-/// An entry to the bytes of the log and of the wire.
-#[divan::bench(args = SIZES)]
+/// Encodes an entry as it is in the log and on the wire.
+#[divan::bench(args = VALUE_BYTES)]
 fn encode(bencher: Bencher, size: usize) {
     let entry = entry(1, set(1, &value(size)));
     bencher.bench(|| postcard::to_extend(black_box(&entry), Vec::with_capacity(size + 64)).unwrap());
 }
 
-#[divan::bench(args = SIZES)]
+#[divan::bench(args = VALUE_BYTES)]
 fn decode(bencher: Bencher, size: usize) {
     let bytes = postcard::to_stdvec(&entry(1, set(1, &value(size)))).unwrap();
     bencher.bench(|| postcard::from_bytes::<LogEntry>(black_box(&bytes)).unwrap());
 }
 
-/// So many entries in one append, until they are on the disk.
-#[divan::bench(args = [1, 16, 256], sample_count = SAMPLES)]
+/// Appends `entries` entries at once, and waits until they are on the disk.
+#[divan::bench(args = [1, 16, 256], sample_count = SAMPLE_COUNT)]
 fn append(bencher: Bencher, entries: usize) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path()).unwrap());

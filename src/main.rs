@@ -35,7 +35,7 @@ fn serve(config: Config) -> Result<(), Exit> {
         .enable_all()
         .build()
         .map_err(|error| Exit::error(config::EX_FAILURE, format!("cannot start threads: {error}")))?;
-    let result = runtime.block_on(server::run(config, server::terminated()));
+    let result = server::run_until_terminated(&runtime, config);
     // A blocking task that hangs on a dead disk must not keep the process.
     runtime.shutdown_background();
     result

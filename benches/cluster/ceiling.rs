@@ -1,5 +1,5 @@
-//! What HTTP alone allows: the same routes and answers with the same libraries, over a plain map in one process. No
-//! consensus, no disk.
+//! The ceiling: what HTTP alone allows on this machine. The same routes and answers with the same libraries, over a plain
+//! map in one process, without consensus and without a disk.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,8 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::value::RawValue;
 use tokio::net::TcpListener;
 
-use crate::contestant::Server;
-use crate::process;
+use crate::process::Server;
 use crate::support::ports;
 use crate::support::wait::{SETTLE, eventually};
 
@@ -31,14 +30,17 @@ pub const SERVE: &str = "ceiling";
 
 const INDEX: HeaderName = HeaderName::from_static("x-hraftd-index");
 
+pub fn version(_: &Path) -> Option<String> {
+    Some("axum without consensus".to_owned())
+}
+
 pub fn start(dir: &Path) -> Vec<Server> {
     let addr = format!("127.0.0.1:{}", ports::free_pair());
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([SERVE, &addr]);
-    let log = dir.join("log");
-    let process = process::start(&command, &log);
+    let server = Server::start(&command, addr.clone(), dir.join("log"));
     eventually(SETTLE, "the ceiling serves", || std::net::TcpStream::connect(&addr).map_err(|error| error.to_string()));
-    vec![Server { addr, process, log }]
+    vec![server]
 }
 
 #[derive(Default)]
@@ -47,7 +49,7 @@ struct Store {
     index: AtomicU64,
 }
 
-/// Serves until it is killed; accepts and sets up connections as `src/http` does.
+/// Serves until it is killed. Connections are accepted and set up as `src/http` does it.
 pub fn serve(addr: &str) {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let router = Router::new()

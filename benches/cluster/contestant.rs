@@ -1,55 +1,92 @@
-//! A contestant that runs: its processes, and who of them leads.
+//! A contestant: its processes, and which of them leads.
 
+use std::cell::Cell as Mutable;
 use std::path::{Path, PathBuf};
 
-use crate::client::{Wanted, Wire};
-use crate::plan::{Asked, Cell, Kind, Op};
-use crate::support::process::Reaped;
-use crate::{ceiling, etcd, hraftd};
+use crate::bench_support::template::{Protocol, Target};
+use crate::options::Options;
+use crate::plan::{Asked, Cell, Kind, Op, State};
+use crate::process::Server;
+use crate::{ceiling, etcd, hraftd, redis};
 
-/// Of a server that ended.
-const LOG_LINES: usize = 20;
+/// A contestant that is installed.
+#[derive(Clone)]
+pub struct Found {
+    pub kind: Kind,
+    binary: PathBuf,
+    pub version: String,
+}
 
-pub struct Server {
-    pub addr: String,
-    pub process: Reaped,
-    pub log: PathBuf,
+/// Looks for a contestant.
+///
+/// # Errors
+///
+/// It is not installed: what would bring it.
+pub fn find(kind: Kind, options: &Options) -> Result<Found, String> {
+    let missing = |package: &str| format!("{} is not installed and left out ({package})", kind.name());
+    let (binary, version) = match kind {
+        Kind::Hraftd => (Some(options.hraftd.clone()), hraftd::version as fn(&Path) -> Option<String>),
+        Kind::Old => (options.old.clone(), hraftd::version as _),
+        Kind::Etcd => (etcd::find_newest(), etcd::version as _),
+        Kind::Etcd34 => (etcd::find_old(), etcd::version as _),
+        Kind::Redis => (redis::find(), redis::version as _),
+        Kind::Ceiling => (std::env::current_exe().ok(), ceiling::version as _),
+    };
+    let package = match kind {
+        Kind::Hraftd | Kind::Old | Kind::Ceiling => "cargo builds it",
+        Kind::Etcd => etcd::NEWEST_PACKAGE,
+        Kind::Etcd34 => etcd::OLD_PACKAGE,
+        Kind::Redis => redis::PACKAGE,
+    };
+    let binary = binary.ok_or_else(|| missing(package))?;
+    let version = version(&binary).ok_or_else(|| missing(package))?;
+    Ok(Found { kind, binary, version })
 }
 
 pub struct Contestant {
     pub kind: Kind,
     servers: Vec<Server>,
+    state: Mutable<State>,
 }
 
 impl Contestant {
-    /// Started and ready to serve.
-    pub fn start(kind: Kind, dir: &Path) -> Self {
-        let dir = dir.join(kind.name());
+    /// Starts its servers in a new directory below `dir`; they are ready when this returns.
+    pub fn start(found: &Found, dir: &Path) -> Self {
+        let dir = dir.join(found.kind.name());
         std::fs::create_dir(&dir).unwrap();
-        let servers = match kind {
-            Kind::Hraftd => hraftd::start(&dir),
-            Kind::Etcd => etcd::start(&dir),
+        let servers = match found.kind {
+            Kind::Hraftd | Kind::Old => hraftd::start(&found.binary, &dir),
+            Kind::Etcd | Kind::Etcd34 => etcd::start(&found.binary, &dir),
+            Kind::Redis => redis::start(&found.binary, &dir),
             Kind::Ceiling => ceiling::start(&dir),
         };
-        Self { kind, servers }
+        Self { kind: found.kind, servers, state: Mutable::new(State::Settled) }
     }
 
-    /// The leader's place.
+    /// The number of the server that leads.
+    ///
+    /// # Errors
+    ///
+    /// None leads, or one does not say whether it does.
     pub fn leader(&self) -> Result<usize, String> {
         let leads = |server: &Server| match self.kind {
-            Kind::Hraftd => hraftd::leads(&server.addr),
-            Kind::Etcd => etcd::leads(&server.addr),
-            Kind::Ceiling => Ok(true),
+            Kind::Hraftd | Kind::Old => hraftd::leads(&server.addr),
+            Kind::Etcd | Kind::Etcd34 => etcd::leads(&server.addr),
+            Kind::Redis | Kind::Ceiling => Ok(true),
         };
-        for (place, server) in self.servers.iter().enumerate() {
+        for (number, server) in self.servers.iter().enumerate() {
             if leads(server)? {
-                return Ok(place);
+                return Ok(number);
             }
         }
         Err(format!("{} has no leader", self.kind.name()))
     }
 
-    /// The leader, then the follower that is asked, then the rest.
+    /// The leader, then the follower that is asked, then the others.
+    ///
+    /// # Errors
+    ///
+    /// See [`Contestant::leader`].
     pub fn in_order(&self) -> Result<Vec<&Server>, String> {
         let leader = self.leader()?;
         let mut servers: Vec<&Server> = self.servers.iter().collect();
@@ -57,27 +94,45 @@ impl Contestant {
         Ok(servers)
     }
 
-    /// How servers ended that should not have, and the end of what they said.
-    pub fn ended(&mut self) -> Vec<String> {
-        let mut ended = Vec::new();
-        for server in &mut self.servers {
-            if let Some(status) = server.process.exited() {
-                let log = std::fs::read_to_string(&server.log).unwrap_or_default();
-                let lines: Vec<&str> = log.lines().collect();
-                let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-                ended.push(format!("{} at {} has ended, {status}:\n{tail}", self.kind.name(), server.addr));
-            }
-        }
-        ended
+    /// How gets would find it now.
+    pub fn state(&self) -> State {
+        self.state.get()
     }
 
-    pub fn wanted(&self, cell: Cell, addrs: Vec<String>, channels: usize) -> Wanted {
-        let wire = if self.kind == Kind::Etcd { Wire::Grpc } else { Wire::Http };
-        Wanted { wire, addrs, size: cell.size, linearizable: cell.op != Op::GetNone, channels }
+    pub fn was_written(&self) {
+        self.state.set(State::AsFound);
+    }
+
+    /// Makes what writes leave behind in memory go away. Only etcd leaves something that costs reads.
+    ///
+    /// # Errors
+    ///
+    /// A request failed.
+    pub fn settle(&self) -> Result<(), String> {
+        if matches!(self.kind, Kind::Etcd | Kind::Etcd34) {
+            etcd::settle(&self.in_order()?)?;
+        }
+        self.state.set(State::Settled);
+        Ok(())
+    }
+
+    /// How servers ended that should still run.
+    pub fn ended(&mut self) -> Vec<String> {
+        let kind = self.kind.name();
+        self.servers.iter_mut().filter_map(|server| Some(format!("{kind}: {}", server.ended()?))).collect()
+    }
+
+    pub fn target(&self, cell: Cell, addrs: Vec<String>, channels: usize) -> Target {
+        let protocol = match self.kind {
+            Kind::Hraftd | Kind::Old | Kind::Ceiling => Protocol::Http,
+            Kind::Etcd | Kind::Etcd34 => Protocol::Grpc,
+            Kind::Redis => Protocol::Resp,
+        };
+        Target { protocol, addrs, value_bytes: cell.size, linearizable: cell.op != Op::GetNone, channels }
     }
 }
 
-/// Whom clients ask, of [`Contestant::in_order`].
+/// The addresses that clients connect to, of servers as [`Contestant::in_order`] gives them.
 pub fn asked(servers: &[&Server], asked: Asked) -> Vec<String> {
     let asked = match asked {
         Asked::Leader => &servers[..1],

@@ -4,56 +4,71 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use crate::plan::{Asked, Cell, Kind, Op};
+use crate::plan::{Asked, Cell, Kind, Op, State};
 
 /// All values of a size together are at most this large.
 const DATA_BYTES: usize = 100_000_000;
-const SMALL: usize = 100;
-const LARGE: usize = 10_000;
+const SMALL_VALUE_BYTES: usize = 100;
 
-/// Compares hraftd with etcd and with axum without consensus.
+/// Compares hraftd with etcd, with redis, and with axum without consensus.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench cluster --")]
 pub struct Options {
-    /// One or two minutes instead of ten: 1 and 64 connections, 100 bytes, one short repeat
+    /// A minute instead of eight: 1 and 64 connections, one short repeat
     #[arg(value_enum)]
     preset: Option<Preset>,
     /// Only these contestants
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Kind>,
+    /// [default: put,get-none,get-linearizable]
     #[arg(long, value_enum, value_delimiter = ',')]
     ops: Vec<Op>,
-    /// Which nodes to ask
+    /// In which state gets find a contestant [default: as-found,settled]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    states: Vec<State>,
+    /// Which nodes to ask [default: leader; for puts follower too]
     #[arg(long, value_enum, value_delimiter = ',')]
     asked: Vec<Asked>,
-    /// Numbers of connections, for every size [default: 1,16,64,256 for 100 bytes, 64 for 10 kB]
+    /// Numbers of connections [default: 1,64,256]
     #[arg(long, value_delimiter = ',')]
     connections: Vec<usize>,
-    /// Bytes of a value
+    /// Bytes of a value [default: 100]
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<usize>,
     /// Measured seconds of a cell in a repeat
     #[arg(long)]
     seconds: Option<f64>,
-    /// How often everything is measured
+    /// How often everything is measured in a round
     #[arg(long)]
     repeats: Option<usize>,
+    /// How often all contestants are started anew, with new data
+    #[arg(long, default_value_t = 1)]
+    pub rounds: usize,
     /// Distinct keys
     #[arg(long)]
     keys: Option<usize>,
     /// gRPC channels that all clients share
     #[arg(long, default_value_t = 4)]
     pub channels: usize,
-    /// Where the nodes keep their data: a directory on the disk that is meant
+    /// The binary of hraftd to measure
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_hraftd"))]
+    pub hraftd: PathBuf,
+    /// Another binary of hraftd to compare it with: the contestant `old`
+    #[arg(long)]
+    pub old: Option<PathBuf>,
+    /// Directory for the data of all servers, on the disk that is to be measured
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     pub dir: PathBuf,
     /// The picture [default: benches/cluster.svg, unless only a part is measured]
     #[arg(long)]
     svg: Option<PathBuf>,
-    /// Every sample as a line of JSON
+    /// A line of JSON for each cell of each contestant [default: benches/cluster.jsonl, unless only a part is measured]
     #[arg(long)]
-    pub json: Option<PathBuf>,
-    /// Cargo says this.
+    figures: Option<PathBuf>,
+    /// A line of JSON for each sample
+    #[arg(long)]
+    pub samples: Option<PathBuf>,
+    /// Cargo passes this.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -73,7 +88,9 @@ impl Options {
     }
 
     pub fn contestants(&self) -> Vec<Kind> {
-        or(&self.only, &Kind::ALL)
+        let mut kinds = or(&self.only, &Kind::ALL);
+        kinds.retain(|&kind| kind != Kind::Old || self.old.is_some());
+        kinds
     }
 
     pub fn seconds(&self) -> f64 {
@@ -85,30 +102,24 @@ impl Options {
     }
 
     pub fn sizes(&self) -> Vec<usize> {
-        or(&self.sizes, if self.quick() { &[SMALL] } else { &[SMALL, LARGE] })
+        or(&self.sizes, &[SMALL_VALUE_BYTES])
     }
 
     pub fn keys(&self, size: usize) -> usize {
         self.keys.unwrap_or(if self.quick() { 20_000 } else { 100_000 }).min(DATA_BYTES / size).max(1)
     }
 
-    fn connections(&self, size: usize) -> Vec<usize> {
-        let default: &[usize] = match (self.quick(), size) {
-            (true, _) => &[1, 64],
-            (false, LARGE) => &[64],
-            (false, _) => &[1, 16, 64, 256],
-        };
-        or(&self.connections, default)
-    }
-
-    /// In an order that keeps what is compared close together in time.
+    /// In an order that keeps what is compared close together in time: puts, then gets as found, then gets settled.
     pub fn cells(&self) -> Vec<Cell> {
+        let connections = or(&self.connections, if self.quick() { &[1, 64] } else { &[1, 64, 256] });
         let mut cells = Vec::new();
         for size in self.sizes() {
-            for connections in self.connections(size) {
-                for op in or(&self.ops, &Op::ALL) {
-                    for asked in or(&self.asked, &[Asked::Leader, Asked::Follower, Asked::Spread]) {
-                        cells.push(Cell { op, asked, connections, size });
+            for &connections in &connections {
+                for (op, state) in self.steps() {
+                    let default: &[Asked] =
+                        if op == Op::Put { &[Asked::Leader, Asked::Follower] } else { &[Asked::Leader] };
+                    for asked in or(&self.asked, default) {
+                        cells.push(Cell { op, state, asked, connections, size });
                     }
                 }
             }
@@ -116,12 +127,33 @@ impl Options {
         cells
     }
 
-    /// A picture of a part must not replace the one of the README.
+    fn steps(&self) -> Vec<(Op, State)> {
+        let (ops, states) =
+            (or(&self.ops, &[Op::Put, Op::GetNone, Op::GetLinearizable]), or(&self.states, &State::ALL));
+        let mut steps = Vec::new();
+        let (gets, others): (Vec<Op>, Vec<Op>) = ops.into_iter().partition(|op| op.is_get());
+        steps.extend(others.into_iter().map(|op| (op, State::AsFound)));
+        for state in State::ALL.into_iter().filter(|state| states.contains(state)) {
+            steps.extend(gets.iter().map(|&op| (op, state)));
+        }
+        steps
+    }
+
     pub fn svg(&self) -> Option<PathBuf> {
-        let part = self.quick()
-            || !(self.only.is_empty() && self.ops.is_empty() && self.asked.is_empty() && self.connections.is_empty())
-            || !self.sizes.is_empty();
-        let default = || (!part).then(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/cluster.svg")));
-        self.svg.clone().or_else(default)
+        self.svg.clone().or_else(|| self.of_whole_run(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/cluster.svg")))
+    }
+
+    pub fn figures(&self) -> Option<PathBuf> {
+        self.figures
+            .clone()
+            .or_else(|| self.of_whole_run(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/cluster.jsonl")))
+    }
+
+    /// `path`, unless only a part is measured: that must not replace what `benches/README.md` shows.
+    fn of_whole_run(&self, path: &str) -> Option<PathBuf> {
+        let lists_are_empty =
+            self.only.is_empty() && self.ops.is_empty() && self.states.is_empty() && self.asked.is_empty();
+        let whole = lists_are_empty && self.connections.is_empty() && self.sizes.is_empty() && self.old.is_none();
+        (whole && !self.quick()).then(|| PathBuf::from(path))
     }
 }

@@ -1,4 +1,4 @@
-//! What is measured: the cells, and how a contestant sees them.
+//! The cells that are measured, and how a contestant sees them.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use clap::ValueEnum;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Op {
     Put,
-    /// From the asked node's own state; etcd calls it serializable.
+    /// Answered from the asked node's own state; etcd calls it serializable.
     GetNone,
     GetLinearizable,
     /// 90 % linearizable gets, 10 % puts.
@@ -15,8 +15,6 @@ pub enum Op {
 }
 
 impl Op {
-    pub const ALL: [Self; 4] = [Self::Put, Self::GetNone, Self::GetLinearizable, Self::Mix];
-
     pub fn name(self) -> &'static str {
         match self {
             Self::Put => "put",
@@ -26,7 +24,11 @@ impl Op {
         }
     }
 
-    /// Of 100 requests.
+    pub fn is_get(self) -> bool {
+        matches!(self, Self::GetNone | Self::GetLinearizable)
+    }
+
+    /// Puts in 100 requests.
     pub fn puts(self) -> u64 {
         match self {
             Self::Put => 100,
@@ -36,12 +38,32 @@ impl Op {
     }
 }
 
-/// Which node the clients are connected to.
+/// How gets find a contestant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
+pub enum State {
+    /// It has been written to, and nothing since.
+    AsFound,
+    /// It has been written to, and all that writes leave behind in memory is gone.
+    Settled,
+}
+
+impl State {
+    pub const ALL: [Self; 2] = [Self::AsFound, Self::Settled];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AsFound => "as found",
+            Self::Settled => "settled",
+        }
+    }
+}
+
+/// The node that clients are connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Asked {
     Leader,
     Follower,
-    /// As many clients at each node.
+    /// Clients are spread evenly over all nodes.
     Spread,
 }
 
@@ -58,27 +80,43 @@ impl Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Kind {
     Hraftd,
+    /// Another binary of hraftd: `--old`.
+    Old,
+    /// The newest etcd that was found.
     Etcd,
+    /// etcd 3.4, as Debian has it.
+    Etcd34,
+    /// One node, durable.
+    Redis,
+    /// One node without consensus and without a disk.
     Ceiling,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Hraftd, Self::Etcd, Self::Ceiling];
+    pub const ALL: [Self; 6] = [Self::Hraftd, Self::Old, Self::Etcd, Self::Etcd34, Self::Redis, Self::Ceiling];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Hraftd => "hraftd",
+            Self::Old => "old",
             Self::Etcd => "etcd",
+            Self::Etcd34 => "etcd34",
+            Self::Redis => "redis",
             Self::Ceiling => "ceiling",
         }
     }
 
-    /// The ceiling has one node and one way to read: its result stands for several cells.
+    pub fn has_one_node(self) -> bool {
+        matches!(self, Self::Redis | Self::Ceiling)
+    }
+
+    /// The cell that stands for `cell`. A contestant of one node has no follower, one way to read, and nothing to settle, so
+    /// one result stands for several cells.
     pub fn own_cell(self, cell: Cell) -> Cell {
-        match (self, cell.op) {
-            (Self::Ceiling, Op::GetNone) => Cell { op: Op::GetLinearizable, asked: Asked::Leader, ..cell },
-            (Self::Ceiling, _) => Cell { asked: Asked::Leader, ..cell },
-            _ => cell,
+        match (self.has_one_node(), cell.op.is_get()) {
+            (false, _) => cell,
+            (true, false) => Cell { asked: Asked::Leader, ..cell },
+            (true, true) => Cell { op: Op::GetLinearizable, state: State::Settled, asked: Asked::Leader, ..cell },
         }
     }
 }
@@ -86,20 +124,28 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cell {
     pub op: Op,
+    /// Always [`State::AsFound`] unless the operation is a get.
+    pub state: State,
     pub asked: Asked,
     pub connections: usize,
+    /// Bytes of a value.
     pub size: usize,
+}
+
+impl Cell {
+    /// The operation, and for gets the state.
+    pub fn title(self) -> String {
+        if self.op.is_get() { format!("{}, {}", self.op.name(), self.state.name()) } else { self.op.name().to_owned() }
+    }
+
+    /// Whether two cells belong to one block of the table.
+    pub fn same_block(self, other: Self) -> bool {
+        (self.op, self.state, self.size) == (other.op, other.state, other.size)
+    }
 }
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} of {} B at the {}, {} connections",
-            self.op.name(),
-            self.size,
-            self.asked.name(),
-            self.connections
-        )
+        write!(f, "{} of {} B at the {}, {} connections", self.title(), self.size, self.asked.name(), self.connections)
     }
 }

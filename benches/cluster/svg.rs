@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::plan::{Asked, Cell, Kind, Op};
+use crate::plan::{Asked, Cell, Kind};
 use crate::results::Results;
 use crate::table::count;
 
@@ -11,28 +11,30 @@ const PANEL_HEIGHT: f64 = 235.0;
 const TOP: f64 = 66.0;
 const BARS_HEIGHT: f64 = 160.0;
 
-/// Contestant, node asked, colour.
-const BARS: [(Kind, Asked, &str, &str); 4] = [
-    (Kind::Etcd, Asked::Leader, "#8aa4c8", "etcd, leader"),
+/// Contestant, node asked, colour, legend.
+const BARS: [(Kind, Asked, &str, &str); 6] = [
+    (Kind::Etcd34, Asked::Leader, "#c3d0e4", "etcd 3.4, leader"),
+    (Kind::Etcd, Asked::Leader, "#7c99c4", "etcd 3.5, leader"),
     (Kind::Hraftd, Asked::Leader, "#d9622b", "hraftd, leader"),
     (Kind::Hraftd, Asked::Follower, "#f0a57f", "hraftd, follower"),
+    (Kind::Redis, Asked::Leader, "#93b98e", "redis, one node"),
     (Kind::Ceiling, Asked::Leader, "#d5d5d5", "axum without consensus"),
 ];
 
-/// Of the cells with the first size.
+/// The cells with the first size.
 pub fn draw(results: &Results, cells: &[Cell], caption: &str) -> String {
     let size = cells[0].size;
     let mut connections: Vec<usize> = Vec::new();
-    let mut ops: Vec<Op> = Vec::new();
+    let mut blocks: Vec<Cell> = Vec::new();
     for cell in cells.iter().filter(|cell| cell.size == size) {
         if !connections.contains(&cell.connections) {
             connections.push(cell.connections);
         }
-        if !ops.contains(&cell.op) {
-            ops.push(cell.op);
+        if !blocks.iter().any(|block| block.same_block(*cell)) {
+            blocks.push(*cell);
         }
     }
-    let (width, height) = (2.0 * PANEL_WIDTH, TOP + ops.len().div_ceil(2) as f64 * PANEL_HEIGHT + 14.0);
+    let (width, height) = (2.0 * PANEL_WIDTH, TOP + blocks.len().div_ceil(2) as f64 * PANEL_HEIGHT + 14.0);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
          font-family=\"sans-serif\" font-size=\"11\" fill=\"#333\">\n\
@@ -44,17 +46,17 @@ pub fn draw(results: &Results, cells: &[Cell], caption: &str) -> String {
     );
     let shown: Vec<_> = BARS.iter().filter(|bar| results.samples.iter().any(|sample| sample.kind == bar.0)).collect();
     for (number, (_, _, colour, name)) in shown.iter().enumerate() {
-        let x = 20.0 + number as f64 * 150.0;
+        let x = 20.0 + number as f64 * 132.0;
         let _ = write!(svg, "<rect x=\"{x}\" y=\"38\" width=\"11\" height=\"11\" fill=\"{colour}\"/>");
         let _ = writeln!(svg, "<text x=\"{}\" y=\"48\">{name}</text>", x + 16.0);
     }
-    for (number, &op) in ops.iter().enumerate() {
+    for (number, &block) in blocks.iter().enumerate() {
         let (x, y) = ((number % 2) as f64 * PANEL_WIDTH + 20.0, TOP + (number / 2) as f64 * PANEL_HEIGHT);
         let _ = writeln!(svg, "<g transform=\"translate({x} {y})\">");
         let rate = |connections, kind, asked| {
-            results.summary(kind, Cell { op, asked, connections, size }).map_or(0.0, |summary| summary.rate)
+            results.summary(kind, Cell { asked, connections, ..block }).map_or(0.0, |summary| summary.rate)
         };
-        panel(&mut svg, op.name(), &connections, rate);
+        panel(&mut svg, &block.title(), &connections, rate);
         svg.push_str("</g>\n");
     }
     svg.push_str("</svg>\n");
@@ -86,7 +88,7 @@ fn panel(svg: &mut String, title: &str, connections: &[usize], rate: impl Fn(usi
             );
             let _ = writeln!(
                 svg,
-                "<text x=\"{middle:.1}\" y=\"{:.1}\" font-size=\"7\" text-anchor=\"middle\">{}</text>",
+                "<text x=\"{middle:.1}\" y=\"{:.1}\" font-size=\"6\" text-anchor=\"middle\">{}</text>",
                 top - 3.0,
                 count(rate)
             );

@@ -1,4 +1,4 @@
-//! Writes, many at a time.
+//! Writes over several connections at a time.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ fn key(number: usize) -> String {
     format!("key-{number:08}")
 }
 
-/// 100 bytes with their quotes.
+/// A JSON string of `bytes` bytes, its quotes included.
 fn value(mark: char, number: usize, bytes: usize) -> String {
     let mut value = format!("\"{mark}{number}");
     while value.len() < bytes - 1 {
@@ -24,7 +24,7 @@ fn value(mark: char, number: usize, bytes: usize) -> String {
     value
 }
 
-/// Runs `request` so often over several connections; the highest index that was answered.
+/// Sends the bodies `request(0)` to `request(count - 1)` over several connections. Returns the highest index answered.
 fn many(node: &Node, count: usize, connections: usize, request: impl Fn(usize) -> String + Sync) -> u64 {
     let (next, highest) = (AtomicUsize::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -46,12 +46,12 @@ fn many(node: &Node, count: usize, connections: usize, request: impl Fn(usize) -
     highest.into_inner()
 }
 
-/// Writes all keys once, many in a request; the index of the last.
+/// Writes all keys once, 1,000 in a request. Returns the index of the last write.
 pub fn fill(node: &Node, keys: usize, mark: char) -> u64 {
     fill_by(node, keys, KEYS_A_REQUEST, mark)
 }
 
-/// As [`fill`], so many in a request.
+/// Does the same as [`fill`], with another number of keys in a request.
 pub fn fill_by(node: &Node, keys: usize, keys_a_request: usize, mark: char) -> u64 {
     let connections = if keys_a_request == 1 { CONNECTIONS } else { 4 };
     many(node, keys.div_ceil(keys_a_request), connections, |request| {
@@ -65,16 +65,16 @@ pub fn fill_by(node: &Node, keys: usize, keys_a_request: usize, mark: char) -> u
     })
 }
 
-/// Writes one key a request, so often, spread over the keys.
+/// Writes one key in each of `times` requests, spread over the keys. Returns the index of the last write.
 pub fn overwrite(node: &Node, times: usize, bytes: usize, keys: usize) -> u64 {
     many(node, times, CONNECTIONS, |number| {
         format!("{{\"{}\":{}}}", key(number * 7919 % keys), value('o', number, bytes))
     })
 }
 
-/// Writes until there is a snapshot that covers an index.
+/// Writes until there is a snapshot that covers `index`.
 pub fn wait_snapshot(node: &Node, index: u64) {
-    eventually(crate::PATIENCE, "a snapshot", || {
+    eventually(crate::READY_TIMEOUT, "a snapshot", || {
         overwrite(node, 100, 100, 100);
         let found = node.stat("last_snapshot_index")?;
         check(found >= index, || format!("{found} of {index}"))

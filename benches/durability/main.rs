@@ -1,9 +1,14 @@
 //! Figures of durability, measured on the built binary from outside: `cargo bench --bench durability`.
 //!
-//! Start-up (1,000,000 keys of 100 bytes in a snapshot, 100,000 log entries behind it) against reading the files once;
-//! memory of a leader that was loaded with them; peak memory of who sends and who receives a snapshot; size of the
-//! directory under an endless overwrite. Takes some five minutes and 2 GB of disk in the directory for temporary files.
-//! Names of parts as arguments run these alone: `start`, `resident`, `memory`, `disk`; `KEYS` in the environment is
+//! Its parts, each an argument that runs it alone:
+//!
+//! - `start`: how long a start takes (1,000,000 keys of 100 bytes in a snapshot, 100,000 log entries after it), beside
+//!   reading the files once.
+//! - `resident`: memory of a leader that was loaded with these keys.
+//! - `memory`: the same, and peak memory of a node that sends a snapshot and of one that receives it.
+//! - `disk`: size of the directory while the same keys are overwritten.
+//!
+//! All take some five minutes, and 2 GB of disk in the directory for temporary files. `KEYS` in the environment sets
 //! another number of keys.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -23,8 +28,8 @@ use support::wait::{check, eventually};
 use system::{Memory, dir_bytes, drop_cache, mib, read_all, while_sampling};
 
 const LOG_ENTRIES: usize = 100_000;
-const NEVER: &str = "1000000000";
-const PATIENCE: Duration = Duration::from_secs(120);
+const SNAPSHOTS_NEVER: &str = "1000000000";
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn main() {
     let parts: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
@@ -45,7 +50,7 @@ fn main() {
 }
 
 fn wait_ready(node: &Node) {
-    eventually(PATIENCE, "ready", || node.ready());
+    eventually(READY_TIMEOUT, "ready", || node.ready());
 }
 
 fn restart(node: &mut Node, args: &[&str]) {
@@ -55,7 +60,7 @@ fn restart(node: &mut Node, args: &[&str]) {
     wait_ready(node);
 }
 
-/// A node with so many keys in a snapshot, and nothing behind it.
+/// A node with `keys` keys in a snapshot, and no log entries after it.
 fn with_keys(lab: &Lab, keys: usize) -> Node {
     let mut node = lab.node("n0").args(&["--snapshot-threshold", "500"]);
     node.start();
@@ -70,7 +75,7 @@ fn with_keys(lab: &Lab, keys: usize) -> Node {
 fn start_up(keys: usize) {
     let lab = Lab::new();
     let mut node = with_keys(&lab, keys);
-    restart(&mut node, &["--snapshot-threshold", NEVER]);
+    restart(&mut node, &["--snapshot-threshold", SNAPSHOTS_NEVER]);
     let began = Instant::now();
     overwrite(&node, LOG_ENTRIES, 100, keys);
     println!("{LOG_ENTRIES} entries more after {:.1?}", began.elapsed());
@@ -106,7 +111,7 @@ fn start_up(keys: usize) {
     }
 }
 
-/// What a million keys may take in a leader after they were loaded and a snapshot was made.
+/// The memory that a leader may take once a million keys were loaded and a snapshot was made, in MB.
 const RESIDENT_MB: f64 = 260.0;
 
 fn resident(keys: usize) {
@@ -162,7 +167,7 @@ fn memory(keys: usize) {
     Memory::forget_peak(&cluster.nodes[0]);
     cluster.nodes[behind].start();
     let applied = cluster.nodes[0].stat("applied_index").unwrap();
-    eventually(PATIENCE, "it has caught up", || {
+    eventually(READY_TIMEOUT, "it has caught up", || {
         let found = cluster.nodes[behind].stat("applied_index")?;
         check(found >= applied, || format!("{found} of {applied}"))
     });

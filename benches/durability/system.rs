@@ -1,4 +1,4 @@
-//! What the system knows: memory of a process, files and their cache.
+//! What the system tells: memory of a process, files and their cache.
 
 use std::fmt;
 use std::fs::File;
@@ -29,7 +29,7 @@ impl Memory {
         Self { now: field("VmRSS:"), peak: field("VmHWM:") }
     }
 
-    /// The peak counts from now on.
+    /// Makes the peak count from now on.
     pub fn forget_peak(node: &Node) {
         std::fs::write(format!("/proc/{}/clear_refs", node.pid().as_raw_nonzero()), "5").unwrap();
     }
@@ -53,12 +53,12 @@ fn each_file(dir: &Path, mut act: impl FnMut(&Path)) {
 
 pub fn dir_bytes(dir: &Path) -> u64 {
     let mut sum = 0;
-    // A file may be gone by now.
+    // A file may have been deleted since the directory was listed.
     each_file(dir, |path| sum += path.metadata().map_or(0, |metadata| metadata.len()));
     sum
 }
 
-/// Makes the system read these files from the disk again.
+/// Makes the next read of these files come from the disk.
 pub fn drop_cache(dir: &Path) {
     each_file(dir, |path| {
         let file = File::open(path).unwrap();
@@ -75,7 +75,7 @@ pub fn read_all(dir: &Path) {
     });
 }
 
-/// The largest sample while something is done.
+/// Takes samples while `work` runs, and returns the largest.
 pub fn while_sampling(sample: impl Fn() -> u64 + Sync, work: impl FnOnce() -> u64) -> u64 {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! What makes a follower slow.
+//! A proxy that makes a follower slow.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Passes connections on, and holds back all that comes for so long.
+/// Forwards connections, and holds back all bytes for an adjustable time.
 pub struct Proxy {
-    pub addr: String,
     delay_ms: Arc<AtomicU64>,
 }
 
@@ -18,7 +17,7 @@ impl Proxy {
     pub fn start(addr: &str, target: &str) -> Self {
         let listener = TcpListener::bind(addr).unwrap();
         let delay_ms = Arc::<AtomicU64>::default();
-        let proxy = Self { addr: addr.to_owned(), delay_ms: delay_ms.clone() };
+        let proxy = Self { delay_ms: delay_ms.clone() };
         let target = target.to_owned();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -38,7 +37,8 @@ impl Proxy {
     }
 }
 
-/// A delay is that of a message, not a limit of the rate: what comes meanwhile is held back no longer than the first.
+/// Copies bytes until either side closes. The delay is that of a message and does not limit the rate: bytes that arrive
+/// during a delay are sent together when it ends.
 fn pass_on(mut from: TcpStream, mut to: TcpStream, delay_ms: &AtomicU64) {
     let mut buffer = vec![0; 1 << 20];
     while let Ok(length @ 1..) = from.read(&mut buffer) {

@@ -1,24 +1,18 @@
 //! How cost grows, measured on the built binary from outside: `cargo bench --bench growth`.
 //!
-//! Names of parts as arguments run these alone: `keys`, `snapshot`, `watchers`, `nodes`, `slow`, `start`. Each prints a
-//! table; `benches/README.md` says what is in it.
+//! Arguments name the parts to run: `keys`, `snapshot`, `watchers`, `nodes`, `slow`, `start`; without any, all run. Each
+//! prints a table, which `benches/README.md` explains.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, dead_code, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
-#[path = "../cluster/client.rs"]
-mod client;
+#[path = "../support/mod.rs"]
+mod bench_support;
 mod faults;
-#[path = "../cluster/grpc.rs"]
-mod grpc;
-#[path = "../cluster/http1.rs"]
-mod http1;
-#[path = "../cluster/load.rs"]
-mod load;
 mod parts;
 #[path = "../../tests/support/mod.rs"]
 mod support;
-#[path = "../cluster/system.rs"]
-mod system;
+
+use bench_support::system;
 
 type Part = (&'static str, fn());
 

@@ -1,4 +1,4 @@
-//! The parts, each on a cluster of its own.
+//! The parts of the benchmark. Each starts a cluster of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,29 +8,29 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::client::{Wanted, Wire};
+use crate::bench_support::load::{self, Requests};
+use crate::bench_support::system;
+use crate::bench_support::template::{Protocol, Target};
 use crate::faults::Proxy;
-use crate::load::{self, Requests};
 use crate::support::cluster::Cluster;
 use crate::support::http::Conn;
 use crate::support::lab::Lab;
 use crate::support::node::Node;
 use crate::support::wait::{check, eventually};
 use crate::support::watch::Watch;
-use crate::system;
 
 const CONNECTIONS: usize = 64;
-const SIZE: usize = 100;
+const VALUE_BYTES: usize = 100;
 const WARM: Duration = Duration::from_millis(500);
 const WINDOW: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(300);
 const KEYS_A_REQUEST: usize = 1_000;
 
-/// What a window showed.
+/// The result of one measured window.
 struct Seen {
     rate: f64,
     times: Histogram<u64>,
-    /// CPU of the nodes, in cores.
+    /// CPU that each node used, in cores.
     cpu: Vec<f64>,
 }
 
@@ -50,15 +50,15 @@ impl Seen {
     }
 }
 
-fn wanted(addrs: Vec<String>) -> Wanted {
-    Wanted { wire: Wire::Http, addrs, size: SIZE, linearizable: true, channels: 1 }
+fn target(addrs: Vec<String>) -> Target {
+    Target { protocol: Protocol::Http, addrs, value_bytes: VALUE_BYTES, linearizable: true, channels: 1 }
 }
 
 fn window(cluster: &Cluster, addrs: Vec<String>, keys: usize, puts: u64, length: Duration) -> Seen {
     let pids: Vec<u32> = cluster.running().map(|node| node.pid().as_raw_nonzero().get().cast_unsigned()).collect();
     let cpu = || pids.iter().map(|&pid| system::cpu_seconds(pid)).collect::<Vec<f64>>();
     let mut used = Vec::new();
-    let times = load::run(&wanted(addrs), CONNECTIONS, &Requests::Random { keys, puts }, WARM, length, |begin, end| {
+    let times = load::run(&target(addrs), CONNECTIONS, &Requests::Random { keys, puts }, WARM, length, |begin, end| {
         thread::sleep(begin.saturating_duration_since(Instant::now()));
         let before = cpu();
         thread::sleep(end.saturating_duration_since(Instant::now()));
@@ -72,10 +72,10 @@ fn leader_of(cluster: &Cluster) -> String {
     cluster.nodes[cluster.leader()].haddr.clone()
 }
 
-/// Writes the keys from `from` on, many in a request.
+/// Writes the keys from `from` up to `to`, 1,000 in a request.
 fn fill(addr: &str, from: usize, to: usize) {
-    let (wanted, next) = (wanted(Vec::new()), AtomicUsize::new(from));
-    let (prefix, value) = (wanted.a_key().replace("00000000", ""), wanted.value());
+    let (target, next) = (target(Vec::new()), AtomicUsize::new(from));
+    let (prefix, value) = (target.first_key().replace("00000000", ""), target.value());
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -96,7 +96,7 @@ fn fill(addr: &str, from: usize, to: usize) {
     });
 }
 
-/// Throughput and memory by number of keys.
+/// Shows throughput and memory by number of keys.
 pub fn keys() {
     let cluster = Cluster::start(3);
     let (leader, number) = (leader_of(&cluster), cluster.leader());
@@ -121,7 +121,7 @@ fn wait_applied(cluster: &Cluster) {
     });
 }
 
-/// Puts while a snapshot of a million keys is made, and while one is sent to a node that lost its disk.
+/// Measures puts while a snapshot of a million keys is made, then while one is sent to a node that lost its disk.
 pub fn snapshot() {
     const KEYS: usize = 1_000_000;
     let mut cluster = Cluster::start_with(Lab::new(), 3, &["--snapshot-threshold", "1000000000"]);
@@ -155,7 +155,7 @@ pub fn snapshot() {
             began.elapsed()
         });
         let requests = Requests::Random { keys: KEYS, puts: 100 };
-        let times = load::run(&wanted(vec![leader.clone()]), CONNECTIONS, &requests, WARM, length, |_, _| ()).unwrap();
+        let times = load::run(&target(vec![leader.clone()]), CONNECTIONS, &requests, WARM, length, |_, _| ()).unwrap();
         let seen = Seen { rate: times.len() as f64 / length.as_secs_f64(), times, cpu: Vec::new() };
         println!("  one is sent   {}", seen.line());
         starting.join().unwrap()
@@ -169,7 +169,7 @@ fn allow_files() {
     setrlimit(Resource::Nofile, limit).unwrap();
 }
 
-/// Puts beside watchers of something else, and beside such as read all that is put.
+/// Measures puts beside watchers of another prefix, then beside watchers of everything that is put.
 pub fn watchers() {
     allow_files();
     let cluster = Cluster::start(3);
@@ -202,7 +202,7 @@ pub fn watchers() {
     }
 }
 
-/// Counts KiB that a watcher gets.
+/// Watches everything until `stop`, and counts the KiB that arrive.
 fn read_all(addr: &str, stop: &AtomicBool, kib: &AtomicUsize) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(addr).unwrap();
@@ -210,7 +210,7 @@ fn read_all(addr: &str, stop: &AtomicBool, kib: &AtomicUsize) {
     write!(stream, "GET /hraftd/watch?prefix= HTTP/1.1\r\nHost: {addr}\r\n\r\n").unwrap();
     let (mut buffer, mut bytes) = (vec![0; 64 << 10], 0);
     while !stop.load(Ordering::Relaxed) {
-        // A pause is no end.
+        // A read that times out is a pause in the stream, not its end.
         if let Ok(length) = stream.read(&mut buffer) {
             bytes += length;
             kib.fetch_add(bytes >> 10, Ordering::Relaxed);
@@ -219,7 +219,7 @@ fn read_all(addr: &str, stop: &AtomicBool, kib: &AtomicUsize) {
     }
 }
 
-/// One, three and five nodes.
+/// Compares one, three and five nodes.
 pub fn nodes() {
     for count in [1, 3, 5] {
         let cluster = Cluster::start(count);
@@ -232,7 +232,7 @@ pub fn nodes() {
     }
 }
 
-/// One follower of three behind a slow network, or standing still for a while again and again.
+/// Measures puts while one follower of three is behind a slow network, then while it stands still half the time.
 pub fn slow_follower() {
     let lab = Lab::new();
     let mut cluster = Cluster { nodes: Vec::new(), lab };
@@ -284,7 +284,7 @@ pub fn slow_follower() {
     println!("it has all of it {:.1?} later", began.elapsed());
 }
 
-/// How soon a node answers after its start, and what three cost that nobody asks.
+/// Measures how soon a node answers after its start, and the CPU of three nodes without clients.
 pub fn start_and_idle() {
     let mut cluster = Cluster::start(3);
     fill(&leader_of(&cluster), 0, 1_000);

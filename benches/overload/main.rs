@@ -1,8 +1,8 @@
-//! What three nodes still do when more is asked of them than they can: `cargo bench --bench overload`.
+//! Goodput of three nodes when more is asked of them than they can do: `cargo bench --bench overload`.
 //!
-//! First their capacity, with clients that each wait for their answer. Then requests at a fixed rate, whatever becomes of
-//! them: half of that, as much, twice and five times as much. An arrival that finds all connections busy is not sent, and
-//! counts as lost. Times count from when a request was due, not from when it could be sent.
+//! First their capacity is measured, with a closed loop: each client waits for its answer. Then an open loop sends requests
+//! at a fixed rate, whether or not earlier ones are answered: half the capacity, the capacity, twice and five times that. A
+//! request that finds all connections busy is not sent, and counts as lost. Times count from when a request was due.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
@@ -27,8 +27,8 @@ use support::random::Random;
 const THREADS: usize = 2;
 const KEYS: u64 = 100_000;
 const TICK: Duration = Duration::from_millis(1);
-/// After the last arrival, for what is under way.
-const DRAIN: Duration = Duration::from_secs(15);
+/// How long requests may still take after the last one was due.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Goodput beyond capacity.
 #[derive(Debug, Parser)]
@@ -40,7 +40,7 @@ struct Options {
     /// Connections, all to the leader
     #[arg(long, default_value_t = 8_000)]
     connections: usize,
-    /// Of 100 requests so many are puts; the others are linearizable gets
+    /// Puts in 100 requests; the others are linearizable gets
     #[arg(long, default_value_t = 100)]
     puts: u64,
     /// Multiples of the capacity
@@ -49,12 +49,12 @@ struct Options {
     /// Clients in a closed loop that measure the capacity
     #[arg(long, default_value_t = 256)]
     clients: usize,
-    /// Cargo says this.
+    /// Cargo passes this.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What became of the requests of a while.
+/// The outcomes of the requests of one measurement.
 struct Seen {
     ok: Histogram<u64>,
     refused: u64,
@@ -138,7 +138,7 @@ fn term(node: &Node) -> u64 {
     node.stat("term").unwrap()
 }
 
-/// In a closed loop, or at `rate` requests a second.
+/// Runs a closed loop, or an open loop of `rate` requests a second.
 fn load(addr: &str, connections: usize, puts: u64, rate: Option<f64>, seconds: u64) -> Seen {
     let (barrier, length) = (Barrier::new(THREADS), Duration::from_secs(seconds));
     std::thread::scope(|scope| {
@@ -223,7 +223,7 @@ async fn open(clients: Vec<Client>, mut asks: Asks, rate: f64, length: Duration)
             });
         }
     }
-    let drained = Instant::now() + DRAIN;
+    let drained = Instant::now() + DRAIN_TIMEOUT;
     while free.borrow().len() < all && Instant::now() < drained {
         ticks.tick().await;
     }

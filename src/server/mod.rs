@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -29,8 +29,6 @@ use crate::node::{Node, NodeSlot, Parts, RaftOptions, ask_whether_removed};
 use crate::storage::DataDir;
 use client_threads::ClientThreads;
 use open::Opened;
-
-pub use signals::terminated;
 
 /// A stop takes no longer than this, whatever hangs.
 const STOP_WITHIN: Duration = Duration::from_secs(7);
@@ -47,6 +45,16 @@ const AT_WORK: usize = 4096;
 
 /// Bytes of log after which a snapshot is made, whatever the threshold counts.
 const SNAPSHOT_BYTES: u64 = 256 << 20;
+
+/// Runs a node on `runtime` until the process is told to end or the node fails.
+///
+/// It is not async: code of an async function is generated in each crate that awaits it, and the node's takes long.
+///
+/// # Errors
+/// See [`run`].
+pub fn run_until_terminated(runtime: &Runtime, config: Config) -> Result<(), Exit> {
+    runtime.block_on(run(config, signals::terminated()))
+}
 
 /// Runs a node until `shutdown` is done or the node fails.
 ///

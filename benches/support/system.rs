@@ -1,19 +1,19 @@
-//! What the system knows: CPU times, the disk, the machine.
+//! What the system tells: CPU times, the disk, the machine.
 
 use std::fs::{File, read_to_string};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Seconds of CPU that a process has had.
+/// CPU that a process has used since it started, user and system, in seconds.
 pub fn cpu_seconds(pid: u32) -> f64 {
     let stat = read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in parentheses, may hold anything.
+    // The process's name, in parentheses, may hold spaces and parentheses.
     let fields = stat.rsplit(')').next().unwrap_or_default();
     seconds(fields.split_whitespace().skip(11).take(2))
 }
 
-/// Seconds that the CPUs were busy, for whomever.
+/// CPU that all processes and the kernel have used since the machine started, in seconds.
 pub fn busy_seconds() -> f64 {
     let stat = read_to_string("/proc/stat").unwrap_or_default();
     // user nice system idle iowait irq softirq steal
@@ -29,7 +29,7 @@ fn seconds<'a>(ticks: impl Iterator<Item = &'a str>) -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// How long it takes to overwrite 4 KiB of a file and have them on the disk; sorted.
+/// How long it takes to overwrite 4 KiB of a file and flush them to the disk, 256 times, sorted.
 pub fn flush_times(dir: &Path) -> Vec<Duration> {
     const BLOCK: usize = 4096;
     const BLOCKS: u64 = 256;
@@ -55,7 +55,7 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// One line on the machine.
+/// The machine, in one line.
 pub fn describe() -> String {
     let cpuinfo = read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model =

@@ -8,45 +8,56 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::client::{self, Client, Wanted};
+use super::client::{self, Client};
+use super::system;
+use super::template::Target;
 use crate::support::random::Random;
-use crate::system;
 
-/// Past the window, for requests in flight.
-const PATIENCE: Duration = Duration::from_secs(20);
-const FILLERS: usize = 64;
+/// How long requests in flight may take to end after the window.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+const FILL_TIMEOUT: Duration = Duration::from_secs(120);
+const FILL_CLIENTS: usize = 64;
 
 /// Which request comes next.
 #[derive(Debug, Clone)]
 pub enum Requests {
-    /// Any key below `keys`, and of 100 requests so many puts.
+    /// Keys below `keys` at random; `puts` of 100 requests are puts, the others gets.
     Random { keys: usize, puts: u64 },
     /// A put of each key once.
     Each { keys: usize, next: Arc<AtomicUsize> },
 }
 
-/// Only what ends in here counts.
+/// Only requests that end in the window count.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     begin: Instant,
     end: Instant,
 }
 
-/// Nanoseconds, to a percent.
+/// An empty histogram of nanoseconds, to a percent.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 60_000_000_000, 2).unwrap()
 }
 
 /// Writes each key once.
-pub fn fill(wanted: &Wanted, keys: usize) -> Result<(), String> {
-    let requests = Requests::Each { keys, next: Arc::default() };
-    run(wanted, FILLERS, &requests, Duration::ZERO, Duration::from_secs(300), |_, _| ()).map(drop)
+///
+/// # Errors
+///
+/// A put failed, or not all keys were written in [`FILL_TIMEOUT`].
+pub fn fill(target: &Target, keys: usize) -> Result<(), String> {
+    let next = Arc::<AtomicUsize>::default();
+    let requests = Requests::Each { keys, next: next.clone() };
+    run(target, FILL_CLIENTS, &requests, Duration::ZERO, FILL_TIMEOUT, |_, _| ())?;
+    let begun = next.load(Ordering::Relaxed);
+    if begun < keys { Err(format!("{begun} of {keys} keys were written in {FILL_TIMEOUT:?}")) } else { Ok(()) }
 }
 
-/// The times of all requests that ended in a window of `length`, which begins `warm` from now; `watch` is called once the
-/// clients are connected, and ends with the window.
+/// Drives `clients` clients through a window of `length` that begins `warm` after all are connected. Returns the times of
+/// the requests that ended in it.
+///
+/// `watch` is called with the window's begin and end as soon as they are known, while the clients run.
 pub fn run(
-    wanted: &Wanted,
+    target: &Target,
     clients: usize,
     requests: &Requests,
     warm: Duration,
@@ -61,7 +72,7 @@ pub fn run(
             .map(|number| {
                 let (barrier, window) = (&barrier, &window);
                 let count = clients / threads + usize::from(number < clients % threads);
-                scope.spawn(move || thread(number, threads, count, wanted, requests, barrier, window))
+                scope.spawn(move || thread(number, threads, count, target, requests, barrier, window))
             })
             .collect();
         barrier.wait();
@@ -83,15 +94,15 @@ fn thread(
     number: usize,
     threads: usize,
     count: usize,
-    wanted: &Wanted,
+    target: &Target,
     requests: &Requests,
     barrier: &Barrier,
     window: &OnceLock<Window>,
 ) -> Result<Histogram<u64>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let clients = client::open(wanted, count, (wanted.channels / threads).max(1)).await;
-        // The others wait for this one, also where it failed.
+        let clients = client::open(target, count, (target.channels / threads).max(1)).await;
+        // The others wait for this thread, even if it failed.
         barrier.wait();
         barrier.wait();
         let (clients, window) = (clients?, *window.get().unwrap());
@@ -101,10 +112,10 @@ fn thread(
             let random = Random::new((number * 1_000_003 + client_number) as u64);
             tasks.push(tokio::spawn(closed_loop(client, requests.clone(), random, window, times.clone())));
         }
-        let deadline = tokio::time::Instant::from_std(window.end + PATIENCE);
+        let deadline = tokio::time::Instant::from_std(window.end + DRAIN_TIMEOUT);
         for task in tasks {
             let ended = tokio::time::timeout_at(deadline, task).await;
-            ended.map_err(|_| format!("a request was not answered within {PATIENCE:?}"))?.unwrap()?;
+            ended.map_err(|_| format!("a request was not answered within {DRAIN_TIMEOUT:?}"))?.unwrap()?;
         }
         let times = times.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(times.clone())

@@ -1,12 +1,12 @@
-//! A client of HTTP/1.1 with keep-alive that costs as little CPU as it can: requests are templates, of an answer only
-//! the status and the length are looked at.
+//! A client of HTTP/1.1 with keep-alive that costs as little CPU as it can: requests are templates, and only the status
+//! and the length of an answer are looked at.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::client::{Template, Wanted};
+use super::template::{Target, Template};
 
-/// Room for a head and more.
+/// More than the head of any answer.
 const HEAD_BYTES: usize = 4096;
 
 pub struct Connection {
@@ -18,13 +18,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub async fn open(addr: &str, wanted: &Wanted) -> Result<Self, String> {
+    pub async fn open(addr: &str, target: &Target) -> Result<Self, String> {
         let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let (key, host) = (wanted.a_key(), addr);
-        let body = format!("{{\"{key}\":\"{}\"}}", wanted.value());
+        let (key, host) = (target.first_key(), addr);
+        let body = format!("{{\"{key}\":\"{}\"}}", target.value());
         let length = body.len();
-        let level = if wanted.linearizable { "linearizable" } else { "none" };
+        let level = if target.linearizable { "linearizable" } else { "none" };
         Ok(Self {
             stream,
             put: Template::new(
@@ -35,18 +35,18 @@ impl Connection {
                 &key,
                 format!("GET /hraftd/key/{key}?level={level} HTTP/1.1\r\nhost: {host}\r\n\r\n").into(),
             ),
-            buffer: vec![0; HEAD_BYTES + wanted.size],
-            value_bytes: wanted.size,
+            buffer: vec![0; HEAD_BYTES + target.value_bytes],
+            value_bytes: target.value_bytes,
         })
     }
 
     pub async fn put(&mut self, key: usize) -> Result<(), String> {
-        self.stream.write_all(self.put.with(key)).await.map_err(|error| error.to_string())?;
+        self.stream.write_all(self.put.with_key(key)).await.map_err(|error| error.to_string())?;
         self.answer().await.map(drop)
     }
 
     pub async fn get(&mut self, key: usize) -> Result<(), String> {
-        self.stream.write_all(self.get.with(key)).await.map_err(|error| error.to_string())?;
+        self.stream.write_all(self.get.with_key(key)).await.map_err(|error| error.to_string())?;
         let length = self.answer().await?;
         if length < self.value_bytes { Err(format!("an answer of {length} bytes")) } else { Ok(()) }
     }
@@ -73,7 +73,7 @@ impl Connection {
     }
 }
 
-/// Of head and body, once the head is there.
+/// The lengths of head and body, once the head is there.
 fn lengths(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
     const NAME: &[u8] = b"content-length:";
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };

@@ -1,12 +1,12 @@
-//! A client of etcd. A unary gRPC call is a POST over HTTP/2 whose body is a length and a protobuf message, and the two
-//! messages needed here have two fields each: `h2` is enough.
+//! A client of etcd. A unary gRPC call is a POST over HTTP/2 whose body is a length and a protobuf message. The messages
+//! needed here have two fields at most, so `h2` is enough.
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
 use tokio::net::TcpStream;
 
-use crate::client::{Template, Wanted};
+use super::template::{Target, Template};
 
 /// Larger than all answers in flight: flow control is not what is measured.
 const WINDOW: u32 = 1 << 24;
@@ -36,39 +36,39 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(channel: Channel, wanted: &Wanted) -> Result<Self, String> {
-        let key = wanted.a_key();
+    pub fn new(channel: Channel, target: &Target) -> Result<Self, String> {
+        let key = target.first_key();
         let mut put = Vec::new();
         field(&mut put, 1, key.as_bytes());
-        field(&mut put, 2, wanted.value().as_bytes());
+        field(&mut put, 2, target.value().as_bytes());
         let mut range = Vec::new();
         field(&mut range, 1, key.as_bytes());
-        if !wanted.linearizable {
+        if !target.linearizable {
             // serializable = true: field 7, a number.
             range.extend([7 << 3, 1]);
         }
         Ok(Self {
             channel,
-            put: (head(&wanted.addrs[0], "Put")?, Template::new(&key, framed(&put))),
-            range: (head(&wanted.addrs[0], "Range")?, Template::new(&key, framed(&range))),
-            value_bytes: wanted.size,
+            put: (head(&target.addrs[0], "KV/Put")?, Template::new(&key, framed(&put))),
+            range: (head(&target.addrs[0], "KV/Range")?, Template::new(&key, framed(&range))),
+            value_bytes: target.value_bytes,
         })
     }
 
     pub async fn put(&mut self, key: usize) -> Result<(), String> {
-        let message = Bytes::copy_from_slice(self.put.1.with(key));
+        let message = Bytes::copy_from_slice(self.put.1.with_key(key));
         unary(&self.channel, self.put.0.clone(), message).await.map(drop)
     }
 
     pub async fn get(&mut self, key: usize) -> Result<(), String> {
-        let message = Bytes::copy_from_slice(self.range.1.with(key));
+        let message = Bytes::copy_from_slice(self.range.1.with_key(key));
         let length = unary(&self.channel, self.range.0.clone(), message).await?;
         if length < self.value_bytes { Err(format!("an answer of {length} bytes")) } else { Ok(()) }
     }
 }
 
 fn head(addr: &str, method: &str) -> Result<Request<()>, String> {
-    Request::post(format!("http://{addr}/etcdserverpb.KV/{method}"))
+    Request::post(format!("http://{addr}/etcdserverpb.{method}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(())
@@ -87,12 +87,22 @@ fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Not compressed.
+/// The body of a request with this message: not compressed, its length, then itself.
 fn framed(message: &[u8]) -> Vec<u8> {
     let mut out = vec![0];
     out.extend_from_slice(&(message.len() as u32).to_be_bytes());
     out.extend_from_slice(message);
     out
+}
+
+/// Calls a method such as `Lease/LeaseGrant` once, on a connection of its own.
+pub fn call(addr: &str, method: &str, message: &[u8]) -> Result<(), String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let channel = Channel::open(addr).await?;
+        unary(&channel, head(addr, method)?, framed(message).into()).await.map(drop)
+    })
 }
 
 /// The length of the answer's body.
