@@ -202,7 +202,7 @@ fn patience(point: Fails) -> Duration {
 fn requests() -> [PeerRequest; 3] {
     [
         PeerRequest::Forward { commands: Vec::new(), timeout_ms: 1_000 },
-        PeerRequest::Stand,
+        PeerRequest::LeaderWatch,
         PeerRequest::Remove { wanted: ":1".to_owned(), force: false, timeout_ms: 1_000 },
     ]
 }
@@ -283,7 +283,7 @@ async fn a_stream_that_is_not_opened_is_an_error() {
 /// An answer that can be read is the answer: the peer here is a good one.
 #[tokio::test]
 async fn a_good_answer_is_told() {
-    let answer = super::wire::encode(&super::wire::Answer::Ok(PeerReply::Stand));
+    let answer = super::wire::encode(&super::wire::Answer::Ok(PeerReply::LeaderWatch));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
     let peer = Peer { addr, requests: Arc::default() };
@@ -294,6 +294,6 @@ async fn a_good_answer_is_told() {
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(&answer).await.unwrap();
     });
-    let told = peers().call(&peer.target(), PeerRequest::Stand, Duration::from_secs(10)).await;
-    assert!(matches!(told, Ok(PeerReply::Stand)), "{told:?}");
+    let told = peers().call(&peer.target(), PeerRequest::LeaderWatch, Duration::from_secs(10)).await;
+    assert!(matches!(told, Ok(PeerReply::LeaderWatch)), "{told:?}");
 }

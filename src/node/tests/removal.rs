@@ -152,6 +152,7 @@ async fn what_would_leave_no_quorum_is_refused() {
 async fn force_removes_all_the_same() {
     for case in CASES.into_iter().filter(|case| !case.done && case.gone == Gone::Follower) {
         let made = make(case).await;
+        let forced = made.remove(true).await;
         // Whoever is left is no quorum, so it is begun, and nobody can say that it is done.
         let Err(NodeError::Timeout(why)) = &forced else { panic!("{case:?}: {forced:?}") };
         assert!(why.contains("may still change"), "{case:?}: {why}");
