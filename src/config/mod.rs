@@ -30,7 +30,7 @@ use crate::telemetry::LogSettings;
 pub use crate::exit::{EX_CONFIG, EX_FAILURE, EX_OK, EX_USAGE, Exit};
 pub use bind::{Bind, listen};
 pub use host_info::{Machine, ThisMachine};
-pub use task::Task;
+pub use task::{Offline, Task};
 
 /// Where the node keeps its data.
 #[derive(Debug, Clone, PartialEq, Eq)]

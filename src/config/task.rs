@@ -11,7 +11,6 @@ use super::args;
 use super::{Config, Machine, parse};
 use crate::config::setting::{Env, Given};
 use crate::exit::Exit;
-use crate::offline::Offline;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +19,25 @@ pub enum Task {
     Serve(Box<Config>),
     /// Look at, or change, a stopped node's directory.
     Offline(Offline),
+}
+
+/// What a tool is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offline {
+    /// Show what a directory holds.
+    Inspect {
+        /// The data directory.
+        dir: PathBuf,
+        /// Print the log's entries, as JSON lines, and nothing else.
+        entries: bool,
+    },
+    /// Make a survivor of a lost majority a cluster of one.
+    Recover {
+        /// The data directory.
+        dir: PathBuf,
+        /// Do it; otherwise only show what it would do.
+        yes: bool,
+    },
 }
 
 /// Show what the data directory of a stopped node holds, changing nothing

@@ -16,6 +16,8 @@ mod fuzz;
 mod limits;
 mod server;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wire;
 
 #[cfg(test)]

@@ -55,7 +55,9 @@ use invariants::Applied;
 pub use world::disk_delay;
 
 /// How many seeds `cargo test` runs, unoptimised and with debug assertions.
-const PLAIN_SEEDS: u64 = 30;
+const PLAIN_SEEDS: u64 = 10;
+/// How many it runs with `HRAFTD_TESTS=full`, as in `.ci/run`.
+const FULL_SEEDS: u64 = 30;
 
 /// What the environment asks for.
 #[derive(Debug, Clone)]
@@ -72,9 +74,11 @@ fn options() -> &'static Options {
     OPTIONS.get_or_init(|| {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
         let seed = number("HRAFTD_SEED");
+        let is_full = std::env::var_os("HRAFTD_TESTS").is_some_and(|value| value == "full");
+        let default = if is_full { FULL_SEEDS } else { PLAIN_SEEDS };
         Options {
             first: seed.unwrap_or(0),
-            seeds: number("HRAFTD_SEEDS").unwrap_or(if seed.is_some() { 1 } else { PLAIN_SEEDS }),
+            seeds: number("HRAFTD_SEEDS").unwrap_or(if seed.is_some() { 1 } else { default }),
             trace: std::env::var_os("HRAFTD_TRACE").is_some(),
         }
     })

@@ -27,9 +27,8 @@ fn leadership_is_moved_to_whom_is_named() {
 #[test]
 fn a_non_voter_follows_and_never_votes() {
     let mut cluster = Cluster::start(1);
-    let lab = Lab::new();
     let first = cluster.nodes[0].haddr.clone();
-    let mut learner = lab.node("learner").rjoin(&[&first]).args(&["--non-voter"]);
+    let mut learner = cluster.lab.node("learner").rjoin(&[&first]).args(&["--non-voter"]);
     learner.start();
     learner.wait_ready();
     assert_eq!(learner.state().unwrap(), "Learner");
@@ -56,9 +55,8 @@ fn a_node_moves_with_its_directory() {
     let moving = cluster.follower();
     cluster.nodes[moving].stop();
     cluster.nodes[(moving + 1) % 3].set("k", "2").unwrap();
-    let lab = Lab::new();
     let other = cluster.nodes[(moving + 1) % 3].haddr.clone();
-    let mut moved = lab.node("moved").rjoin(&[&other]);
+    let mut moved = cluster.lab.node("moved").rjoin(&[&other]);
     moved.rdir = cluster.nodes[moving].rdir.clone();
     moved.start();
     moved.wait_ready();
@@ -90,10 +88,9 @@ fn a_node_alone_moves_with_its_directory() {
 #[test]
 fn ten_join_and_five_leave_at_once() {
     let mut cluster = Cluster::start(1);
-    let lab = Lab::new();
     let first = cluster.nodes[0].haddr.clone();
     for number in 1..=10 {
-        let mut node = lab.node(&format!("m{number}")).rjoin(&[&first]);
+        let mut node = cluster.lab.node(&format!("m{number}")).rjoin(&[&first]);
         node.start();
         cluster.nodes.push(node);
     }

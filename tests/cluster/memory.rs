@@ -39,7 +39,7 @@ fn send_too_much(node: &Node, together: &Barrier) -> usize {
 
 #[test]
 fn too_big_bodies_hold_no_memory() {
-    let lab = Lab::alone();
+    let lab = Lab::busy();
     let mut node = lab.node("only");
     node.start();
     node.wait_ready();

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 
 use crate::support::cluster::Cluster;
 use crate::support::crowd::{Client, Tally, allow_files, open_many, request};
+use crate::support::extent::extent;
 use crate::support::http::Conn;
 use crate::support::lab::Lab;
 use crate::support::node::Node;
@@ -19,8 +20,8 @@ use crate::support::say;
 use crate::support::wait::{SETTLE, check, eventually};
 
 const CONNECTIONS: usize = 10_000;
-/// So long all of them ask, each again as soon as it is answered.
-const LOAD: Duration = Duration::from_secs(5);
+/// So long all of them ask, each again as soon as it is answered, in the plain run and in the full one.
+const LOAD_SECS: (u64, u64) = (2, 5);
 const STUCK: usize = 1_000;
 const BIG: usize = 1_000_000;
 
@@ -29,6 +30,12 @@ const MIB: u64 = 1 << 10;
 const KIB_A_CONNECTION: u64 = 48;
 /// Answers that are not taken (256 MiB), bodies (64), watch history (64), the log's cache and what the allocator wastes of all that.
 const TOGETHER: u64 = 768 * MIB;
+
+/// Numbers of the leader and, in the full run, of a follower too.
+fn targets(cluster: &Cluster) -> Vec<usize> {
+    let both = [cluster.leader(), cluster.follower()];
+    both[..extent(1, 2)].to_vec()
+}
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -124,16 +131,17 @@ fn ten_thousand_connections_and_a_thousand_that_stop_reading() {
     // Our own side needs some files as well; a node gives three quarters of them to clients.
     let count = CONNECTIONS.min(allow_files() / 4 * 3 - 300);
     say(&format!("overload: {count} connections"));
+    let length = Duration::from_secs(extent(LOAD_SECS.0, LOAD_SECS.1));
     let mut cluster = Cluster::start_with(Lab::alone(), 3, &[]);
     let term = cluster.nodes[0].stat("term").unwrap();
     let runtime = runtime();
-    for at in [cluster.leader(), cluster.follower()] {
+    for at in targets(&cluster) {
         let addr = cluster.nodes[at].haddr.clone();
         let who = if at == cluster.leader() { "the leader" } else { "a follower" };
         let most = TOGETHER + KIB_A_CONNECTION * count as u64;
         under(&format!("{count} connections to {who}"), &cluster.nodes, most, || {
             let clients = runtime.block_on(open_many(&addr, count));
-            let (clients, tally) = runtime.block_on(ask_all(&addr, clients, LOAD));
+            let (clients, tally) = runtime.block_on(ask_all(&addr, clients, length));
             say(&format!("overload: {count} connections to {who}: {tally}"));
             // 404: it reads what was not written, as that was refused.
             assert_eq!(tally.others(&["200", "201", "404", "503"]), [], "{tally}");
@@ -250,7 +258,7 @@ fn what_comes_to_the_raft_port_is_bounded() {
     allow_files();
     let cluster = Cluster::start_with(Lab::alone(), 3, &[]);
     let runtime = runtime();
-    for at in [cluster.leader(), cluster.follower()] {
+    for at in targets(&cluster) {
         let raddr = cluster.nodes[at].raddr.clone();
         let head = |rest: &str| format!("POST /raft/v1/{rest}\r\n\r\n").into_bytes();
         let mut begun = head(&format!("call HTTP/1.1\r\nHost: x\r\nContent-Length: {}", 2 * PART));

@@ -215,7 +215,7 @@ fn a_removed_node_ends_its_streams() {
 /// Streams end cleanly, and nobody waits for a client that does not read.
 #[test]
 fn a_stop_ends_streams() {
-    let lab = Lab::alone();
+    let lab = Lab::busy();
     let mut node = lab.node("only");
     node.start();
     node.wait_ready();

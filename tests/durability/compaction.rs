@@ -33,7 +33,7 @@ const BOUND: u64 = 96 * MIB;
 
 #[test]
 fn a_dead_follower_does_not_make_it_grow() {
-    let mut cluster = Cluster::start_with(Lab::new(), 3, &["--snapshot-threshold", "100"]);
+    let mut cluster = Cluster::start_with(Lab::busy(), 3, &["--snapshot-threshold", "100"]);
     overwrite(&cluster.nodes[0], 10);
     cluster.settled();
     let dead = cluster.follower();

@@ -11,12 +11,14 @@ use rand::{RngExt, SeedableRng};
 
 use crate::record::{Outcome, Record, post};
 use crate::support::cluster::Cluster;
+use crate::support::extent::extent;
 use crate::support::lab::Lab;
 use crate::support::node::Node;
 use crate::support::say;
 use crate::support::wait::{SETTLE, check, eventually};
 
-const ROUNDS: usize = 36;
+/// Rounds of the plain run and of the full one; each kills once, and every fourth kills all.
+const ROUNDS: (usize, usize) = (8, 36);
 const WRITERS: u64 = 4;
 /// Writes that may be begun in a round: what is written is read back at the end.
 const WRITES_A_ROUND: usize = 300;
@@ -117,9 +119,10 @@ fn kill(cluster: &mut Cluster, shared: &Shared, rng: &mut StdRng, round: usize) 
 #[test]
 fn killed_nodes_lose_nothing_that_was_acknowledged() {
     let seed = std::env::var("HRAFTD_TEST_SEED").map_or(3, |seed| seed.parse().unwrap());
+    let rounds = extent(ROUNDS.0, ROUNDS.1);
     let mut rng = StdRng::seed_from_u64(seed);
     let began = Instant::now();
-    let mut cluster = Cluster::start_with(Lab::new(), 3, &["--snapshot-threshold", "700"]);
+    let mut cluster = Cluster::start_with(Lab::busy(), 3, &["--snapshot-threshold", "700"]);
     let haddrs: Vec<String> = cluster.nodes.iter().map(|node| node.haddr.clone()).collect();
     let shared = Shared::default();
     std::thread::scope(|scope| {
@@ -128,7 +131,7 @@ fn killed_nodes_lose_nothing_that_was_acknowledged() {
             let (shared, haddrs) = (&shared, &haddrs);
             scope.spawn(move || write(shared, haddrs, writer, seed));
         }
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             shared.allow(WRITES_A_ROUND);
             shared
                 .wait_acknowledged(rng.random_range(1..150), &format!("round {round}: it takes writes (seed {seed})"));
@@ -148,7 +151,7 @@ fn killed_nodes_lose_nothing_that_was_acknowledged() {
     record.check_all(&cluster);
     cluster.nodes.iter_mut().for_each(Node::assert_alive);
     say(&format!(
-        "crash test, seed {seed}: {ROUNDS} rounds in {killed:.1?}, writes {counts:?}; compared on 3 nodes after {:.1?}",
+        "crash test, seed {seed}: {rounds} rounds in {killed:.1?}, writes {counts:?}; compared on 3 nodes after {:.1?}",
         began.elapsed()
     ));
 }

@@ -1,7 +1,9 @@
 //! The checker says no where it must, and yes where it must.
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
 use crate::support::linear::{Op, What, check};
-use crate::support::random::Random;
 
 use What::{Delete, Get, Put};
 
@@ -121,18 +123,18 @@ fn by_trying_all(history: &[Op], taken: u32, state: Option<u64>) -> bool {
 
 #[test]
 fn as_trying_all_orders_says() {
-    let mut random = Random::new(1);
+    let mut rng = StdRng::seed_from_u64(1);
     let mut linearizable = 0;
     const HISTORIES: usize = 30_000;
     for _ in 0..HISTORIES {
         let mut history = Vec::new();
-        for number in 0..3 + random.below(5) {
-            let called = random.below(20);
-            let returned = (random.below(4) > 0).then(|| called + random.below(8));
-            let what = match random.below(5) {
+        for number in 0..3 + rng.random_range(0..5) {
+            let called = rng.random_range(0..20);
+            let returned = (rng.random_range(0..4) > 0).then(|| called + rng.random_range(0..8));
+            let what = match rng.random_range(0..5) {
                 0 | 1 => Put(number),
-                2 => Delete(returned.map(|_| random.below(2) == 0)),
-                _ => Get(Some(random.below(6)).filter(|&value| value > 0)),
+                2 => Delete(returned.map(|_| rng.random_range(0..2) == 0)),
+                _ => Get(Some(rng.random_range(0..6)).filter(|&value| value > 0)),
             };
             if returned.is_some() || !matches!(what, Get(_)) {
                 history.push(Op { what, called, returned });

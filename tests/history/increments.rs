@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
 use crate::nemesis::from_env;
 use crate::support::cluster::Cluster;
+use crate::support::extent::extent;
 use crate::support::http::Conn;
 use crate::support::lab::Lab;
-use crate::support::random::Random;
 use crate::support::say;
 use crate::support::wait::{SETTLE, check, eventually};
 
@@ -29,9 +32,9 @@ struct Counted {
 }
 
 /// Asks any node, until one answers.
-fn count_once(haddrs: &[String], conns: &mut [Option<Conn>], random: &mut Random, key: &str) -> Counted {
+fn count_once(haddrs: &[String], conns: &mut [Option<Conn>], rng: &mut StdRng, key: &str) -> Counted {
     for attempts in 1.. {
-        let at = random.index(haddrs.len());
+        let at = rng.random_range(0..haddrs.len());
         let opened = conns[at].take().map_or_else(|| Conn::open_within(&haddrs[at], PATIENCE), Ok);
         let asked = opened.and_then(|mut conn| {
             // The same to the letter, however often.
@@ -50,7 +53,7 @@ fn count_once(haddrs: &[String], conns: &mut [Option<Conn>], random: &mut Random
                 500 | 503 | 504 => {}
                 _ => panic!("{key}: {}", reply.brief()),
             },
-            Err(_) => std::thread::sleep(Duration::from_millis(random.below(50))),
+            Err(_) => std::thread::sleep(Duration::from_millis(rng.random_range(0..50))),
         }
     }
     unreachable!()
@@ -58,8 +61,8 @@ fn count_once(haddrs: &[String], conns: &mut [Option<Conn>], random: &mut Random
 
 #[test]
 fn increments_through_leader_kills_end_exact() {
-    let total = from_env("HRAFTD_INCREMENTS", 10_000).next_multiple_of(CLIENTS);
-    let mut cluster = Cluster::with_one_list_in(Lab::alone(), 3);
+    let total = from_env("HRAFTD_INCREMENTS", extent(4_000, 10_000)).next_multiple_of(CLIENTS);
+    let mut cluster = Cluster::with_one_list_in(Lab::busy(), 3);
     cluster.start_all();
     cluster.settled();
     let haddrs: Vec<String> = cluster.nodes.iter().map(|node| node.haddr.clone()).collect();
@@ -70,23 +73,23 @@ fn increments_through_leader_kills_end_exact() {
             .map(|client| {
                 let (haddrs, counted) = (&haddrs, &counted);
                 scope.spawn(move || {
-                    let mut random = Random::new(client);
+                    let mut rng = StdRng::seed_from_u64(client);
                     let mut conns: Vec<Option<Conn>> = haddrs.iter().map(|_| None).collect();
                     for number in 0..total / CLIENTS {
                         let key = format!("{client}-{number}");
-                        let one = count_once(haddrs, &mut conns, &mut random, &key);
+                        let one = count_once(haddrs, &mut conns, &mut rng, &key);
                         counted.lock().unwrap().push(one);
                         std::thread::park_timeout(PACE);
                     }
                 })
             })
             .collect();
-        let mut random = Random::new(CLIENTS);
+        let mut rng = StdRng::seed_from_u64(CLIENTS);
         while !clients.iter().all(|client| client.is_finished()) {
-            std::thread::sleep(Duration::from_millis(random.below(800)));
+            std::thread::sleep(Duration::from_millis(rng.random_range(0..800)));
             let leader = cluster.leader();
             cluster.nodes[leader].kill();
-            std::thread::sleep(Duration::from_millis(random.below(600)));
+            std::thread::sleep(Duration::from_millis(rng.random_range(0..600)));
             cluster.nodes[leader].start();
             kills += 1;
             cluster.settled();

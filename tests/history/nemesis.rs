@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
 use crate::support::cluster::Cluster;
+use crate::support::extent::extent;
 use crate::support::history::{Recorder, StopOnDrop};
 use crate::support::lab::Lab;
 use crate::support::node::Node;
-use crate::support::random::Random;
 use crate::support::say;
 use crate::support::wait::{SETTLE, check, eventually};
 
@@ -54,8 +57,8 @@ pub fn from_env(name: &str, default: u64) -> u64 {
 
 #[test]
 fn linearizable_under_faults() {
-    let (seed, seconds) = (from_env("HRAFTD_SEED", 1), from_env("HRAFTD_SECONDS", 25));
-    let mut cluster = Cluster::with_one_list_in(Lab::alone(), 3);
+    let (seed, seconds) = (from_env("HRAFTD_SEED", 1), from_env("HRAFTD_SECONDS", extent(12, 25)));
+    let mut cluster = Cluster::with_one_list_in(Lab::busy(), 3);
     cluster.start_all();
     cluster.settled();
     let recorder = Recorder::new(cluster.nodes.iter().map(|node| node.haddr.clone()).collect(), KEYS);
@@ -66,15 +69,15 @@ fn linearizable_under_faults() {
             let recorder = &recorder;
             scope.spawn(move || recorder.work(seed << 8 | client, PATIENCE, PACE));
         }
-        let mut nemesis = Nemesis { random: Random::new(seed), cluster: &mut cluster };
+        let mut nemesis = Nemesis { rng: StdRng::seed_from_u64(seed), cluster: &mut cluster };
         let began = Instant::now();
         // Each kind once, in a seeded order; then at random.
         let mut all = FAULTS.to_vec();
         while began.elapsed() < Duration::from_secs(seconds) {
             let fault = if all.is_empty() {
-                FAULTS[nemesis.random.index(FAULTS.len())]
+                FAULTS[nemesis.rng.random_range(0..FAULTS.len())]
             } else {
-                all.swap_remove(nemesis.random.index(all.len()))
+                all.swap_remove(nemesis.rng.random_range(0..all.len()))
             };
             say(&format!("history: {:.1?} {fault:?}", began.elapsed()));
             nemesis.strike(fault);
@@ -95,18 +98,18 @@ fn linearizable_under_faults() {
 }
 
 struct Nemesis<'a> {
-    random: Random,
+    rng: StdRng,
     cluster: &'a mut Cluster,
 }
 
 impl Nemesis<'_> {
     fn strike(&mut self, fault: Fault) {
         // Sometimes at a cluster that has not recovered from the last one.
-        if self.random.below(3) > 0 || matches!(fault, Replace) {
+        if self.rng.random_range(0..3) > 0 || matches!(fault, Replace) {
             self.cluster.settled();
         }
         let leader = self.cluster.leader();
-        let follower = (leader + 1 + self.random.index(2)) % 3;
+        let follower = (leader + 1 + self.rng.random_range(0..2)) % 3;
         match fault {
             KillLeader => self.kill(&[leader], 1000),
             KillFollower => self.kill(&[follower], 1000),
@@ -121,7 +124,7 @@ impl Nemesis<'_> {
                 self.kill(&[to], 200);
             }
             Restart => {
-                let number = self.random.index(3);
+                let number = self.rng.random_range(0..3);
                 self.node(number).stop();
                 self.node(number).start();
             }
@@ -137,7 +140,7 @@ impl Nemesis<'_> {
 
     /// How long a fault lasts.
     fn wait(&mut self, at_most_ms: u64) {
-        std::thread::sleep(Duration::from_millis(self.random.below(at_most_ms)));
+        std::thread::sleep(Duration::from_millis(self.rng.random_range(0..at_most_ms)));
     }
 
     fn kill(&mut self, numbers: &[usize], down_ms: u64) {
@@ -160,7 +163,7 @@ impl Nemesis<'_> {
     /// The new leader; the old one where it was refused.
     fn transfer(&mut self, to: usize) -> usize {
         let id = self.cluster.nodes[to].id();
-        let asked = self.random.index(3);
+        let asked = self.rng.random_range(0..3);
         let reply = self.node(asked).post("/hraftd/raft/leader", &format!(r#"{{"id":"{id}"}}"#));
         // A cluster that has not recovered may refuse.
         if reply.is_ok_and(|reply| reply.status == 200) { to } else { self.cluster.leader() }

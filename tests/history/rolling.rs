@@ -5,11 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
 use crate::support::cluster::Cluster;
 use crate::support::http::{Conn, PATIENCE};
 use crate::support::lab::Lab;
 use crate::support::node::Node;
-use crate::support::random::Random;
 use crate::support::say;
 use crate::support::wait::{SETTLE, check, eventually};
 
@@ -118,20 +120,20 @@ impl Load {
 
 struct Client<'a> {
     load: &'a Load,
-    random: Random,
+    rng: StdRng,
     node: usize,
     conn: Option<Conn>,
 }
 
 impl<'a> Client<'a> {
     fn new(load: &'a Load, number: usize) -> Self {
-        Self { load, random: Random::new(number as u64), node: number % 3, conn: None }
+        Self { load, rng: StdRng::seed_from_u64(number as u64), node: number % 3, conn: None }
     }
 
     /// For a living node.
     fn leave(&mut self) {
         self.conn = None;
-        self.node = self.random.index(3);
+        self.node = self.rng.random_range(0..3);
         while self.load.away[self.node].load(Ordering::SeqCst) {
             self.node = (self.node + 1) % 3;
         }
@@ -142,7 +144,7 @@ impl<'a> Client<'a> {
         loop {
             // Where it is until its connection breaks: nobody tells it that the node is going. Sometimes elsewhere, so
             // that nodes that came back have clients.
-            if self.random.below(50) == 0 {
+            if self.rng.random_range(0..50) == 0 {
                 self.leave();
             }
             let addr = &self.load.haddrs[self.node];
@@ -174,7 +176,7 @@ impl<'a> Client<'a> {
 
 #[test]
 fn a_rolling_restart_loses_nothing() {
-    let mut cluster = Cluster::start_with(Lab::alone(), 3, &[]);
+    let mut cluster = Cluster::start_with(Lab::busy(), 3, &[]);
     let load = Load::new(&cluster);
     std::thread::scope(|scope| {
         let stop = StopOnDrop(&load);

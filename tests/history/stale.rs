@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 #[test]
 fn none_is_stale_after_a_pause() {
-    let cluster = Cluster::start_with(Lab::alone(), 3, &[]);
+    let cluster = Cluster::start_with(Lab::new(), 3, &[]);
     let haddrs: Vec<String> = cluster.nodes.iter().map(|node| node.haddr.clone()).collect();
     let (leader, paused) = (cluster.leader(), cluster.follower());
     let all = Recorder::new(haddrs.clone(), 1);
@@ -42,7 +42,7 @@ fn none_is_stale_after_a_pause() {
 /// The bound that a reader sets, and what it is told, count the pause.
 #[test]
 fn freshness_refuses_what_is_too_old() {
-    let cluster = Cluster::start_with(Lab::alone(), 3, &[]);
+    let cluster = Cluster::start_with(Lab::new(), 3, &[]);
     cluster.nodes[0].set("k", "1").unwrap();
     cluster.all_have("k", "1");
     let (leader, paused) = (cluster.leader(), cluster.follower());

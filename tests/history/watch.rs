@@ -7,20 +7,23 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 
 use crate::nemesis::from_env;
 use crate::support::cluster::Cluster;
+use crate::support::extent::extent;
 use crate::support::http;
 use crate::support::lab::Lab;
-use crate::support::random::Random;
 use crate::support::say;
 use crate::support::wait::{SETTLE, check, eventually};
 use crate::support::watch::{Event, NotOpen, Watch};
 
 const WRITERS: u64 = 4;
 const WATCHERS: u64 = 8;
-const KILLS: u64 = 5;
+/// Leaders that are killed, in the plain run and in the full one.
+const KILLS: (u64, u64) = (3, 5);
 const KEYS: u64 = 6;
 /// Longer than any election; a watcher then tries elsewhere.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,12 +42,12 @@ struct Load {
 
 impl Load {
     fn write(&self, seed: u64) {
-        let mut random = Random::new(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
         while !self.stop.load(Ordering::Relaxed) {
-            let addr = &self.haddrs[random.index(self.haddrs.len())];
-            let (value, key) = (self.values.fetch_add(1, Ordering::Relaxed), random.below(KEYS));
+            let addr = &self.haddrs[rng.random_range(0..self.haddrs.len())];
+            let (value, key) = (self.values.fetch_add(1, Ordering::Relaxed), rng.random_range(0..KEYS));
             let timeout = "timeout=2s";
-            let (method, path, body) = match random.below(4) {
+            let (method, path, body) = match rng.random_range(0..4) {
                 0 => ("DELETE", format!("/hraftd/key/w/{key}?{timeout}"), None),
                 // What is not watched counts in the numbers of an entry's events, too.
                 1 => (
@@ -86,7 +89,7 @@ struct Run {
 /// Watches until it has seen the last key, from node to node.
 struct Watcher<'a> {
     load: &'a Load,
-    random: Random,
+    rng: StdRng,
     last_id: Option<String>,
     runs: Vec<Run>,
     connections: u64,
@@ -96,14 +99,14 @@ impl Watcher<'_> {
     fn watch(load: &Load, seed: u64) -> Watcher<'_> {
         let mut watcher = Watcher {
             load,
-            random: Random::new(seed),
+            rng: StdRng::seed_from_u64(seed),
             last_id: Some("0".to_owned()),
             runs: vec![Run::default()],
             connections: 0,
         };
         while !watcher.connection() {
             // Some while away, so that a short history goes on without it.
-            let away = watcher.random.below(4) * watcher.random.below(200);
+            let away = watcher.rng.random_range(0..4) * watcher.rng.random_range(0..200);
             std::thread::park_timeout(Duration::from_millis(away));
         }
         watcher
@@ -111,7 +114,7 @@ impl Watcher<'_> {
 
     /// One connection; whether the last key was seen.
     fn connection(&mut self) -> bool {
-        let addr = &self.load.haddrs[self.random.index(self.load.haddrs.len())];
+        let addr = &self.load.haddrs[self.rng.random_range(0..self.load.haddrs.len())];
         // As a browser: always the same address, with what it saw last.
         let id = self.last_id.clone().unwrap_or_default();
         let headers = [("Last-Event-ID", id.as_str()), ("Accept", self.accept())];
@@ -133,7 +136,7 @@ impl Watcher<'_> {
             *self.runs.last_mut().unwrap() = Run::default();
         }
         let mut state = BTreeMap::new();
-        let most = self.random.below(200);
+        let most = self.rng.random_range(0..200);
         for _ in 0..=most {
             let Ok(Some(event)) = watch.next() else { break };
             self.last_id = watch.last_id.clone().or(self.last_id.take());
@@ -162,7 +165,7 @@ impl Watcher<'_> {
     }
 
     fn accept(&mut self) -> &'static str {
-        ["text/event-stream", "application/x-ndjson"][self.random.index(2)]
+        ["text/event-stream", "application/x-ndjson"][self.rng.random_range(0..2)]
     }
 
     fn anew(&mut self) {
@@ -234,7 +237,8 @@ fn assert_seen(run: &Run, log: &[Event], is_last: bool, what: &str) {
 
 /// How often watchers were told that they missed something.
 fn watch_under_leader_kills(args: &[&str], seed: u64) -> usize {
-    let mut cluster = Cluster::start_with(Lab::alone(), 3, args);
+    let kills = extent(KILLS.0, KILLS.1);
+    let mut cluster = Cluster::start_with(Lab::busy(), 3, args);
     let load = Load {
         haddrs: cluster.nodes.iter().map(|node| node.haddr.clone()).collect(),
         stop: AtomicBool::new(false),
@@ -248,7 +252,7 @@ fn watch_under_leader_kills(args: &[&str], seed: u64) -> usize {
         let watchers: Vec<_> =
             (0..WATCHERS).map(|n| scope.spawn(move || Watcher::watch(load, seed << 16 | n))).collect();
         let acked = || load.acked.lock().unwrap().len();
-        for _ in 0..KILLS {
+        for _ in 0..kills {
             let before = acked();
             eventually(SETTLE, "writes go on", || check(acked() > before + 100, || acked().to_string()));
             let leader = cluster.leader();
@@ -287,7 +291,7 @@ fn watch_under_leader_kills(args: &[&str], seed: u64) -> usize {
     }
     let connections: u64 = watchers.iter().map(|watcher| watcher.connections).sum();
     say(&format!(
-        "watch: {KILLS} leaders killed, {} writes acknowledged, {} events, {WATCHERS} watchers on {connections} connections, \
+        "watch: {kills} leaders killed, {} writes acknowledged, {} events, {WATCHERS} watchers on {connections} connections, \
          {missed} times compacted",
         acked.len(),
         log.len()

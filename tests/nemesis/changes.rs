@@ -6,10 +6,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 
 use crate::clients::Clients;
-use crate::support::random::Random;
 use crate::support::watch::{NotOpen, Watch};
 
 const KEYS: u64 = 6;
@@ -35,11 +36,12 @@ pub struct Run {
 
 impl Changes {
     pub fn write(&self, haddrs: &[String], stop: &AtomicBool, seed: u64) {
-        let (mut random, mut clients) = (Random::new(seed), Clients::new(haddrs, PATIENCE));
+        let (mut rng, mut clients) = (StdRng::seed_from_u64(seed), Clients::new(haddrs, PATIENCE));
         while !stop.load(Ordering::Relaxed) {
-            let (key, value) = (format!("w/{}", random.below(KEYS)), self.values.fetch_add(1, Ordering::Relaxed));
+            let (key, value) =
+                (format!("w/{}", rng.random_range(0..KEYS)), self.values.fetch_add(1, Ordering::Relaxed));
             let body = format!(r#"{{"{key}":{value}}}"#);
-            let reply = clients.ask(&mut random, "POST", "/hraftd/key?timeout=2s", &[], Some(&body));
+            let reply = clients.ask(&mut rng, "POST", "/hraftd/key?timeout=2s", &[], Some(&body));
             if let Some(reply) = reply.filter(|reply| reply.status == 200) {
                 self.acked.lock().unwrap().push((reply.json()["index"].as_u64().unwrap(), key, value));
             }
@@ -50,13 +52,13 @@ impl Changes {
 
 /// Watches until it has seen the last change, from node to node.
 pub fn watch(haddrs: &[String], seed: u64) -> Vec<Run> {
-    let (mut random, mut runs, mut last_id) = (Random::new(seed), Vec::new(), None::<String>);
+    let (mut rng, mut runs, mut last_id) = (StdRng::seed_from_u64(seed), Vec::new(), None::<String>);
     loop {
         let id = last_id.clone().unwrap_or_default();
         let headers = [("Last-Event-ID", id.as_str())];
         // A header without a value is none.
         let headers = if last_id.is_some() { &headers[..] } else { &[] };
-        let addr = &haddrs[random.index(haddrs.len())];
+        let addr = &haddrs[rng.random_range(0..haddrs.len())];
         let mut watch = match Watch::open_with(addr, "prefix=w/&initial&timeout=3s", headers, PATIENCE) {
             Ok(watch) => watch,
             Err(NotOpen::Refused(reply)) => {
@@ -74,7 +76,7 @@ pub fn watch(haddrs: &[String], seed: u64) -> Vec<Run> {
         };
         let anew = last_id.is_none();
         let mut has_last = false;
-        for _ in 0..=random.below(300) {
+        for _ in 0..=rng.random_range(0..300) {
             let Ok(Some(event)) = watch.next() else { break };
             match (event.name.as_str(), &event.id) {
                 ("compacted", _) => {

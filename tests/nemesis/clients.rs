@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
 use crate::support::http::{Conn, Reply};
-use crate::support::random::Random;
 
 pub struct Clients<'a> {
     haddrs: &'a [String],
@@ -19,13 +21,13 @@ impl<'a> Clients<'a> {
     /// Asks a node; `None` where there was no answer.
     pub fn ask(
         &mut self,
-        random: &mut Random,
+        rng: &mut StdRng,
         method: &str,
         target: &str,
         headers: &[(&str, &str)],
         body: Option<&str>,
     ) -> Option<Reply> {
-        let at = random.index(self.haddrs.len());
+        let at = rng.random_range(0..self.haddrs.len());
         let opened = self.conns[at].take().map_or_else(|| Conn::open_within(&self.haddrs[at], self.patience), Ok);
         let asked = opened.and_then(|mut conn| {
             let reply = conn.request(method, target, headers, body.map(str::as_bytes))?;
@@ -42,7 +44,7 @@ impl<'a> Clients<'a> {
                 Some(reply)
             }
             Err(_) => {
-                std::thread::park_timeout(Duration::from_millis(20 + random.below(50)));
+                std::thread::park_timeout(Duration::from_millis(20 + rng.random_range(0..50)));
                 None
             }
         }

@@ -4,22 +4,24 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
 use crate::clients::Clients;
-use crate::support::random::Random;
 
 const PATIENCE: Duration = Duration::from_millis(1_000);
 const PACE: Duration = Duration::from_millis(10);
 
 /// The numbers that a client was told.
 pub fn count(haddrs: &[String], stop: &AtomicBool, seed: u64) -> Vec<u64> {
-    let (mut random, mut clients, mut told) = (Random::new(seed), Clients::new(haddrs, PATIENCE), Vec::new());
+    let (mut rng, mut clients, mut told) = (StdRng::seed_from_u64(seed), Clients::new(haddrs, PATIENCE), Vec::new());
     while !stop.load(Ordering::Relaxed) {
         let key = format!("{seed}-{}", told.len());
         // Also after the stop: what was asked for is known in the end.
         let number = loop {
             let headers = [("Idempotency-Key", key.as_str())];
             let target = "/hraftd/key/n?incr=1&timeout=2s";
-            let Some(reply) = clients.ask(&mut random, "POST", target, &headers, None) else { continue };
+            let Some(reply) = clients.ask(&mut rng, "POST", target, &headers, None) else { continue };
             match reply.status {
                 200 => break reply.json()["n"].as_u64().unwrap(),
                 500 | 503 | 504 => {}

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
 
-use crate::support::random::Random;
 use crate::support::say;
 use crate::support::wait::{SETTLE, eventually};
 use crate::world::{NODES, World};
@@ -57,7 +58,7 @@ struct Active {
 
 pub struct Nemesis<'a> {
     world: &'a mut World,
-    random: Random,
+    rng: StdRng,
     active: Vec<Active>,
     counts: BTreeMap<Fault, u64>,
     began: Instant,
@@ -78,8 +79,8 @@ pub struct Bites {
 
 impl<'a> Nemesis<'a> {
     pub fn new(world: &'a mut World, seed: u64) -> Self {
-        let (random, began) = (Random::new(seed), Instant::now());
-        Self { world, random, active: Vec::new(), counts: BTreeMap::new(), began, bites: Bites::default() }
+        let (rng, began) = (StdRng::seed_from_u64(seed), Instant::now());
+        Self { world, rng, active: Vec::new(), counts: BTreeMap::new(), began, bites: Bites::default() }
     }
 
     /// Faults for so long; then all is healed. `look` is called many times.
@@ -94,12 +95,12 @@ impl<'a> Nemesis<'a> {
             look(self.world);
             self.notice_ends();
             self.heal_until(Instant::now());
-            if self.random.below(ODDS[self.active.len()]) == 0 {
+            if self.rng.random_range(0..ODDS[self.active.len()]) == 0 {
                 if first.is_empty() {
-                    let fault = FAULTS[self.random.index(FAULTS.len())];
+                    let fault = FAULTS[self.rng.random_range(0..FAULTS.len())];
                     self.strike(fault);
                 } else {
-                    let at = self.random.index(first.len());
+                    let at = self.rng.random_range(0..first.len());
                     // A disk fills up for the first time where nothing else keeps it from doing harm.
                     if (first[at] != DiskFull || self.active.is_empty()) && self.strike(first[at]) {
                         first.swap_remove(at);
@@ -149,13 +150,13 @@ impl<'a> Nemesis<'a> {
         let leader = self.world.leader();
         // As often as not at the leader.
         let mut number = match leader {
-            Some(leader) if self.random.below(2) == 0 => leader,
-            _ => self.random.index(NODES),
+            Some(leader) if self.rng.random_range(0..2) == 0 => leader,
+            _ => self.rng.random_range(0..NODES),
         };
         if number == WITNESS && matches!(fault, Kill | Restart | DiskFull) {
-            number = self.random.index(WITNESS);
+            number = self.rng.random_range(0..WITNESS);
         }
-        let other = (number + 1 + self.random.index(NODES - 1)) % NODES;
+        let other = (number + 1 + self.rng.random_range(0..NODES - 1)) % NODES;
         let (nodes, most_ms) = match fault {
             KillMajority => (vec![0, 1], 1_000),
             Kill => (vec![number], 2_000),
@@ -169,7 +170,7 @@ impl<'a> Nemesis<'a> {
             return false;
         }
         // Long enough to be felt.
-        let lasts = Duration::from_millis(most_ms / 4 + self.random.below(most_ms * 3 / 4 + 1));
+        let lasts = Duration::from_millis(most_ms / 4 + self.rng.random_range(0..most_ms * 3 / 4 + 1));
         let is_leader = if nodes.iter().any(|&number| Some(number) == leader) { ", the leader" } else { "" };
         say(&format!("nemesis: {:.1?} {fault:?} {nodes:?}{is_leader} for {lasts:.1?}", self.began.elapsed()));
         *self.counts.entry(fault).or_default() += 1;
@@ -182,7 +183,7 @@ impl<'a> Nemesis<'a> {
 
     fn begin(&mut self, fault: Fault, nodes: &[usize]) {
         let number = nodes[0];
-        let amount = self.random.below(1_000);
+        let amount: u64 = self.rng.random_range(0..1_000);
         let place = &mut self.world.nodes[number];
         match fault {
             Kill => place.kill(),

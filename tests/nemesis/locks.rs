@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
 use crate::clients::Clients;
-use crate::support::random::Random;
 
 const LOCKS: u64 = 3;
 const TTL: Duration = Duration::from_secs(6);
@@ -20,13 +22,13 @@ pub struct Held {
 
 /// Takes locks, keeps them for a while, gives them back.
 pub fn contend(haddrs: &[String], stop: &AtomicBool, seed: u64) -> Vec<Held> {
-    let (mut random, mut clients, mut all) = (Random::new(seed), Clients::new(haddrs, TTL), Vec::new());
+    let (mut rng, mut clients, mut all) = (StdRng::seed_from_u64(seed), Clients::new(haddrs, TTL), Vec::new());
     let query = format!("ttl={}s&timeout=2s", TTL.as_secs());
     while !stop.load(Ordering::Relaxed) {
-        let (lock, asked) = (random.below(LOCKS), Instant::now());
+        let (lock, asked) = (rng.random_range(0..LOCKS), Instant::now());
         let path = format!("/hraftd/lock/l{lock}");
-        let target = format!("{path}?{query}&wait={}ms", random.below(3_000));
-        let Some(reply) = clients.ask(&mut random, "POST", &target, &[], None) else { continue };
+        let target = format!("{path}?{query}&wait={}ms", rng.random_range(0..3_000));
+        let Some(reply) = clients.ask(&mut rng, "POST", &target, &[], None) else { continue };
         match reply.status {
             200 => {}
             409 | 500 | 503 | 504 => continue,
@@ -35,19 +37,19 @@ pub fn contend(haddrs: &[String], stop: &AtomicBool, seed: u64) -> Vec<Held> {
         let token = reply.json()["token"].as_u64().unwrap();
         // Counted from when it was asked for: it was granted no sooner.
         let mut held = Held { lock, token, from: Instant::now(), until: asked + TTL };
-        if random.below(3) == 0 {
+        if rng.random_range(0..3) == 0 {
             let renewed = Instant::now();
-            let reply = clients.ask(&mut random, "PUT", &format!("{path}?token={token}&timeout=2s"), &[], None);
+            let reply = clients.ask(&mut rng, "PUT", &format!("{path}?token={token}&timeout=2s"), &[], None);
             match reply.map(|reply| reply.status) {
                 Some(200) => held.until = renewed + TTL,
                 Some(409) => assert!(Instant::now() >= held.until, "lost before its time: {held:?}"),
                 _ => {}
             }
         }
-        std::thread::park_timeout(Duration::from_millis(random.below(1_000)));
-        if random.below(4) > 0 {
+        std::thread::park_timeout(Duration::from_millis(rng.random_range(0..1_000)));
+        if rng.random_range(0..4) > 0 {
             held.until = held.until.min(Instant::now());
-            clients.ask(&mut random, "DELETE", &format!("{path}?token={token}&timeout=2s"), &[], None);
+            clients.ask(&mut rng, "DELETE", &format!("{path}?token={token}&timeout=2s"), &[], None);
         }
         all.push(held);
     }

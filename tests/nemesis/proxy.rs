@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-
-use crate::support::random::Random;
 
 /// Pieces that may be under way in a direction of a connection.
 const UNDER_WAY: usize = 64;
@@ -81,15 +81,15 @@ async fn accept(listener: TcpListener, to: String, way: Arc<Way>) {
                 let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
                 let seed = number * 2;
                 tokio::join!(
-                    carry(from_client, to_server, way.clone(), Random::new(seed)),
-                    carry(from_server, to_client, way, Random::new(seed + 1)),
+                    carry(from_client, to_server, way.clone(), StdRng::seed_from_u64(seed)),
+                    carry(from_server, to_client, way, StdRng::seed_from_u64(seed + 1)),
                 );
             }
         });
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Arc<Way>, mut random: Random) {
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Arc<Way>, mut rng: StdRng) {
     let (queue, mut pieces) = mpsc::channel::<(Instant, u64, Vec<u8>)>(UNDER_WAY);
     let seen = way.clone();
     let take = async move {
@@ -100,7 +100,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Arc<Way>, m
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
-            let wait = Duration::from_millis(random.below(seen.slow_ms.load(Ordering::Relaxed) + 1));
+            let wait = Duration::from_millis(rng.random_range(0..seen.slow_ms.load(Ordering::Relaxed) + 1));
             due = due.max(Instant::now() + wait);
             let number = seen.came.fetch_add(1, Ordering::Relaxed);
             if queue.send((due, number, piece)).await.is_err() {

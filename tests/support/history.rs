@@ -6,9 +6,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
 use super::http::{Conn, Reply};
 use super::linear::{Op, What, check};
-use super::random::Random;
 
 /// Recorders of one process so far: each has keys of its own, which nobody wrote before.
 static RECORDERS: AtomicU64 = AtomicU64::new(0);
@@ -81,11 +83,11 @@ impl Recorder {
     /// Works until it is stopped.
     pub fn work(&self, seed: u64, patience: Duration, pace: Duration) {
         let mut client = Client::new(self, patience);
-        let mut random = Random::new(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
         while !self.stop.load(Ordering::Relaxed) {
-            let node = random.index(self.haddrs.len());
-            let key = random.below(self.keys);
-            match random.below(10) {
+            let node = rng.random_range(0..self.haddrs.len());
+            let key = rng.random_range(0..self.keys);
+            match rng.random_range(0..10) {
                 0..=3 => client.put(node, key),
                 4 => client.delete(node, key),
                 _ => client.get(node, key, "linearizable"),

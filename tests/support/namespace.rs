@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use super::lab::Lab;
 use super::process::finish;
 use super::say;
 
@@ -34,8 +35,13 @@ pub fn in_own_network_within(test: &str, needs: &[(&str, &str)], within: Duratio
     if finish(&mut unshare(&["true"]), WITHIN).code != Some(0) {
         return skip(test, "this machine allows no namespaces (unshare)");
     }
+    // For the process inside, which has labs of its own.
+    let _share = Lab::new();
     let binary = std::env::current_exe().unwrap();
-    let inside = format!("ip link set lo up && exec {} --exact {test} --nocapture --test-threads=1", binary.display());
+    let inside = format!(
+        "ip link set lo up && exec {} --exact {test} --include-ignored --nocapture --test-threads=1",
+        binary.display()
+    );
     let end = finish(unshare(&["sh", "-c", &inside]).env(INSIDE, test), within);
     assert!(
         end.code == Some(0) && end.stdout.contains("1 passed"),

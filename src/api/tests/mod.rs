@@ -1,5 +1,6 @@
 //! The API over real loopback sockets, with a map in place of a node.
 
+mod edges;
 mod fake;
 #[path = "../../../tests/fuzz/api.rs"]
 mod fuzz;

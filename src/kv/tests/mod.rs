@@ -3,6 +3,7 @@
 mod locks;
 mod model;
 mod random;
+mod ranges;
 mod retries;
 mod single;
 

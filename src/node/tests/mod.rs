@@ -2,8 +2,11 @@
 
 mod appends;
 mod expiry;
+mod forwarding;
 mod locks;
 mod net;
+mod reads;
+mod removal;
 mod safety;
 mod sim;
 

@@ -202,6 +202,11 @@ pub(super) struct TestNode {
 impl TestNode {
     /// Starts a node on a disk, looking for the cluster of `list`.
     pub(super) async fn start(net: &Arc<Net>, port: u16, list: &[u16], disk: MemDisk) -> Self {
+        Self::start_as(net, port, list, disk, Role::Voter).await
+    }
+
+    /// As [`start`](Self::start), for a node that asks to be this.
+    pub(super) async fn start_as(net: &Arc<Net>, port: u16, list: &[u16], disk: MemDisk, role: Role) -> Self {
         // RUST_LOG=openraft=debug and --nocapture show what goes on; a second call does nothing.
         if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_default_env() {
             let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
@@ -226,8 +231,7 @@ impl TestNode {
         let snapshots = SnapshotStore::open(shared, cluster.clone()).unwrap();
         let machine =
             StateMachine::open(snapshots.clone(), cluster.clone(), crate::watch::HistoryLimits::default()).unwrap();
-        let me =
-            Arc::new(NodeIdentity::new(store, identity, cluster, Role::Voter, format!("disk {port}"), rand::random()));
+        let me = Arc::new(NodeIdentity::new(store, identity, cluster, role, format!("disk {port}"), rand::random()));
         let peers: Arc<dyn Peers> = Arc::new(LocalPeers { net: net.clone(), me: me.clone() });
         let parts = Parts { me, peers, log: log.clone(), machine, snapshots, clients: Handle::current() };
         let (node, tasks) = Node::start(parts, options).await.unwrap();

@@ -44,7 +44,7 @@ fn the_document_is_true() {
 
     let end = finish(Command::new(validator).arg(&file), WITHIN);
     assert_eq!(end.code, Some(0), "{end:?}");
-    let hooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packages");
+    let hooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools");
     let end = finish(
         Command::new(schemathesis)
             .current_dir(lab.path())
