@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-/// What is logged.
+/// The events that are logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogFilter {
     /// hraftd at this level, its libraries at a fitting one.
@@ -62,7 +62,7 @@ impl LogFilter {
     /// Directives as they are, such as `RUST_LOG` has; a single word may be a target.
     ///
     /// # Errors
-    /// Which directive is none.
+    /// A text that names the directive that cannot be read.
     pub fn from_directives(text: &str) -> Result<Self, String> {
         match EnvFilter::builder().parse(text) {
             Ok(_) => Ok(Self::Directives(text.to_owned())),
@@ -80,12 +80,12 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is logged, and how.
+/// The settings of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
-    /// What is logged.
+    /// The events that are logged.
     pub filter: LogFilter,
-    /// How.
+    /// The format of a line.
     pub format: LogFormat,
 }
 

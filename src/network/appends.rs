@@ -1,7 +1,6 @@
-//! Appends on the wire: an HTTP request that asks to use its connection for something else (RFC 9110, 7.8), then
-//! messages both ways.
+//! Streams of appends: an HTTP request that upgrades its connection (RFC 9110, 7.8), then messages both ways.
 //!
-//! No request head, no pool and no task stand between two messages; a message is one system call on either side.
+//! A message needs no request head, no pool and no task of its own: it is one system call on either side.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,18 +18,19 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split
 use tokio::time::timeout;
 use tokio_util::codec::{Decoder, FramedRead, LengthDelimitedCodec};
 
-use super::client::{peer_error, read_answer};
-use super::server::Port;
+use super::port::Port;
+use super::reply::{peer_error, read_reply};
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
-use crate::network::limits::{Bounded, Bounds};
+use crate::network::limits::{LimitedCodec, PortLimits};
 use crate::node::rpc::{AppendStream, BoxFuture, PeerError, Refusal, Target};
 use crate::node::{Node, NodeIdentity};
 use crate::raft_types::TypeConfig;
 
-/// A leader closes what it does not need much earlier; this is for one whose host is gone.
-const SILENCE: Duration = Duration::from_secs(120);
+/// A stream without a message for this long is closed. A leader closes a stream it does not need much earlier; this is for
+/// a leader whose host is gone.
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// An answer that is not taken within this will not be missed.
+/// A leader that does not take an answer within this time is gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Frames<S, C> = FramedRead<ReadHalf<S>, C>;
@@ -45,24 +45,24 @@ fn codec() -> LengthDelimitedCodec {
 }
 
 /// A leader's side of one connection.
-struct Way<S> {
+struct LeaderSide<S> {
     me: Arc<NodeIdentity>,
     target: Target,
     answers: Frames<S, LengthDelimitedCodec>,
     requests: WriteHalf<S>,
 }
 
-/// A connection to this node that takes appends.
-pub(crate) fn way<S: AsyncRead + AsyncWrite + Send + 'static>(
+/// A stream of appends to `target` over a connection that was upgraded.
+pub(crate) fn leader_side<S: AsyncRead + AsyncWrite + Send + 'static>(
     me: Arc<NodeIdentity>,
     target: Target,
     socket: S,
 ) -> Box<dyn AppendStream> {
     let (answers, requests) = framed(socket, codec());
-    Box::new(Way { me, target, answers, requests })
+    Box::new(LeaderSide { me, target, answers, requests })
 }
 
-/// Asks a node to take appends; `None` where it is of a version that does not.
+/// Asks a node to take a stream of appends; `None` where its version has none.
 pub(super) async fn open(
     client: Client,
     me: Arc<NodeIdentity>,
@@ -79,17 +79,17 @@ pub(super) async fn open(
         match response.status().as_u16() {
             101 => Ok(Some(response.upgrade().await.map_err(|error| peer_error(&error))?)),
             404 => Ok(None),
-            _ => Err(match read_answer(response).await {
+            _ => Err(match read_reply(response).await {
                 Err(error) => error,
                 Ok(reply) => PeerError::Lost(format!("an answer to another question: {reply:?}")),
             }),
         }
     };
     let opened = timeout(within, opened).await.unwrap_or_else(|_| Err(PeerError::Lost("no answer".to_owned())))?;
-    Ok(opened.map(|socket| way(me, target, socket)))
+    Ok(opened.map(|socket| leader_side(me, target, socket)))
 }
 
-impl<S: AsyncRead + AsyncWrite + Send> AppendStream for Way<S> {
+impl<S: AsyncRead + AsyncWrite + Send> AppendStream for LeaderSide<S> {
     fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> BoxFuture<'_, Result<(), PeerError>> {
         Box::pin(async move {
             let frame = wire::encode_framed(&(self.me.envelope(&self.target), request));
@@ -112,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Send> AppendStream for Way<S> {
     }
 }
 
-/// A follower's side: the connection is a stream of appends from here on.
+/// A follower's side: upgrades the connection, which is a stream of appends from here on.
 pub(super) async fn accept(State(port): State<Port>, mut request: Request) -> Response {
     let Some(node) = port.node.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     if request.headers().get(UPGRADE).is_none_or(|to| to != APPENDS_PROTOCOL) {
@@ -123,7 +123,7 @@ pub(super) async fn accept(State(port): State<Port>, mut request: Request) -> Re
     tokio::spawn(async move {
         match upgrade.await {
             Ok(socket) => {
-                answer(node, TokioIo::new(socket), &port.bounds).await;
+                serve_appends(node, TokioIo::new(socket), &port.limits).await;
             }
             Err(error) => tracing::debug!(%error, "no stream of appends"),
         }
@@ -131,15 +131,19 @@ pub(super) async fn accept(State(port): State<Port>, mut request: Request) -> Re
     (StatusCode::SWITCHING_PROTOCOLS, [(CONNECTION, "upgrade"), (UPGRADE, APPENDS_PROTOCOL)]).into_response()
 }
 
-/// Answers until the leader closes, a message cannot be taken, or Raft stops.
-pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Send + 'static>(node: Node, socket: S, bounds: &Arc<Bounds>) {
-    let codec = Bounded { codec: codec(), incoming: bounds.stream() };
-    let gone = codec.incoming.gone();
+/// Answers appends until the leader closes the stream, a message is refused, or Raft stops.
+pub(crate) async fn serve_appends<S: AsyncRead + AsyncWrite + Send + 'static>(
+    node: Node,
+    socket: S,
+    limits: &Arc<PortLimits>,
+) {
+    let codec = LimitedCodec { codec: codec(), inbound: limits.stream() };
+    let gone = codec.inbound.gone();
     let (frames, mut answers) = framed(socket, codec);
     let requests = stream::unfold((frames, gone), |(mut frames, gone)| async move {
         let next = tokio::select! {
             biased;
-            next = timeout(SILENCE, frames.next()) => next,
+            next = timeout(STREAM_IDLE_TIMEOUT, frames.next()) => next,
             () = gone.cancelled() => return None,
         };
         let message = match next {

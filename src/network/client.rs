@@ -1,36 +1,32 @@
-//! The client side of the transport: reqwest, two kept pools of connections.
+//! The client side of the transport: reqwest, with two pools of connections.
 //!
-//! A connection is driven by the threads that opened it. What keeps a cluster together must not wait for threads that serve
-//! clients, so it has a pool of its own, which only the node's own tasks use.
-//!
-//! The distinction that matters is whether a request can have been received: only a failure to
-//! connect is [`PeerError::Unreachable`].
+//! A connection is driven by the threads that opened it. Messages that keep a cluster together must not wait for threads
+//! that serve clients. They have a pool of their own, used by the node's own tasks alone.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
 
-use super::wire::{self, Answer, CALL_PATH};
+use super::reply::{peer_error, read_reply};
+use super::wire::{self, CALL_PATH};
 use super::{appends, snapshot};
 use crate::node::NodeIdentity;
-use crate::node::rpc::{
-    AppendStream, BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Refusal, Target,
-};
+use crate::node::rpc::{AppendStream, BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Target};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::RaftId;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::storage::SnapshotFile;
 
-/// A host that does not answer a connection request within this is unreachable.
+/// A host that takes no connection within this time is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The way to other nodes over HTTP.
 #[derive(Debug)]
 pub struct HttpPeers {
-    /// For Raft, and what else the node's own tasks ask.
+    /// For Raft's messages and all else that the node's own tasks ask.
     own: Client,
-    /// For what may be asked on behalf of a client, by the task that serves it.
+    /// For requests made on behalf of a client, by the task that serves it.
     for_clients: Client,
     me: Arc<NodeIdentity>,
 }
@@ -39,7 +35,7 @@ impl HttpPeers {
     /// Makes a client that speaks for `me`.
     ///
     /// # Errors
-    /// Whatever keeps an HTTP client from being made.
+    /// reqwest's, where no HTTP client can be made.
     pub fn new(me: Arc<NodeIdentity>) -> Result<Self, reqwest::Error> {
         Ok(Self { own: client()?, for_clients: client()?, me })
     }
@@ -76,41 +72,6 @@ fn client() -> Result<Client, reqwest::Error> {
         .build()
 }
 
-/// reqwest's error, told apart by whether the request can have been received.
-pub(super) fn peer_error(error: &reqwest::Error) -> PeerError {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text = inner.to_string();
-        source = inner.source();
-    }
-    if error.is_connect() {
-        PeerError::Unreachable(text)
-    } else if error.is_timeout() {
-        PeerError::Lost("it did not answer in time".to_owned())
-    } else {
-        PeerError::Lost(text)
-    }
-}
-
-/// The reply in the body of an answer.
-pub(super) async fn read_answer(response: reqwest::Response) -> Result<PeerReply, PeerError> {
-    let status = response.status();
-    if status == reqwest::StatusCode::SERVICE_UNAVAILABLE {
-        return Err(PeerError::Unreachable("it is still loading its data, or has more to do than it can".to_owned()));
-    }
-    if !status.is_success() {
-        let what = Refusal::Unreadable(format!("HTTP status {status}: is it a Raft port of hraftd?"));
-        return Err(PeerError::Refused(what));
-    }
-    let bytes = response.bytes().await.map_err(|error| peer_error(&error))?;
-    match wire::decode::<Answer>(&bytes) {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(refusal)) => Err(PeerError::Refused(refusal)),
-        Err(why) => Err(PeerError::Lost(format!("an unreadable answer: {why}"))),
-    }
-}
-
 impl Peers for HttpPeers {
     fn call(
         &self,
@@ -122,7 +83,7 @@ impl Peers for HttpPeers {
         let body = wire::encode(&(self.me.envelope(target), request));
         let url = format!("http://{}{CALL_PATH}", target.id.raddr);
         let sent = client.post(url).timeout(timeout).body(body).send();
-        Box::pin(async move { read_answer(sent.await.map_err(|error| peer_error(&error))?).await })
+        Box::pin(async move { read_reply(sent.await.map_err(|error| peer_error(&error))?).await })
     }
 
     fn open_appends(

@@ -1,7 +1,7 @@
-//! Snapshots on the wire: a length-prefixed head, then the bytes of the file.
+//! Transfers of snapshots: a length-prefixed head, then the bytes of the file.
 //!
-//! Either side gives up where nothing moves; a transfer that breaks is begun again from the start by
-//! openraft, and the receiver's half file is gone with it.
+//! Either side gives up a transfer that makes no progress. openraft begins a broken transfer again from the start; the
+//! receiver's half file is deleted.
 
 use std::io;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::client::{peer_error, read_answer};
+use super::reply::{peer_error, read_reply};
 use super::wire::{self, MAX_HEAD_BYTES, SNAPSHOT_PATH, SnapshotHead};
-use crate::network::limits::{Incoming, NO_ROOM};
+use crate::network::limits::{GIVEN_UP, Inbound};
 use crate::node::Node;
 use crate::node::rpc::{PeerError, PeerReply, Refusal};
 use crate::node_id::HostPort;
@@ -56,7 +56,7 @@ pub(super) async fn send(
         }
     };
     tokio::select! {
-        response = response => read_answer(response.map_err(|error| peer_error(&error))?).await,
+        response = response => read_reply(response.map_err(|error| peer_error(&error))?).await,
         () = watchdog => Err(PeerError::Lost("nothing moved for too long".to_owned())),
     }
 }
@@ -89,16 +89,16 @@ fn file_chunks(
 pub(super) async fn receive(
     node: &Node,
     body: Body,
-    mut incoming: Incoming,
+    mut inbound: Inbound,
     idle_timeout: Duration,
 ) -> Result<PeerReply, Refusal> {
     let unreadable = |why: &dyn std::fmt::Display| Refusal::Unreadable(why.to_string());
     let mut chunks = body.into_data_stream();
-    let gone = incoming.gone();
+    let gone = inbound.gone();
     let mut next = async || {
         let chunk = tokio::select! {
             chunk = timeout(idle_timeout, chunks.next()) => chunk,
-            () = gone.cancelled() => return Err(unreadable(&NO_ROOM)),
+            () = gone.cancelled() => return Err(unreadable(&GIVEN_UP)),
         };
         match chunk {
             Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
@@ -122,13 +122,13 @@ pub(super) async fn receive(
         match next().await? {
             Some(chunk) => {
                 buffer.extend_from_slice(&chunk);
-                incoming.keep(buffer.len()).map_err(|error| unreadable(&error))?;
+                inbound.keep(buffer.len()).map_err(|error| unreadable(&error))?;
             }
             None => return Err(unreadable(&"it ends within its head")),
         }
     };
-    // From here on a piece at a time is held.
-    drop(incoming);
+    // From here on only one piece at a time is in memory.
+    drop(inbound);
     let mut incoming = node.receive_snapshot(&envelope).await?;
     let mut chunk = buffer.freeze();
     loop {

@@ -1,4 +1,4 @@
-//! What goes over the wire: a version byte, then postcard.
+//! The wire format: a version byte, then postcard.
 //!
 //! postcard names no fields, so any change to a message's types needs a new [`VERSION`]; another
 //! version is refused in words, never guessed at.
@@ -20,7 +20,8 @@ pub(super) const CALL_PATH: &str = "/raft/v1/call";
 /// The path of a stream of appends.
 pub(super) const APPENDS_PATH: &str = "/raft/v1/appends";
 
-/// What a connection becomes on [`APPENDS_PATH`]: messages either way, each behind its length, four bytes with the last first.
+/// The protocol of a connection that was upgraded on [`APPENDS_PATH`]: messages both ways, each behind its length in
+/// bytes, a little-endian `u32`.
 pub(super) const APPENDS_PROTOCOL: &str = "hraftd-appends";
 
 /// The path a snapshot is streamed to.
@@ -39,10 +40,10 @@ pub(super) type AppendMessage = (Envelope, AppendEntriesRequest<TypeConfig>);
 /// The answer to one.
 pub(super) type AppendAnswer = Result<StreamAppendResult<TypeConfig>, Refusal>;
 
-/// What precedes the bytes of a snapshot.
+/// The head of a snapshot stream; the bytes of the file follow.
 pub(super) type SnapshotHead = (Envelope, Vote, SnapshotMeta);
 
-/// What a peer answers: a reply, or a refusal.
+/// The answer of a peer: a reply, or a refusal.
 pub(crate) type Answer = Result<PeerReply, Refusal>;
 
 /// A message with its version byte.

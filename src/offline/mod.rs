@@ -20,29 +20,9 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
-
-use crate::config::Exit;
+use crate::config::Offline;
+use crate::exit::Exit;
 use crate::storage::StorageError;
-
-/// What a tool is asked to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Offline {
-    /// Show what a directory holds.
-    Inspect {
-        /// The data directory.
-        dir: PathBuf,
-        /// Print the log's entries, as JSON lines, and nothing else.
-        entries: bool,
-    },
-    /// Make a survivor of a lost majority a cluster of one.
-    Recover {
-        /// The data directory.
-        dir: PathBuf,
-        /// Do it; otherwise only show what it would do.
-        yes: bool,
-    },
-}
 
 /// Does it. Blocks.
 pub fn run(task: Offline) -> Exit {
