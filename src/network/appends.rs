@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_util::codec::{Decoder, FramedRead, LengthDelimitedCodec};
 
 use super::port::Port;
-use super::reply::{peer_error, read_reply};
+use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
 use crate::network::limits::{LimitedCodec, PortLimits};
 use crate::node::rpc::{AppendStream, BoxFuture, PeerError, Refusal, Target};
@@ -40,8 +40,8 @@ fn framed<S: AsyncRead + AsyncWrite, C: Decoder>(socket: S, codec: C) -> (Frames
     (FramedRead::new(read, codec), write)
 }
 
-fn codec() -> LengthDelimitedCodec {
-    LengthDelimitedCodec::builder().little_endian().max_frame_length(MAX_MESSAGE_BYTES).new_codec()
+fn codec(max_bytes: usize) -> LengthDelimitedCodec {
+    LengthDelimitedCodec::builder().little_endian().max_frame_length(max_bytes).new_codec()
 }
 
 /// A leader's side of one connection.
@@ -58,7 +58,7 @@ pub(crate) fn leader_side<S: AsyncRead + AsyncWrite + Send + 'static>(
     target: Target,
     socket: S,
 ) -> Box<dyn AppendStream> {
-    let (answers, requests) = framed(socket, codec());
+    let (answers, requests) = framed(socket, codec(MAX_SMALL_REPLY_BYTES));
     Box::new(LeaderSide { me, target, answers, requests })
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn open(
         match response.status().as_u16() {
             101 => Ok(Some(response.upgrade().await.map_err(|error| peer_error(&error))?)),
             404 => Ok(None),
-            _ => Err(match read_reply(response).await {
+            _ => Err(match read_reply(response, MAX_SMALL_REPLY_BYTES).await {
                 Err(error) => error,
                 Ok(reply) => PeerError::Lost(format!("an answer to another question: {reply:?}")),
             }),
@@ -137,7 +137,7 @@ pub(crate) async fn serve_appends<S: AsyncRead + AsyncWrite + Send + 'static>(
     socket: S,
     limits: &Arc<PortLimits>,
 ) {
-    let codec = LimitedCodec { codec: codec(), inbound: limits.stream() };
+    let codec = LimitedCodec { codec: codec(MAX_MESSAGE_BYTES), inbound: limits.stream() };
     let gone = codec.inbound.gone();
     let (frames, mut answers) = framed(socket, codec);
     let requests = stream::unfold((frames, gone), |(mut frames, gone)| async move {

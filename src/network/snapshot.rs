@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::reply::{peer_error, read_reply};
+use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
 use super::wire::{self, MAX_HEAD_BYTES, SNAPSHOT_PATH, SnapshotHead};
 use crate::network::limits::{GIVEN_UP, Inbound};
 use crate::node::Node;
@@ -42,21 +42,22 @@ pub(super) async fn send(
     let mut prefix = length.to_le_bytes().to_vec();
     prefix.extend_from_slice(&head);
     let body = stream::once(async { Ok(Bytes::from(prefix)) }).chain(file_chunks(snapshot, progress));
-    let response = client.post(format!("http://{raddr}{SNAPSHOT_PATH}")).body(reqwest::Body::wrap_stream(body)).send();
+    let sent = client.post(format!("http://{raddr}{SNAPSHOT_PATH}")).body(reqwest::Body::wrap_stream(body)).send();
+    let reply = async { read_reply(sent.await.map_err(|error| peer_error(&error))?, MAX_SMALL_REPLY_BYTES).await };
     let watchdog = async {
         loop {
             // `true` once the whole file has been handed over.
             let limit = if *moved.borrow_and_update() { INSTALL_TIMEOUT } else { idle_timeout };
             match timeout(limit, moved.changed()).await {
                 Ok(Ok(())) => {}
-                // The body is gone: what is left is the answer.
-                Ok(Err(_)) => tokio::time::sleep(INSTALL_TIMEOUT).await,
+                // The body is gone: only the answer is left to come.
+                Ok(Err(_)) => return tokio::time::sleep(INSTALL_TIMEOUT).await,
                 Err(_) => return,
             }
         }
     };
     tokio::select! {
-        response = response => read_reply(response.map_err(|error| peer_error(&error))?).await,
+        reply = reply => reply,
         () = watchdog => Err(PeerError::Lost("nothing moved for too long".to_owned())),
     }
 }
