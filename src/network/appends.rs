@@ -22,6 +22,7 @@ use super::port::Port;
 use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
 use crate::network::limits::{LimitedCodec, PortLimits};
+use crate::network::validate::{self, Local};
 use crate::node::rpc::{AppendStream, BoxFuture, PeerError, Refusal, Target};
 use crate::node::{Node, NodeIdentity};
 use crate::raft_types::TypeConfig;
@@ -48,6 +49,8 @@ fn codec(max_bytes: usize) -> LengthDelimitedCodec {
 struct LeaderSide<S> {
     me: Arc<NodeIdentity>,
     target: Target,
+    /// The term of the requests.
+    term: u64,
     answers: Frames<S, LengthDelimitedCodec>,
     requests: WriteHalf<S>,
 }
@@ -59,7 +62,7 @@ pub(crate) fn leader_side<S: AsyncRead + AsyncWrite + Send + 'static>(
     socket: S,
 ) -> Box<dyn AppendStream> {
     let (answers, requests) = framed(socket, codec(MAX_SMALL_REPLY_BYTES));
-    Box::new(LeaderSide { me, target, answers, requests })
+    Box::new(LeaderSide { me, target, term: 0, answers, requests })
 }
 
 /// Asks a node to take a stream of appends; `None` where its version has none.
@@ -91,6 +94,7 @@ pub(super) async fn open(
 
 impl<S: AsyncRead + AsyncWrite + Send> AppendStream for LeaderSide<S> {
     fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> BoxFuture<'_, Result<(), PeerError>> {
+        self.term = request.vote.leader_id.term;
         Box::pin(async move {
             let frame = wire::encode_framed(&(self.me.envelope(&self.target), request));
             self.requests.write_all(&frame).await.map_err(|error| PeerError::Lost(error.to_string()))
@@ -101,7 +105,9 @@ impl<S: AsyncRead + AsyncWrite + Send> AppendStream for LeaderSide<S> {
         Box::pin(async move {
             match self.answers.next().await {
                 Some(Ok(frame)) => match wire::decode::<AppendAnswer>(&frame) {
-                    Ok(Ok(outcome)) => Ok(outcome),
+                    Ok(Ok(outcome)) => {
+                        validate::append_reply(self.term, &outcome).map(|()| outcome).map_err(PeerError::Lost)
+                    }
                     Ok(Err(refusal)) => Err(PeerError::Refused(refusal)),
                     Err(why) => Err(PeerError::Lost(format!("an unreadable answer: {why}"))),
                 },
@@ -140,7 +146,8 @@ pub(crate) async fn serve_appends<S: AsyncRead + AsyncWrite + Send + 'static>(
     let codec = LimitedCodec { codec: codec(MAX_MESSAGE_BYTES), inbound: limits.stream() };
     let gone = codec.inbound.gone();
     let (frames, mut answers) = framed(socket, codec);
-    let requests = stream::unfold((frames, gone), |(mut frames, gone)| async move {
+    let checks = (node.clone(), limits.clone());
+    let requests = stream::unfold((frames, gone, checks), |(mut frames, gone, checks)| async move {
         let next = tokio::select! {
             biased;
             next = timeout(STREAM_IDLE_TIMEOUT, frames.next()) => next,
@@ -151,7 +158,17 @@ pub(crate) async fn serve_appends<S: AsyncRead + AsyncWrite + Send + 'static>(
             Ok(Some(Err(error))) => Err(error.to_string()),
             Ok(None) | Err(_) => return None,
         };
-        Some((message.map_err(Refusal::Unreadable), (frames, gone)))
+        let message = message.and_then(|(envelope, request)| {
+            let (node, limits) = &checks;
+            match validate::append(&envelope, &request, &Local::of(node)) {
+                Ok(()) => Ok((envelope, request)),
+                Err(why) => {
+                    limits.refused.note(&envelope.from, &why);
+                    Err(why)
+                }
+            }
+        });
+        Some((message.map_err(Refusal::Unreadable), (frames, gone, checks)))
     });
     let mut outcomes = pin!(node.answer_appends(Box::pin(requests)));
     let mut stopped = pin!(node.failed());

@@ -10,7 +10,7 @@ use reqwest::Client;
 
 use super::reply::{self, MAX_SMALL_REPLY_BYTES, peer_error, read_body, read_reply};
 use super::wire::{self, CALL_PATH};
-use super::{appends, snapshot};
+use super::{appends, snapshot, validate};
 use crate::node::NodeIdentity;
 use crate::node::rpc::{AppendStream, BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Target};
 use crate::node_id::{HostPort, PublicId};
@@ -84,10 +84,15 @@ impl Peers for HttpPeers {
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
         let client = self.client_for(&request);
         let max_bytes = reply::max_reply_bytes(&request);
+        let term = validate::term_of(&request);
         let body = wire::encode(&(self.me.envelope(target), request));
         let url = format!("http://{}{CALL_PATH}", target.id.raddr);
         let sent = client.post(url).timeout(timeout).body(body).send();
-        Box::pin(async move { read_reply(sent.await.map_err(|error| peer_error(&error))?, max_bytes).await })
+        Box::pin(async move {
+            let reply = read_reply(sent.await.map_err(|error| peer_error(&error))?, max_bytes).await?;
+            let checked = term.map_or(Ok(()), |term| validate::reply(term, &reply));
+            checked.map(|()| reply).map_err(PeerError::Lost)
+        })
     }
 
     fn open_appends(
@@ -107,7 +112,11 @@ impl Peers for HttpPeers {
         idle_timeout: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
         let head = wire::encode(&(self.me.envelope(target), vote, meta));
-        Box::pin(snapshot::send(self.own.clone(), target.id.raddr.clone(), head, snapshot, idle_timeout))
+        let sent = snapshot::send(self.own.clone(), target.id.raddr.clone(), head, snapshot, idle_timeout);
+        Box::pin(async move {
+            let reply = sent.await?;
+            validate::reply(vote.leader_id.term, &reply).map(|()| reply).map_err(PeerError::Lost)
+        })
     }
 
     fn ask_to_join(

@@ -20,6 +20,7 @@ use bytes::BytesMut;
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
+use crate::network::validate::Refused;
 use crate::network::wire::MAX_MESSAGE_BYTES;
 
 /// A message of at most this many bytes needs no room.
@@ -32,9 +33,12 @@ const _: () = assert!(MAX_INBOUND_BYTES > 2 * MAX_MESSAGE_BYTES);
 /// Streams of appends at a time; a leader has one to each member.
 const MAX_APPEND_STREAMS: usize = 256;
 
-/// The limits of a Raft port, and how much of them is used.
+/// The limits of a Raft port, how much of them is used, and how many messages were refused.
 #[derive(Debug, Default)]
-pub(crate) struct PortLimits(Mutex<Usage>);
+pub(crate) struct PortLimits {
+    usage: Mutex<Usage>,
+    pub(super) refused: Refused,
+}
 
 #[derive(Debug, Default)]
 struct Usage {
@@ -62,7 +66,7 @@ impl Usage {
 
 impl PortLimits {
     fn usage(&self) -> MutexGuard<'_, Usage> {
-        self.0.lock()
+        self.usage.lock()
     }
 
     /// A connection that brings one message at a time.

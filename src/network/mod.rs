@@ -4,7 +4,8 @@
 //! * A small request is answered in one exchange on a kept connection ([`client`], [`server`]). Entries travel in a stream
 //!   each way on a connection that was upgraded ([`appends`]). A snapshot is streamed from file to file, and never in
 //!   memory whole ([`snapshot`]).
-//! * [`limits`] bounds what is on its way to this node.
+//! * [`limits`] bounds what is on its way to this node, [`validate`] refuses messages that no correct
+//!   peer sends.
 //!
 //! Caveat: there is no authentication. Whoever reaches the Raft port can act as a member.
 
@@ -18,10 +19,14 @@ mod port;
 mod reply;
 mod server;
 mod snapshot;
+mod validate;
 pub(crate) mod wire;
 
 #[cfg(test)]
 pub(crate) use appends::{leader_side, serve_appends};
+#[cfg(test)]
+pub(crate) use validate::{check_request, check_snapshot};
 
 pub use client::HttpPeers;
 pub use server::router;
+pub use validate::CommandLimits;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::limits::PortLimits;
+use super::validate::CommandLimits;
 use crate::node::NodeSlot;
 
 /// The state shared by the routes of the Raft port.
@@ -10,10 +11,11 @@ use crate::node::NodeSlot;
 pub(super) struct Port {
     pub(super) node: NodeSlot,
     pub(super) limits: Arc<PortLimits>,
+    pub(super) command_limits: CommandLimits,
 }
 
 impl Port {
-    pub(super) fn new(node: NodeSlot) -> Self {
-        Self { node, limits: Arc::default() }
+    pub(super) fn new(node: NodeSlot, command_limits: CommandLimits) -> Self {
+        Self { node, limits: Arc::default(), command_limits }
     }
 }

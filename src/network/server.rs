@@ -15,12 +15,13 @@ use bytes::BytesMut;
 use http_body_util::{BodyExt, Limited};
 
 use super::port::Port;
+use super::validate::{self, CommandLimits, Local};
 use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, Request, SNAPSHOT_PATH};
 use super::{appends, snapshot};
 use crate::http::Excess;
 use crate::network::limits::Inbound;
-use crate::node::NodeSlot;
-use crate::node::rpc::Refusal;
+use crate::node::rpc::{Envelope, PeerRequest, Refusal};
+use crate::node::{Node, NodeSlot};
 
 /// A message that does not arrive within this time is given up.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,14 +29,14 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same, on a connection beyond the limit: its place is for the next one.
 const EXCESS_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The routes of the Raft address; 503 until the node is there.
-pub fn router(node: NodeSlot) -> Router {
+/// The routes of the Raft address; 503 until the node is there. Commands that other nodes forward must keep `limits`.
+pub fn router(node: NodeSlot, limits: CommandLimits) -> Router {
     Router::new()
         .route(CALL_PATH, post(call))
         .route(APPENDS_PATH, post(appends::accept))
         .route(SNAPSHOT_PATH, post(receive_snapshot))
         .fallback(async || StatusCode::NOT_FOUND)
-        .with_state(Port::new(node))
+        .with_state(Port::new(node, limits))
 }
 
 /// Answers one message. One on a connection beyond the limit is answered as well: a flood of connections must not silence
@@ -45,25 +46,35 @@ async fn call(State(port): State<Port>, excess: Option<Extension<Excess>>, body:
     let within = if excess.is_some() { EXCESS_MESSAGE_TIMEOUT } else { MESSAGE_TIMEOUT };
     let answer = match read(body, port.limits.messages(), within).await {
         Ok(bytes) => match wire::decode::<Request>(&bytes) {
-            Ok((envelope, request)) => node.answer(&envelope, request).await,
+            Ok((envelope, request)) => answer(&port, node, &envelope, request).await,
             Err(why) => Err(Refusal::Unreadable(why)),
         },
         Err(status) => return status.into_response(),
     };
-    reply(&answer)
+    wire::encode(&answer).into_response()
+}
+
+async fn answer(port: &Port, node: &Node, envelope: &Envelope, request: PeerRequest) -> Answer {
+    if let Err(why) = validate::request(envelope, &request, &Local::of(node)) {
+        port.limits.refused.note(&envelope.from, &why);
+        return Err(Refusal::Unreadable(why));
+    }
+    let PeerRequest::Forward { commands, timeout_ms } = request else { return node.answer(envelope, request).await };
+    let (commands, reasons) = validate::commands(commands, port.command_limits);
+    for why in reasons.iter().flatten() {
+        port.limits.refused.note(&envelope.from, why);
+    }
+    let reply = node.answer(envelope, PeerRequest::Forward { commands, timeout_ms }).await?;
+    Ok(validate::merge(reply, reasons))
 }
 
 async fn receive_snapshot(State(port): State<Port>, body: Body) -> Response {
     let Some(node) = port.node.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    let answer = snapshot::receive(node, body, port.limits.messages(), MESSAGE_TIMEOUT).await;
+    let answer = snapshot::receive(node, body, &port.limits, MESSAGE_TIMEOUT).await;
     if let Err(refusal) = &answer {
         tracing::warn!("a snapshot was not received: {refusal}");
     }
-    reply(&answer)
-}
-
-fn reply(answer: &Answer) -> Response {
-    wire::encode(answer).into_response()
+    wire::encode(&answer).into_response()
 }
 
 async fn read(body: Body, inbound: Inbound, within: Duration) -> Result<Bytes, StatusCode> {

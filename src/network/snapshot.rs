@@ -17,7 +17,8 @@ use tokio::time::timeout;
 
 use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
 use super::wire::{self, MAX_HEAD_BYTES, SNAPSHOT_PATH, SnapshotHead};
-use crate::network::limits::{GIVEN_UP, Inbound};
+use crate::network::limits::{GIVEN_UP, PortLimits};
+use crate::network::validate::{self, Local};
 use crate::node::Node;
 use crate::node::rpc::{PeerError, PeerReply, Refusal};
 use crate::node_id::HostPort;
@@ -90,10 +91,11 @@ fn file_chunks(
 pub(super) async fn receive(
     node: &Node,
     body: Body,
-    mut inbound: Inbound,
+    limits: &Arc<PortLimits>,
     idle_timeout: Duration,
 ) -> Result<PeerReply, Refusal> {
     let unreadable = |why: &dyn std::fmt::Display| Refusal::Unreadable(why.to_string());
+    let mut inbound = limits.messages();
     let mut chunks = body.into_data_stream();
     let gone = inbound.gone();
     let mut next = async || {
@@ -130,6 +132,10 @@ pub(super) async fn receive(
     };
     // From here on only one piece at a time is in memory.
     drop(inbound);
+    if let Err(why) = validate::snapshot(&envelope, &vote, &meta, &Local::of(node)) {
+        limits.refused.note(&envelope.from, &why);
+        return Err(unreadable(&why));
+    }
     let mut incoming = node.receive_snapshot(&envelope).await?;
     let mut chunk = buffer.freeze();
     loop {

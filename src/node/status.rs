@@ -43,6 +43,16 @@ impl Node {
         }
     }
 
+    /// The highest term that this node has voted in; `None` before its first vote.
+    pub fn voted_term(&self) -> Option<u64> {
+        self.inner.log.vote().map(|vote| vote.leader_id.term)
+    }
+
+    /// The last entry that this node knows to be committed.
+    pub fn last_committed(&self) -> Option<LogId> {
+        self.inner.raft.metrics().borrow_watched().local_committed
+    }
+
     fn quorum_is_fresh(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
         // None: it was elected by a quorum just now.
         self.quorum_age_of(metrics).is_none_or(|age| age <= self.inner.options.election_max())

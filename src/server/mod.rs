@@ -24,7 +24,7 @@ use crate::api::{Api, ApiSettings};
 use crate::config::{self, Config};
 use crate::exit::{EX_FAILURE, Exit};
 use crate::http::{self, Handler, HttpLimits};
-use crate::network;
+use crate::network::{self, CommandLimits};
 use crate::node::{Node, NodeSlot, Parts, RaftOptions};
 use client_threads::ClientThreads;
 use open::Opened;
@@ -67,7 +67,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     // This raises the limit that the next one looks at.
     let limits = HttpLimits { connections: connection_limits::clients(), ..limits };
     let peer_limits = HttpLimits { upgrades: true, connections: connection_limits::peers(), ..limits.clone() };
-    let router = network::router(slot.clone());
+    let router = network::router(slot.clone(), command_limits(&config));
     let peer_port = serve(raft_listener, router, &[], peer_limits, peers_stopped);
     let client_threads = ClientThreads::start().map_err(failure)?;
     let settings = ApiSettings {
@@ -169,6 +169,10 @@ async fn join(port: JoinHandle<()>) {
 
 fn failure(what: impl std::fmt::Display) -> Exit {
     Exit::error(EX_FAILURE, what.to_string())
+}
+
+fn command_limits(config: &Config) -> CommandLimits {
+    CommandLimits { max_value_bytes: config.max_value_bytes, max_request_bytes: config.max_request_bytes }
 }
 
 fn raft_options(config: &Config) -> RaftOptions {

@@ -117,6 +117,9 @@ impl Peers for SimPeers {
                 let bytes = bytes.clone();
                 async move {
                     let (envelope, request): wire::Request = wire::decode(&bytes).unwrap();
+                    if let Err(why) = network::check_request(&server.node, &envelope, &request) {
+                        world::fail(format!("validation: node {to} refuses a message of {from}: {why}"));
+                    }
                     let binds = !matches!(request, PeerRequest::PreVote(_));
                     let answer: wire::Answer = server.node.answer(&envelope, request).await;
                     if let Some(word) = word(&answer).filter(|_| binds) {
@@ -175,6 +178,9 @@ impl Peers for SimPeers {
             let serve = move |server: Server| {
                 let (envelope, meta, snapshot) = (envelope.clone(), meta.clone(), snapshot.clone());
                 async move {
+                    if let Err(why) = network::check_snapshot(&server.node, &envelope, &vote, &meta) {
+                        world::fail(format!("validation: node {to} refuses a snapshot of {from}: {why}"));
+                    }
                     let mut incoming = server.node.receive_snapshot(&envelope).await?;
                     let mut offset = 0;
                     let mut chunk = [0; CHUNK];
