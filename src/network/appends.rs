@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONNECTION, UPGRADE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use hyper_util::rt::TokioIo;
@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split
 use tokio::time::timeout;
 use tokio_util::codec::{Decoder, FramedRead, LengthDelimitedCodec};
 
+use super::origin::RAFT_CONTENT_TYPE;
 use super::port::Port;
 use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
@@ -77,6 +78,7 @@ pub(super) async fn open(
             .post(format!("http://{}{APPENDS_PATH}", target.id.raddr))
             .header(CONNECTION, "upgrade")
             .header(UPGRADE, APPENDS_PROTOCOL)
+            .header(CONTENT_TYPE, RAFT_CONTENT_TYPE)
             .send();
         let response = asked.await.map_err(|error| peer_error(&error))?;
         match response.status().as_u16() {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
+use reqwest::header::CONTENT_TYPE;
 
+use super::origin::RAFT_CONTENT_TYPE;
 use super::reply::{self, MAX_SMALL_REPLY_BYTES, peer_error, read_body, read_reply};
 use super::wire::{self, CALL_PATH};
 use super::{appends, snapshot, validate};
@@ -87,7 +89,7 @@ impl Peers for HttpPeers {
         let term = validate::term_of(&request);
         let body = wire::encode(&(self.me.envelope(target), request));
         let url = format!("http://{}{CALL_PATH}", target.id.raddr);
-        let sent = client.post(url).timeout(timeout).body(body).send();
+        let sent = client.post(url).timeout(timeout).header(CONTENT_TYPE, RAFT_CONTENT_TYPE).body(body).send();
         Box::pin(async move {
             let reply = read_reply(sent.await.map_err(|error| peer_error(&error))?, max_bytes).await?;
             let checked = term.map_or(Ok(()), |term| validate::reply(term, &reply));

@@ -5,7 +5,7 @@
 //!   each way on a connection that was upgraded ([`appends`]). A snapshot is streamed from file to file, and never in
 //!   memory whole ([`snapshot`]).
 //! * [`limits`] bounds what is on its way to this node, [`validate`] refuses messages that no correct
-//!   peer sends.
+//!   peer sends, [`origin`] those that a web page may have sent.
 //!
 //! Caveat: there is no authentication. Whoever reaches the Raft port can act as a member.
 
@@ -15,6 +15,7 @@ mod client;
 #[path = "../../tests/fuzz/wire.rs"]
 mod fuzz;
 mod limits;
+mod origin;
 mod port;
 mod reply;
 mod server;

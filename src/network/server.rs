@@ -10,14 +10,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Extension, Router};
+use axum::{Extension, Router, middleware};
 use bytes::BytesMut;
 use http_body_util::{BodyExt, Limited};
 
 use super::port::Port;
 use super::validate::{self, CommandLimits, Local};
 use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, Request, SNAPSHOT_PATH};
-use super::{appends, snapshot};
+use super::{appends, origin, snapshot};
 use crate::http::Excess;
 use crate::network::limits::Inbound;
 use crate::node::rpc::{Envelope, PeerRequest, Refusal};
@@ -36,6 +36,7 @@ pub fn router(node: NodeSlot, limits: CommandLimits) -> Router {
         .route(APPENDS_PATH, post(appends::accept))
         .route(SNAPSHOT_PATH, post(receive_snapshot))
         .fallback(async || StatusCode::NOT_FOUND)
+        .layer(middleware::from_fn(origin::refuse_browsers))
         .with_state(Port::new(node, limits))
 }
 

@@ -11,10 +11,12 @@ use axum::body::Body;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use reqwest::Client;
+use reqwest::header::CONTENT_TYPE;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::origin::RAFT_CONTENT_TYPE;
 use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
 use super::wire::{self, MAX_HEAD_BYTES, SNAPSHOT_PATH, SnapshotHead};
 use crate::network::limits::{GIVEN_UP, PortLimits};
@@ -43,7 +45,11 @@ pub(super) async fn send(
     let mut prefix = length.to_le_bytes().to_vec();
     prefix.extend_from_slice(&head);
     let body = stream::once(async { Ok(Bytes::from(prefix)) }).chain(file_chunks(snapshot, progress));
-    let sent = client.post(format!("http://{raddr}{SNAPSHOT_PATH}")).body(reqwest::Body::wrap_stream(body)).send();
+    let sent = client
+        .post(format!("http://{raddr}{SNAPSHOT_PATH}"))
+        .header(CONTENT_TYPE, RAFT_CONTENT_TYPE)
+        .body(reqwest::Body::wrap_stream(body))
+        .send();
     let reply = async { read_reply(sent.await.map_err(|error| peer_error(&error))?, MAX_SMALL_REPLY_BYTES).await };
     let watchdog = async {
         loop {
