@@ -46,6 +46,25 @@ impl StopSignals {
     }
 }
 
+/// SIGHUP, which a closed terminal or a tool that rotates logs sends.
+#[derive(Debug)]
+pub struct Hangups(tokio::signal::unix::Signal);
+
+impl Hangups {
+    /// Takes the signal from now on: it no longer ends the process.
+    ///
+    /// # Errors
+    /// The system's, where no handler can be installed.
+    pub fn new() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        let _ = self.0.recv().await;
+    }
+}
+
 /// Catches SIGXFSZ, so that a write beyond `ulimit -f` fails with an error.
 ///
 /// The handler does nothing. To ignore the signal instead would need unsafe code, and children would inherit it.

@@ -53,6 +53,7 @@ const LOG_BYTES_BETWEEN_SNAPSHOTS: u64 = 256 << 20;
 /// The exit code and the line that tells the operator what happened.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Exit> {
     signals::outlive_file_size_limit();
+    signals::outlive_hangups();
     let data = Arc::new(open::data_dir(&config).await?);
     let http_listener = listen(&config.http_bind).await?;
     let raft_listener = listen(&config.raft_bind).await?;
