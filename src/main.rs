@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> Result<(), Exit> {
-    telemetry::init(&config.log);
+    let _log = telemetry::init(&config.log);
     // Clients are served by threads of their own, as many as there are processors. What is left is Raft: a chain of small
     // steps, where a hand-over between threads costs more than the step.
     let threads = thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2));

@@ -3,15 +3,24 @@
 //! At error, warn and info openraft is silent: its warnings describe its insides, and what an operator can act on is
 //! logged by hraftd in its own words. `debug` shows openraft at info, `trace` shows everything.
 //! A panic is logged as one event too, so that stderr stays one format.
+//!
+//! Nobody waits for a log line: a thread of its own writes to stderr. If the reader of stderr stalls, lines beyond
+//! [`MAX_WAITING_LINES`] are dropped and counted, and the count is logged once there is room again.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
+use std::sync::OnceLock;
+use std::time::Duration;
 
+use tokio_util::task::AbortOnDropHandle;
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
+use crate::exit;
 
 /// The events that are logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,11 +98,63 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
-/// Installs logging for the process; a second call changes nothing.
-pub fn init(settings: &LogSettings) {
+/// Lines that wait to be written; more are dropped.
+const MAX_WAITING_LINES: usize = 8_192;
+
+/// The end of a process waits this long for the lines that are not written yet.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Dropped lines are looked for at this interval.
+const DROPPED_LINES_INTERVAL: Duration = Duration::from_secs(5);
+
+static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Log lines that were dropped since the start, because stderr was not read.
+pub fn dropped_lines() -> usize {
+    DROPPED_LINES.get().map_or(0, ErrorCounter::dropped_lines)
+}
+
+/// Logs now and then how many lines were dropped, until the task is aborted.
+pub fn report_dropped_lines() -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async {
+        let mut told = 0;
+        loop {
+            tokio::time::sleep(DROPPED_LINES_INTERVAL).await;
+            let dropped = dropped_lines();
+            if dropped > told {
+                tracing::warn!("{} log lines were dropped: stderr was not read in time", dropped - told);
+                // Otherwise this line was dropped too.
+                if dropped_lines() == dropped {
+                    told = dropped;
+                }
+            }
+        }
+    }))
+}
+
+/// Keeps the log working; its drop writes what is left, within [`FLUSH_TIMEOUT`].
+#[derive(Debug)]
+pub struct LogGuard(Option<WorkerGuard>);
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let guard = self.0.take();
+        exit::at_most(FLUSH_TIMEOUT, move || drop(guard));
+    }
+}
+
+/// A writer of lines that never waits, and what it counts.
+fn lossy(writer: impl Write + Send + 'static, max_waiting_lines: usize) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default().lossy(true).buffered_lines_limit(max_waiting_lines).thread_name("log").finish(writer)
+}
+
+/// Installs logging for the process; a second call changes nothing. The log ends with the guard.
+pub fn init(settings: &LogSettings) -> LogGuard {
+    let (writer, guard) = lossy(io::stderr(), MAX_WAITING_LINES);
+    let dropped = writer.error_counter();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(settings.filter.directives()))
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_timer(UtcMillis)
         .with_target(false)
         // It would report a failed write to stderr on stderr, with a macro that then panics.
@@ -103,8 +164,10 @@ pub fn init(settings: &LogSettings) {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
     };
     if installed.is_ok() {
+        let _first = DROPPED_LINES.set(dropped);
         log_panics();
     }
+    LogGuard(Some(guard))
 }
 
 fn log_panics() {
@@ -153,6 +216,23 @@ mod tests {
             assert!(text.parse::<LogFilter>().is_err(), "{text}");
         }
         assert!(LogFilter::from_directives("some_program").is_ok());
+    }
+
+    /// Issue 18, D8: a full pipe at stderr stopped the node.
+    #[test]
+    fn lines_are_dropped_and_counted_where_nobody_reads() {
+        let (reader, writer) = io::pipe().unwrap();
+        let (mut log, guard) = lossy(writer, 100);
+        let line = [b'x'; 4096];
+        // A pipe has room for some lines, the queue for 100.
+        for _ in 0..1_000 {
+            log.write_all(&line).unwrap();
+        }
+        assert!(log.error_counter().dropped_lines() > 500);
+        let began = std::time::Instant::now();
+        drop(LogGuard(Some(guard)));
+        assert!(began.elapsed() < FLUSH_TIMEOUT + Duration::from_secs(2));
+        drop(reader);
     }
 
     #[test]

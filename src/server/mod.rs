@@ -26,6 +26,7 @@ use crate::exit::{EX_FAILURE, Exit};
 use crate::http::{self, Handler, HttpLimits};
 use crate::network::{self, CommandLimits};
 use crate::node::{Node, NodeSlot, Parts, RaftOptions};
+use crate::telemetry;
 use client_threads::ClientThreads;
 use open::Opened;
 
@@ -54,6 +55,7 @@ const LOG_BYTES_BETWEEN_SNAPSHOTS: u64 = 256 << 20;
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Exit> {
     signals::outlive_file_size_limit();
     signals::outlive_hangups();
+    let _drops = telemetry::report_dropped_lines();
     let data = Arc::new(open::data_dir(&config).await?);
     let http_listener = listen(&config.http_bind).await?;
     let raft_listener = listen(&config.raft_bind).await?;

@@ -1,9 +1,15 @@
 //! What supervisors, terminals and readers of logs do to a node.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
 use crate::support::cluster::Cluster;
-use crate::support::http;
+use crate::support::http::{self, Conn};
+use crate::support::lab::Lab;
+use crate::support::process::Reaped;
 use crate::support::wait::{SETTLE, check, eventually};
 
 /// Issue 18, D7: a closed terminal, or a tool that rotates logs, ended a node without a line.
@@ -16,6 +22,43 @@ fn sighup_is_ignored_and_said() {
     node.assert_alive();
     node.set("k", "1").unwrap();
     node.stop();
+}
+
+/// Issue 18, D8: a reader of the log that stalled stopped the whole node.
+#[test]
+fn a_full_pipe_at_stderr_costs_log_lines_only() {
+    let lab = Lab::new();
+    let node = lab.node("n0").args(&["--log-level", "trace"]);
+    let mut child = node.command();
+    child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    let stderr = child.stderr.take().unwrap();
+    let mut process = Reaped::from(child);
+    eventually(SETTLE, "it serves", || node.ready());
+    eventually(SETTLE, "the pipe is full", || {
+        let waiting = rustix::io::ioctl_fionread(&stderr).unwrap();
+        check(waiting > 60 << 10, || format!("{waiting} bytes"))
+    });
+    // Far more lines than wait to be written.
+    let mut conn = Conn::open(&node.haddr).unwrap();
+    for _ in 0..2_000 {
+        let began = Instant::now();
+        let reply = conn.request("GET", "/hraftd/raft/health", &[], None).unwrap();
+        assert_eq!(reply.status, 200);
+        assert!(began.elapsed() < Duration::from_secs(2), "health took {:?}", began.elapsed());
+        node.set("k", "1").unwrap();
+    }
+    // A reader that comes back is told what it missed.
+    let (told, tell) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(stderr).lines().map_while(Result::ok);
+        let _ = told.send(lines.into_iter().any(|line| line.contains("log lines were dropped")));
+    });
+    assert!(tell.recv_timeout(Duration::from_secs(30)).unwrap(), "nothing was told of dropped lines");
+    // Nobody reads again: a stop does not wait for that.
+    process.signal(Signal::TERM);
+    let ended = process.wait(Duration::from_secs(12), "a stop without a reader of the log");
+    assert_eq!(ended.code(), Some(0));
 }
 
 /// Issue 18, B2: a web page could post to the Raft port, whatever its `Origin`.
