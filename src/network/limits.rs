@@ -4,6 +4,9 @@
 //!   [`MAX_INBOUND_BYTES`]. A message that would exceed it takes the room of the message that has made no progress for
 //!   longest, which is given up. A member's messages come at once, so they never wait for those that stall; heartbeats
 //!   and votes are small, and need no room.
+//! * **Their number**: at most [`MAX_PENDING_MESSAGES`] are awaited at a time. One more takes the place of the one that
+//!   has made no progress for longest, so that thousands of half messages cannot keep members out.
+//! * **Watches of the leader**: one for each member.
 //! * **Streams of appends**: at most [`MAX_APPEND_STREAMS`]. One more takes the place of a stream that has never carried
 //!   a message, or else of the one that was silent for longest. That is never a leader's: it sends heartbeats.
 //!
@@ -22,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::network::validate::Refused;
 use crate::network::wire::MAX_MESSAGE_BYTES;
+use crate::raft_types::RaftId;
 
 /// A message of at most this many bytes needs no room.
 const SMALL_MESSAGE_BYTES: usize = 64 << 10;
@@ -29,6 +33,9 @@ const SMALL_MESSAGE_BYTES: usize = 64 << 10;
 /// Bytes that all larger messages on their way may have together; more than one alone may have.
 const MAX_INBOUND_BYTES: usize = 256 << 20;
 const _: () = assert!(MAX_INBOUND_BYTES > 2 * MAX_MESSAGE_BYTES);
+
+/// Messages that are awaited at a time: far more than members send.
+const MAX_PENDING_MESSAGES: usize = 1024;
 
 /// Streams of appends at a time; a leader has one to each member.
 const MAX_APPEND_STREAMS: usize = 256;
@@ -49,6 +56,8 @@ struct Usage {
     messages: BTreeMap<u64, (usize, CancellationToken)>,
     /// Streams by the time of their last message. Those that never had one (`false`) come first.
     streams: BTreeMap<(bool, u64), CancellationToken>,
+    /// The watch of the leader that each member has, by its Raft id.
+    watches: BTreeMap<RaftId, (u64, CancellationToken)>,
 }
 
 impl Usage {
@@ -69,14 +78,30 @@ impl PortLimits {
         self.usage.lock()
     }
 
-    /// A connection that brings one message at a time.
+    /// A connection that brings one message, which is awaited from now on.
     pub(super) fn messages(self: &Arc<Self>) -> Inbound {
+        let mut inbound = self.inbound();
+        inbound.progress(0);
+        inbound
+    }
+
+    fn inbound(self: &Arc<Self>) -> Inbound {
         Inbound { limits: self.clone(), message: None, stream: None, gone: CancellationToken::new() }
+    }
+
+    /// A watch of the leader by this member, in place of the one it has.
+    pub(super) fn leader_watch(self: &Arc<Self>, member: RaftId) -> LeaderWatch {
+        let mut usage = self.usage();
+        let (at, replaced) = (usage.next(), CancellationToken::new());
+        if let Some((_, before)) = usage.watches.insert(member, (at, replaced.clone())) {
+            before.cancel();
+        }
+        LeaderWatch { limits: self.clone(), member, at, replaced }
     }
 
     /// A connection that is a stream of appends.
     pub(super) fn stream(self: &Arc<Self>) -> Inbound {
-        let mut inbound = self.messages();
+        let mut inbound = self.inbound();
         let mut usage = self.usage();
         if usage.streams.len() >= MAX_APPEND_STREAMS
             && let Some((_, gone)) = usage.streams.pop_first()
@@ -88,6 +113,25 @@ impl PortLimits {
         drop(usage);
         inbound.stream = Some(at);
         inbound
+    }
+}
+
+/// A member's watch of the leader, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct LeaderWatch {
+    limits: Arc<PortLimits>,
+    member: RaftId,
+    at: u64,
+    /// Cancelled once the member has another one.
+    pub(super) replaced: CancellationToken,
+}
+
+impl Drop for LeaderWatch {
+    fn drop(&mut self) {
+        let mut usage = self.limits.usage();
+        if usage.watches.get(&self.member).is_some_and(|(at, _)| *at == self.at) {
+            usage.watches.remove(&self.member);
+        }
     }
 }
 
@@ -112,26 +156,37 @@ impl Inbound {
     /// # Errors
     /// [`GIVEN_UP`]: others need the room.
     pub(super) fn keep(&mut self, bytes: usize) -> io::Result<()> {
-        if bytes <= SMALL_MESSAGE_BYTES {
-            return Ok(());
+        if bytes > 0 {
+            self.progress(bytes);
         }
+        if self.gone.is_cancelled() { Err(io::Error::other(GIVEN_UP)) } else { Ok(()) }
+    }
+
+    fn progress(&mut self, bytes: usize) {
+        let counted = if bytes > SMALL_MESSAGE_BYTES { bytes } else { 0 };
         let mut usage = self.limits.usage();
         if let Some(at) = self.message.take() {
             usage.drop_message(at);
         }
-        if !self.gone.is_cancelled() {
-            let at = usage.next();
-            usage.bytes += bytes;
-            usage.messages.insert(at, (bytes, self.gone.clone()));
-            self.message = Some(at);
-            while usage.bytes > MAX_INBOUND_BYTES
-                && let Some((&stalest, _)) = usage.messages.first_key_value()
-                && let Some(gone) = usage.drop_message(stalest)
-            {
-                gone.cancel();
-            }
+        if self.gone.is_cancelled() {
+            return;
         }
-        if self.gone.is_cancelled() { Err(io::Error::other(GIVEN_UP)) } else { Ok(()) }
+        let at = usage.next();
+        usage.bytes += counted;
+        usage.messages.insert(at, (counted, self.gone.clone()));
+        self.message = Some(at);
+        if usage.messages.len() > MAX_PENDING_MESSAGES
+            && let Some((&stalest, _)) = usage.messages.first_key_value()
+            && let Some(gone) = usage.drop_message(stalest)
+        {
+            gone.cancel();
+        }
+        while usage.bytes > MAX_INBOUND_BYTES
+            && let Some((&stalest, _)) = usage.messages.iter().find(|(_, (bytes, _))| *bytes > 0)
+            && let Some(gone) = usage.drop_message(stalest)
+        {
+            gone.cancel();
+        }
     }
 
     /// Notes that the message is complete.
@@ -201,7 +256,7 @@ mod tests {
             all.iter_mut().for_each(|one| one.keep(quarter).unwrap());
         }
         all[0].keep(quarter).unwrap();
-        let mut small: Vec<Inbound> = (0..10_000).map(|_| limits.messages()).collect();
+        let mut small: Vec<Inbound> = (0..1_000).map(|_| limits.messages()).collect();
         small.iter_mut().for_each(|one| one.keep(SMALL_MESSAGE_BYTES).unwrap());
         assert!(all.iter().all(|one| !one.gone.is_cancelled()));
         let mut another = limits.messages();
@@ -214,6 +269,31 @@ mod tests {
         drop((all, small, another));
         let usage = limits.usage();
         assert_eq!((usage.bytes, usage.messages.len()), (0, 0));
+    }
+
+    /// Issue 18, A6: 2,750 half messages kept the members' out.
+    #[test]
+    fn half_messages_make_place_for_others() {
+        let limits = Arc::new(PortLimits::default());
+        let half: Vec<Inbound> = (0..MAX_PENDING_MESSAGES).map(|_| limits.messages()).collect();
+        assert!(half.iter().all(|one| !one.gone.is_cancelled()));
+        let mut member = limits.messages();
+        member.keep(10).unwrap();
+        assert!(half[0].gone.is_cancelled() && !half[1].gone.is_cancelled());
+        drop((half, member));
+        assert!(limits.usage().messages.is_empty());
+    }
+
+    #[test]
+    fn a_member_has_one_watch_of_the_leader() {
+        let limits = Arc::new(PortLimits::default());
+        let (first, other) = (limits.leader_watch(1), limits.leader_watch(2));
+        let second = limits.leader_watch(1);
+        assert!(first.replaced.is_cancelled() && !second.replaced.is_cancelled() && !other.replaced.is_cancelled());
+        drop(first);
+        assert_eq!(limits.usage().watches.len(), 2);
+        drop((second, other));
+        assert!(limits.usage().watches.is_empty());
     }
 
     #[test]

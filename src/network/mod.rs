@@ -11,6 +11,7 @@
 
 mod appends;
 mod client;
+mod decode;
 #[cfg(test)]
 #[path = "../../tests/fuzz/wire.rs"]
 mod fuzz;

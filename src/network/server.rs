@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router, middleware};
@@ -16,8 +17,8 @@ use http_body_util::{BodyExt, Limited};
 
 use super::port::Port;
 use super::validate::{self, CommandLimits, Local};
-use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, Request, SNAPSHOT_PATH};
-use super::{appends, origin, snapshot};
+use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, SNAPSHOT_PATH};
+use super::{appends, decode, origin, snapshot};
 use crate::http::Excess;
 use crate::network::limits::Inbound;
 use crate::node::rpc::{Envelope, PeerRequest, Refusal};
@@ -28,6 +29,9 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The same, on a connection beyond the limit: its place is for the next one.
 const EXCESS_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Ends a connection with its answer.
+const CLOSE: [(HeaderName, &str); 1] = [(CONNECTION, "close")];
 
 /// The routes of the Raft address; 503 until the node is there. Commands that other nodes forward must keep `limits`.
 pub fn router(node: NodeSlot, limits: CommandLimits) -> Router {
@@ -46,13 +50,16 @@ async fn call(State(port): State<Port>, excess: Option<Extension<Excess>>, body:
     let Some(node) = port.node.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let within = if excess.is_some() { EXCESS_MESSAGE_TIMEOUT } else { MESSAGE_TIMEOUT };
     let answer = match read(body, port.limits.messages(), within).await {
-        Ok(bytes) => match wire::decode::<Request>(&bytes) {
+        Ok(bytes) => match decode::decode_request(&bytes, port.command_limits.max_request_bytes) {
             Ok((envelope, request)) => answer(&port, node, &envelope, request).await,
             Err(why) => Err(Refusal::Unreadable(why)),
         },
-        Err(status) => return status.into_response(),
+        Err(status) => return (status, CLOSE).into_response(),
     };
-    wire::encode(&answer).into_response()
+    // The place of a stranger's connection is for the next one.
+    let ends = answer.is_err();
+    let body = wire::encode(&answer);
+    if ends { (CLOSE, body).into_response() } else { body.into_response() }
 }
 
 async fn answer(port: &Port, node: &Node, envelope: &Envelope, request: PeerRequest) -> Answer {
@@ -60,13 +67,29 @@ async fn answer(port: &Port, node: &Node, envelope: &Envelope, request: PeerRequ
         port.limits.refused.note(&envelope.from, &why);
         return Err(Refusal::Unreadable(why));
     }
-    let PeerRequest::Forward { commands, timeout_ms } = request else { return node.answer(envelope, request).await };
+    let (commands, timeout_ms) = match request {
+        PeerRequest::Forward { commands, timeout_ms } => (commands, timeout_ms),
+        PeerRequest::LeaderWatch => return watch_leader(port, node, envelope).await,
+        request => return node.answer(envelope, request).await,
+    };
     let (commands, reasons) = validate::commands(commands, port.command_limits);
     for why in reasons.iter().flatten() {
         port.limits.refused.note(&envelope.from, why);
     }
     let reply = node.answer(envelope, PeerRequest::Forward { commands, timeout_ms }).await?;
     Ok(validate::merge(reply, reasons))
+}
+
+/// Answers a watch of the leader, which lasts. Each member has one: a new one takes the place of the old.
+async fn watch_leader(port: &Port, node: &Node, envelope: &Envelope) -> Answer {
+    if !node.has_member(envelope.from_raft) {
+        return Err(Refusal::Unreadable("only a member may watch the leader".to_owned()));
+    }
+    let watch = port.limits.leader_watch(envelope.from_raft);
+    tokio::select! {
+        answer = node.answer(envelope, PeerRequest::LeaderWatch) => answer,
+        () = watch.replaced.cancelled() => Err(Refusal::Unreadable("another watch took its place".to_owned())),
+    }
 }
 
 async fn receive_snapshot(State(port): State<Port>, body: Body) -> Response {

@@ -5,11 +5,12 @@
 
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::node::rpc::{Envelope, PeerReply, PeerRequest, Refusal};
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
+
+pub(crate) use super::decode::decode;
 
 /// Version of all messages. 2: stamped commands, records.
 pub(super) const VERSION: u8 = 2;
@@ -57,18 +58,6 @@ pub(super) fn encode_framed<T: Serialize>(message: &T) -> Vec<u8> {
     let length = u32::try_from(frame.len() - 4).expect("bounded far below by MAX_MESSAGE_BYTES");
     frame[..4].copy_from_slice(&length.to_le_bytes());
     frame
-}
-
-/// The message in `bytes`.
-///
-/// # Errors
-/// A text that says what is wrong.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    match bytes.split_first() {
-        Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|error| format!("not a message: {error}")),
-        Some((version, _)) => Err(format!("version {version} of the protocol; this node speaks {VERSION}")),
-        None => Err("an empty message".to_owned()),
-    }
 }
 
 /// A request as it is decoded.

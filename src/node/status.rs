@@ -53,6 +53,11 @@ impl Node {
         self.inner.raft.metrics().borrow_watched().local_committed
     }
 
+    /// True for the Raft ids of the latest membership that this node knows of.
+    pub fn has_member(&self, raft_id: RaftId) -> bool {
+        self.inner.raft.metrics().borrow_watched().membership_config.get_node(&raft_id).is_some()
+    }
+
     fn quorum_is_fresh(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
         // None: it was elected by a quorum just now.
         self.quorum_age_of(metrics).is_none_or(|age| age <= self.inner.options.election_max())
