@@ -23,6 +23,7 @@ use bytes::BytesMut;
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
+use crate::network::large_reply::ReplyRoom;
 use crate::network::validate::Refused;
 use crate::network::wire::MAX_MESSAGE_BYTES;
 use crate::raft_types::RaftId;
@@ -45,6 +46,7 @@ const MAX_APPEND_STREAMS: usize = 256;
 pub(crate) struct PortLimits {
     usage: Mutex<Usage>,
     pub(super) refused: Refused,
+    pub(super) reply_room: ReplyRoom,
 }
 
 #[derive(Debug, Default)]

@@ -58,7 +58,7 @@ async fn call(State(port): State<Port>, excess: Option<Extension<Excess>>, body:
     };
     // The place of a stranger's connection is for the next one.
     let ends = answer.is_err();
-    let body = wire::encode(&answer);
+    let body = port.limits.reply_room.encode(answer).await;
     if ends { (CLOSE, body).into_response() } else { body.into_response() }
 }
 
