@@ -27,6 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> Result<(), Exit> {
+    server::check_machine_limits()?;
     let _log = telemetry::init(&config.log);
     // Clients are served by threads of their own, as many as there are processors. What is left is Raft: a chain of small
     // steps, where a hand-over between threads costs more than the step.

@@ -80,6 +80,16 @@ pub fn open_file_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
+/// Files that this process may have open once its limit is raised; `None` where there is no limit.
+pub fn open_file_hard_limit() -> Option<u64> {
+    highest_soft_limit(getrlimit(Resource::Nofile).maximum)
+}
+
+/// Bytes of address space that this process may have; `None` where there is no limit.
+pub fn address_space_limit() -> Option<u64> {
+    getrlimit(Resource::As).current
+}
+
 /// Raises the soft limit of open files as far as the system allows.
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 mod client_threads;
 mod connection_limits;
 mod low_space;
+mod machine_limits;
 mod open;
 mod signals;
 
@@ -30,6 +31,7 @@ use crate::telemetry;
 use client_threads::ClientThreads;
 use open::Opened;
 
+pub use machine_limits::check as check_machine_limits;
 pub use signals::terminated;
 
 /// A stop takes no longer than this, even if something hangs.
