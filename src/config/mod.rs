@@ -19,6 +19,7 @@ mod setting;
 mod task;
 #[cfg(test)]
 mod tests;
+mod unknown;
 mod values;
 
 use std::ffi::OsString;
@@ -89,7 +90,12 @@ pub struct Config {
 /// # Errors
 /// See [`parse`].
 pub fn from_process() -> Result<Task, Exit> {
-    task::task(std::env::args_os(), &|name| std::env::var_os(name), &ThisMachine)
+    let mut task = task::task(std::env::args_os(), &|name| std::env::var_os(name), &ThisMachine)?;
+    if let Task::Serve(config) = &mut task {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        config.warnings.extend(unknown::warnings(names));
+    }
+    Ok(task)
 }
 
 /// Reads a node's configuration from `argv`, which begins with the program's name, and the environment.
