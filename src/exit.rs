@@ -4,6 +4,11 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// A clean stop, or help that was asked for.
 pub const EX_OK: i32 = 0;
@@ -13,6 +18,9 @@ pub const EX_FAILURE: i32 = 1;
 pub const EX_USAGE: i32 = 64;
 /// A bad configuration: `HOME`, the data directory, a missing interface.
 pub const EX_CONFIG: i32 = 78;
+
+/// An error is printed within this time, or not at all.
+const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How the process ends when there is nothing to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +70,38 @@ impl Exit {
             }
         }
         if let Some(line) = line {
-            let _ = writeln!(io::stderr(), "hraftd: {line}");
+            // A stderr that is full and not read must not keep the process.
+            at_most(STDERR_TIMEOUT, move || {
+                let _ = writeln!(io::stderr(), "hraftd: {line}");
+            });
         }
         ExitCode::from(u8::try_from(code).unwrap_or(1))
+    }
+}
+
+/// Does something on a thread of its own, and waits for it at most so long; it may then be unfinished.
+pub(crate) fn at_most(time: Duration, work: impl FnOnce() + Send + 'static) {
+    let work = Arc::new(Mutex::new(Some(work)));
+    let (done, wait) = mpsc::channel();
+    let started = thread::Builder::new().name("exit".to_owned()).spawn({
+        let work = work.clone();
+        move || {
+            if let Some(work) = work.lock().take() {
+                work();
+            }
+            let _ = done.send(());
+        }
+    });
+    match started {
+        Ok(_) => {
+            let _ = wait.recv_timeout(time);
+        }
+        // There are no threads left: better late than never.
+        Err(_) => {
+            if let Some(work) = work.lock().take() {
+                work();
+            }
+        }
     }
 }
 

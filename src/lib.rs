@@ -12,37 +12,39 @@
 //!  node ──────────── the façade: write, read, status, membership, formation; `Peers` is its seam
 //!   │
 //! state_machine ──── openraft's trait: apply, build and install snapshots
-//!   ├── watch        what has changed lately, and who waits for more of it
-//!   ├── kv           pure: keys, locks, kept outcomes and `apply(index, Command) -> Reply`; no I/O, no clock, no randomness
+//!   ├── watch        the last changes, and the watchers that wait for more
+//!   ├── kv           pure: keys, locks, kept outcomes and `apply(index, Command) -> Reply`;
+//!   │                no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       raft_types, node_id, command, record, log_time, duration, exit, task: leaves
+//!       raft_types, node_id, command, record, log_time, duration, exit, platform, task: leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
 //!
-//! **A write**: [`api`] checks and parses, [`node::Node::write`] proposes it or passes it one hop to
-//! the leader, where `node::write::propose` hands what waits to openraft together; [`storage::log`] appends it with one
-//! flush, `node::replication::append_stream` carries it to the followers in a stream, openraft commits it, [`state_machine`] applies it
-//! to [`kv`] and answers with its index.
+//! **A write**: [`api`] checks and parses it. [`node::Node::write`] proposes it, or forwards it one hop to the leader,
+//! where `node::write::propose` hands all waiting writes to openraft together. [`storage::log`] appends them with one
+//! flush, and `node::replication::append_stream` carries them to the followers in a stream. openraft commits them,
+//! [`state_machine`] applies them to [`kv`] and answers each with its index.
 //!
-//! **A linearizable read**: the leader confirms a read index with a quorum, once for all reads that
-//! wait; a follower's question for one is its own part of the quorum. The node asked waits until it has applied that, and
+//! **A linearizable read**: the leader confirms a read index with a quorum, once for all reads that wait. A follower that
+//! asks for one counts as its own part of the quorum. The node that was asked waits until it has applied that index, and
 //! reads its own map.
 //!
-//! **Expiry**: leaders stamp commands with [`log_time`], and propose ticks while there are deadlines; [`kv`] drops what is
-//! due when a tick is applied, and never else.
+//! **Expiry**: leaders stamp commands with [`log_time`], and propose ticks while there are deadlines. [`kv`] drops expired
+//! keys when it applies a tick, and at no other time.
 //!
-//! **A change**: applying appends it to the ring of [`watch`], before the entry counts as applied; whoever watches reads
-//! the ring from where it is.
+//! **A change**: applying an entry appends its changes to the ring of [`watch`], before the entry counts as applied.
+//! Watchers read the ring from their own positions.
 //!
-//! **Too much**: [`http`] counts connections, `api::admission` requests at work and those who wait, `api::response::memory` what clients
-//! do not read; the rest gets 503. `network::limits` counts what comes to the Raft port. The client port has threads of its own, so that Raft keeps its time.
+//! **Overload**: [`http`] counts connections, `api::admission` requests at work and requests that wait,
+//! `api::response::memory` answers that clients do not read; the rest gets 503. `network::limits` counts messages at the
+//! Raft port. The client port has threads of its own, so that Raft keeps its time.
 //!
 //! **Under test** all of this but sockets and disks runs on simulated time, network and disks, with faults from a seed:
 //! `sim`, by `.ci/simulate`.
 //!
-//! Where to begin: [`server::run`] is the life of a process, [`node::rpc`] all that nodes say to one
-//! another, [`storage::log`] what is on the disk.
+//! Begin with these: [`server::run`] is the life of a process, [`node::rpc`] all messages between nodes,
+//! [`storage::log`] the content of the disk.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
@@ -60,6 +62,7 @@ pub mod network;
 pub mod node;
 pub mod node_id;
 pub mod offline;
+pub mod platform;
 pub mod raft_types;
 pub mod record;
 pub mod server;

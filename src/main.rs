@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 use std::thread;
 
-use hraftd::config::{self, Config, Exit, Task};
+use hraftd::config::{self, Config, Task};
+use hraftd::exit::{EX_FAILURE, Exit};
 use hraftd::{offline, server, telemetry};
 use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 
-/// What one thread allocates another frees, command after command: from clients' threads to the log's and to who applies.
+/// One thread allocates what another frees, command after command: clients' threads, the log's, the one that applies.
 /// glibc takes locks for that.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -26,7 +27,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> Result<(), Exit> {
-    telemetry::init(&config.log);
+    server::check_machine_limits()?;
+    let _log = telemetry::init(&config.log);
     // Clients are served by threads of their own, as many as there are processors. What is left is Raft: a chain of small
     // steps, where a hand-over between threads costs more than the step.
     let threads = thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2));
@@ -34,7 +36,7 @@ fn serve(config: Config) -> Result<(), Exit> {
         .worker_threads(threads)
         .enable_all()
         .build()
-        .map_err(|error| Exit::error(config::EX_FAILURE, format!("cannot start threads: {error}")))?;
+        .map_err(|error| Exit::error(EX_FAILURE, format!("cannot start threads: {error}")))?;
     let result = server::run_until_terminated(&runtime, config);
     // A blocking task that hangs on a dead disk must not keep the process.
     runtime.shutdown_background();

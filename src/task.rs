@@ -1,8 +1,8 @@
-//! Starting tasks, and blocking work beside them; and the clock of the machine that they run on.
+//! Starts tasks and blocking work, and reads the machine's clock.
 //!
-//! It is tokio's own. Only in this crate's tests does it go through [`crate::sim`], which stops, pauses and replays whole
-//! nodes and must therefore know whose task each is; there, too, it is tokio's where nothing is simulated. So what a node
-//! starts is started here, openraft's tasks included ([`Runtime`]).
+//! All of it is tokio's own. In this crate's tests it goes through [`crate::sim`], which stops, pauses and replays whole
+//! nodes and must know whose task each is. Everything that a node starts is therefore started here, openraft's tasks
+//! included ([`Runtime`]).
 
 #[cfg(not(test))]
 pub use openraft_rt_tokio::TokioRuntime as Runtime;
@@ -22,6 +22,8 @@ where
 }
 
 #[cfg(test)]
-pub use crate::sim::host::{Moment, spawn, spawn_blocking, spawn_on};
+pub use crate::sim::clock::Moment;
+#[cfg(test)]
+pub use crate::sim::host::{spawn, spawn_blocking, spawn_on};
 #[cfg(test)]
 pub use crate::sim::runtime::Runtime;

@@ -24,7 +24,7 @@ impl Partial {
     /// Parses `HOST:PORT`, `:PORT` or `HOST`.
     ///
     /// # Errors
-    /// What is wrong, without the text itself.
+    /// A text that says what is wrong, without the address itself.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("the address is empty".to_owned());
@@ -39,7 +39,7 @@ impl Partial {
     /// Parses `HOST:PORT` or `:PORT`; the port is needed.
     ///
     /// # Errors
-    /// What is wrong, without the text itself.
+    /// A text that says what is wrong, without the address itself.
     pub fn parse_with_port(text: &str) -> Result<(Option<String>, u16), String> {
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(format!("a port alone is written :{text}"));
@@ -108,20 +108,21 @@ pub(super) fn ip(host: &str) -> Option<IpAddr> {
     host.parse().ok()
 }
 
-/// Whether the host is `0.0.0.0` or `::`.
+/// True for `0.0.0.0` and `::`.
 pub(super) fn is_unspecified(host: &str) -> bool {
     ip(host).is_some_and(|ip| ip.is_unspecified())
 }
 
-/// Whether the host is a name or address of the loopback interface.
+/// True for names and addresses of the loopback interface.
 pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost" || ip(host).is_some_and(|ip| ip.is_loopback())
 }
 
-/// Parses a list of client addresses; `:PORT` is on `own_host`. Spaces around the commas and repetitions are taken.
+/// Parses a list of client addresses into `list`; `:PORT` is on `own_host`. Spaces around commas and repeated
+/// addresses are allowed.
 ///
 /// # Errors
-/// The item, and what is wrong with it.
+/// A text that names the item and says what is wrong with it.
 pub(super) fn parse_list(text: &str, own_host: &str, list: &mut Vec<HostPort>) -> Result<(), String> {
     for item in text.split(',').map(str::trim) {
         let one_of_many = item.len() < text.len();
@@ -141,7 +142,7 @@ pub(super) fn loopback_of(host: Option<&str>) -> &'static str {
     if host.and_then(ip) == Some(Ipv6Addr::LOCALHOST.into()) { "::1" } else { LOOPBACK }
 }
 
-/// Whether an address may be told to others: not a zone-bound one, not one of many.
+/// True where an address may be told to others: it names one host, and means the same on every machine.
 pub(super) fn may_be_told(ip: IpAddr) -> bool {
     let zone_bound = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
     !(ip.is_unspecified() || ip.is_multicast() || zone_bound || ip == IpAddr::V4(Ipv4Addr::BROADCAST))

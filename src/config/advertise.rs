@@ -1,31 +1,31 @@
-//! Which host a node tells others, where its bind address names none.
+//! The host that a node tells others where its bind address names none.
 //!
-//! `--iface`'s address; else the local address of the route to the first `--rjoin` host that is not loopback; else
-//! loopback. A bind address that names a host is told as it is.
+//! It is `--iface`'s address; else the local address of the route to the first `--rjoin` host that is not loopback;
+//! else loopback. A bind address that names a host is told as it is.
 //!
-//! Where no such `--rjoin` host can be resolved or routed to now (names often come up after the node), the address of
-//! the default route stands in, with a warning: falling to loopback would give the node another id on each bad day.
+//! If no such `--rjoin` host can be resolved or routed to now (names often come up after the node), the address of the
+//! default route is used, with a warning: with loopback instead, a node would have another id on each bad day.
 
 use std::net::IpAddr;
 
 use super::address::{self, Partial};
 use super::bind::Bind;
 use crate::config::host_info::Machine;
-use crate::config::setting::Given;
+use crate::config::setting::Setting;
 use crate::exit::Exit;
 use crate::node_id::{HostPort, PublicId};
 
 /// Addresses reserved for documentation: as good as any to ask for the default route, and nobody's.
-const FAR_AWAY: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+const DOCUMENTATION_ADDRESSES: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 
-/// What the rules look at.
+/// The input of the rules, and the warnings they give.
 pub(super) struct Advertiser<'a> {
     /// `--iface`, with the addresses it has; not empty.
-    pub iface: Option<(Given, Vec<IpAddr>)>,
+    pub iface: Option<(Setting, Vec<IpAddr>)>,
     /// `--rjoin`.
     pub rjoin: &'a [HostPort],
     pub machine: &'a dyn Machine,
-    /// What to tell the operator.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Advertiser<'a> {
 ///
 /// # Errors
 /// 64 where no interface can have the name; 78 where none has, or it has no address.
-pub(super) fn interface(given: &Given, machine: &dyn Machine) -> Result<Vec<IpAddr>, Exit> {
+pub(super) fn interface(given: &Setting, machine: &dyn Machine) -> Result<Vec<IpAddr>, Exit> {
     let name = given.text.as_str();
     if name.is_empty() || name.len() > 15 || name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
         return Err(given.bad("not the name of an interface"));
@@ -120,7 +120,8 @@ impl Advertiser<'_> {
         let Some(addr) = unreached else {
             return Ok(loopback.to_owned());
         };
-        let stand_in = FAR_AWAY.iter().filter_map(|far| far.parse().ok()).find_map(|far| self.route(far, fits));
+        let stand_in =
+            DOCUMENTATION_ADDRESSES.iter().filter_map(|far| far.parse().ok()).find_map(|far| self.route(far, fits));
         let host = stand_in.map_or_else(|| loopback.to_owned(), |ip| ip.to_string());
         self.warnings.push(format!(
             "--rjoin {addr}: found no route to it now, so this node calls itself {host}; --hadv says it for certain"

@@ -1,7 +1,7 @@
-//! What was typed: the command line as clap reads it, before any of it means something.
+//! The command line as clap reads it. Values are kept as text; [`super::resolve`] gives them their meaning.
 //!
-//! Every value is kept as it was given; [`super::Config`] is what it means. Values from the environment are
-//! laid under these in [`crate::config::setting`]: clap's own `env` reads the process, and then tests could not run side by side.
+//! Values of the environment are added in [`crate::config::setting`]: clap's own `env` reads the process, and then tests
+//! could not run side by side.
 
 use std::ffi::OsString;
 

@@ -6,14 +6,14 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::address;
 use crate::config::host_info::Machine;
+use crate::platform;
 
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 4096;
+/// Connections that the kernel keeps until they are accepted.
+const ACCEPT_BACKLOG: u32 = 4096;
 
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,22 +22,22 @@ pub struct Bind {
     pub host: Option<String>,
     /// TCP port; 0, which no flag gives, lets the kernel choose.
     pub port: u16,
-    /// What errors call it: `--haddr`, or `HRAFTD_HADDR` if it came from there.
+    /// The setting's name, for errors: `--haddr`, or `HRAFTD_HADDR` if it came from there.
     pub flag: String,
 }
 
 impl Bind {
-    /// Whether it names no host of its own: every interface, `0.0.0.0` or `::`.
+    /// True where it names no host of its own: every interface, `0.0.0.0` or `::`.
     pub fn is_unspecified(&self) -> bool {
         self.host.as_deref().is_none_or(address::is_unspecified)
     }
 
-    /// Whether only this machine can connect. A name other than `localhost` counts as not loopback.
+    /// True where only this machine can connect. A name other than `localhost` counts as not loopback.
     pub fn is_loopback(&self) -> bool {
         self.host.as_deref().is_some_and(address::is_loopback)
     }
 
-    /// Whether a connection to `ip`, an address of this machine, gets to this socket. May resolve a name.
+    /// True where a connection to `ip`, an address of this machine, reaches this socket. May resolve a name.
     pub(super) fn covers(&self, ip: IpAddr, machine: &dyn Machine) -> bool {
         match self.host.as_deref() {
             None | Some("::") => true,
@@ -58,11 +58,14 @@ impl fmt::Display for Bind {
     }
 }
 
-/// Opens the port. Every interface is `[::]` for both families, or `0.0.0.0` where there is no IPv6; of `localhost`
-/// it takes `127.0.0.1` if it can; of another name the first address that is this machine's.
+/// Opens the port.
+///
+/// * Every interface is `[::]` for both families, or `0.0.0.0` on a machine without IPv6.
+/// * `localhost` is `127.0.0.1`, or `::1` where that cannot be had.
+/// * Another name is the first of its addresses that is this machine's.
 ///
 /// # Errors
-/// With the kind of the cause and a text that names flag and address: `--haddr localhost:11000: address in use`.
+/// The error of the system, with a text that names flag and address: `--haddr localhost:11000: address in use`.
 pub async fn listen(bind: &Bind) -> io::Result<TcpListener> {
     let name_it = |error: io::Error| io::Error::new(error.kind(), format!("{} {bind}: {}", bind.flag, words(&error)));
     let addrs = candidates(bind).await.map_err(name_it)?;
@@ -104,18 +107,16 @@ async fn candidates(bind: &Bind) -> io::Result<Vec<SocketAddr>> {
 fn listen_on(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if addr.is_ipv6() {
-        // Only `::` cares; its default is the machine's (net.ipv6.bindv6only).
-        sockopt::set_ipv6_v6only(&socket, false)?;
+        platform::accept_both_families(&socket)?;
     }
     // A restart must not wait for the old connections to leave TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
-    socket.listen(BACKLOG)
+    socket.listen(ACCEPT_BACKLOG)
 }
 
 fn no_such_address(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
-        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+    error.kind() == io::ErrorKind::AddrNotAvailable || platform::is_unsupported_family(error)
 }
 
 fn words(error: &io::Error) -> String {

@@ -1,4 +1,4 @@
-//! What the configuration asks of the machine it runs on, behind a trait so that tests need no such machine.
+//! Names, routes and interfaces of the machine, behind a trait so that tests can make one up.
 //!
 //! Names are resolved and routes looked up only where the rules need them: `hraftd` alone asks nothing.
 //! All of it may block (DNS).
@@ -26,7 +26,7 @@ pub trait Machine {
     /// The kernel does not tell.
     fn interfaces(&self) -> io::Result<Vec<(String, IpAddr)>>;
 
-    /// Whether `ip` is an address of this machine; all of `127.0.0.0/8` is.
+    /// True for the addresses of this machine; all of `127.0.0.0/8` is.
     ///
     /// By the interfaces, not by trying to bind: with `ip_nonlocal_bind` (usual beside keepalived) every bind succeeds.
     fn has_address(&self, ip: IpAddr) -> bool {

@@ -1,10 +1,13 @@
-//! The configuration: what the command line and the environment mean, checked once.
+//! The configuration: the command line and the environment, read and checked once.
 //!
-//! [`parse`] reads a node's command line, [`Task`] is that or one of the offline tools. [`parse`] is pure but for what it asks of its [`Machine`]; [`from_process`] is `parse` on the real process. What was
-//! typed is in [`args`] and never leaves this module; the rules that join the flags are in [`build`].
+//! * [`parse`] reads a node's command line. It is pure but for what it asks of its [`Machine`].
+//! * [`from_process`] reads the real process: a [`Task`] is a node or one of the offline tools.
+//! * [`args`] has the text that was typed, [`setting`] adds the environment, [`resolve`] has the rules across flags.
 //!
-//! Caveats: a name in `--haddr` is resolved when the port is opened ([`listen`]). An empty variable is unset, so the
-//! environment cannot set a flag to nothing. A data directory is not opened or created here.
+//! Caveats:
+//! * A name in `--haddr` is resolved when the port is opened ([`listen`]).
+//! * An empty variable counts as unset, so the environment cannot set a flag to nothing.
+//! * A data directory is not opened or created here.
 
 mod address;
 mod advertise;
@@ -16,23 +19,24 @@ mod setting;
 mod task;
 #[cfg(test)]
 mod tests;
+mod unknown;
 mod values;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::exit::Exit;
 use crate::node::ReadLevel;
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::Role;
 use crate::telemetry::LogSettings;
 
-pub use crate::exit::{EX_CONFIG, EX_FAILURE, EX_OK, EX_USAGE, Exit};
 pub use bind::{Bind, listen};
 pub use host_info::{Machine, ThisMachine};
 pub use task::{Offline, Task};
 
-/// Where the node keeps its data.
+/// The place of a node's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataPlace {
     /// In memory; nothing is on disk.
@@ -46,17 +50,17 @@ pub enum DataPlace {
 pub struct Config {
     /// The addresses told to others.
     pub public_id: PublicId,
-    /// Where the client HTTP API listens.
+    /// The address on which the client HTTP API listens.
     pub http_bind: Bind,
-    /// Where the Raft HTTP transport listens.
+    /// The address on which the Raft HTTP transport listens.
     pub raft_bind: Bind,
     /// Client addresses of nodes to form or join a cluster with, in the order given, none twice; empty without `--rjoin`.
     pub rjoin: Vec<HostPort>,
-    /// Where the data is.
+    /// The place of the data.
     pub data: DataPlace,
-    /// What errors about the data directory call it: `--rdir DIR`, `HRAFTD_RDIR=DIR`, or `HOME=... (data directory ...)`.
+    /// The data directory in error texts: `--rdir DIR`, `HRAFTD_RDIR=DIR`, or `HOME=... (data directory ...)`.
     pub data_label: String,
-    /// What this node asks to be.
+    /// The role that this node asks for.
     pub role: Role,
     /// Read level of a GET that names none.
     pub read_level: ReadLevel,
@@ -66,11 +70,11 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Log entries between snapshots; at least 1.
     pub snapshot_threshold: u64,
-    /// The most changes kept for those who watch.
+    /// The number of changes kept for watchers.
     pub watch_history: usize,
     /// How long the outcome of a write with an `Idempotency-Key` is kept, in ms.
     pub idempotency_window_ms: u64,
-    /// How often the leader calls, in ms.
+    /// Time between two heartbeats of a leader, in ms.
     pub heartbeat_ms: u64,
     /// Shortest silence before an election, in ms; at least three heartbeats.
     pub election_min_ms: u64,
@@ -81,20 +85,27 @@ pub struct Config {
     warnings: Vec<String>,
 }
 
-/// Reads what this process is to do.
+/// Reads the task of this process from its arguments and environment.
 ///
 /// # Errors
 /// See [`parse`].
 pub fn from_process() -> Result<Task, Exit> {
-    task::task(std::env::args_os(), &|name| std::env::var_os(name), &ThisMachine)
+    let mut task = task::task(std::env::args_os(), &|name| std::env::var_os(name), &ThisMachine)?;
+    if let Task::Serve(config) = &mut task {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        config.warnings.extend(unknown::warnings(names));
+    }
+    Ok(task)
 }
 
-/// Reads a configuration: `argv` with the program's name in front, and the environment. A flag beats its variable, and
-/// that the default. May block on DNS where a bind address names no host and `--rjoin` has names.
+/// Reads a node's configuration from `argv`, which begins with the program's name, and the environment.
+///
+/// A flag beats its variable, and a variable the default. May block on DNS if a bind address names no host and `--rjoin`
+/// has names.
 ///
 /// # Errors
-/// How to end instead: help or version (code 0), a bad command line or variable (64), or a configuration that
-/// cannot be on this machine (78).
+/// The [`Exit`] of a process that has no node to run: code 0 after help or version, 64 for a bad command line or
+/// variable, 78 for a configuration that this machine cannot have.
 pub fn parse(
     argv: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
@@ -104,26 +115,28 @@ pub fn parse(
 }
 
 impl Config {
-    /// Whether nothing outside this machine can connect.
+    /// True where no other machine can connect.
     pub fn loopback_only(&self) -> bool {
         self.http_bind.is_loopback() && self.raft_bind.is_loopback()
     }
 
-    /// What the operator should be told once, at start.
+    /// Warnings for the operator, to be logged once, at start.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Whether a client address is this node's own. May block on DNS: call it off the async workers.
+    /// True for a client address that is this node's own. May block on DNS: call it off the async workers.
     ///
     /// See [`Config::is_this_node_on`].
     pub fn is_this_node(&self, addr: &HostPort) -> bool {
         self.is_this_node_on(addr, &ThisMachine)
     }
 
-    /// Whether `addr` is our advertised client address, or has our port and leads to nothing but this machine, on an
-    /// address at which we listen. (Not every address of the machine: another node may listen on the same port of
-    /// another one. Not a name that leads to other machines too: every node behind it would take itself for the first.)
+    /// True for our advertised client address, and for an address with our port whose host is this machine alone and on
+    /// which we listen.
+    ///
+    /// * Not every address of the machine is ours: another node may listen on the same port of another address.
+    /// * A name that leads to other machines too is not ours: every node behind it would take itself for the first.
     pub fn is_this_node_on(&self, addr: &HostPort, machine: &dyn Machine) -> bool {
         let own = &self.public_id.haddr;
         if addr.port == own.port && addr.host.eq_ignore_ascii_case(&own.host) {

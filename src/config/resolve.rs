@@ -1,4 +1,4 @@
-//! From what was typed to what it means: defaults, derived addresses, and the checks across flags.
+//! Gives the typed values their meaning: defaults, derived addresses, and the checks across flags.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::config::advertise::Advertiser;
 use crate::config::args::Args;
 use crate::config::bind::Bind;
 use crate::config::host_info::Machine;
-use crate::config::setting::{Env, Given};
+use crate::config::setting::{Env, Setting};
 use crate::config::{Config, DataPlace, address, advertise, values};
 use crate::exit::Exit;
 use crate::node::ReadLevel;
@@ -20,26 +20,26 @@ use crate::telemetry::{LogFilter, LogFormat, LogSettings};
 
 const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_HTTP_PORT: u16 = 11000;
-/// The Raft port is the client port and this.
-const PORT_STEP: u16 = 1000;
-const DEFAULT_MAX_VALUE: usize = 1 << 20;
-const DEFAULT_MAX_REQUEST: usize = 8 << 20;
+/// The default Raft port is the client port plus this.
+const RAFT_PORT_OFFSET: u16 = 1000;
+const DEFAULT_MAX_VALUE_BYTES: usize = 1 << 20;
+const DEFAULT_MAX_REQUEST_BYTES: usize = 8 << 20;
 /// One request is one log entry, and that is one write and one message between nodes.
-const LARGEST_REQUEST: usize = 64 << 20;
-const DEFAULT_SNAPSHOT_THRESHOLD: u64 = 100_000;
-const DEFAULT_WATCH_HISTORY: u64 = 65_536;
+const MAX_REQUEST_BYTES: usize = 64 << 20;
+const DEFAULT_SNAPSHOT_THRESHOLD_ENTRIES: u64 = 100_000;
+const DEFAULT_WATCH_HISTORY_EVENTS: u64 = 65_536;
 const DEFAULT_IDEMPOTENCY_WINDOW_MS: u64 = 600_000;
 const DEFAULT_HEARTBEAT_MS: u64 = 100;
 const DEFAULT_ELECTION_MS: u64 = 400;
-/// Fewer, and one late heartbeat is an election.
-const HEARTBEATS_PER_ELECTION: u64 = 3;
+/// With fewer, one late heartbeat would start an election.
+const MIN_HEARTBEATS_PER_ELECTION: u64 = 3;
 
-/// Puts the configuration together.
+/// Makes a configuration of the command line and the environment.
 ///
 /// # Errors
 /// See [`crate::config::parse`].
 pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<Config, Exit> {
-    let find = |flag: &str, typed: Option<OsString>| Given::find(flag, typed, env);
+    let find = |flag: &str, typed: Option<OsString>| Setting::find(flag, typed, env);
     let mut warnings = Vec::new();
 
     let (http_bind, raft_bind) = binds(find("--haddr", args.haddr)?, find("--raddr", args.raddr)?)?;
@@ -71,11 +71,11 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
     let (max_value_bytes, max_request_bytes) =
         limits(find("--max-value", args.max_value)?, find("--max-request", args.max_request)?)?;
     let watch_history = find("--watch-history", args.watch_history)?
-        .map_or(Ok(DEFAULT_WATCH_HISTORY), |given| values::number(&given, 1..=100_000_000))?;
+        .map_or(Ok(DEFAULT_WATCH_HISTORY_EVENTS), |given| values::number(&given, 1..=100_000_000))?;
     let idempotency_window_ms = find("--idempotency-window", args.idempotency_window)?
         .map_or(Ok(DEFAULT_IDEMPOTENCY_WINDOW_MS), |given| values::time_ms(&given, 1_000..=86_400_000))?;
     let snapshot_threshold = find("--snapshot-threshold", args.snapshot_threshold)?
-        .map_or(Ok(DEFAULT_SNAPSHOT_THRESHOLD), |given| values::number(&given, 1..=1_000_000_000))?;
+        .map_or(Ok(DEFAULT_SNAPSHOT_THRESHOLD_ENTRIES), |given| values::number(&given, 1..=1_000_000_000))?;
     let (heartbeat_ms, election_min_ms) = timers(
         find("--heartbeat-interval", args.heartbeat_interval)?,
         find("--election-timeout", args.election_timeout)?,
@@ -109,8 +109,8 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
 }
 
 /// The two bind addresses; each follows from the other where only one is given.
-fn binds(haddr: Option<Given>, raddr: Option<Given>) -> Result<(Bind, Bind), Exit> {
-    let read = |given: &Given| {
+fn binds(haddr: Option<Setting>, raddr: Option<Setting>) -> Result<(Bind, Bind), Exit> {
+    let read = |given: &Setting| {
         let (host, port) = Partial::parse_with_port(&given.text).map_err(|why| given.bad(why))?;
         Ok(Bind { host, port, flag: given.name.clone() })
     };
@@ -127,17 +127,17 @@ fn binds(haddr: Option<Given>, raddr: Option<Given>) -> Result<(Bind, Bind), Exi
         }
         (None, Some(raddr)) => {
             let raft = read(&raddr)?;
-            let port = raft.port.checked_sub(PORT_STEP).filter(|port| *port > 0);
+            let port = raft.port.checked_sub(RAFT_PORT_OFFSET).filter(|port| *port > 0);
             let port = port.ok_or_else(|| {
                 raddr.bad("no client port follows from it (port - 1000 is below 1); give --haddr too")
             })?;
             Ok((derived(&raft, port, "--haddr"), raft))
         }
         (haddr, None) => {
-            let default = Given::typed("--haddr", format!("{DEFAULT_HOST}:{DEFAULT_HTTP_PORT}"));
+            let default = Setting::typed("--haddr", format!("{DEFAULT_HOST}:{DEFAULT_HTTP_PORT}"));
             let haddr = haddr.unwrap_or(default);
             let http = read(&haddr)?;
-            let port = http.port.checked_add(PORT_STEP).ok_or_else(|| {
+            let port = http.port.checked_add(RAFT_PORT_OFFSET).ok_or_else(|| {
                 haddr.bad("no Raft port follows from it (port + 1000 is over 65535); give --raddr too")
             })?;
             let raft = derived(&http, port, "--raddr");
@@ -153,10 +153,10 @@ fn rjoin(typed: Vec<OsString>, env: Env<'_>, http: &Bind) -> Result<Vec<HostPort
     };
     let mut given = Vec::new();
     for value in typed {
-        given.extend(Given::find("--rjoin", Some(value), env)?);
+        given.extend(Setting::find("--rjoin", Some(value), env)?);
     }
     if given.is_empty() {
-        given.extend(Given::find("--rjoin", None, env)?);
+        given.extend(Setting::find("--rjoin", None, env)?);
     }
     let mut list = Vec::new();
     for one in given {
@@ -165,7 +165,7 @@ fn rjoin(typed: Vec<OsString>, env: Env<'_>, http: &Bind) -> Result<Vec<HostPort
     Ok(list)
 }
 
-fn advertised(given: &Given) -> Result<Partial, Exit> {
+fn advertised(given: &Setting) -> Result<Partial, Exit> {
     let partial = Partial::parse(&given.text).map_err(|why| given.bad(why))?;
     match partial.host.as_deref().and_then(address::ip) {
         Some(ip) if !address::may_be_told(ip) => Err(given.bad("no other machine can connect to that")),
@@ -207,7 +207,7 @@ fn warn_of_addresses(id: &PublicId, http: &Bind, raft: &Bind, rjoin: &[HostPort]
 }
 
 fn data(
-    rdir: Option<Given>,
+    rdir: Option<Setting>,
     in_memory: bool,
     http_port: u16,
     env: Env<'_>,
@@ -243,12 +243,12 @@ fn data(
 }
 
 /// A value travels in a request, so the request's limit bounds it too.
-fn limits(value: Option<Given>, request: Option<Given>) -> Result<(usize, usize), Exit> {
-    let read = |given: &Option<Given>, default| {
-        given.as_ref().map_or(Ok(default), |given| values::size(given, 1..=LARGEST_REQUEST))
+fn limits(value: Option<Setting>, request: Option<Setting>) -> Result<(usize, usize), Exit> {
+    let read = |given: &Option<Setting>, default| {
+        given.as_ref().map_or(Ok(default), |given| values::size(given, 1..=MAX_REQUEST_BYTES))
     };
-    let max_request = read(&request, DEFAULT_MAX_REQUEST)?;
-    let max_value = read(&value, DEFAULT_MAX_VALUE.min(max_request))?;
+    let max_request = read(&request, DEFAULT_MAX_REQUEST_BYTES)?;
+    let max_value = read(&value, DEFAULT_MAX_VALUE_BYTES.min(max_request))?;
     if let (Some(given), true) = (value, max_value > max_request) {
         let request = request.map_or_else(
             || format!("--max-request ({} by default)", values::show_size(max_request)),
@@ -259,14 +259,14 @@ fn limits(value: Option<Given>, request: Option<Given>) -> Result<(usize, usize)
     Ok((max_value, max_request))
 }
 
-fn timers(heartbeat: Option<Given>, election: Option<Given>) -> Result<(u64, u64), Exit> {
-    let read = |given: &Option<Given>, range, default| {
+fn timers(heartbeat: Option<Setting>, election: Option<Setting>) -> Result<(u64, u64), Exit> {
+    let read = |given: &Option<Setting>, range, default| {
         given.as_ref().map_or(Ok(default), |given| values::time_ms(given, range))
     };
     let heartbeat_ms = read(&heartbeat, 10..=10_000, DEFAULT_HEARTBEAT_MS)?;
     let election_ms = read(&election, 30..=60_000, DEFAULT_ELECTION_MS)?;
-    if heartbeat_ms * HEARTBEATS_PER_ELECTION > election_ms {
-        let least = heartbeat_ms * HEARTBEATS_PER_ELECTION;
+    if heartbeat_ms * MIN_HEARTBEATS_PER_ELECTION > election_ms {
+        let least = heartbeat_ms * MIN_HEARTBEATS_PER_ELECTION;
         return Err(match (heartbeat, election) {
             (heartbeat, Some(election)) => {
                 let heartbeat = heartbeat.map_or_else(
@@ -285,11 +285,11 @@ fn timers(heartbeat: Option<Given>, election: Option<Given>) -> Result<(u64, u64
 }
 
 /// The flag, its variable, `RUST_LOG`, or info.
-fn log_filter(given: Option<Given>, env: Env<'_>) -> Result<LogFilter, Exit> {
+fn log_filter(given: Option<Setting>, env: Env<'_>) -> Result<LogFilter, Exit> {
     if let Some(given) = given {
         return given.text.parse().map_err(|why: String| given.bad(why));
     }
-    match Given::in_env("RUST_LOG", env)? {
+    match Setting::in_env("RUST_LOG", env)? {
         // A single word that is no level is another program's target.
         Some(given) => {
             given.text.parse().or_else(|_| LogFilter::from_directives(&given.text)).map_err(|why| given.bad(why))

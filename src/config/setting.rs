@@ -7,20 +7,20 @@ use std::fmt;
 
 use crate::exit::Exit;
 
-/// Where settings come from that are not on the command line.
+/// Looks up a variable of the environment.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// A value with its origin, for error lines: prints as `--haddr :11000` or `HRAFTD_HADDR=:11000`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Given {
+pub(super) struct Setting {
     /// The flag with its dashes, or the variable.
     pub name: String,
-    /// What was given.
+    /// The value as it was given.
     pub text: String,
     from_env: bool,
 }
 
-impl Given {
+impl Setting {
     /// The flag's value, else its variable's, else none. `flag` is `--haddr`; its variable is then `HRAFTD_HADDR`.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Given {
     }
 }
 
-impl fmt::Display for Given {
+impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let odd = self.text.is_empty() || self.text.chars().any(|c| c.is_whitespace() || c.is_control());
         let text = if odd { format!("{:?}", self.text) } else { self.text.clone() };
@@ -85,7 +85,7 @@ mod tests {
             _ => None,
         };
         let find = |flag, typed: Option<&str>| {
-            Given::find(flag, typed.map(OsString::from), &env).unwrap().map(|given| given.to_string())
+            Setting::find(flag, typed.map(OsString::from), &env).unwrap().map(|given| given.to_string())
         };
         assert_eq!(find("--read-level", Some("x")).as_deref(), Some("--read-level x"));
         assert_eq!(find("--read-level", None).as_deref(), Some("HRAFTD_READ_LEVEL=none"));
@@ -98,7 +98,7 @@ mod tests {
     fn what_is_not_utf8_is_named() {
         use std::os::unix::ffi::OsStringExt;
         let env = |_: &str| Some(OsString::from_vec(vec![b'a', 0xff]));
-        let exit = Given::find("--haddr", None, &env).unwrap_err();
+        let exit = Setting::find("--haddr", None, &env).unwrap_err();
         assert_eq!(exit, Exit::usage("HRAFTD_HADDR=a\u{fffd}: not UTF-8"));
     }
 }

@@ -1,6 +1,7 @@
-//! What a process is asked to do: be a node, or one of the offline tools.
+//! The task of a process: run a node, or one of the offline tools.
 //!
-//! A tool's name is the first word of the command line; whatever starts with a flag, or has no word, is the node's.
+//! A tool's name is the first word of the command line. A command line without words, or with a flag first, is the
+//! node's.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,10 +10,10 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::args;
 use super::{Config, Machine, parse};
-use crate::config::setting::{Env, Given};
+use crate::config::setting::{Env, Setting};
 use crate::exit::Exit;
 
-/// What to do.
+/// The task of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
     /// Run a node.
@@ -21,21 +22,21 @@ pub enum Task {
     Offline(Offline),
 }
 
-/// What a tool is asked to do.
+/// The task of a tool for the data directory of a stopped node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offline {
-    /// Show what a directory holds.
+    /// Show the content of a directory.
     Inspect {
         /// The data directory.
         dir: PathBuf,
-        /// Print the log's entries, as JSON lines, and nothing else.
+        /// Print only the log's entries, as JSON lines.
         entries: bool,
     },
-    /// Make a survivor of a lost majority a cluster of one.
+    /// Make a node that survived the loss of a majority a cluster of one.
     Recover {
         /// The data directory.
         dir: PathBuf,
-        /// Do it; otherwise only show what it would do.
+        /// Do it; otherwise only say what would be kept and what may be lost.
         yes: bool,
     },
 }
@@ -67,7 +68,7 @@ struct RecoverArgs {
     yes: bool,
 }
 
-/// Reads what to do: `argv` with the program's name in front, and the environment.
+/// Reads the task from `argv`, which begins with the program's name, and the environment.
 ///
 /// # Errors
 /// As [`parse`].
@@ -87,7 +88,7 @@ pub(super) fn task(
         }
         Some("recover") => {
             let RecoverArgs { rdir, yes } = read(words)?;
-            let dir = Given::find("--rdir", rdir, env)?.ok_or_else(|| {
+            let dir = Setting::find("--rdir", rdir, env)?.ok_or_else(|| {
                 Exit::usage("recover: the directory is missing: hraftd recover --rdir DIR; there is no default")
             })?;
             if dir.text.is_empty() {

@@ -1,10 +1,10 @@
 //! Values other than addresses, as typed: sizes, numbers, times, switches, levels.
 //!
-//! Each parser takes the [`Given`] and errs with a line that names it.
+//! Each parser takes the [`Setting`] and errs with a line that names it.
 
 use std::ops::RangeInclusive;
 
-use crate::config::setting::Given;
+use crate::config::setting::Setting;
 use crate::duration::parse_duration;
 use crate::exit::Exit;
 use crate::node::ReadLevel;
@@ -14,7 +14,7 @@ use crate::telemetry::LogFormat;
 ///
 /// # Errors
 /// Not a size, or not in `allowed`.
-pub(super) fn size(given: &Given, allowed: RangeInclusive<usize>) -> Result<usize, Exit> {
+pub(super) fn size(given: &Setting, allowed: RangeInclusive<usize>) -> Result<usize, Exit> {
     let text = &given.text;
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(unit_at);
@@ -47,7 +47,7 @@ pub(super) fn show_size(bytes: usize) -> String {
 ///
 /// # Errors
 /// Not a number, or not in `allowed`.
-pub(super) fn number(given: &Given, allowed: RangeInclusive<u64>) -> Result<u64, Exit> {
+pub(super) fn number(given: &Setting, allowed: RangeInclusive<u64>) -> Result<u64, Exit> {
     let digits = !given.text.is_empty() && given.text.bytes().all(|b| b.is_ascii_digit());
     if !digits {
         return Err(given.bad("not a whole number"));
@@ -60,7 +60,7 @@ pub(super) fn number(given: &Given, allowed: RangeInclusive<u64>) -> Result<u64,
 ///
 /// # Errors
 /// Not a duration, or not in `allowed_ms`.
-pub(super) fn time_ms(given: &Given, allowed_ms: RangeInclusive<u64>) -> Result<u64, Exit> {
+pub(super) fn time_ms(given: &Setting, allowed_ms: RangeInclusive<u64>) -> Result<u64, Exit> {
     let time = parse_duration(&given.text).map_err(|why| given.bad(why))?;
     let millis = u64::try_from(time.as_millis()).ok().filter(|millis| allowed_ms.contains(millis));
     millis.ok_or_else(|| given.bad(format_args!("not between {}ms and {}ms", allowed_ms.start(), allowed_ms.end())))
@@ -70,7 +70,7 @@ pub(super) fn time_ms(given: &Given, allowed_ms: RangeInclusive<u64>) -> Result<
 ///
 /// # Errors
 /// Anything else.
-pub(super) fn switch(given: &Given) -> Result<bool, Exit> {
+pub(super) fn switch(given: &Setting) -> Result<bool, Exit> {
     match given.text.to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
@@ -82,7 +82,7 @@ pub(super) fn switch(given: &Given) -> Result<bool, Exit> {
 ///
 /// # Errors
 /// Anything else.
-pub(super) fn read_level(given: &Given) -> Result<ReadLevel, Exit> {
+pub(super) fn read_level(given: &Setting) -> Result<ReadLevel, Exit> {
     ReadLevel::from_name(&given.text).ok_or_else(|| given.bad("not a read level: linearizable, weak or none"))
 }
 
@@ -90,7 +90,7 @@ pub(super) fn read_level(given: &Given) -> Result<ReadLevel, Exit> {
 ///
 /// # Errors
 /// Anything else.
-pub(super) fn log_format(given: &Given) -> Result<LogFormat, Exit> {
+pub(super) fn log_format(given: &Setting) -> Result<LogFormat, Exit> {
     match given.text.as_str() {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let size = |text: &str| size(&Given::typed("--max-value", text), 1..=8 << 20);
+        let size = |text: &str| size(&Setting::typed("--max-value", text), 1..=8 << 20);
         for (text, bytes) in [
             ("1", 1),
             ("65536", 65536),
@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn switches() {
         for (text, on) in [("true", true), ("TRUE", true), ("1", true), ("false", false), ("0", false)] {
-            assert_eq!(switch(&Given::typed("--rmem", text)), Ok(on), "{text}");
+            assert_eq!(switch(&Setting::typed("--rmem", text)), Ok(on), "{text}");
         }
-        assert_eq!(switch(&Given::typed("--rmem", "")), Err(Exit::usage("--rmem \"\": not true or false")));
+        assert_eq!(switch(&Setting::typed("--rmem", "")), Err(Exit::usage("--rmem \"\": not true or false")));
     }
 }

@@ -1,7 +1,6 @@
-//! Appends on the wire: an HTTP request that asks to use its connection for something else (RFC 9110, 7.8), then
-//! messages both ways.
+//! Streams of appends: an HTTP request that upgrades its connection (RFC 9110, 7.8), then messages both ways.
 //!
-//! No request head, no pool and no task stand between two messages; a message is one system call on either side.
+//! A message needs no request head, no pool and no task of its own: it is one system call on either side.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONNECTION, UPGRADE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use hyper_util::rt::TokioIo;
@@ -19,18 +18,21 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split
 use tokio::time::timeout;
 use tokio_util::codec::{Decoder, FramedRead, LengthDelimitedCodec};
 
-use super::client::{peer_error, read_answer};
-use super::server::Port;
+use super::origin::RAFT_CONTENT_TYPE;
+use super::port::Port;
+use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
-use crate::network::limits::{Bounded, Bounds};
+use crate::network::limits::{LimitedCodec, PortLimits};
+use crate::network::validate::{self, Local};
 use crate::node::rpc::{AppendStream, BoxFuture, PeerError, Refusal, Target};
 use crate::node::{Node, NodeIdentity};
 use crate::raft_types::TypeConfig;
 
-/// A leader closes what it does not need much earlier; this is for one whose host is gone.
-const SILENCE: Duration = Duration::from_secs(120);
+/// A stream without a message for this long is closed. A leader closes a stream it does not need much earlier; this is for
+/// a leader whose host is gone.
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// An answer that is not taken within this will not be missed.
+/// A leader that does not take an answer within this time is gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Frames<S, C> = FramedRead<ReadHalf<S>, C>;
@@ -40,29 +42,31 @@ fn framed<S: AsyncRead + AsyncWrite, C: Decoder>(socket: S, codec: C) -> (Frames
     (FramedRead::new(read, codec), write)
 }
 
-fn codec() -> LengthDelimitedCodec {
-    LengthDelimitedCodec::builder().little_endian().max_frame_length(MAX_MESSAGE_BYTES).new_codec()
+fn codec(max_bytes: usize) -> LengthDelimitedCodec {
+    LengthDelimitedCodec::builder().little_endian().max_frame_length(max_bytes).new_codec()
 }
 
 /// A leader's side of one connection.
-struct Way<S> {
+struct LeaderSide<S> {
     me: Arc<NodeIdentity>,
     target: Target,
+    /// The term of the requests.
+    term: u64,
     answers: Frames<S, LengthDelimitedCodec>,
     requests: WriteHalf<S>,
 }
 
-/// A connection to this node that takes appends.
-pub(crate) fn way<S: AsyncRead + AsyncWrite + Send + 'static>(
+/// A stream of appends to `target` over a connection that was upgraded.
+pub(crate) fn leader_side<S: AsyncRead + AsyncWrite + Send + 'static>(
     me: Arc<NodeIdentity>,
     target: Target,
     socket: S,
 ) -> Box<dyn AppendStream> {
-    let (answers, requests) = framed(socket, codec());
-    Box::new(Way { me, target, answers, requests })
+    let (answers, requests) = framed(socket, codec(MAX_SMALL_REPLY_BYTES));
+    Box::new(LeaderSide { me, target, term: 0, answers, requests })
 }
 
-/// Asks a node to take appends; `None` where it is of a version that does not.
+/// Asks a node to take a stream of appends; `None` where its version has none.
 pub(super) async fn open(
     client: Client,
     me: Arc<NodeIdentity>,
@@ -74,23 +78,25 @@ pub(super) async fn open(
             .post(format!("http://{}{APPENDS_PATH}", target.id.raddr))
             .header(CONNECTION, "upgrade")
             .header(UPGRADE, APPENDS_PROTOCOL)
+            .header(CONTENT_TYPE, RAFT_CONTENT_TYPE)
             .send();
         let response = asked.await.map_err(|error| peer_error(&error))?;
         match response.status().as_u16() {
             101 => Ok(Some(response.upgrade().await.map_err(|error| peer_error(&error))?)),
             404 => Ok(None),
-            _ => Err(match read_answer(response).await {
+            _ => Err(match read_reply(response, MAX_SMALL_REPLY_BYTES).await {
                 Err(error) => error,
                 Ok(reply) => PeerError::Lost(format!("an answer to another question: {reply:?}")),
             }),
         }
     };
     let opened = timeout(within, opened).await.unwrap_or_else(|_| Err(PeerError::Lost("no answer".to_owned())))?;
-    Ok(opened.map(|socket| way(me, target, socket)))
+    Ok(opened.map(|socket| leader_side(me, target, socket)))
 }
 
-impl<S: AsyncRead + AsyncWrite + Send> AppendStream for Way<S> {
+impl<S: AsyncRead + AsyncWrite + Send> AppendStream for LeaderSide<S> {
     fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> BoxFuture<'_, Result<(), PeerError>> {
+        self.term = request.vote.leader_id.term;
         Box::pin(async move {
             let frame = wire::encode_framed(&(self.me.envelope(&self.target), request));
             self.requests.write_all(&frame).await.map_err(|error| PeerError::Lost(error.to_string()))
@@ -101,7 +107,9 @@ impl<S: AsyncRead + AsyncWrite + Send> AppendStream for Way<S> {
         Box::pin(async move {
             match self.answers.next().await {
                 Some(Ok(frame)) => match wire::decode::<AppendAnswer>(&frame) {
-                    Ok(Ok(outcome)) => Ok(outcome),
+                    Ok(Ok(outcome)) => {
+                        validate::append_reply(self.term, &outcome).map(|()| outcome).map_err(PeerError::Lost)
+                    }
                     Ok(Err(refusal)) => Err(PeerError::Refused(refusal)),
                     Err(why) => Err(PeerError::Lost(format!("an unreadable answer: {why}"))),
                 },
@@ -112,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Send> AppendStream for Way<S> {
     }
 }
 
-/// A follower's side: the connection is a stream of appends from here on.
+/// A follower's side: upgrades the connection, which is a stream of appends from here on.
 pub(super) async fn accept(State(port): State<Port>, mut request: Request) -> Response {
     let Some(node) = port.node.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     if request.headers().get(UPGRADE).is_none_or(|to| to != APPENDS_PROTOCOL) {
@@ -123,7 +131,7 @@ pub(super) async fn accept(State(port): State<Port>, mut request: Request) -> Re
     tokio::spawn(async move {
         match upgrade.await {
             Ok(socket) => {
-                answer(node, TokioIo::new(socket), &port.bounds).await;
+                serve_appends(node, TokioIo::new(socket), &port.limits).await;
             }
             Err(error) => tracing::debug!(%error, "no stream of appends"),
         }
@@ -131,15 +139,20 @@ pub(super) async fn accept(State(port): State<Port>, mut request: Request) -> Re
     (StatusCode::SWITCHING_PROTOCOLS, [(CONNECTION, "upgrade"), (UPGRADE, APPENDS_PROTOCOL)]).into_response()
 }
 
-/// Answers until the leader closes, a message cannot be taken, or Raft stops.
-pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Send + 'static>(node: Node, socket: S, bounds: &Arc<Bounds>) {
-    let codec = Bounded { codec: codec(), incoming: bounds.stream() };
-    let gone = codec.incoming.gone();
+/// Answers appends until the leader closes the stream, a message is refused, or Raft stops.
+pub(crate) async fn serve_appends<S: AsyncRead + AsyncWrite + Send + 'static>(
+    node: Node,
+    socket: S,
+    limits: &Arc<PortLimits>,
+) {
+    let codec = LimitedCodec { codec: codec(MAX_MESSAGE_BYTES), inbound: limits.stream() };
+    let gone = codec.inbound.gone();
     let (frames, mut answers) = framed(socket, codec);
-    let requests = stream::unfold((frames, gone), |(mut frames, gone)| async move {
+    let checks = (node.clone(), limits.clone());
+    let requests = stream::unfold((frames, gone, checks), |(mut frames, gone, checks)| async move {
         let next = tokio::select! {
             biased;
-            next = timeout(SILENCE, frames.next()) => next,
+            next = timeout(STREAM_IDLE_TIMEOUT, frames.next()) => next,
             () = gone.cancelled() => return None,
         };
         let message = match next {
@@ -147,7 +160,17 @@ pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Send + 'static>(node: Nod
             Ok(Some(Err(error))) => Err(error.to_string()),
             Ok(None) | Err(_) => return None,
         };
-        Some((message.map_err(Refusal::Unreadable), (frames, gone)))
+        let message = message.and_then(|(envelope, request)| {
+            let (node, limits) = &checks;
+            match validate::append(&envelope, &request, &Local::of(node)) {
+                Ok(()) => Ok((envelope, request)),
+                Err(why) => {
+                    limits.refused.note(&envelope.from, &why);
+                    Err(why)
+                }
+            }
+        });
+        Some((message.map_err(Refusal::Unreadable), (frames, gone, checks)))
     });
     let mut outcomes = pin!(node.answer_appends(Box::pin(requests)));
     let mut stopped = pin!(node.failed());

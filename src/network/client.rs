@@ -1,36 +1,37 @@
-//! The client side of the transport: reqwest, two kept pools of connections.
+//! The client side of the transport: reqwest, with two pools of connections.
 //!
-//! A connection is driven by the threads that opened it. What keeps a cluster together must not wait for threads that serve
-//! clients, so it has a pool of its own, which only the node's own tasks use.
-//!
-//! The distinction that matters is whether a request can have been received: only a failure to
-//! connect is [`PeerError::Unreachable`].
+//! A connection is driven by the threads that opened it. Messages that keep a cluster together must not wait for threads
+//! that serve clients. They have a pool of their own, used by the node's own tasks alone.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
+use reqwest::header::CONTENT_TYPE;
 
-use super::wire::{self, Answer, CALL_PATH};
-use super::{appends, snapshot};
+use super::origin::RAFT_CONTENT_TYPE;
+use super::reply::{self, MAX_SMALL_REPLY_BYTES, peer_error, read_body, read_reply};
+use super::wire::{self, CALL_PATH};
+use super::{appends, snapshot, validate};
 use crate::node::NodeIdentity;
-use crate::node::rpc::{
-    AppendStream, BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Refusal, Target,
-};
+use crate::node::rpc::{AppendStream, BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Target};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::RaftId;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::storage::SnapshotFile;
 
-/// A host that does not answer a connection request within this is unreachable.
+/// A host that takes no connection within this time is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The most bytes of `GET /hraftd/raft/stats`, which lists all members: thousands of them.
+const MAX_STATS_BYTES: usize = 1 << 20;
 
 /// The way to other nodes over HTTP.
 #[derive(Debug)]
 pub struct HttpPeers {
-    /// For Raft, and what else the node's own tasks ask.
+    /// For Raft's messages and all else that the node's own tasks ask.
     own: Client,
-    /// For what may be asked on behalf of a client, by the task that serves it.
+    /// For requests made on behalf of a client, by the task that serves it.
     for_clients: Client,
     me: Arc<NodeIdentity>,
 }
@@ -39,7 +40,7 @@ impl HttpPeers {
     /// Makes a client that speaks for `me`.
     ///
     /// # Errors
-    /// Whatever keeps an HTTP client from being made.
+    /// reqwest's, where no HTTP client can be made.
     pub fn new(me: Arc<NodeIdentity>) -> Result<Self, reqwest::Error> {
         Ok(Self { own: client()?, for_clients: client()?, me })
     }
@@ -76,41 +77,6 @@ fn client() -> Result<Client, reqwest::Error> {
         .build()
 }
 
-/// reqwest's error, told apart by whether the request can have been received.
-pub(super) fn peer_error(error: &reqwest::Error) -> PeerError {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text = inner.to_string();
-        source = inner.source();
-    }
-    if error.is_connect() {
-        PeerError::Unreachable(text)
-    } else if error.is_timeout() {
-        PeerError::Lost("it did not answer in time".to_owned())
-    } else {
-        PeerError::Lost(text)
-    }
-}
-
-/// The reply in the body of an answer.
-pub(super) async fn read_answer(response: reqwest::Response) -> Result<PeerReply, PeerError> {
-    let status = response.status();
-    if status == reqwest::StatusCode::SERVICE_UNAVAILABLE {
-        return Err(PeerError::Unreachable("it is still loading its data, or has more to do than it can".to_owned()));
-    }
-    if !status.is_success() {
-        let what = Refusal::Unreadable(format!("HTTP status {status}: is it a Raft port of hraftd?"));
-        return Err(PeerError::Refused(what));
-    }
-    let bytes = response.bytes().await.map_err(|error| peer_error(&error))?;
-    match wire::decode::<Answer>(&bytes) {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(refusal)) => Err(PeerError::Refused(refusal)),
-        Err(why) => Err(PeerError::Lost(format!("an unreadable answer: {why}"))),
-    }
-}
-
 impl Peers for HttpPeers {
     fn call(
         &self,
@@ -119,10 +85,16 @@ impl Peers for HttpPeers {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
         let client = self.client_for(&request);
+        let max_bytes = reply::max_reply_bytes(&request);
+        let term = validate::term_of(&request);
         let body = wire::encode(&(self.me.envelope(target), request));
         let url = format!("http://{}{CALL_PATH}", target.id.raddr);
-        let sent = client.post(url).timeout(timeout).body(body).send();
-        Box::pin(async move { read_answer(sent.await.map_err(|error| peer_error(&error))?).await })
+        let sent = client.post(url).timeout(timeout).header(CONTENT_TYPE, RAFT_CONTENT_TYPE).body(body).send();
+        Box::pin(async move {
+            let reply = read_reply(sent.await.map_err(|error| peer_error(&error))?, max_bytes).await?;
+            let checked = term.map_or(Ok(()), |term| validate::reply(term, &reply));
+            checked.map(|()| reply).map_err(PeerError::Lost)
+        })
     }
 
     fn open_appends(
@@ -142,7 +114,11 @@ impl Peers for HttpPeers {
         idle_timeout: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
         let head = wire::encode(&(self.me.envelope(target), vote, meta));
-        Box::pin(snapshot::send(self.own.clone(), target.id.raddr.clone(), head, snapshot, idle_timeout))
+        let sent = snapshot::send(self.own.clone(), target.id.raddr.clone(), head, snapshot, idle_timeout);
+        Box::pin(async move {
+            let reply = sent.await?;
+            validate::reply(vote.leader_id.term, &reply).map(|()| reply).map_err(PeerError::Lost)
+        })
     }
 
     fn ask_to_join(
@@ -165,9 +141,9 @@ impl Peers for HttpPeers {
             if status.is_success() {
                 return Ok(Ok(()));
             }
-            let body = response.text().await.map_err(|error| peer_error(&error))?;
+            let body = read_body(response, MAX_SMALL_REPLY_BYTES).await?;
             let reason = || -> Option<String> {
-                let answer: serde_json::Value = serde_json::from_str(&body).ok()?;
+                let answer: serde_json::Value = serde_json::from_slice(&body).ok()?;
                 Some(answer.get("msg")?.as_str()?.to_owned())
             };
             Ok(Err(JoinRefusal {
@@ -180,11 +156,87 @@ impl Peers for HttpPeers {
         let sent = self.for_clients.get(format!("http://{haddr}/hraftd/raft/stats")).timeout(timeout).send();
         Box::pin(async move {
             let response = sent.await.map_err(|error| peer_error(&error))?;
-            let body = response.text().await.map_err(|error| peer_error(&error))?;
+            let body = read_body(response, MAX_STATS_BYTES).await?;
             let stats: serde_json::Value =
-                serde_json::from_str(&body).map_err(|error| PeerError::Lost(error.to_string()))?;
+                serde_json::from_slice(&body).map_err(|error| PeerError::Lost(error.to_string()))?;
             let members = stats.get("latest_configuration").and_then(serde_json::Value::as_array);
             Ok(Probe { has_cluster: members.is_some_and(|members| !members.is_empty()) })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft_types::Role;
+    use crate::storage::disk::MemDisk;
+    use crate::storage::{ClusterHandle, Identity, IdentityStore};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    fn peers() -> HttpPeers {
+        let identity = Identity {
+            public_id: "127.0.0.1:1,127.0.0.1:2".parse().unwrap(),
+            raft_id: 1,
+            cluster: None,
+            removed: None,
+        };
+        let store = IdentityStore::new(Arc::new(MemDisk::default()));
+        let me = NodeIdentity::new(store, identity, ClusterHandle::new(None), Role::Voter, "memory".to_owned(), 1);
+        HttpPeers::new(Arc::new(me)).unwrap()
+    }
+
+    /// A server that begins to answer with `head`, and sends `piece` after `piece` without end.
+    async fn endless(head: &'static str, piece: Vec<u8>) -> HostPort {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let piece = piece.clone();
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    let _ = socket.read(&mut request).await;
+                    let _ = socket.write_all(head.as_bytes()).await;
+                    while socket.write_all(&piece).await.is_ok() {}
+                });
+            }
+        });
+        HostPort::new("127.0.0.1", port)
+    }
+
+    /// Issue 18, A3: one join that named a server which answers without end took 2 GiB in 2 s.
+    #[tokio::test]
+    async fn an_answer_without_end_is_given_up_by_its_bytes() {
+        let chunk = [b"100000\r\n".to_vec(), vec![2; 1 << 20], b"\r\n".to_vec()].concat();
+        let patience = Duration::from_secs(60);
+        for status in ["200 OK", "409 Conflict"] {
+            let head: &'static str = format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n").leak();
+            let addr = endless(head, chunk.clone()).await;
+            let id = PublicId { haddr: addr.clone(), raddr: addr.clone() };
+            let target = Target { raft_id: None, id: id.clone() };
+            let peers = peers();
+            let mut errors = Vec::new();
+            if status == "200 OK" {
+                errors.push(peers.call(&target, PeerRequest::Identify, patience).await.map(drop));
+                errors.push(peers.open_appends(&target, patience).await.map(drop));
+            } else {
+                errors.push(peers.ask_to_join(&addr, &id, 1, patience).await.map(drop));
+            }
+            errors.push(peers.probe(&addr, patience).await.map(drop));
+            for error in errors {
+                assert!(
+                    matches!(&error, Err(PeerError::Lost(why)) if why.contains("more than")),
+                    "{status}: {error:?}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_announced_length_is_not_believed() {
+        let addr = endless("HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", vec![2; 1024]).await;
+        let target = Target { raft_id: None, id: PublicId { haddr: addr.clone(), raddr: addr } };
+        let error = peers().call(&target, PeerRequest::Status, Duration::from_secs(60)).await.unwrap_err();
+        assert!(matches!(&error, PeerError::Lost(why) if why.contains("more than 65536 bytes")), "{error:?}");
     }
 }

@@ -1,27 +1,37 @@
 //! The Raft transport: HTTP/1.1 with compact binary bodies, on the Raft address.
 //!
-//! [`HttpPeers`] is the client side, [`router`] the server side, [`wire`] what goes between them. A
-//! small request is answered in one exchange on a kept connection; entries travel in a stream each way
-//! on a connection that was upgraded; a snapshot is streamed from file to file and never in memory whole.
+//! * [`HttpPeers`] is the client side, [`router`] the server side, [`wire`] the format between them.
+//! * A small request is answered in one exchange on a kept connection ([`client`], [`server`]). Entries travel in a stream
+//!   each way on a connection that was upgraded ([`appends`]). A snapshot is streamed from file to file, and never in
+//!   memory whole ([`snapshot`]).
+//! * [`limits`] bounds what is on its way to this node, [`large_reply`] what is on its way back, [`validate`] refuses messages that no correct
+//!   peer sends, [`origin`] those that a web page may have sent.
 //!
-//! What is on its way to this node is bounded all together, by [`bounds`].
-//!
-//! Caveat: whoever reaches the Raft port can be a member; there is no authentication.
+//! Caveat: there is no authentication. Whoever reaches the Raft port can act as a member.
 
 mod appends;
 mod client;
+mod decode;
 #[cfg(test)]
 #[path = "../../tests/fuzz/wire.rs"]
 mod fuzz;
+mod large_reply;
 mod limits;
+mod origin;
+mod port;
+mod reply;
 mod server;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod validate;
 pub(crate) mod wire;
 
 #[cfg(test)]
-pub(crate) use appends::{answer, way};
+pub(crate) use appends::{leader_side, serve_appends};
+#[cfg(test)]
+pub(crate) use validate::{check_request, check_snapshot};
 
 pub use client::HttpPeers;
 pub use server::router;
+pub use validate::CommandLimits;

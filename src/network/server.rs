@@ -1,86 +1,115 @@
-//! The server side of the transport.
+//! The server side of the transport: the routes of the Raft port.
 //!
-//! Everything here is for other nodes: an unknown path gets a bare 404, a message that cannot be read
-//! a refusal in words that the other side logs.
+//! Only other nodes call here. An unknown path gets a bare 404; a message that cannot be read gets a refusal in words,
+//! which the other side logs.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Extension, Router};
+use axum::{Extension, Router, middleware};
 use bytes::BytesMut;
 use http_body_util::{BodyExt, Limited};
 
-use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, Request, SNAPSHOT_PATH};
-use super::{appends, snapshot};
+use super::port::Port;
+use super::validate::{self, CommandLimits, Local};
+use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, SNAPSHOT_PATH};
+use super::{appends, decode, origin, snapshot};
 use crate::http::Excess;
-use crate::network::limits::{Bounds, Incoming};
-use crate::node::NodeSlot;
-use crate::node::rpc::Refusal;
+use crate::network::limits::Inbound;
+use crate::node::rpc::{Envelope, PeerRequest, Refusal};
+use crate::node::{Node, NodeSlot};
 
-/// A message that does not arrive within this is given up.
+/// A message that does not arrive within this time is given up.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same on a connection beyond those that are taken: its place is for the next.
-const MESSAGE_TIMEOUT_OF_EXCESS: Duration = Duration::from_secs(1);
+/// The same, on a connection beyond the limit: its place is for the next one.
+const EXCESS_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the routes are about.
-#[derive(Debug, Clone)]
-pub(super) struct Port {
-    pub(super) node: NodeSlot,
-    pub(super) bounds: Arc<Bounds>,
-}
+/// Ends a connection with its answer.
+const CLOSE: [(HeaderName, &str); 1] = [(CONNECTION, "close")];
 
-/// The routes of the Raft address; 503 until the node is there.
-pub fn router(node: NodeSlot) -> Router {
+/// The routes of the Raft address; 503 until the node is there. Commands that other nodes forward must keep `limits`.
+pub fn router(node: NodeSlot, limits: CommandLimits) -> Router {
     Router::new()
         .route(CALL_PATH, post(call))
         .route(APPENDS_PATH, post(appends::accept))
         .route(SNAPSHOT_PATH, post(receive_snapshot))
         .fallback(async || StatusCode::NOT_FOUND)
-        .with_state(Port { node, bounds: Arc::default() })
+        .layer(middleware::from_fn(origin::refuse_browsers))
+        .with_state(Port::new(node, limits))
 }
 
-/// One message of an excess connection is taken as any other: who shouts loudest must not silence a member.
+/// Answers one message. One on a connection beyond the limit is answered as well: a flood of connections must not silence
+/// a member.
 async fn call(State(port): State<Port>, excess: Option<Extension<Excess>>, body: Body) -> Response {
     let Some(node) = port.node.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    let within = if excess.is_some() { MESSAGE_TIMEOUT_OF_EXCESS } else { MESSAGE_TIMEOUT };
-    let answer = match read(body, port.bounds.messages(), within).await {
-        Ok(bytes) => match wire::decode::<Request>(&bytes) {
-            Ok((envelope, request)) => node.answer(&envelope, request).await,
+    let within = if excess.is_some() { EXCESS_MESSAGE_TIMEOUT } else { MESSAGE_TIMEOUT };
+    let answer = match read(body, port.limits.messages(), within).await {
+        Ok(bytes) => match decode::decode_request(&bytes, port.command_limits.max_request_bytes) {
+            Ok((envelope, request)) => answer(&port, node, &envelope, request).await,
             Err(why) => Err(Refusal::Unreadable(why)),
         },
-        Err(status) => return status.into_response(),
+        Err(status) => return (status, CLOSE).into_response(),
     };
-    reply(&answer)
+    // The place of a stranger's connection is for the next one.
+    let ends = answer.is_err();
+    let body = port.limits.reply_room.encode(answer).await;
+    if ends { (CLOSE, body).into_response() } else { body.into_response() }
+}
+
+async fn answer(port: &Port, node: &Node, envelope: &Envelope, request: PeerRequest) -> Answer {
+    if let Err(why) = validate::request(envelope, &request, &Local::of(node)) {
+        port.limits.refused.note(&envelope.from, &why);
+        return Err(Refusal::Unreadable(why));
+    }
+    let (commands, timeout_ms) = match request {
+        PeerRequest::Forward { commands, timeout_ms } => (commands, timeout_ms),
+        PeerRequest::LeaderWatch => return watch_leader(port, node, envelope).await,
+        request => return node.answer(envelope, request).await,
+    };
+    let (commands, reasons) = validate::commands(commands, port.command_limits);
+    for why in reasons.iter().flatten() {
+        port.limits.refused.note(&envelope.from, why);
+    }
+    let reply = node.answer(envelope, PeerRequest::Forward { commands, timeout_ms }).await?;
+    Ok(validate::merge(reply, reasons))
+}
+
+/// Answers a watch of the leader, which lasts. Each member has one: a new one takes the place of the old.
+async fn watch_leader(port: &Port, node: &Node, envelope: &Envelope) -> Answer {
+    if !node.has_member(envelope.from_raft) {
+        return Err(Refusal::Unreadable("only a member may watch the leader".to_owned()));
+    }
+    let watch = port.limits.leader_watch(envelope.from_raft);
+    tokio::select! {
+        answer = node.answer(envelope, PeerRequest::LeaderWatch) => answer,
+        () = watch.replaced.cancelled() => Err(Refusal::Unreadable("another watch took its place".to_owned())),
+    }
 }
 
 async fn receive_snapshot(State(port): State<Port>, body: Body) -> Response {
     let Some(node) = port.node.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    let answer = snapshot::receive(node, body, port.bounds.messages(), MESSAGE_TIMEOUT).await;
+    let answer = snapshot::receive(node, body, &port.limits, MESSAGE_TIMEOUT).await;
     if let Err(refusal) = &answer {
         tracing::warn!("a snapshot was not received: {refusal}");
     }
-    reply(&answer)
+    wire::encode(&answer).into_response()
 }
 
-fn reply(answer: &Answer) -> Response {
-    wire::encode(answer).into_response()
-}
-
-async fn read(body: Body, incoming: Incoming, within: Duration) -> Result<Bytes, StatusCode> {
-    let gone = incoming.gone();
+async fn read(body: Body, inbound: Inbound, within: Duration) -> Result<Bytes, StatusCode> {
+    let gone = inbound.gone();
     tokio::select! {
-        read = tokio::time::timeout(within, whole(body, incoming)) => read.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT)),
+        read = tokio::time::timeout(within, whole(body, inbound)) => read.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT)),
         () = gone.cancelled() => Err(StatusCode::SERVICE_UNAVAILABLE),
     }
 }
 
-async fn whole(body: Body, mut incoming: Incoming) -> Result<Bytes, StatusCode> {
+async fn whole(body: Body, mut inbound: Inbound) -> Result<Bytes, StatusCode> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > MAX_MESSAGE_BYTES {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
@@ -99,7 +128,7 @@ async fn whole(body: Body, mut incoming: Incoming) -> Result<Bytes, StatusCode> 
         }
         all.reserve(data.len().max(announced.saturating_sub(all.len())));
         all.extend_from_slice(&data);
-        incoming.keep(all.len()).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+        inbound.keep(all.len()).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     }
     Ok(all.freeze())
 }

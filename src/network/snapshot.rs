@@ -1,7 +1,7 @@
-//! Snapshots on the wire: a length-prefixed head, then the bytes of the file.
+//! Transfers of snapshots: a length-prefixed head, then the bytes of the file.
 //!
-//! Either side gives up where nothing moves; a transfer that breaks is begun again from the start by
-//! openraft, and the receiver's half file is gone with it.
+//! Either side gives up a transfer that makes no progress. openraft begins a broken transfer again from the start; the
+//! receiver's half file is deleted.
 
 use std::io;
 use std::sync::Arc;
@@ -11,13 +11,16 @@ use axum::body::Body;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use reqwest::Client;
+use reqwest::header::CONTENT_TYPE;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::client::{peer_error, read_answer};
+use super::origin::RAFT_CONTENT_TYPE;
+use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
 use super::wire::{self, MAX_HEAD_BYTES, SNAPSHOT_PATH, SnapshotHead};
-use crate::network::limits::{Incoming, NO_ROOM};
+use crate::network::limits::{GIVEN_UP, PortLimits};
+use crate::network::validate::{self, Local};
 use crate::node::Node;
 use crate::node::rpc::{PeerError, PeerReply, Refusal};
 use crate::node_id::HostPort;
@@ -42,21 +45,26 @@ pub(super) async fn send(
     let mut prefix = length.to_le_bytes().to_vec();
     prefix.extend_from_slice(&head);
     let body = stream::once(async { Ok(Bytes::from(prefix)) }).chain(file_chunks(snapshot, progress));
-    let response = client.post(format!("http://{raddr}{SNAPSHOT_PATH}")).body(reqwest::Body::wrap_stream(body)).send();
+    let sent = client
+        .post(format!("http://{raddr}{SNAPSHOT_PATH}"))
+        .header(CONTENT_TYPE, RAFT_CONTENT_TYPE)
+        .body(reqwest::Body::wrap_stream(body))
+        .send();
+    let reply = async { read_reply(sent.await.map_err(|error| peer_error(&error))?, MAX_SMALL_REPLY_BYTES).await };
     let watchdog = async {
         loop {
             // `true` once the whole file has been handed over.
             let limit = if *moved.borrow_and_update() { INSTALL_TIMEOUT } else { idle_timeout };
             match timeout(limit, moved.changed()).await {
                 Ok(Ok(())) => {}
-                // The body is gone: what is left is the answer.
-                Ok(Err(_)) => tokio::time::sleep(INSTALL_TIMEOUT).await,
+                // The body is gone: only the answer is left to come.
+                Ok(Err(_)) => return tokio::time::sleep(INSTALL_TIMEOUT).await,
                 Err(_) => return,
             }
         }
     };
     tokio::select! {
-        response = response => read_answer(response.map_err(|error| peer_error(&error))?).await,
+        reply = reply => reply,
         () = watchdog => Err(PeerError::Lost("nothing moved for too long".to_owned())),
     }
 }
@@ -89,16 +97,17 @@ fn file_chunks(
 pub(super) async fn receive(
     node: &Node,
     body: Body,
-    mut incoming: Incoming,
+    limits: &Arc<PortLimits>,
     idle_timeout: Duration,
 ) -> Result<PeerReply, Refusal> {
     let unreadable = |why: &dyn std::fmt::Display| Refusal::Unreadable(why.to_string());
+    let mut inbound = limits.messages();
     let mut chunks = body.into_data_stream();
-    let gone = incoming.gone();
+    let gone = inbound.gone();
     let mut next = async || {
         let chunk = tokio::select! {
             chunk = timeout(idle_timeout, chunks.next()) => chunk,
-            () = gone.cancelled() => return Err(unreadable(&NO_ROOM)),
+            () = gone.cancelled() => return Err(unreadable(&GIVEN_UP)),
         };
         match chunk {
             Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
@@ -122,13 +131,17 @@ pub(super) async fn receive(
         match next().await? {
             Some(chunk) => {
                 buffer.extend_from_slice(&chunk);
-                incoming.keep(buffer.len()).map_err(|error| unreadable(&error))?;
+                inbound.keep(buffer.len()).map_err(|error| unreadable(&error))?;
             }
             None => return Err(unreadable(&"it ends within its head")),
         }
     };
-    // From here on a piece at a time is held.
-    drop(incoming);
+    // From here on only one piece at a time is in memory.
+    drop(inbound);
+    if let Err(why) = validate::snapshot(&envelope, &vote, &meta, &Local::of(node)) {
+        limits.refused.note(&envelope.from, &why);
+        return Err(unreadable(&why));
+    }
     let mut incoming = node.receive_snapshot(&envelope).await?;
     let mut chunk = buffer.freeze();
     loop {

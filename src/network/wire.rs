@@ -1,15 +1,16 @@
-//! What goes over the wire: a version byte, then postcard.
+//! The wire format: a version byte, then postcard.
 //!
 //! postcard names no fields, so any change to a message's types needs a new [`VERSION`]; another
 //! version is refused in words, never guessed at.
 
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::node::rpc::{Envelope, PeerReply, PeerRequest, Refusal};
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
+
+pub(crate) use super::decode::decode;
 
 /// Version of all messages. 2: stamped commands, records.
 pub(super) const VERSION: u8 = 2;
@@ -20,7 +21,8 @@ pub(super) const CALL_PATH: &str = "/raft/v1/call";
 /// The path of a stream of appends.
 pub(super) const APPENDS_PATH: &str = "/raft/v1/appends";
 
-/// What a connection becomes on [`APPENDS_PATH`]: messages either way, each behind its length, four bytes with the last first.
+/// The protocol of a connection that was upgraded on [`APPENDS_PATH`]: messages both ways, each behind its length in
+/// bytes, a little-endian `u32`.
 pub(super) const APPENDS_PROTOCOL: &str = "hraftd-appends";
 
 /// The path a snapshot is streamed to.
@@ -39,10 +41,10 @@ pub(super) type AppendMessage = (Envelope, AppendEntriesRequest<TypeConfig>);
 /// The answer to one.
 pub(super) type AppendAnswer = Result<StreamAppendResult<TypeConfig>, Refusal>;
 
-/// What precedes the bytes of a snapshot.
+/// The head of a snapshot stream; the bytes of the file follow.
 pub(super) type SnapshotHead = (Envelope, Vote, SnapshotMeta);
 
-/// What a peer answers: a reply, or a refusal.
+/// The answer of a peer: a reply, or a refusal.
 pub(crate) type Answer = Result<PeerReply, Refusal>;
 
 /// A message with its version byte.
@@ -56,18 +58,6 @@ pub(super) fn encode_framed<T: Serialize>(message: &T) -> Vec<u8> {
     let length = u32::try_from(frame.len() - 4).expect("bounded far below by MAX_MESSAGE_BYTES");
     frame[..4].copy_from_slice(&length.to_le_bytes());
     frame
-}
-
-/// The message in `bytes`.
-///
-/// # Errors
-/// A text that says what is wrong.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    match bytes.split_first() {
-        Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|error| format!("not a message: {error}")),
-        Some((version, _)) => Err(format!("version {version} of the protocol; this node speaks {VERSION}")),
-        None => Err("an empty message".to_owned()),
-    }
 }
 
 /// A request as it is decoded.

@@ -43,6 +43,21 @@ impl Node {
         }
     }
 
+    /// The highest term that this node has voted in; `None` before its first vote.
+    pub fn voted_term(&self) -> Option<u64> {
+        self.inner.log.vote().map(|vote| vote.leader_id.term)
+    }
+
+    /// The last entry that this node knows to be committed.
+    pub fn last_committed(&self) -> Option<LogId> {
+        self.inner.raft.metrics().borrow_watched().local_committed
+    }
+
+    /// True for the Raft ids of the latest membership that this node knows of.
+    pub fn has_member(&self, raft_id: RaftId) -> bool {
+        self.inner.raft.metrics().borrow_watched().membership_config.get_node(&raft_id).is_some()
+    }
+
     fn quorum_is_fresh(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
         // None: it was elected by a quorum just now.
         self.quorum_age_of(metrics).is_none_or(|age| age <= self.inner.options.election_max())

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::survey;
 use crate::command::Command;
-use crate::config::{EX_CONFIG, EX_FAILURE, EX_OK, Exit};
+use crate::exit::{EX_CONFIG, EX_FAILURE, EX_OK, Exit};
 use crate::offline::render::{Pairs, Shown};
 use crate::raft_types::RaftId;
 use crate::raft_types::alias::LogEntry;

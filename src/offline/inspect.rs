@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::count;
 use super::survey::{self, Survey};
-use crate::config::{EX_CONFIG, Exit};
+use crate::exit::{EX_CONFIG, Exit};
 use crate::raft_types::alias::{LogId, StoredMembership};
 use crate::raft_types::{RaftId, Role};
 use crate::storage::Identity;

@@ -20,7 +20,8 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
-use crate::config::{Exit, Offline};
+use crate::config::Offline;
+use crate::exit::Exit;
 use crate::storage::StorageError;
 
 /// Does it. Blocks.

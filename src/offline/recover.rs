@@ -14,7 +14,7 @@ use super::inspect::{identity, line, membership, place};
 use super::rebuild::{self, Plan};
 use super::survey::{self, Survey};
 use super::{count, exit};
-use crate::config::Exit;
+use crate::exit::Exit;
 use crate::kv::KvStore;
 use crate::raft_types::ClusterId;
 use crate::storage::disk::Disk;
@@ -66,10 +66,7 @@ pub(super) fn recover(dir: &Path) -> Result<Exit, Exit> {
 
 /// Failing in the middle is no fault of the directory: it can be done again.
 fn failure(error: StorageError) -> Exit {
-    Exit::error(
-        crate::config::EX_FAILURE,
-        format!("{error}; the directory is as it was or as it will be: run it again"),
-    )
+    Exit::error(crate::exit::EX_FAILURE, format!("{error}; the directory is as it was or as it will be: run it again"))
 }
 
 fn plan(dir: &Path, survey: &Survey, disk: &Arc<dyn Disk>) -> Result<(Plan, KvStore), Exit> {

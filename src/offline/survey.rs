@@ -7,7 +7,7 @@ use std::sync::Arc;
 use openraft::EntryPayload;
 
 use super::exit;
-use crate::config::Exit;
+use crate::exit::Exit;
 use crate::raft_types::alias::{LogId, StoredMembership};
 use crate::storage::disk::Disk;
 use crate::storage::log::LogView;

@@ -13,7 +13,7 @@ use super::rebuild::{Plan, rebuild, state};
 use super::survey::Survey;
 use super::*;
 use crate::command::{Action, Command, Condition, Op, Retry, Stamped, Test, TestOf, Txn, Value};
-use crate::config::{EX_CONFIG, EX_OK};
+use crate::exit::{EX_CONFIG, EX_OK};
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::LogEntry;
 use crate::storage::disk::{Disk, MemDisk};

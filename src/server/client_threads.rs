@@ -23,7 +23,12 @@ impl ClientThreads {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         // Not a runtime of the current thread: one that is called from outside makes a system call for each task it wakes.
         let runtime = |_| Builder::new_multi_thread().worker_threads(1).thread_name("clients").enable_all().build();
-        Ok(Self { runtimes: (0..processors).map(runtime).collect::<io::Result<_>>()? })
+        let mut threads = Self { runtimes: Vec::with_capacity(processors) };
+        for number in 0..processors {
+            // Where one fails, the others must be dropped as `Drop` does.
+            threads.runtimes.push(runtime(number)?);
+        }
+        Ok(threads)
     }
 
     /// To spawn on each of them.

@@ -1,10 +1,10 @@
-//! Says in time that the disk is filling up: a full one stops the node.
+//! Warns in time that the disk is filling up: a full one stops the node.
 //!
-//! A node needs room for its log up to the bound of [`SNAPSHOT_BYTES`], and for a snapshot beside the present one.
-//! Below that, and 256 MiB for what else grows there, it warns; once, and again only after there was a quarter more
-//! than that in between, so that a disk that hovers around the bound fills no log.
+//! A node needs room for [`LOG_BYTES_BETWEEN_SNAPSHOTS`] of log and for a snapshot beside the present one. It warns where
+//! less than that and a margin of 256 MiB is free. It warns once, and again only after a quarter more was free in between:
+//! a disk that hovers around the bound fills no log.
 //!
-//! Caveat: the size of the present snapshot stands for that of the next.
+//! Caveat: the size of the next snapshot is taken to be that of the present one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::interval;
 
-use super::SNAPSHOT_BYTES;
+use super::LOG_BYTES_BETWEEN_SNAPSHOTS;
 use crate::storage::SnapshotStore;
 use crate::storage::disk::Disk;
 
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-const MARGIN: u64 = 256 << 20;
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+const MARGIN_BYTES: u64 = 256 << 20;
 
 /// The task that looks; it ends when this is dropped.
 pub(super) struct Watch(JoinHandle<()>);
@@ -31,7 +31,7 @@ impl Drop for Watch {
 /// Looks at the disk from now on.
 pub(super) fn watch(disk: Arc<dyn Disk>, snapshots: SnapshotStore) -> Watch {
     Watch(tokio::spawn(async move {
-        let mut tick = interval(LOOK_EVERY);
+        let mut tick = interval(LOOK_INTERVAL);
         let mut level = Level::default();
         loop {
             tick.tick().await;
@@ -51,10 +51,10 @@ pub(super) fn watch(disk: Arc<dyn Disk>, snapshots: SnapshotStore) -> Watch {
 }
 
 fn needed(snapshot: u64) -> u64 {
-    SNAPSHOT_BYTES + MARGIN + snapshot
+    LOG_BYTES_BETWEEN_SNAPSHOTS + MARGIN_BYTES + snapshot
 }
 
-/// Whether it was said that there is too little.
+/// Remembers which of the two messages was logged last.
 #[derive(Debug, Default)]
 struct Level {
     low: bool,
@@ -75,7 +75,7 @@ impl Level {
         }
     }
 
-    /// Whether it is low now, where that is news.
+    /// `Some(low)` where that has changed.
     fn turned(&mut self, free: u64, needed: u64) -> Option<bool> {
         let low = if self.low { free < needed + needed / 4 } else { free < needed };
         (low != std::mem::replace(&mut self.low, low)).then_some(low)

@@ -1,11 +1,12 @@
-//! The sole wiring: opens the data directory, starts Raft, serves both ports, finds the cluster,
-//! and takes it all down again in an order that loses nothing.
+//! The sole wiring: opens the data directory ([`open`]), starts Raft, serves both ports, finds the cluster, and takes it
+//! all down again in an order that loses nothing.
 //!
-//! [`run`] takes what it needs and a shutdown future, so that tests can run nodes in-process.
+//! [`run`] takes a configuration and a shutdown future, so that tests can run nodes in-process.
 
 mod client_threads;
-mod files;
+mod connection_limits;
 mod low_space;
+mod machine_limits;
 mod open;
 mod signals;
 
@@ -21,34 +22,36 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::api::{Api, ApiSettings};
-use crate::config::{self, Config, Exit};
+use crate::config::{self, Config};
+use crate::exit::{EX_FAILURE, Exit};
 use crate::http::{self, Handler, HttpLimits};
-use crate::network::{self, HttpPeers};
-use crate::node::rpc::Peers;
-use crate::node::{Node, NodeSlot, Parts, RaftOptions, ask_whether_removed};
-use crate::storage::DataDir;
+use crate::network::{self, CommandLimits};
+use crate::node::{Node, NodeSlot, Parts, RaftOptions};
+use crate::telemetry;
 use client_threads::ClientThreads;
 use open::Opened;
 
-/// A stop takes no longer than this, whatever hangs.
-const STOP_WITHIN: Duration = Duration::from_secs(7);
+pub use machine_limits::check as check_machine_limits;
+/// A stop takes no longer than this, even if something hangs.
+const STOP_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// How much of that a leader may use to hand over.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long requests in flight may take to end on a stop.
-const DRAIN_WITHIN: Duration = Duration::from_secs(3);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Requests that a node works on at a time. Some ten times what keeps a disk and two cores busy, and where 20,000 are done
-/// a second a queue of 0.2 s. (etcd refuses beyond 5,000 entries that are not applied yet.)
-const AT_WORK: usize = 4096;
+/// Requests that a node works on at a time. It is some ten times what keeps a disk and two cores busy, and a queue of 0.2 s
+/// at 20,000 requests a second. (etcd refuses beyond 5,000 entries that are not applied yet.)
+const MAX_REQUESTS_AT_WORK: usize = 4096;
 
-/// Bytes of log after which a snapshot is made, whatever the threshold counts.
-const SNAPSHOT_BYTES: u64 = 256 << 20;
+/// Bytes of log after which a snapshot is made, even below the threshold of entries.
+const LOG_BYTES_BETWEEN_SNAPSHOTS: u64 = 256 << 20;
 
 /// Runs a node on `runtime` until the process is told to end or the node fails.
 ///
-/// It is not async: code of an async function is generated in each crate that awaits it, and the node's takes long.
+/// It is not async: code of an async function is generated in each crate that awaits it, and the
+/// node's takes long.
 ///
 /// # Errors
 /// See [`run`].
@@ -62,21 +65,23 @@ pub fn run_until_terminated(runtime: &Runtime, config: Config) -> Result<(), Exi
 /// The exit code and the line that tells the operator what happened.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Exit> {
     signals::outlive_file_size_limit();
+    signals::outlive_hangups();
+    let _drops = telemetry::report_dropped_lines();
     let data = Arc::new(open::data_dir(&config).await?);
     let http_listener = listen(&config.http_bind).await?;
     let raft_listener = listen(&config.raft_bind).await?;
     let identity = open::identity(&config, data.clone()).await?;
     announce(&config, &http_listener, &raft_listener);
 
-    // Both ports answer while a large log is loaded: what is known, and 503 for the rest.
-    let starting = NodeSlot::new(config.public_id.clone(), identity.cluster.is_some());
+    // Both ports answer while a large log is loaded: 503 where the answer is not known yet.
+    let slot = NodeSlot::new(config.public_id.clone(), identity.cluster.is_some());
     let (stop_peers, peers_stopped) = watch::channel(());
     let (stop_clients, clients_stopped) = watch::channel(());
-    let limits = HttpLimits { drain: DRAIN_WITHIN, ..HttpLimits::default() };
+    let limits = HttpLimits { drain: DRAIN_TIMEOUT, ..HttpLimits::default() };
     // This raises the limit that the next one looks at.
-    let limits = HttpLimits { connections: files::connections(), ..limits };
-    let peer_limits = HttpLimits { upgrades: true, connections: files::peer_connections(), ..limits.clone() };
-    let router = network::router(starting.clone());
+    let limits = HttpLimits { connections: connection_limits::clients(), ..limits };
+    let peer_limits = HttpLimits { upgrades: true, connections: connection_limits::peers(), ..limits.clone() };
+    let router = network::router(slot.clone(), command_limits(&config));
     let peer_port = serve(raft_listener, router, &[], peer_limits, peers_stopped);
     let client_threads = ClientThreads::start().map_err(failure)?;
     let settings = ApiSettings {
@@ -85,16 +90,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         read_level: config.read_level,
         idempotency_window_ms: config.idempotency_window_ms,
         loopback_only: config.http_bind.is_loopback(),
-        max_at_work: AT_WORK,
-        // The others are for requests that are done at once.
+        max_at_work: MAX_REQUESTS_AT_WORK,
+        // The other connections are for requests that need not wait.
         max_waiting: limits.connections * 3 / 4,
     };
-    let api = Api::new(starting.clone(), settings);
+    let api = Api::new(slot.clone(), settings);
     let client_port = serve(http_listener, api, &client_threads.handles(), limits, clients_stopped);
 
     let mut shutdown = pin!(shutdown);
     let (opened, peers) = tokio::select! {
-        opened = open_as_member(&config, data) => opened?,
+        opened = open::as_member(&config, data) => opened?,
         () = &mut shutdown => {
             tracing::info!("stopped while it was starting");
             return Ok(());
@@ -105,7 +110,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let disk = low_space::watch(data.disk.clone(), snapshots.clone());
     let parts = Parts { me, peers, log: log.clone(), machine, snapshots, clients: client_threads.first() };
     let (node, tasks) = Node::start(parts, raft_options(&config)).await.map_err(failure)?;
-    starting.started(node.clone());
+    slot.started(node.clone());
 
     let mut start = open::start(&config).await?;
     start.may_form &= !joins_anew;
@@ -127,12 +132,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         }
         reason = node.failed() => Err(failure(log.failed().borrow().clone().unwrap_or(reason))),
     };
-    // After a failure what is on the disk is unknown, or Raft is gone: nothing can be handed over.
+    // After a failure the content of the disk is unknown, or Raft is gone: nothing can be handed over.
     ended?;
     tracing::info!("stopping");
-    let stopped = timeout(STOP_WITHIN, async {
-        node.hand_over(HAND_OVER_WITHIN).await;
-        // What waits for changes would wait for ever.
+    let stopped = timeout(STOP_TIMEOUT, async {
+        node.hand_over(HAND_OVER_TIMEOUT).await;
+        // Requests that wait for changes would wait for ever.
         node.watches().close();
         drop(stop_clients);
         join(client_port).await;
@@ -150,38 +155,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     drop(data);
     tracing::info!("stopped");
     result
-}
-
-/// Opens the directory; where its node was removed while it was down, and `--rjoin` names another
-/// node, as a new and empty node.
-async fn open_as_member(config: &Config, data: Arc<DataDir>) -> Result<(Opened, Arc<dyn Peers>), Exit> {
-    let mut data = Some(data);
-    loop {
-        let dir = data.take().expect("put back before each round");
-        let mut opened = open::storage(config, dir.clone()).await?;
-        let peers: Arc<dyn Peers> = Arc::new(HttpPeers::new(opened.me.clone()).map_err(failure)?);
-        open::settle_move(&mut opened, &peers).await?;
-        if !opened.log.is_empty() && opened.me.removed().borrow().is_none() {
-            let members = open::members(&mut opened).await?;
-            if let Some(index) = ask_whether_removed(&peers, opened.me.raft_id(), members).await {
-                tracing::warn!("this node was removed from its cluster at index {index}, while it was down");
-                opened.me.set_removed(index).map_err(open::storage_exit)?;
-            }
-        }
-        let removed = opened.me.removed().borrow().is_some();
-        if !removed || open::start(config).await?.others.is_empty() {
-            return Ok((opened, peers));
-        }
-        if opened.log.is_empty() {
-            opened.me.join_anew();
-            opened.joins_anew = true;
-            return Ok((opened, peers));
-        }
-        tracing::info!("joining anew: deleting the log and snapshots of the removed node");
-        drop(peers);
-        open::start_over(opened).await?;
-        data = Some(dir);
-    }
 }
 
 async fn listen(bind: &config::Bind) -> Result<TcpListener, Exit> {
@@ -209,7 +182,11 @@ async fn join(port: JoinHandle<()>) {
 }
 
 fn failure(what: impl std::fmt::Display) -> Exit {
-    Exit::error(config::EX_FAILURE, what.to_string())
+    Exit::error(EX_FAILURE, what.to_string())
+}
+
+fn command_limits(config: &Config) -> CommandLimits {
+    CommandLimits { max_value_bytes: config.max_value_bytes, max_request_bytes: config.max_request_bytes }
 }
 
 fn raft_options(config: &Config) -> RaftOptions {
@@ -218,11 +195,11 @@ fn raft_options(config: &Config) -> RaftOptions {
         election_min_ms: config.election_min_ms,
         election_max_ms: config.election_max_ms,
         snapshot_threshold: config.snapshot_threshold,
-        snapshot_bytes: SNAPSHOT_BYTES,
+        snapshot_bytes: LOG_BYTES_BETWEEN_SNAPSHOTS,
     }
 }
 
-/// What an operator wants to see first: who this is, where it listens, and a line that works.
+/// Logs what an operator wants to see first: who this is, where it listens, and a command that works.
 fn announce(config: &Config, http: &TcpListener, raft: &TcpListener) {
     let at = |listener: &TcpListener| listener.local_addr().map_or_else(|e| e.to_string(), |addr| addr.to_string());
     tracing::info!("hraftd {} starts as {}", env!("CARGO_PKG_VERSION"), config.public_id);

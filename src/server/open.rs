@@ -1,4 +1,4 @@
-//! Opening a data directory: identity, log, snapshots, state machine.
+//! Opens a data directory: lock, identity, log, snapshots, state machine; settles a move to other addresses and a removal.
 
 use std::sync::Arc;
 
@@ -7,9 +7,11 @@ use openraft::storage::RaftLogStorage as _;
 use tokio::task::spawn_blocking;
 
 use super::failure;
-use crate::config::{Config, DataPlace, Exit};
+use crate::config::{Config, DataPlace};
+use crate::exit::Exit;
+use crate::network::HttpPeers;
 use crate::node::rpc::Peers;
-use crate::node::{NodeIdentity, Start, is_at};
+use crate::node::{NodeIdentity, Start, ask_whether_removed, is_at};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId};
 use crate::state_machine::StateMachine;
@@ -17,21 +19,21 @@ use crate::storage::log::{LogOptions, LogStore};
 use crate::storage::{ClusterHandle, DataDir, Identity, IdentityStore, SnapshotStore, StorageError, replace};
 use crate::watch::HistoryLimits;
 
-/// All that is kept, opened.
+/// An open data directory, with all that is in it.
 pub(super) struct Opened {
     pub(super) data: Arc<DataDir>,
     pub(super) me: Arc<NodeIdentity>,
     pub(super) log: LogStore,
     pub(super) machine: StateMachine,
     pub(super) snapshots: SnapshotStore,
-    /// The addresses the directory was last used under, where they were others.
+    /// The addresses that the directory was last used under, if they were others.
     pub(super) moved_from: Option<PublicId>,
-    /// It was removed, and is to join its cluster again: it may not form one.
+    /// Its node was removed and is to join its cluster again: it may not form one.
     pub(super) joins_anew: bool,
 }
 
-/// How a storage error ends the process: 78 where starting again cannot help, 1 where it may.
-pub(super) fn storage_exit(error: StorageError) -> Exit {
+/// The end of the process after a storage error: 78 where another start cannot help, 1 where it may.
+fn storage_exit(error: StorageError) -> Exit {
     if error.is_bad_directory() { Exit::config(error.to_string()) } else { failure(error) }
 }
 
@@ -46,14 +48,48 @@ pub(super) async fn data_dir(config: &Config) -> Result<DataDir, Exit> {
     }
 }
 
-/// The identity in this directory; a new one is made where there is none.
+/// Reads the identity in this directory; makes a new one if there is none.
 pub(super) async fn identity(config: &Config, data: Arc<DataDir>) -> Result<Identity, Exit> {
     let public_id = config.public_id.clone();
     blocking(move || load_identity(&public_id, &data, &IdentityStore::new(data.disk.clone()))).await?
 }
 
+/// Opens the data directory, and asks the members it knows of whether its node was removed while it was down.
+///
+/// The directory of a removed node becomes that of a new and empty one if `--rjoin` names another node: it may then join
+/// anew.
+pub(super) async fn as_member(config: &Config, data: Arc<DataDir>) -> Result<(Opened, Arc<dyn Peers>), Exit> {
+    let mut data = Some(data);
+    loop {
+        let dir = data.take().expect("put back before each round");
+        let mut opened = storage(config, dir.clone()).await?;
+        let peers: Arc<dyn Peers> = Arc::new(HttpPeers::new(opened.me.clone()).map_err(failure)?);
+        settle_move(&mut opened, &peers).await?;
+        if !opened.log.is_empty() && opened.me.removed().borrow().is_none() {
+            let members = members(&mut opened).await?;
+            if let Some(index) = ask_whether_removed(&peers, opened.me.raft_id(), members).await {
+                tracing::warn!("this node was removed from its cluster at index {index}, while it was down");
+                opened.me.set_removed(index).map_err(storage_exit)?;
+            }
+        }
+        let removed = opened.me.removed().borrow().is_some();
+        if !removed || start(config).await?.others.is_empty() {
+            return Ok((opened, peers));
+        }
+        if opened.log.is_empty() {
+            opened.me.join_anew();
+            opened.joins_anew = true;
+            return Ok((opened, peers));
+        }
+        tracing::info!("joining anew: deleting the log and snapshots of the removed node");
+        drop(peers);
+        start_over(opened).await?;
+        data = Some(dir);
+    }
+}
+
 /// Reads identity, log and snapshots, and brings the state machine to the newest snapshot.
-pub(super) async fn storage(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
+async fn storage(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
     let config = config.clone();
     let mut opened = blocking(move || open(&config, data)).await??;
     let state = opened.log.get_log_state().await.map_err(failure)?;
@@ -61,7 +97,7 @@ pub(super) async fn storage(config: &Config, data: Arc<DataDir>) -> Result<Opene
     Ok(opened)
 }
 
-/// The identity of a directory; where its content was being replaced, once that is done or undone.
+/// Reads or makes the identity of a directory. If its content was being replaced, finishes or undoes that first.
 fn load_identity(public_id: &PublicId, data: &DataDir, store: &IdentityStore) -> Result<Identity, Exit> {
     replace::settle(&*data.disk).map_err(storage_exit)?;
     let identity = match store.load().map_err(storage_exit)? {
@@ -111,7 +147,7 @@ fn new_identity(public_id: PublicId) -> Identity {
 
 /// Makes a move to other addresses durable, unless the node still answers at the old ones: then this
 /// directory is a copy, and two processes would vote with one identity.
-pub(super) async fn settle_move(opened: &mut Opened, peers: &Arc<dyn Peers>) -> Result<(), Exit> {
+async fn settle_move(opened: &mut Opened, peers: &Arc<dyn Peers>) -> Result<(), Exit> {
     let Some(old) = opened.moved_from.take() else { return Ok(()) };
     let new = opened.me.id();
     if old.raddr != new.raddr && is_at(peers, &old, opened.me.raft_id()).await {
@@ -128,7 +164,7 @@ pub(super) async fn settle_move(opened: &mut Opened, peers: &Arc<dyn Peers>) -> 
 }
 
 /// The members that the node knew when it stopped.
-pub(super) async fn members(opened: &mut Opened) -> Result<Vec<(RaftId, PublicId)>, Exit> {
+async fn members(opened: &mut Opened) -> Result<Vec<(RaftId, PublicId)>, Exit> {
     let raft_id = opened.me.raft_id();
     let mut helper = StorageHelper::new(&mut opened.log, &mut opened.machine).with_id(raft_id);
     let membership = helper.get_membership().await.map_err(failure)?;
@@ -137,7 +173,7 @@ pub(super) async fn members(opened: &mut Opened) -> Result<Vec<(RaftId, PublicId
 }
 
 /// Makes a removed node's directory a new and empty one, under a new Raft id; see [`NodeIdentity::join_anew`].
-pub(super) async fn start_over(opened: Opened) -> Result<(), Exit> {
+async fn start_over(opened: Opened) -> Result<(), Exit> {
     let Opened { data, me, log, machine, snapshots, .. } = opened;
     let id = me.id();
     blocking(move || {
@@ -152,7 +188,7 @@ pub(super) async fn start_over(opened: Opened) -> Result<(), Exit> {
     .map_err(storage_exit)
 }
 
-/// What the command line says about finding a cluster.
+/// The part of the command line that is about finding a cluster.
 pub(super) async fn start(config: &Config) -> Result<Start, Exit> {
     let config = config.clone();
     // Names are looked up.

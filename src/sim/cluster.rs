@@ -26,7 +26,7 @@ struct Member {
     role: Role,
     list: Vec<u16>,
     process: Option<Process>,
-    /// Of one that is down.
+    /// The disk of a node that is down.
     disk: Option<MemDisk>,
 }
 
@@ -65,7 +65,7 @@ impl Cluster {
         self.net.server(port).map(|server| server.node)
     }
 
-    /// Of all that are there.
+    /// All nodes that are up, with their ports.
     pub fn nodes(&self) -> Vec<(u16, Node)> {
         self.ports().into_iter().filter_map(|port| Some((port, self.node(port)?))).collect()
     }
@@ -129,7 +129,7 @@ impl Cluster {
         }
     }
 
-    /// Whether all are members with the role they asked for, and serve; those that were removed are started again.
+    /// Checks that all are members with the role they asked for, and serve. Starts those that were removed again.
     fn look(&mut self) -> Result<(), String> {
         let mut seen = None;
         let removed = self.nodes().into_iter().find(|(_, node)| node.state() == State::Shutdown);

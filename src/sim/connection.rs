@@ -24,7 +24,7 @@ struct Way {
     net: Net,
     from: u16,
     to: u16,
-    /// Who speaks, where his words count.
+    /// The host whose messages these are, where its promises are checked.
     speaker: Option<Host>,
 }
 

@@ -25,7 +25,7 @@ struct Power {
 }
 
 impl SimDisk {
-    /// What is on `mem`, in this host.
+    /// A disk with the content of `mem`, used by `host`.
     pub fn new(mem: MemDisk, host: Host) -> Self {
         Self { mem, power: Arc::new(Mutex::new(Power { host, left: None })) }
     }
@@ -43,12 +43,12 @@ impl SimDisk {
         }
     }
 
-    /// What is there after the power has failed: what was flushed, and of what was not, anything.
+    /// The disk after a power failure: all that was flushed, and any part of what was not.
     pub fn after_power_loss(&self) -> MemDisk {
         self.mem.crash(|_, _, length| world::with_rng(|rng| rng.random_range(0..=length)))
     }
 
-    /// What is there after the process has died, and the system has not.
+    /// The disk after the process has died and the system has not.
     pub fn after_kill(&self) -> MemDisk {
         self.mem.sync_dir().expect("a disk in memory takes it");
         self.mem.crash(|_, _, length| length)

@@ -1,4 +1,4 @@
-//! What goes wrong in a run, one thing after the other and some at once.
+//! The faults of a run, one after the other and some at once.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// So many, then all is mended.
+    /// Injects `rounds` faults, then mends all of them.
     pub async fn run(&mut self, rounds: u64) {
         for _ in 0..rounds {
             self.one().await;

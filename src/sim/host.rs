@@ -12,10 +12,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::Instant;
 
 use super::world;
 
@@ -30,7 +28,7 @@ pub struct Host(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     name: u16,
-    /// How far its clock gets while others' get a million.
+    /// The rate of its clock, see [`super::clock`].
     rate: u32,
     dead: AtomicBool,
     state: Mutex<State>,
@@ -42,7 +40,7 @@ struct State {
     /// Wakes what wanted to run meanwhile.
     woken: Vec<Waker>,
     tasks: Vec<AbortHandle>,
-    /// So many tasks are worth a look for those that have ended.
+    /// The number of tasks at which those that have ended are removed.
     prune_at: usize,
 }
 
@@ -85,28 +83,6 @@ where
     }
 }
 
-/// The rate of a clock that is right.
-pub const RIGHT: u32 = 1_000_000;
-
-/// A moment on a host, whose clock may be fast or slow.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    at: Instant,
-    rate: u32,
-}
-
-impl Moment {
-    /// By the clock of the host whose task this is.
-    pub fn now() -> Self {
-        Self { at: Instant::now(), rate: Host::current().map_or(RIGHT, |host| host.0.rate) }
-    }
-
-    /// How much it has counted since.
-    pub fn elapsed(&self) -> Duration {
-        self.at.elapsed() * self.rate / RIGHT
-    }
-}
-
 /// Makes a host the current one until it is dropped.
 struct Entered(Option<Host>);
 
@@ -126,9 +102,14 @@ impl Host {
         CURRENT.with_borrow(Clone::clone)
     }
 
-    /// What it is called, which is its client port.
+    /// Its name, which is its client port.
     pub fn name(&self) -> u16 {
         self.0.name
+    }
+
+    /// The rate of its clock.
+    pub fn clock_rate(&self) -> u32 {
+        self.0.rate
     }
 
     pub fn is_dead(&self) -> bool {
@@ -185,7 +166,7 @@ impl Host {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether a task may run now; if not it is woken later.
+    /// True where a task may run now; otherwise it is woken later.
     fn may_run(&self, cx: &Context<'_>) -> bool {
         if self.is_dead() {
             return false;

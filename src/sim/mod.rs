@@ -1,7 +1,7 @@
 //! Whole nodes in one process, on simulated time, network and disks, with faults from a seed.
 //!
-//! What runs is the product: the client API behind its router, the node, openraft, the state machine, the log and its
-//! recovery, snapshots. What is simulated is what lies behind the seams that it has: time (tokio's paused clock), the
+//! The product runs: the client API behind its router, the node, openraft, the state machine, the log and its
+//! recovery, snapshots. Simulated is what lies behind its seams: time (tokio's paused clock), the
 //! network ([`crate::node::rpc::Peers`] and the routers' requests), disks ([`crate::storage::disk::Disk`]), threads
 //! ([`crate::task`]) and randomness.
 //!
@@ -18,7 +18,7 @@
 //! would run more of the product than this does: what is left out is sockets and HTTP's bytes, which the tests of built
 //! binaries in real network namespaces have.
 //!
-//! What it finds: see tests/README.md, where all that breaks the product on purpose is listed with how many seeds it took.
+//! tests/README.md lists all that breaks the product on purpose, and how many seeds it took to find each.
 //!
 //! Caveats:
 //! * Timers run alike on all hosts, those of elections too. What differs in half of the runs is the rate of the clock that
@@ -27,6 +27,7 @@
 //! * Timers have tokio's grain of 1 ms, and what needs no time takes none.
 
 mod clients;
+pub mod clock;
 mod cluster;
 mod connection;
 mod disk;
@@ -59,13 +60,13 @@ const PLAIN_SEEDS: u64 = 10;
 /// How many it runs with `HRAFTD_TESTS=full`, as in `.ci/run`.
 const FULL_SEEDS: u64 = 30;
 
-/// What the environment asks for.
+/// The options of the environment.
 #[derive(Debug, Clone)]
 struct Options {
     /// The first seed, and how many.
     first: u64,
     seeds: u64,
-    /// Whether to print what happens.
+    /// Print all that happens.
     trace: bool,
 }
 

@@ -74,7 +74,7 @@ pub enum NoAnswer {
     Broken,
 }
 
-/// Where clients are: no node has this port.
+/// The port that stands for clients: no node has it.
 pub const OUTSIDE: u16 = 0;
 
 impl Default for Net {
@@ -155,7 +155,7 @@ impl Net {
         self.state().weather
     }
 
-    /// Whether there is nobody to refuse a connection.
+    /// True where nobody refuses a connection: it hangs.
     pub fn is_silent(&self, from: u16, to: u16) -> bool {
         matches!(self.reach(from, to), Reach::Silence)
     }

@@ -29,7 +29,7 @@ const CHUNK: usize = 1_000;
 pub struct SimPeers {
     pub net: Net,
     pub me: Arc<NodeIdentity>,
-    /// Whether others take streams of appends; else they are of a version that does not.
+    /// True where others take streams of appends; otherwise they are of a version that does not.
     pub streams: bool,
 }
 
@@ -47,13 +47,13 @@ impl AppendStream for Seen {
     }
 }
 
-/// Who sends this leads.
+/// Notes that the sender of an append leads.
 fn leads(request: &AppendEntriesRequest<TypeConfig>) {
     let (term, leader) = (request.vote.leader_id.term, request.vote.leader_id.voted_for);
     world::check(|seen| seen.leaders.leads(term, leader));
 }
 
-/// What of an answer must be on the disk of who gives it.
+/// The promise in an answer that must be on the disk of the node that gives it.
 fn word(answer: &wire::Answer) -> Option<Word> {
     match answer {
         Ok(PeerReply::Vote(vote)) if vote.vote_granted => Some(Word::Vote),
@@ -62,7 +62,7 @@ fn word(answer: &wire::Answer) -> Option<Word> {
     }
 }
 
-/// What may arrive twice and do no harm: all but writes that are passed on.
+/// True for requests that may arrive twice and do no harm: all but forwarded writes.
 fn may_repeat(request: &PeerRequest) -> bool {
     !matches!(request, PeerRequest::Forward { .. })
 }
@@ -74,7 +74,7 @@ fn no_answer(why: NoAnswer) -> PeerError {
     }
 }
 
-/// Where the host is silent, a connection is given up sooner than an answer.
+/// Waits for an answer; a connection to a silent host is given up sooner.
 async fn within<T>(
     time: Duration,
     is_silent: bool,
@@ -117,6 +117,9 @@ impl Peers for SimPeers {
                 let bytes = bytes.clone();
                 async move {
                     let (envelope, request): wire::Request = wire::decode(&bytes).unwrap();
+                    if let Err(why) = network::check_request(&server.node, &envelope, &request) {
+                        world::fail(format!("validation: node {to} refuses a message of {from}: {why}"));
+                    }
                     let binds = !matches!(request, PeerRequest::PreVote(_));
                     let answer: wire::Answer = server.node.answer(&envelope, request).await;
                     if let Some(word) = word(&answer).filter(|_| binds) {
@@ -147,14 +150,14 @@ impl Peers for SimPeers {
         Box::pin(async move {
             let serve = |server: Server| async move {
                 let (socket, other_end): (DuplexStream, _) = duplex(BUFFER);
-                host::spawn(async move { network::answer(server.node, socket, &Arc::default()).await });
+                host::spawn(async move { network::serve_appends(server.node, socket, &Arc::default()).await });
                 (server.host, other_end)
             };
             let server = within(time, is_silent, net.exchange(from, to, false, serve)).await?;
             let (socket, other_end) = duplex(BUFFER);
             // Of the network: it outlives who speaks.
             tokio::spawn(connection::join(net, (from, other_end), server));
-            Ok(Some(Box::new(Seen(network::way(me, target, socket))) as Box<dyn AppendStream>))
+            Ok(Some(Box::new(Seen(network::leader_side(me, target, socket))) as Box<dyn AppendStream>))
         })
     }
 
@@ -175,6 +178,9 @@ impl Peers for SimPeers {
             let serve = move |server: Server| {
                 let (envelope, meta, snapshot) = (envelope.clone(), meta.clone(), snapshot.clone());
                 async move {
+                    if let Err(why) = network::check_snapshot(&server.node, &envelope, &vote, &meta) {
+                        world::fail(format!("validation: node {to} refuses a snapshot of {from}: {why}"));
+                    }
                     let mut incoming = server.node.receive_snapshot(&envelope).await?;
                     let mut offset = 0;
                     let mut chunk = [0; CHUNK];

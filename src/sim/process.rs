@@ -27,7 +27,7 @@ pub struct Settings {
     pub segment_bytes: u64,
     pub cache_bytes: usize,
     pub history: HistoryLimits,
-    /// Whether appends travel in streams.
+    /// True where appends travel in streams.
     pub streams: bool,
     /// How fast or slow a machine's clock may be.
     pub drift_ppm: u32,

@@ -22,18 +22,18 @@ use crate::watch::{Filter, HistoryLimits};
 /// The most that clients take to end, and that what they left takes to expire, once all is well.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
-/// What a run came to.
+/// The result of a run that found nothing wrong.
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
     pub trace: Trace,
-    /// What happened how often: so that it can be seen that something did.
+    /// How often each thing happened: it shows that something did.
     pub counts: Vec<(&'static str, u64)>,
 }
 
 /// Runs a seed.
 ///
 /// # Errors
-/// What was found to be wrong.
+/// A text that says what was found to be wrong.
 pub fn run(seed: u64) -> Result<Summary, String> {
     let done = catch_unwind(AssertUnwindSafe(|| {
         let mut builder = Builder::new_current_thread();

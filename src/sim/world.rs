@@ -1,4 +1,4 @@
-//! What one run of the simulation knows: its randomness, its trace, what it has seen, and whether that is well.
+//! The state of one run of the simulation: its randomness, its trace, what it has seen, and its first failure.
 //!
 //! A run has a thread to itself, so all this is found by thread. Where there is none, as in other tests of this crate,
 //! nothing is simulated and nothing noted.
@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::host::{Host, RIGHT};
+use super::clock::TRUE_RATE;
+use super::host::Host;
 use super::invariants::Invariants;
 
 thread_local! {
@@ -37,7 +38,7 @@ pub struct World {
     invariants: Invariants,
 }
 
-/// What a node says that must be on its disk by then.
+/// A promise of a node that must be on its disk when the node gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
     /// It has voted.
@@ -46,7 +47,7 @@ pub enum Word {
     Append,
 }
 
-/// What happened, as a hash: equal for equal runs.
+/// All that happened, as a hash: equal for equal runs.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Trace {
     pub events: u64,
@@ -94,9 +95,9 @@ pub fn random() -> u64 {
     try_with(|world| world.rng.random()).unwrap_or_else(rand::random)
 }
 
-/// The rate of some clock.
+/// A random rate for a clock, at most `drift_ppm` off.
 pub fn rate(drift_ppm: u32) -> u32 {
-    with_rng(|rng| rng.random_range(RIGHT - drift_ppm..=RIGHT + drift_ppm))
+    with_rng(|rng| rng.random_range(TRUE_RATE - drift_ppm..=TRUE_RATE + drift_ppm))
 }
 
 /// Below a number, which is not 0.
@@ -104,7 +105,7 @@ pub fn below(end: u64) -> u64 {
     with_rng(|rng| rng.random_range(0..end))
 }
 
-/// So many times out of a thousand.
+/// True `per_mille` times out of a thousand.
 pub fn chance(per_mille: u64) -> bool {
     per_mille > 0 && below(1_000) < per_mille
 }
@@ -130,7 +131,7 @@ pub fn note(what: &str, numbers: &[u64]) {
     });
 }
 
-/// What was noted so far.
+/// The trace so far.
 pub fn trace() -> Trace {
     with(|world| world.trace)
 }
@@ -146,7 +147,7 @@ pub fn fail(why: String) {
     });
 }
 
-/// What went wrong, if anything did.
+/// The first failure, if there was one.
 pub fn failure() -> Option<String> {
     with(|world| world.failure.clone())
 }
@@ -169,7 +170,7 @@ pub fn check<T: Default>(check: impl FnOnce(&mut Invariants) -> Result<T, String
     }
 }
 
-/// Whether a run is under way here, and whose task this is.
+/// The host whose task this is; `None` outside a run.
 pub fn host() -> Option<Host> {
     try_with(|_| ())?;
     Host::current()

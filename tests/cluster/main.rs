@@ -22,6 +22,7 @@ mod removed;
 mod restart;
 mod robustness;
 mod status;
+mod supervised;
 mod values;
 mod watch;
 mod watchers;

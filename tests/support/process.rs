@@ -37,6 +37,12 @@ impl Reaped {
     }
 }
 
+impl From<Child> for Reaped {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
 impl Drop for Reaped {
     fn drop(&mut self) {
         let _ = self.0.kill();

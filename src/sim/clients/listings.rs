@@ -37,7 +37,7 @@ impl Client {
         }
     }
 
-    /// Where the next page begins, if there is one.
+    /// Reads one page; returns the last key to continue after, if there is more.
     async fn page(&mut self, path: &str, level: &str, asked: Asked<'_>) -> Option<String> {
         let limit = asked.limit.map_or_else(String::new, |limit| format!("&limit={limit}"));
         let after = asked.after.map_or_else(String::new, |after| format!("&after={after}"));

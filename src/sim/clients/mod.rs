@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 use super::net::{Net, NoAnswer};
 use super::world;
 
-/// What all clients of a run share.
+/// Shared by all clients of a run.
 #[derive(Debug, Clone)]
 pub struct Shared {
     pub net: Net,
@@ -88,12 +88,12 @@ pub struct Answer {
     pub status: u16,
     /// `X-Hraftd-Index`.
     pub index: u64,
-    /// Of a page: whether there are more.
+    /// True for a page that is not the last.
     pub more: bool,
     pub json: Value,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone)]
 pub enum Outcome {
     Done(Answer),

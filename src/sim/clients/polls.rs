@@ -11,10 +11,10 @@ use crate::sim::world;
 /// The longest that one waits, in milliseconds.
 const MOST_MS: u64 = 3_000;
 
-/// Where nothing is wrong, what was written is told within this.
+/// Without faults, a long poll hears of a write within this time.
 const TOLD_WITHIN: Duration = Duration::from_millis(500);
 
-/// Of the last polls, which nobody else writes.
+/// The key of the last polls, which nobody else writes.
 const KEY: &str = "poll";
 
 impl Client {

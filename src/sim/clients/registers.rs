@@ -14,7 +14,7 @@ pub fn name(number: u64) -> String {
     format!("reg{number}")
 }
 
-/// What an answer may not be older than that is asked for now.
+/// The oldest index that the answer to a read that begins now may show.
 pub fn floor() -> u64 {
     world::check(|seen| Ok(Linearizable::floor(&seen.linearizable)))
 }

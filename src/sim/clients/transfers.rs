@@ -30,7 +30,7 @@ fn moving(from: &str, to: &str, amount: i64) -> Value {
     json!({ "then": [{ "incr": { from: -amount } }, { "incr": { to: amount } }] })
 }
 
-/// Whether what a transaction at this index says of accounts is so.
+/// Checks the balances that a transaction at this index read.
 fn agrees(answer: &Answer, index: u64, seen: &Invariants) -> Result<(), String> {
     let results = answer.json["results"].as_array().into_iter().flatten().filter_map(Value::as_object).flatten();
     for (key, value) in results.filter(|(key, _)| is_account(key)) {
@@ -62,7 +62,7 @@ impl Client {
         }
     }
 
-    /// Where both still hold what they were read to hold; some close the one and move all of it.
+    /// Moves money if both accounts still hold what was read; some moves close the one and take all of it.
     async fn move_what_is_there(&mut self, from: &str, to: &str, amount: i64) {
         let read = json!({ "then": [{ "get": from }, { "get": to }] });
         let Some(read) = self.transact(read).await else { return };

@@ -1,4 +1,4 @@
-//! Who watches, and takes its stream up again at another node.
+//! A watcher that continues its stream at another node.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::sim::net::{Server, serve_client};
 use crate::sim::world;
 use crate::watch::{Filter, Position};
 
-/// What a watcher has seen.
+/// A watcher's filter, and all that it has seen.
 #[derive(Debug)]
 pub struct Watcher {
     pub filter: Filter,
@@ -55,7 +55,7 @@ impl Watcher {
         Self { filter, known: None }
     }
 
-    /// Whether everything was seen that there is.
+    /// True once it has seen every change that passes its filter.
     pub fn is_done(&self) -> bool {
         let last = world::check(|seen| Ok(seen.watches.last(&self.filter)));
         self.known.is_some() && last <= self.known

@@ -9,10 +9,10 @@ use openraft::EntryPayload;
 
 #[derive(Debug, Default)]
 pub struct Acknowledged {
-    /// Where values were stored that are written once each.
+    /// The index at which each value was stored; each is written once.
     stored: BTreeMap<Vec<u8>, u64>,
     refused: BTreeSet<Vec<u8>>,
-    /// Of all writes that were acknowledged.
+    /// The highest index of all writes that were acknowledged.
     newest: u64,
 }
 

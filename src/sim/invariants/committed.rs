@@ -1,4 +1,4 @@
-//! What is committed never changes: all nodes apply the same entries, each once and in order.
+//! Committed entries never change: all nodes apply the same ones, each once and in order.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::raft_types::alias::{LogEntry, LogId};
 pub struct Committed {
     /// By index, with the events that applying it made.
     entries: BTreeMap<u64, (LogEntry, Vec<Event>)>,
-    /// Of each running node: the last index that is in its state.
+    /// The last index in the state of each running node.
     last: BTreeMap<u16, u64>,
 }
 
 impl Committed {
-    /// Whether nobody had applied it before.
+    /// Notes that a node applied an entry; true where it is the first to do so.
     pub fn applied(&mut self, applied: &Applied<'_>) -> Checked<bool> {
         let index = applied.index();
         let last = self.last.insert(applied.by, index).unwrap_or(0);

@@ -10,7 +10,7 @@ use crate::command::{Command, Reply};
 
 #[derive(Debug, Default)]
 pub struct ExactlyOnce {
-    /// What was done, by its `Idempotency-Key`: where, and the answer.
+    /// Index and answer of each write that was done, by its `Idempotency-Key`.
     done: BTreeMap<CompactString, (u64, Reply)>,
 }
 
@@ -44,7 +44,7 @@ impl ExactlyOnce {
         }
     }
 
-    /// Where it was done.
+    /// The index at which the write was done.
     pub fn done(&self, key: &str) -> Option<u64> {
         self.done.get(key).map(|(index, _)| *index)
     }

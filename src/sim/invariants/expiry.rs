@@ -11,10 +11,10 @@ use super::{Applied, Checked};
 use crate::command::{Action, Command, Key, Reply};
 use crate::kv::Change;
 use crate::log_time::WINDOW_MS;
-use crate::sim::host::RIGHT;
+use crate::sim::clock::TRUE_RATE;
 
-/// What a follower's clock goes by is no older than this while there is a leader.
-const MOST_ALONE: Duration = Duration::from_millis(3 * WINDOW_MS as u64);
+/// A follower hears of log time at least this often while there is a leader.
+const MAX_SILENCE: Duration = Duration::from_millis(3 * WINDOW_MS as u64);
 
 #[derive(Debug, Default)]
 pub struct Expiry {
@@ -35,11 +35,11 @@ impl Expiry {
     }
 
     /// The least that clocks may take for so long: one that follows another gets no further ahead of it than in
-    /// [`MOST_ALONE`], and then it is followed itself.
+    /// [`MAX_SILENCE`], and then it is followed itself.
     pub fn least(&self, ttl_ms: u64) -> Duration {
-        let drift = |of: Duration| of * self.drift_ppm / RIGHT;
+        let drift = |of: Duration| of * self.drift_ppm / TRUE_RATE;
         let ttl = Duration::from_millis(ttl_ms);
-        ttl.saturating_sub(drift(ttl) + 2 * drift(MOST_ALONE))
+        ttl.saturating_sub(drift(ttl) + 2 * drift(MAX_SILENCE))
     }
 
     /// A client is about to send it, perhaps not for the first time.

@@ -16,7 +16,7 @@ pub struct Linearizable {
     reads: u64,
 }
 
-/// Whether a key is one of the registers.
+/// True for the keys that are registers.
 pub fn is_register(key: &str) -> bool {
     key.starts_with("reg")
 }

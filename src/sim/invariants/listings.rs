@@ -3,16 +3,16 @@
 use super::Checked;
 use super::state::State;
 
-/// What was asked for.
+/// A listing that was asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     pub prefix: &'a str,
-    /// Of a page: the last key of the one before.
+    /// The last key of the page before, if this is a later page.
     pub after: Option<&'a str>,
     pub limit: Option<usize>,
 }
 
-/// What was found: names, each with its value where values were asked for.
+/// The answer: names, each with its value where values were asked for.
 pub type Listed = Vec<(String, Option<Vec<u8>>)>;
 
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use super::{Applied, Checked};
 use crate::command::{Action, Command, Key, Reply, Stamped};
 use crate::kv::Change;
 
-/// What a client knows of a lock that it had.
+/// A lock as the client that had it knows it.
 #[derive(Debug, Clone)]
 pub struct Hold {
     pub token: u64,

@@ -1,5 +1,5 @@
-//! What must hold all along. Each is a file; each is told what it needs to know when it happens, and says what is wrong
-//! at once.
+//! The invariants of a run, one file each. Each is told what it needs to know when it happens, and reports what is
+//! wrong at once.
 
 pub mod acknowledged;
 pub mod committed;
@@ -30,7 +30,7 @@ pub struct Applied<'a> {
     pub entry: &'a LogEntry,
     pub reply: &'a Reply,
     pub events: &'a [Event],
-    /// Of the state afterwards.
+    /// The digest of the state after the entry.
     pub digest: u64,
     pub at: Instant,
 }

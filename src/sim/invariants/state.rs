@@ -1,4 +1,4 @@
-//! What every key held when. Not an invariant of its own: what reads are compared with.
+//! The history of every key. Not an invariant of its own: reads are compared with it.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::Applied;
 use crate::command::Key;
 use crate::kv::Change;
 
-/// What a key holds, and the index that last changed it.
+/// The value of a key, and the index that last changed it.
 pub type Held = Option<(Vec<u8>, u64)>;
 
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ impl State {
         }
     }
 
-    /// What there was of keys that begin so once this index was applied, in order.
+    /// The keys with this prefix and their values after this index was applied, in order.
     pub fn list(&self, prefix: &str, index: u64) -> impl Iterator<Item = (&Key, &[u8])> {
         let begin_so = self.0.range(Key::from(prefix)..).take_while(move |(key, _)| key.starts_with(prefix));
         begin_so.filter_map(move |(key, held)| {
@@ -33,7 +33,7 @@ impl State {
         })
     }
 
-    /// What a key held once this index was applied.
+    /// The value of a key after this index was applied.
     pub fn at(&self, key: &str, index: u64) -> Held {
         self.0.get(key)?.range(..=index).next_back()?.1.clone()
     }

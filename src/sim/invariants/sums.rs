@@ -6,14 +6,14 @@ use super::{Applied, Checked};
 use crate::command::Key;
 use crate::kv::Change;
 
-/// What accounts hold; all together nothing, as one that is not there holds nothing.
+/// The balances of the accounts. Their sum is 0; an account that does not exist holds 0.
 #[derive(Debug, Default)]
 pub struct Sums {
     accounts: BTreeMap<Key, i64>,
     moves: u64,
 }
 
-/// Whether a key is an account.
+/// True for the keys that are accounts.
 pub fn is_account(key: &str) -> bool {
     key.starts_with("acc")
 }

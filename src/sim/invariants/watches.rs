@@ -45,7 +45,7 @@ impl Watches {
         }
     }
 
-    /// Where the last change is that is for a watcher.
+    /// The position of the last change that passes a watcher's filter.
     pub fn last(&self, filter: &Filter) -> Option<Position> {
         self.events.iter().rev().find(|event| filter.takes(event)).map(Position::of)
     }

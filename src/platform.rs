@@ -1,0 +1,124 @@
+//! Everything that differs by operating system: signals, the limit of open files, sockets for both IP families.
+//!
+//! Linux is tested. The rest is written for any Unix, so that macOS should build. Elsewhere the crate does not build; see
+//! the error below for what is missing.
+//!
+//! These need no code here, because the standard library does what each system needs:
+//! * Flushes: `File::sync_data` and `File::sync_all` are `fdatasync` and `fsync` on Linux, and `fcntl(F_FULLFSYNC)` on
+//!   macOS, where `fsync` alone leaves data in the drive's cache.
+//! * Preallocation: the log writes zeros ahead of itself, which works on every file system.
+
+use std::io;
+
+use rustix::net::sockopt;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use tokio::net::TcpSocket;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[cfg(not(unix))]
+compile_error!(
+    "hraftd does not run on this system yet. It would need: signals that stop it (src/platform.rs), reads and writes at \
+     an offset, and files and directories for their owner alone (src/storage/disk/real.rs, src/storage/data_dir.rs)"
+);
+
+/// The signals that ask for a stop: SIGTERM and SIGINT.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    /// Takes these signals from now on: they no longer end the process by themselves.
+    ///
+    /// # Errors
+    /// The system's, where no handler can be installed.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// SIGHUP, which a closed terminal or a tool that rotates logs sends.
+#[derive(Debug)]
+pub struct Hangups(tokio::signal::unix::Signal);
+
+impl Hangups {
+    /// Takes the signal from now on: it no longer ends the process.
+    ///
+    /// # Errors
+    /// The system's, where no handler can be installed.
+    pub fn new() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        let _ = self.0.recv().await;
+    }
+}
+
+/// Catches SIGXFSZ, so that a write beyond `ulimit -f` fails with an error.
+///
+/// The handler does nothing. To ignore the signal instead would need unsafe code, and children would inherit it.
+///
+/// # Errors
+/// The system's, where no handler can be installed.
+pub fn catch_file_size_signal() -> io::Result<()> {
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
+}
+
+/// Files that this process may have open; `None` where there is no limit.
+pub fn open_file_limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+/// Files that this process may have open once its limit is raised; `None` where there is no limit.
+pub fn open_file_hard_limit() -> Option<u64> {
+    highest_soft_limit(getrlimit(Resource::Nofile).maximum)
+}
+
+/// Bytes of address space that this process may have; `None` where there is no limit.
+pub fn address_space_limit() -> Option<u64> {
+    getrlimit(Resource::As).current
+}
+
+/// Raises the soft limit of open files as far as the system allows.
+///
+/// # Errors
+/// The system's; the limit is then as it was.
+pub fn raise_open_file_limit() -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: highest_soft_limit(maximum), maximum })?)
+}
+
+/// macOS reports no hard limit, but takes no soft limit above `OPEN_MAX`.
+fn highest_soft_limit(hard: Option<u64>) -> Option<u64> {
+    const MACOS_OPEN_MAX: u64 = 10_240;
+    if cfg!(target_vendor = "apple") {
+        Some(hard.map_or(MACOS_OPEN_MAX, |hard| hard.min(MACOS_OPEN_MAX)))
+    } else {
+        hard
+    }
+}
+
+/// Makes a socket on `[::]` take IPv4 connections too; the default differs by system and by machine
+/// (`net.ipv6.bindv6only` on Linux).
+///
+/// # Errors
+/// The system's, where it cannot.
+pub fn accept_both_families(socket: &TcpSocket) -> io::Result<()> {
+    Ok(sockopt::set_ipv6_v6only(socket, false)?)
+}
+
+/// True for the error of a machine that does not have the IP family of an address, such as one without IPv6.
+pub fn is_unsupported_family(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
