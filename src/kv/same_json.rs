@@ -1,12 +1,13 @@
-//! Whether two JSON texts say the same: by structure, numbers by their text.
+//! Compares two JSON texts by structure.
 //!
-//! White space, escapes in strings and the order of members do not count; `1` and `1.0` differ. Of members with one name
-//! their order counts.
+//! * White space, escapes in strings and the order of members do not count.
+//! * Numbers are compared by their text: `1` and `1.0` differ.
+//! * The order of members with the same name counts.
 //!
-//! What a client sends is JSON, and nests no deeper than a request may. What a peer's entry or snapshot has may be anything: where
-//! it is no JSON, or deeper than [`MAX_DEPTH`], it is the same as nothing but itself byte for byte, at every replica alike.
+//! A client's value is JSON of limited depth: the request was checked. An entry or snapshot of a peer may hold anything. A
+//! text that is no JSON, or deeper than [`MAX_DEPTH`], equals only the same bytes, on every replica alike.
 
-/// The deepest arrays and objects that are looked into; the stack holds so many.
+/// The deepest nesting that is compared. The stack has room for it.
 pub(crate) const MAX_DEPTH: usize = 256;
 
 /// A JSON text taken apart.
@@ -197,7 +198,7 @@ mod tests {
         }
     }
 
-    /// Of a peer that does not keep to the limit of requests: a stack that overflows ends the process.
+    /// A peer may not keep to the limit of requests, and a stack overflow ends the process.
     #[test]
     fn no_depth_is_too_much() {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {

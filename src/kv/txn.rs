@@ -3,7 +3,7 @@
 use super::event::Events;
 use super::same_json::same_json;
 use super::{Failed, KvStore};
-use crate::command::{Failure, Op, OpResult, Place, Reply, Test, TestOf, Txn};
+use crate::command::{Failure, Op, OpIndex, OpResult, Reply, Test, TestOf, Txn};
 
 /// The most bytes of values that a transaction reads: its answer travels between nodes in one message.
 pub const MAX_READ_BYTES: usize = 16 << 20;
@@ -37,7 +37,7 @@ impl KvStore {
         let mut results = Vec::with_capacity(ops.len());
         let mut read = 0;
         for (at, op) in ops.iter().enumerate() {
-            let place = Place { then, at: u32::try_from(at).unwrap_or(u32::MAX) };
+            let place = OpIndex { then, at: u32::try_from(at).unwrap_or(u32::MAX) };
             let result = self.run(index, op, events).map_err(|failed| failed.failure(Some(place)))?;
             if let OpResult::Got(_, Some(record)) = &result {
                 read += record.value().len();

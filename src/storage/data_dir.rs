@@ -1,11 +1,13 @@
 //! The directory of one node, locked for as long as anything uses it.
 //!
-//! The lock belongs to the [`Disk`], not to the [`DataDir`]: a snapshot that is still being written in the
-//! background keeps it, so that a second opener cannot meet its files.
+//! The lock belongs to the [`Disk`], not to the [`DataDir`]: a snapshot that is still being written in
+//! the background keeps the directory locked.
 //!
-//! Caveats: the lock is advisory (`flock`), is gone when the process is, and on some network file
-//! systems does not reach other hosts. The lock file is the one file opened outside the [`Disk`]
-//! seam; it holds nothing, and is never removed, because removing it would let two processes lock two files of that name.
+//! Caveats:
+//! * The lock is advisory (`flock`) and ends with the process. On some network file systems it does not
+//!   reach other hosts.
+//! * The lock file is the one file opened outside the [`Disk`] seam. It is empty. It is never removed:
+//!   two processes could then lock two files of that name.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -21,15 +23,15 @@ const LOCK_NAME: &str = "lock";
 /// An open data directory, or one in memory.
 #[derive(Debug)]
 pub struct DataDir {
-    /// Where identity, log and snapshots are kept.
+    /// The files: identity, log and snapshots.
     pub disk: Arc<dyn Disk>,
 }
 
 impl DataDir {
-    /// Opens a directory of the operating system, making it where it does not exist, and locks it.
+    /// Opens and locks a directory of the operating system. Makes it if it does not exist.
     ///
     /// # Errors
-    /// `Locked` where another process (or another `DataDir` of this one) uses it; `Io`.
+    /// `Locked`: another process, or another `DataDir` of this one, uses it. `Io`.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let place = path.join(LOCK_NAME).display().to_string();
         let disk = RealDisk::open(path).map_err(|error| StorageError::io(path.display().to_string(), error))?;
@@ -47,13 +49,13 @@ impl DataDir {
         }
     }
 
-    /// Opens a directory that is there to be read only: no byte of it changes. No node can start on it
-    /// meanwhile, and any number may read it.
+    /// Opens an existing directory for reading: no byte of it changes. No node can start on it
+    /// meanwhile; any number of readers may share it.
     ///
-    /// Caveat: where there is no lock file (the directory was copied without it), nothing is locked.
+    /// Caveat: a directory that was copied without its lock file is not locked.
     ///
     /// # Errors
-    /// `Locked` where a process uses it; `Io`, with `NotFound` where there is no such directory.
+    /// `Locked`: a node uses it. `Io`, with `NotFound` if there is no such directory.
     pub fn read(path: &Path) -> Result<ReadDir, StorageError> {
         let place = path.join(LOCK_NAME).display().to_string();
         std::fs::read_dir(path).map_err(|error| StorageError::io(path.display().to_string(), error))?;
@@ -71,18 +73,18 @@ impl DataDir {
         }
     }
 
-    /// A directory in memory, empty, gone when it is dropped.
+    /// An empty directory in memory. It is gone when it is dropped.
     pub fn in_memory() -> Self {
         Self { disk: Arc::new(MemDisk::without_crashes()) }
     }
 }
 
-/// Whether a file is the Raft log's or a snapshot's.
+/// True for the files of the Raft log and for snapshots.
 pub(super) fn is_raft_state(name: &str) -> bool {
     name.starts_with("log-") || name.starts_with("snapshot")
 }
 
-/// A data directory of a stopped node, to be read only.
+/// A data directory of a stopped node, for reading.
 #[derive(Debug)]
 pub struct ReadDir {
     /// Its files; every change fails.

@@ -1,15 +1,17 @@
-//! Replaces all that a data directory holds, at once, for a recovery or for a removed node that joins anew: after a crash at any point, the next
-//! [`settle`] finds the old content or the new, whole.
+//! Replaces the whole content of a data directory at once.
 //!
-//! The order:
-//! 1. The new log and snapshot are built and flushed under names that start with [`PREFIX`], which nothing
-//!    else looks at: the directory is the old one. Leftovers of this step are removed by the next [`settle`].
-//! 2. `recover-identity` gets its name: from here on the directory is the new one. What is left is done again
-//!    after a crash, by the next start of the node or by the tool that began it.
-//! 3. The old log and snapshots are removed; then `recover-identity` becomes `recover-settling`.
-//! 4. The new files take their names; last, `recover-settling` becomes `identity`.
+//! It serves `hraftd recover` and a removed node that joins anew. After a crash at any point the next
+//! [`settle`] finds the old content or the new one, whole.
 //!
-//! Between the steps the directory is flushed, so that no name outruns another.
+//! The steps:
+//! 1. The new log and snapshot are built and flushed under names that start with [`PREFIX`]. Nothing else
+//!    reads those names: the directory is still the old one. The next [`settle`] removes leftovers.
+//! 2. `recover-identity` gets its name. From here on the directory is the new one. After a crash the next
+//!    start of the node, or the tool, repeats what is left.
+//! 3. The old log and snapshots are removed. Then `recover-identity` becomes `recover-settling`.
+//! 4. The new files get their names. Last, `recover-settling` becomes `identity`.
+//!
+//! The directory is flushed between the steps, so that names become durable in this order.
 
 use std::sync::Arc;
 
@@ -17,15 +19,15 @@ use super::disk::{Disk, PrefixedDisk};
 use super::identity::{self, Identity, IdentityStore};
 use super::{StorageError, data_dir};
 
-/// What the names of new files start with until they take the place of the old ones.
+/// The prefix of new files until they replace the old ones.
 pub const PREFIX: &str = "recover-";
 
 const SETTLING: &str = "recover-settling";
 
-/// Whether a replacement was begun in a directory and not ended.
+/// How far a replacement of a directory has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pending {
-    /// None was.
+    /// None was begun, or it has ended.
     No,
     /// It was not decided: the directory is the old one, [`settle`] removes the leftovers.
     Undecided,
@@ -33,7 +35,7 @@ pub enum Pending {
     Decided,
 }
 
-/// Whether a replacement was begun and not ended. Changes nothing.
+/// How far a replacement has come. Changes nothing.
 ///
 /// # Errors
 /// `Io`.
@@ -47,7 +49,8 @@ pub fn pending(disk: &dyn Disk) -> Result<Pending, StorageError> {
     })
 }
 
-/// Where the new log and snapshot are to be built. Removes what an undecided replacement left.
+/// Begins a replacement. Returns the disk to build the new log and snapshot on. Removes the leftovers of
+/// an undecided one.
 ///
 /// # Errors
 /// `Io`.
@@ -56,8 +59,8 @@ pub fn begin(disk: &Arc<dyn Disk>) -> Result<Arc<dyn Disk>, StorageError> {
     Ok(Arc::new(PrefixedDisk::new(disk.clone(), PREFIX)))
 }
 
-/// Puts what was built in place of what the directory holds, under a new identity. What was built is flushed
-/// and closed.
+/// Replaces the content of the directory by what was built, under a new identity. The caller has flushed
+/// and closed what it built.
 ///
 /// # Errors
 /// `Io`; the directory is then the old one or the new one, and the next [`settle`] ends it.
@@ -68,7 +71,7 @@ pub fn commit(disk: &Arc<dyn Disk>, identity: &Identity) -> Result<(), StorageEr
     settle(&**disk)
 }
 
-/// Makes the directory of a removed node, which is to join anew, that of a new and empty one.
+/// Empties the directory of a removed node, which then joins anew under a new identity.
 ///
 /// # Errors
 /// As [`commit`].
@@ -77,8 +80,8 @@ pub fn with_nothing(disk: &Arc<dyn Disk>, identity: &Identity) -> Result<(), Sto
     commit(disk, identity)
 }
 
-/// Ends a replacement that was decided, and removes the leftovers of one that was not. To be called before
-/// anything else of the directory is read.
+/// Completes a decided replacement, and removes the leftovers of an undecided one. Call it before anything
+/// else of the directory is read.
 ///
 /// # Errors
 /// `Io`; call it again.

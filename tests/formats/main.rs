@@ -176,7 +176,7 @@ fn the_newest_has_every_kind() {
 /// What only a transaction of many MiB is answered is not in the directory.
 #[test]
 fn a_reply_that_is_too_large_for_it() {
-    let failure = hraftd::command::Failure::ReadsTooMuch { place: hraftd::command::Place { then: true, at: 3 } };
+    let failure = hraftd::command::Failure::ReadsTooMuch { place: hraftd::command::OpIndex { then: true, at: 3 } };
     let reply = hraftd::command::Reply::failed(failure);
     assert_eq!(postcard::to_stdvec(&reply).unwrap(), [9, 7, 1, 3]);
 }

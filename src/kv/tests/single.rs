@@ -1,4 +1,4 @@
-//! What one command does to keys.
+//! Single commands on keys.
 
 use super::*;
 use crate::command::{OpResult, Test, TestOf, Txn};
@@ -123,7 +123,7 @@ fn a_failed_transaction_leaves_no_trace_but_log_time() {
         Op::Incr { pairs: vec![("n".into(), 1), ("text".into(), 1)], ttl_ms: None },
     ];
     let txn = Txn { tests: Vec::new(), then, otherwise: Vec::new() };
-    let place = Some(Place { then: true, at: 2 });
+    let place = Some(OpIndex { then: true, at: 2 });
     let wanted = Failure::NotANumber { place, key: "text".into(), why: NotANumber::Other };
     assert_eq!(failure(kv.keyed(10, "k", 1, Action::Txn(txn.clone()))), wanted);
     assert_eq!(kv.changes(), []);
@@ -171,7 +171,7 @@ fn a_transaction_that_reads_too_much_does_nothing() {
     let txn = |then| Action::Txn(crate::command::Txn { tests: Vec::new(), then, otherwise: Vec::new() });
     kv.changes();
     let failed = failure(kv.at(1, txn(then.clone())));
-    assert_eq!(failed, Failure::ReadsTooMuch { place: crate::command::Place { then: true, at: 17 } });
+    assert_eq!(failed, Failure::ReadsTooMuch { place: crate::command::OpIndex { then: true, at: 17 } });
     assert!(kv.kv == before && kv.changes().is_empty());
     then.pop();
     assert!(matches!(kv.at(1, txn(then)), Reply::Txn { .. }));

@@ -21,7 +21,8 @@ impl RealDisk {
     /// owner only: it holds the cluster's data.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// `PermissionDenied`, `NotADirectory`, `StorageFull`, `ReadOnlyFilesystem`: the directory cannot be
+    /// made, opened or flushed.
     pub fn open(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         if !path.is_dir() {

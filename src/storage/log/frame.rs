@@ -14,14 +14,14 @@
 //! a frame that the disk put elsewhere, or one of another segment, is no frame.
 
 /// Bytes before a payload.
-pub const FRAME_HEADER: usize = 20;
+pub const FRAME_HEADER_BYTES: usize = 20;
 
 const MAGIC: [u8; 2] = [0xA7, 0x5C];
 const LAST_OF_BATCH: u8 = 1;
 
-/// Where a frame starts.
+/// The start of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct FrameLocation {
     /// The segment's id.
     pub segment: u64,
     /// Byte offset in its file.
@@ -35,7 +35,7 @@ pub struct Frame<'a> {
     pub kind: u8,
     /// Which flush wrote it.
     pub batch: u64,
-    /// Whether it is the last of its batch.
+    /// True for the last frame of its batch.
     pub ends_batch: bool,
     /// The record's bytes.
     pub payload: &'a [u8],
@@ -44,24 +44,24 @@ pub struct Frame<'a> {
 impl Frame<'_> {
     /// Bytes in the file, header included.
     pub fn bytes(&self) -> usize {
-        FRAME_HEADER + self.payload.len()
+        FRAME_HEADER_BYTES + self.payload.len()
     }
 }
 
-fn crc(place: Place, checked: &[u8]) -> u32 {
+fn crc(place: FrameLocation, checked: &[u8]) -> u32 {
     let mut at = [0; 16];
     at[..8].copy_from_slice(&place.segment.to_le_bytes());
     at[8..].copy_from_slice(&place.offset.to_le_bytes());
     crc32c::crc32c_append(crc32c::crc32c(&at), checked)
 }
 
-fn seal(frame: &mut [u8], place: Place) {
+fn seal(frame: &mut [u8], place: FrameLocation) {
     let crc = crc(place, &frame[4..]);
     frame[..4].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// Appends a frame to `buf`. The payload must be shorter than 4 GiB.
-pub fn push(buf: &mut Vec<u8>, place: Place, batch: u64, kind: u8, payload: &[u8]) {
+pub fn push(buf: &mut Vec<u8>, place: FrameLocation, batch: u64, kind: u8, payload: &[u8]) {
     let start = buf.len();
     let length = u32::try_from(payload.len()).expect("records are bounded where they are accepted");
     buf.extend_from_slice(&[0; 4]);
@@ -74,19 +74,19 @@ pub fn push(buf: &mut Vec<u8>, place: Place, batch: u64, kind: u8, payload: &[u8
 }
 
 /// Marks a frame that was pushed as the last of its batch.
-pub fn end_batch(frame: &mut [u8], place: Place) {
+pub fn end_batch(frame: &mut [u8], place: FrameLocation) {
     frame[17] |= LAST_OF_BATCH;
     seal(frame, place);
 }
 
 /// The frame that starts at `bytes[0]`, which lies at `place`; `None` where there is no valid one.
-pub fn read(bytes: &[u8], place: Place) -> Option<Frame<'_>> {
-    let header = bytes.get(..FRAME_HEADER)?;
+pub fn read(bytes: &[u8], place: FrameLocation) -> Option<Frame<'_>> {
+    let header = bytes.get(..FRAME_HEADER_BYTES)?;
     if header[18..20] != MAGIC || header[16] == 0 {
         return None;
     }
     let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
-    let end = FRAME_HEADER.checked_add(usize::try_from(word(4)).ok()?)?;
+    let end = FRAME_HEADER_BYTES.checked_add(usize::try_from(word(4)).ok()?)?;
     let frame = bytes.get(..end)?;
     if crc(place, &frame[4..]) != word(0) {
         return None;
@@ -95,7 +95,7 @@ pub fn read(bytes: &[u8], place: Place) -> Option<Frame<'_>> {
         kind: header[16],
         batch: u64::from_le_bytes(header[8..16].try_into().expect("eight bytes")),
         ends_batch: header[17] & LAST_OF_BATCH != 0,
-        payload: &frame[FRAME_HEADER..],
+        payload: &frame[FRAME_HEADER_BYTES..],
     })
 }
 
@@ -103,9 +103,9 @@ pub fn read(bytes: &[u8], place: Place) -> Option<Frame<'_>> {
 /// whatever alignment: what lies before it may have lost its lengths.
 pub fn find_later(bytes: &[u8], segment: u64, from: usize, batch: u64) -> Option<usize> {
     let mut at = from;
-    while at + FRAME_HEADER <= bytes.len() {
+    while at + FRAME_HEADER_BYTES <= bytes.len() {
         if bytes[at + 18] == MAGIC[0]
-            && let Some(frame) = read(&bytes[at..], Place { segment, offset: at as u64 })
+            && let Some(frame) = read(&bytes[at..], FrameLocation { segment, offset: at as u64 })
         {
             if frame.batch > batch {
                 return Some(at);
@@ -122,7 +122,7 @@ pub fn find_later(bytes: &[u8], segment: u64, from: usize, batch: u64) -> Option
 mod tests {
     use super::*;
 
-    const AT: Place = Place { segment: 3, offset: 64 };
+    const AT: FrameLocation = FrameLocation { segment: 3, offset: 64 };
 
     fn one() -> Vec<u8> {
         let mut buf = Vec::new();
@@ -135,8 +135,8 @@ mod tests {
         let mut buf = one();
         let expected = Frame { kind: 2, batch: 7, ends_batch: false, payload: b"payload" };
         assert_eq!(read(&buf, AT), Some(expected));
-        assert_eq!(read(&buf, Place { segment: 4, ..AT }), None);
-        assert_eq!(read(&buf, Place { offset: 65, ..AT }), None);
+        assert_eq!(read(&buf, FrameLocation { segment: 4, ..AT }), None);
+        assert_eq!(read(&buf, FrameLocation { offset: 65, ..AT }), None);
         end_batch(&mut buf, AT);
         assert_eq!(read(&buf, AT), Some(Frame { ends_batch: true, ..expected }));
     }
@@ -161,7 +161,7 @@ mod tests {
         push(&mut buf, AT, 7, 2, b"same");
         let later = buf.len() + 3;
         buf.extend_from_slice(&[1, 2, 3]);
-        push(&mut buf, Place { segment: 3, offset: later as u64 }, 8, 2, b"later");
+        push(&mut buf, FrameLocation { segment: 3, offset: later as u64 }, 8, 2, b"later");
         assert_eq!(find_later(&buf, 3, 0, 7), Some(later));
         assert_eq!(find_later(&buf, 3, 0, 8), None);
         assert_eq!(find_later(&buf, 4, 0, 7), None);

@@ -29,22 +29,22 @@ mod writer;
 pub use store::{LogReader, LogStore};
 pub use view::{Ending, LogView};
 
-/// The version of the segment format that this binary writes. Version 2 has kinds of commands that version 1 had not.
+/// The version of the segment format that this binary writes. Version 2 added kinds of commands.
 pub const FORMAT_VERSION: u32 = 2;
 
 /// The oldest version that this binary reads.
 pub const OLDEST_FORMAT_VERSION: u32 = 1;
 
-/// How a log is kept.
+/// Options of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogOptions {
     /// Bytes of a segment file; a larger record gets a larger one.
     pub segment_bytes: u64,
     /// Bytes of memory for the newest entries; older ones are read from their files.
     pub cache_bytes: usize,
-    /// Whether segments are zeroed ahead: faster on a disk, pointless in memory.
+    /// Zero segments ahead: faster on a disk, pointless in memory.
     pub prezero: bool,
-    /// Whether the caller's thread writes: for simulations, whose time must not run while a thread works.
+    /// Write on the caller's thread: for simulations, whose time must stand still while a thread works.
     pub inline: bool,
 }
 

@@ -31,7 +31,7 @@ pub mod kind {
 
 /// A record, decoded.
 #[derive(Debug)]
-pub enum Record {
+pub enum LogRecord {
     /// A vote.
     Vote(Vote),
     /// A log entry.
@@ -52,11 +52,11 @@ pub enum Record {
     Stopped,
 }
 
-impl Record {
+impl LogRecord {
     /// Decodes a payload whose frame was checked.
     ///
     /// # Errors
-    /// What is wrong with it, for an operator.
+    /// The contradiction, in words for an operator.
     pub fn decode(kind: u8, payload: &[u8]) -> Result<Self, String> {
         let record = match kind {
             kind::VOTE => Self::Vote(whole(payload)?),
@@ -115,12 +115,12 @@ pub struct Head {
 }
 
 impl Head {
-    /// Whether there is no entry after the purge point.
+    /// True if there is no entry after the purge point.
     pub fn has_no_entry(&self) -> bool {
         self.last == self.purged
     }
 
-    /// Whether an entry of this index may come next. An empty log that was never purged may start
+    /// True if an entry of this index may come next. An empty log that was never purged may start
     /// anywhere (openraft's storage suite does); otherwise there are no holes.
     pub fn accepts(&self, index: u64) -> bool {
         match &self.last {
@@ -182,10 +182,10 @@ mod tests {
     #[test]
     fn a_payload_is_decoded_whole_or_not_at_all() {
         let mut bytes = encode(Vec::new(), &vote(3));
-        assert!(matches!(Record::decode(kind::VOTE, &bytes), Ok(Record::Vote(v)) if v == vote(3)));
+        assert!(matches!(LogRecord::decode(kind::VOTE, &bytes), Ok(LogRecord::Vote(v)) if v == vote(3)));
         bytes.push(0);
-        assert_eq!(Record::decode(kind::VOTE, &bytes).unwrap_err(), "1 bytes too many in a record");
-        assert!(Record::decode(kind::VOTE, &bytes[..1]).is_err());
-        assert!(Record::decode(99, &[]).is_err());
+        assert_eq!(LogRecord::decode(kind::VOTE, &bytes).unwrap_err(), "1 bytes too many in a record");
+        assert!(LogRecord::decode(kind::VOTE, &bytes[..1]).is_err());
+        assert!(LogRecord::decode(99, &[]).is_err());
     }
 }

@@ -18,15 +18,16 @@ use std::sync::Arc;
 use crate::storage::StorageError;
 use crate::storage::disk::{Disk, DiskFile};
 
-use super::frame::{self, Frame, Place};
+use super::frame::{self, Frame, FrameLocation};
 use super::memory::Memory;
-use super::record::{Record, index, kind};
-use super::segment::{self, FILE_HEADER, Segment};
+use super::record::{LogRecord, index, kind};
+use super::segment::{self, FILE_HEADER_BYTES, Segment};
+use super::spare;
 use super::{FORMAT_VERSION, LogOptions, OLDEST_FORMAT_VERSION};
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// Where the writer goes on.
+/// The end of the recovered log: the writer goes on there.
 #[derive(Debug, Default)]
 pub struct Tail {
     /// All segments, oldest first; none in a new log.
@@ -35,14 +36,14 @@ pub struct Tail {
     pub end: u64,
     /// A batch number beyond any that was seen.
     pub batch: u64,
-    /// Whether the last segment is of an older version: nothing that is new may come into it.
+    /// True if the last segment is of an older version: only records of that version may come into it.
     pub is_old: bool,
 }
 
 /// Reads the log, and cuts off a torn write.
 ///
 /// # Errors
-/// [`StorageError::Damaged`] and [`StorageError::Version`]; whatever the system says.
+/// [`StorageError::Damaged`], [`StorageError::Version`], [`StorageError::Io`].
 pub fn recover(disk: &dyn Disk, options: &LogOptions) -> Result<(Memory, Tail), StorageError> {
     remove_spare(disk)?;
     let mut scan = Scan::new(disk, options.cache_bytes);
@@ -66,9 +67,9 @@ fn damaged(disk: &dyn Disk, segment: u64, offset: u64, what: String) -> StorageE
 }
 
 fn remove_spare(disk: &dyn Disk) -> Result<(), StorageError> {
-    let io = |error| StorageError::io(disk.display(segment::SPARE), error);
-    if disk.list().map_err(io)?.iter().any(|name| name == segment::SPARE) {
-        disk.remove(segment::SPARE).and_then(|()| disk.sync_dir()).map_err(io)?;
+    let io = |error| StorageError::io(disk.display(spare::SPARE_NAME), error);
+    if disk.list().map_err(io)?.iter().any(|name| name == spare::SPARE_NAME) {
+        disk.remove(spare::SPARE_NAME).and_then(|()| disk.sync_dir()).map_err(io)?;
     }
     Ok(())
 }
@@ -85,7 +86,7 @@ fn open_segments(disk: &dyn Disk, segments: &mut Vec<Segment>) -> Result<(), Sto
         }
         let name = segment::name(id);
         let file = disk.open(&name).map_err(|error| io(&name, error))?;
-        let mut header = [0; FILE_HEADER];
+        let mut header = [0; FILE_HEADER_BYTES];
         match read_up_to(&*file, &mut header).map(|n| segment::version(&header[..n], id)) {
             Ok(Some(found)) if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&found) => {
                 return Err(StorageError::Version { file: disk.display(&name), found, known: FORMAT_VERSION });
@@ -133,11 +134,11 @@ pub struct Scan<'a> {
     rest: Vec<u8>,
     /// The last batch seen; once all is read, the highest number that can have been used.
     batch: u64,
-    /// Whether the last batch's last frame was seen.
+    /// True once the last batch's last frame was seen.
     complete: bool,
-    /// Whether the last frame seen is the mark of a clean stop.
+    /// True if the last frame seen is the mark of a clean stop.
     pub stopped: bool,
-    /// Whether a segment's head was seen: before that, nothing is known.
+    /// True once a segment's head was seen: before that, nothing is known.
     has_head: bool,
     /// Entries up to this index were there, in segments that are not.
     unknown: Option<u64>,
@@ -175,7 +176,7 @@ impl<'a> Scan<'a> {
         opened.and(read)
     }
 
-    /// Whether a write was torn: a start cuts off what lies behind `end`.
+    /// True if a write was torn: a start cuts off what lies behind `end`.
     pub fn is_torn(&self) -> bool {
         self.rest.iter().any(|byte| *byte != 0)
     }
@@ -213,12 +214,12 @@ impl<'a> Scan<'a> {
     fn segment(&mut self, bytes: &[u8], segment: &mut Segment) -> Result<(bool, u64), StorageError> {
         let Some(version) = segment::version(bytes, segment.id) else { return Ok((false, 0)) };
         self.version = version;
-        let mut at = FILE_HEADER;
+        let mut at = FILE_HEADER_BYTES;
         loop {
-            let place = Place { segment: segment.id, offset: at as u64 };
+            let place = FrameLocation { segment: segment.id, offset: at as u64 };
             let Some(frame) = bytes.get(at..).and_then(|bytes| frame::read(bytes, place)) else {
                 // Without its head a segment is as good as empty.
-                let at = if at == FILE_HEADER { 0 } else { at };
+                let at = if at == FILE_HEADER_BYTES { 0 } else { at };
                 return Ok((false, at as u64));
             };
             let next = self
@@ -231,7 +232,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn frame(&mut self, frame: &Frame<'_>, place: Place, segment: &mut Segment) -> Result<bool, String> {
+    fn frame(&mut self, frame: &Frame<'_>, place: FrameLocation, segment: &mut Segment) -> Result<bool, String> {
         if frame.batch < self.batch || (frame.batch == self.batch && self.complete) {
             return Err(format!("batch {} comes after batch {}", frame.batch, self.batch));
         }
@@ -240,30 +241,30 @@ impl<'a> Scan<'a> {
             return Err(format!("batch {}, to which no log comes", frame.batch));
         }
         (self.batch, self.complete) = (frame.batch, frame.ends_batch);
-        let record = Record::decode(frame.kind, frame.payload)?;
-        self.stopped = matches!(record, Record::Stopped);
-        let is_first = place.offset == FILE_HEADER as u64;
-        if is_first != matches!(record, Record::Head(_)) {
+        let record = LogRecord::decode(frame.kind, frame.payload)?;
+        self.stopped = matches!(record, LogRecord::Stopped);
+        let is_first = place.offset == FILE_HEADER_BYTES as u64;
+        if is_first != matches!(record, LogRecord::Head(_)) {
             return Err("a segment's head is not where it must be".to_owned());
         }
         match record {
-            Record::Head(head) if self.has_head => {
+            LogRecord::Head(head) if self.has_head => {
                 if head != self.memory.head {
                     return Err(format!("{head:?} does not continue the log, {:?}", self.memory.head));
                 }
             }
-            Record::Head(head) => {
+            LogRecord::Head(head) => {
                 self.unknown = if head.has_no_entry() { None } else { index(&head.last) };
                 self.memory.head = head;
                 self.has_head = true;
             }
-            Record::Vote(vote) => self.memory.head.vote = Some(vote),
-            Record::Committed(committed) => self.memory.head.committed = committed,
-            Record::Truncate(after) => {
+            LogRecord::Vote(vote) => self.memory.head.vote = Some(vote),
+            LogRecord::Committed(committed) => self.memory.head.committed = committed,
+            LogRecord::Truncate(after) => {
                 self.unknown = self.unknown.min(index(&after));
                 self.memory.truncate(after);
             }
-            Record::Purge(upto) => {
+            LogRecord::Purge(upto) => {
                 let head = &self.memory.head;
                 let first = self.memory.index.first();
                 // Entries of segments that are gone may lie between.
@@ -276,7 +277,7 @@ impl<'a> Scan<'a> {
                 }
                 drop(self.memory.purge(upto));
             }
-            Record::Entry(entry) => {
+            LogRecord::Entry(entry) => {
                 let id = entry.log_id;
                 if !self.memory.head.accepts(id.index) {
                     return Err(format!("entry {id} does not follow {:?}", self.memory.head.last));
@@ -285,15 +286,15 @@ impl<'a> Scan<'a> {
                 let bytes = u32::try_from(frame.bytes()).map_err(|error| error.to_string())?;
                 self.memory.push(entry, bytes, Some(place));
             }
-            Record::Next => return Ok(true),
-            Record::Opened | Record::Stopped => {}
+            LogRecord::Next => return Ok(true),
+            LogRecord::Opened | LogRecord::Stopped => {}
         }
         Ok(false)
     }
 
-    /// Whether what lies behind the mark of a clean stop is nothing, or what a start that broke off left: it says first
-    /// that it is there; in a new segment, still empty, where this one is full.
-    fn is_begun_start(&self, rest: &[u8], place: Place) -> Result<bool, StorageError> {
+    /// True if nothing lies behind the mark of a clean stop, or only what a start that broke off wrote
+    /// first: that the log was opened, or, in a full segment, that the next one follows.
+    fn is_begun_start(&self, rest: &[u8], place: FrameLocation) -> Result<bool, StorageError> {
         let may_be = |kind| {
             let mut frame = Vec::new();
             frame::push(&mut frame, place, first_batch(self.batch + 1), kind, &[]);
@@ -309,7 +310,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Whether what lies at and behind the end of segment `id` is a torn write or nothing. Gives the
+    /// Checks that at and behind the end of segment `id` there is a torn write or nothing. Gives the
     /// highest batch number that can have been used there.
     fn check_tail(&self, bytes: &[u8], id: u64) -> Result<u64, StorageError> {
         let at = self.end;
@@ -318,7 +319,7 @@ impl<'a> Scan<'a> {
             // Older segments go only once this one's head was flushed.
             return Err(damaged(self.disk, id, at, "the oldest segment has no head".to_owned()));
         }
-        if self.stopped && !self.is_begun_start(&bytes[start..], Place { segment: id, offset: at })? {
+        if self.stopped && !self.is_begun_start(&bytes[start..], FrameLocation { segment: id, offset: at })? {
             return Err(damaged(self.disk, id, at, "bytes after the mark of a clean stop".to_owned()));
         }
         let bad = if self.complete { self.batch + 1 } else { self.batch };
@@ -339,7 +340,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Whether these bytes, zeros before, are what a write of `frame` may have left.
+/// True if a write of `frame` over zeros may have left these bytes.
 fn is_torn_write_of(frame: &[u8], bytes: &[u8]) -> bool {
     let (written, behind) = bytes.split_at(frame.len().min(bytes.len()));
     written.iter().zip(frame).all(|(found, meant)| *found == 0 || found == meant) && is_zero(behind)
@@ -378,18 +379,19 @@ fn cut(scan: &Scan<'_>) -> Result<(), StorageError> {
 /// Reads a frame back that was written and replayed or acknowledged before.
 ///
 /// # Errors
-/// `InvalidData` where the file does not hold it any more; whatever the system says.
+/// `InvalidData`: the file does not hold it any more. `UnexpectedEof`: it ends before. Otherwise an I/O
+/// error of the device.
 pub fn read_back(
     file: &Arc<dyn DiskFile>,
-    place: Place,
+    place: FrameLocation,
     bytes: u32,
 ) -> std::io::Result<crate::raft_types::alias::LogEntry> {
     let mut buf = vec![0; bytes as usize];
     file.read_exact_at(&mut buf, place.offset)?;
     let invalid = |what: String| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
     let frame = frame::read(&buf, place).ok_or_else(|| invalid("a record that was written is broken".to_owned()))?;
-    match Record::decode(frame.kind, frame.payload).map_err(invalid)? {
-        Record::Entry(entry) => Ok(entry),
+    match LogRecord::decode(frame.kind, frame.payload).map_err(invalid)? {
+        LogRecord::Entry(entry) => Ok(entry),
         other => Err(invalid(format!("{other:?} where an entry was written"))),
     }
 }

@@ -13,10 +13,7 @@ use super::FORMAT_VERSION;
 use super::spare::Spare;
 
 /// Bytes of a file header.
-pub const FILE_HEADER: usize = 24;
-
-/// The file that is being zeroed, or waits to become the next segment.
-pub const SPARE: &str = "log-spare";
+pub const FILE_HEADER_BYTES: usize = 24;
 
 const MAGIC: [u8; 8] = *b"hraftlog";
 const PREFIX: &str = "log-";
@@ -34,12 +31,12 @@ pub fn id_of(name: &str) -> Option<u64> {
 }
 
 /// A segment's file header.
-pub fn header(id: u64) -> [u8; FILE_HEADER] {
+pub fn header(id: u64) -> [u8; FILE_HEADER_BYTES] {
     header_of_version(id, FORMAT_VERSION)
 }
 
-pub(super) fn header_of_version(id: u64, version: u32) -> [u8; FILE_HEADER] {
-    let mut header = [0; FILE_HEADER];
+pub(super) fn header_of_version(id: u64, version: u32) -> [u8; FILE_HEADER_BYTES] {
+    let mut header = [0; FILE_HEADER_BYTES];
     header[..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&version.to_le_bytes());
     header[12..20].copy_from_slice(&id.to_le_bytes());
@@ -50,7 +47,7 @@ pub(super) fn header_of_version(id: u64, version: u32) -> [u8; FILE_HEADER] {
 
 /// The format version of a file that starts with a valid header for this segment.
 pub fn version(bytes: &[u8], id: u64) -> Option<u32> {
-    let header = bytes.get(..FILE_HEADER)?;
+    let header = bytes.get(..FILE_HEADER_BYTES)?;
     let version = u32::from_le_bytes(header[8..12].try_into().expect("four bytes"));
     (header == header_of_version(id, version)).then_some(version)
 }
@@ -69,7 +66,7 @@ pub struct Segment {
 /// Makes the file of a new segment, out of the spare where there is one; its name is durable.
 ///
 /// # Errors
-/// Whatever the system says.
+/// [`StorageError::Io`]: the file cannot be made or renamed, or the directory cannot be flushed.
 pub fn create(disk: &dyn Disk, id: u64, spare: Option<&Spare>) -> Result<Segment, StorageError> {
     let name = name(id);
     let failed = |error| StorageError::io(disk.display(&name), error);
@@ -90,7 +87,9 @@ mod tests {
     fn a_name_has_one_spelling() {
         assert_eq!(name(0x2a), "log-000000000000002a");
         assert_eq!(id_of("log-000000000000002a"), Some(0x2a));
-        for other in ["log-2a", "log-000000000000002A", "log-+00000000000002a", "log-0000000000000000", SPARE, "x"] {
+        for other in
+            ["log-2a", "log-000000000000002A", "log-+00000000000002a", "log-0000000000000000", "log-spare", "x"]
+        {
             assert_eq!(id_of(other), None, "{other}");
         }
     }

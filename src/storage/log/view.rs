@@ -15,10 +15,10 @@ use super::recovery::{Scan, read_back};
 use super::segment;
 
 /// Bytes of entries read at a time.
-const STEP_BYTES: u64 = 1 << 20;
+const READ_BYTES: u64 = 1 << 20;
 const CACHE_BYTES: usize = 8 << 20;
 
-/// How a log ends.
+/// The end of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// There is none.
@@ -31,17 +31,17 @@ pub enum Ending {
     Torn {
         /// The file, as an operator would name it.
         file: String,
-        /// Where in it.
+        /// Byte offset in it.
         offset: u64,
     },
 }
 
-/// What a log holds.
+/// The content of a log.
 pub struct LogView {
     memory: Memory,
     /// The segment files in use, oldest first, and their bytes.
     pub segments: Vec<(String, u64)>,
-    /// How it ends; of no meaning where it is damaged.
+    /// How it ends; meaningless if it is damaged.
     pub ending: Ending,
     /// Why a node would not start on it.
     pub damage: Option<StorageError>,
@@ -75,7 +75,7 @@ impl LogView {
         Self { memory: scan.memory, segments, ending, damage }
     }
 
-    /// Whether it never held anything: no vote, no entry, no purge point.
+    /// True if it never held anything: no vote, no entry, no purge point.
     pub fn is_empty(&self) -> bool {
         self.memory.head.vote.is_none() && self.last().is_none() && self.purged().is_none()
     }
@@ -95,7 +95,7 @@ impl LogView {
         self.memory.head.purged
     }
 
-    /// The last entry, or the purge point where there is none.
+    /// The log id of the last entry; without entries, the purge point.
     pub fn last(&self) -> Option<LogId> {
         self.memory.head.last
     }
@@ -118,7 +118,7 @@ impl LogView {
     /// Hands out the entries from an index on, in their order, some at a time.
     ///
     /// # Errors
-    /// Where one cannot be read, or the error of `take`.
+    /// An entry cannot be read (`InvalidData`, or an I/O error of the device), or `take` failed.
     pub fn for_each<E: From<io::Error>>(
         &self,
         from: u64,
@@ -127,7 +127,7 @@ impl LogView {
         let Range { start, end } = self.range();
         let mut next = start.max(from);
         while next < end {
-            let fetched = self.memory.fetch(next, end, STEP_BYTES);
+            let fetched = self.memory.fetch(next, end, READ_BYTES);
             next += (fetched.cold.len() + fetched.hot.len()) as u64;
             for cold in fetched.cold {
                 take(read_back(&cold.file, cold.place, cold.slot.bytes)?)?;

@@ -15,15 +15,15 @@ use crate::storage::StorageError;
 use crate::storage::disk::Disk;
 
 use super::LogOptions;
-use super::frame::{self, FRAME_HEADER, Place};
+use super::frame::{self, FRAME_HEADER_BYTES, FrameLocation};
 use super::queue::{Op, Shared, Stop, Waiter};
 use super::record::{Head, encode, kind};
 use super::recovery::Tail;
-use super::segment::{self, FILE_HEADER, Segment};
+use super::segment::{self, FILE_HEADER_BYTES, Segment};
 use super::spare::Spare;
 
-/// A buffer that grew beyond this is given back.
-const KEEP_BUFFER: usize = 4 << 20;
+/// The largest buffer that is kept between batches.
+const KEPT_BUFFER_BYTES: usize = 4 << 20;
 
 /// The end of the log on disk.
 pub struct Writer {
@@ -40,13 +40,13 @@ pub struct Writer {
     head: Head,
     /// The number of the batch being built.
     batch: u64,
-    /// What is to be written at `at` of the current segment.
+    /// The bytes to be written at `at` of the current segment.
     buf: Vec<u8>,
     at: u64,
-    /// Where in the buffer the last frame starts.
+    /// The start of the last frame in the buffer.
     last_frame: Option<usize>,
-    /// Where the entries of this batch went.
-    places: Vec<(LogId, Place)>,
+    /// The locations of this batch's entries.
+    places: Vec<(LogId, FrameLocation)>,
     scratch: Vec<u8>,
 }
 
@@ -55,7 +55,7 @@ impl Writer {
     /// before the log's end is damage.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// [`StorageError::Io`].
     pub fn open(
         shared: Arc<Shared>,
         disk: Arc<dyn Disk>,
@@ -213,7 +213,7 @@ impl Writer {
         Ok(())
     }
 
-    fn place_value(&mut self, kind: u8, value: &impl serde::Serialize) -> Result<Place, StorageError> {
+    fn place_value(&mut self, kind: u8, value: &impl serde::Serialize) -> Result<FrameLocation, StorageError> {
         let mut payload = std::mem::take(&mut self.scratch);
         payload.clear();
         payload = encode(payload, value);
@@ -231,17 +231,17 @@ impl Writer {
         self.at + self.buf.len() as u64
     }
 
-    fn push(&mut self, kind: u8, payload: &[u8]) -> Place {
-        let place = Place { segment: self.current.id, offset: self.end() };
+    fn push(&mut self, kind: u8, payload: &[u8]) -> FrameLocation {
+        let place = FrameLocation { segment: self.current.id, offset: self.end() };
         self.last_frame = Some(self.buf.len());
         frame::push(&mut self.buf, place, self.batch, kind, payload);
         place
     }
 
     /// Puts a record at the log's end, in a new segment where this one is full.
-    fn place(&mut self, kind: u8, payload: &[u8]) -> Result<Place, StorageError> {
+    fn place(&mut self, kind: u8, payload: &[u8]) -> Result<FrameLocation, StorageError> {
         // Every segment keeps room to say that there is a next one.
-        let need = (FRAME_HEADER + payload.len() + FRAME_HEADER) as u64;
+        let need = (FRAME_HEADER_BYTES + payload.len() + FRAME_HEADER_BYTES) as u64;
         if self.end() + need > self.capacity {
             self.roll(need)?;
         }
@@ -250,7 +250,7 @@ impl Writer {
 
     fn roll(&mut self, need: u64) -> Result<(), StorageError> {
         let head = encode(Vec::new(), &self.head);
-        let least = (FILE_HEADER + FRAME_HEADER + head.len()) as u64 + need;
+        let least = (FILE_HEADER_BYTES + FRAME_HEADER_BYTES + head.len()) as u64 + need;
         // A record larger than a segment gets a larger segment, which no spare fits.
         let spare = self.spare.as_deref().filter(|_| least <= self.segment_bytes);
         let next = segment::create(&*self.disk, self.current.id + 1, spare)?;
@@ -269,7 +269,7 @@ impl Writer {
     /// Ends the batch and makes it durable; does nothing where it is empty.
     fn flush(&mut self) -> Result<(), StorageError> {
         let Some(start) = self.last_frame else { return Ok(()) };
-        let place = Place { segment: self.current.id, offset: self.at + start as u64 };
+        let place = FrameLocation { segment: self.current.id, offset: self.at + start as u64 };
         frame::end_batch(&mut self.buf[start..], place);
         self.write()?;
         self.sync()?;
@@ -282,7 +282,7 @@ impl Writer {
         self.at += self.buf.len() as u64;
         self.last_frame = None;
         self.buf.clear();
-        if self.buf.capacity() > KEEP_BUFFER {
+        if self.buf.capacity() > KEPT_BUFFER_BYTES {
             self.buf = Vec::new();
         }
         Ok(())

@@ -21,7 +21,7 @@ struct Gate {
     /// Flushes while armed.
     syncs: Arc<AtomicUsize>,
     arrivals: mpsc::Receiver<()>,
-    /// What a flush then gives; dropped, all succeed.
+    /// The results of the flushes; once it is dropped, all succeed.
     release: mpsc::Sender<io::Result<()>>,
 }
 

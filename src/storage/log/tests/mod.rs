@@ -199,7 +199,7 @@ impl Script {
         }
     }
 
-    /// Whether a log that was reopened holds all that was acknowledged, and nothing invented.
+    /// Checks that a reopened log holds all that was acknowledged, and nothing invented.
     pub fn allows(&self, found: &State) -> bool {
         self.states[self.acknowledged..].contains(found)
     }

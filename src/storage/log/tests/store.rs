@@ -152,7 +152,7 @@ async fn segments_are_zeroed_ahead() {
 #[tokio::test]
 async fn files_of_others_are_left_alone_and_a_left_over_spare_goes() {
     let disk = MemDisk::new();
-    for name in ["identity", "log-notes", segment::SPARE] {
+    for name in ["identity", "log-notes", crate::storage::log::spare::SPARE_NAME] {
         disk.put(name, b"x".to_vec());
     }
     drop(open(&disk).unwrap());
