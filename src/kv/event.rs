@@ -78,9 +78,4 @@ impl<'a> Events<'a> {
         let n = u32::try_from(self.all.len() - self.began + 1).unwrap_or(u32::MAX);
         self.all.push(Event { index: self.index, n, change });
     }
-
-    /// Drops the entry's changes: they were undone.
-    pub(super) fn forget(&mut self) {
-        self.all.truncate(self.began);
-    }
 }

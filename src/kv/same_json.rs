@@ -7,6 +7,8 @@
 //! A client's value is JSON of limited depth: the request was checked. An entry or snapshot of a peer may hold anything. A
 //! text that is no JSON, or deeper than [`MAX_DEPTH`], equals only the same bytes, on every replica alike.
 
+use sha2::{Digest as _, Sha256};
+
 /// The deepest nesting that is compared. The stack has room for it.
 pub(crate) const MAX_DEPTH: usize = 256;
 
@@ -25,6 +27,48 @@ enum Tree<'a> {
 /// Compares two JSON texts.
 pub fn same_json(a: &[u8], b: &[u8]) -> bool {
     a == b || matches!((parse(a), parse(b)), (Some(a), Some(b)) if a == b)
+}
+
+/// A digest of a JSON text's structure. It is a cryptographic one: nobody can make two texts that differ but have the same.
+pub type Digest = [u8; 32];
+
+/// The digest of a JSON text: two texts have the same exactly if they are the [same](same_json). `None` for a text that is no
+/// JSON or nests too deep.
+pub fn digest_json(json: &[u8]) -> Option<Digest> {
+    let mut hash = Sha256::new();
+    parse(json)?.hash(&mut hash);
+    Some(hash.finalize().into())
+}
+
+fn hash_bytes(hash: &mut Sha256, kind: u8, bytes: &[u8]) {
+    hash_length(hash, kind, bytes.len());
+    hash.update(bytes);
+}
+
+fn hash_length(hash: &mut Sha256, kind: u8, length: usize) {
+    hash.update([kind]);
+    hash.update((length as u64).to_le_bytes());
+}
+
+impl Tree<'_> {
+    /// Each part begins with its kind and length: no two trees give the same bytes.
+    fn hash(&self, hash: &mut Sha256) {
+        match self {
+            Tree::Word(word) => hash_bytes(hash, 0, word),
+            Tree::Text(text) => hash_bytes(hash, 1, text),
+            Tree::Array(items) => {
+                hash_length(hash, 2, items.len());
+                items.iter().for_each(|item| item.hash(hash));
+            }
+            Tree::Object(members) => {
+                hash_length(hash, 3, members.len());
+                for (name, value) in members {
+                    hash_bytes(hash, 1, name);
+                    value.hash(hash);
+                }
+            }
+        }
+    }
 }
 
 fn parse(json: &[u8]) -> Option<Tree<'_>> {
@@ -174,6 +218,7 @@ mod tests {
             ("[]", " [ ] "),
         ] {
             assert!(same_json(a.as_bytes(), b.as_bytes()), "{a} {b}");
+            assert_eq!(digest_json(a.as_bytes()).unwrap(), digest_json(b.as_bytes()).unwrap(), "{a} {b}");
         }
     }
 
@@ -195,6 +240,7 @@ mod tests {
             ("", "x]"),
         ] {
             assert!(!same_json(a.as_bytes(), b.as_bytes()), "{a} {b}");
+            assert!(digest_json(a.as_bytes()) != digest_json(b.as_bytes()) || digest_json(a.as_bytes()).is_none());
         }
     }
 
