@@ -14,13 +14,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::StorageError;
-use super::disk::Disk;
+use super::disk::{Disk, rewrite};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId};
 use crate::storage::file_header;
 
 pub(super) const NAME: &str = "identity";
-const TMP_NAME: &str = "identity.tmp";
+pub(super) const TMP_NAME: &str = "identity.tmp";
 const MAGIC: &[u8; 8] = b"hraftdID";
 const VERSION: u32 = 1;
 
@@ -58,8 +58,15 @@ impl IdentityStore {
         self.remove_tmp()?;
         let identity = self.peek()?;
         if identity.is_some() {
-            // A save that was killed between rename and flush left a name that a power loss would take back.
-            self.disk.sync_dir().map_err(|error| self.io(NAME, error))?;
+            let flush = || {
+                // A copied directory, or a failed flush, may leave bytes in memory that the disk has not.
+                let file = self.disk.open(NAME)?;
+                rewrite(&*file, 0..file.len()?)?;
+                file.sync_data()?;
+                // A save that was killed between rename and flush left a name that a power loss would take back.
+                self.disk.sync_dir()
+            };
+            flush().map_err(|error| self.io(NAME, error))?;
         }
         Ok(identity)
     }
@@ -69,18 +76,10 @@ impl IdentityStore {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn peek(&self) -> Result<Option<Identity>, StorageError> {
-        let file = match self.disk.open(NAME) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.io(NAME, error)),
-        };
-        let place = self.disk.display(NAME);
-        let len = file.len().map_err(|error| self.io(NAME, error))?;
-        let head = file_header::unseal(&*file, &place, MAGIC, VERSION..=VERSION, len)?;
-        if head.end != len {
-            return Err(file_header::damaged(&place, head.end, format!("{} bytes too many", len - head.end)));
+        match read(&*self.disk, NAME) {
+            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            found => found.map(Some),
         }
-        file_header::decode(&place, &head.body).map(Some)
     }
 
     /// Replaces the identity; when this returns it is durable.
@@ -110,6 +109,22 @@ impl IdentityStore {
     fn io(&self, name: &str, error: io::Error) -> StorageError {
         StorageError::io(self.disk.display(name), error)
     }
+}
+
+/// Reads an identity from the file of this name. Changes nothing.
+///
+/// # Errors
+/// `Damaged`, `Version`, `Io`.
+pub(super) fn read(disk: &dyn Disk, name: &str) -> Result<Identity, StorageError> {
+    let place = disk.display(name);
+    let io = |error| StorageError::io(&place, error);
+    let file = disk.open(name).map_err(io)?;
+    let len = file.len().map_err(io)?;
+    let head = file_header::unseal(&*file, &place, MAGIC, VERSION..=VERSION, len)?;
+    if head.end != len {
+        return Err(file_header::damaged(&place, head.end, format!("{} bytes too many", len - head.end)));
+    }
+    file_header::decode(&place, &head.body)
 }
 
 /// The id of this node's cluster. A joiner learns it while it runs. Clones share it.

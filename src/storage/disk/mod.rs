@@ -4,9 +4,12 @@
 //! [`MemDisk`] one in memory: what `--rmem` runs on, and what tests crash and break. Nothing above
 //! this module opens a file by itself.
 //!
-//! Caveats: a file's *name* is durable only after [`Disk::sync_dir`], its *content* only after
-//! [`DiskFile::sync_data`]; a failed sync means that nobody knows what is on the disk, so callers
-//! never retry one.
+//! Caveats:
+//! * A file's *name* is durable only after [`Disk::sync_dir`], its *content* only after
+//!   [`DiskFile::sync_data`].
+//! * After a failed sync nobody knows what is on the disk. Callers never retry one.
+//! * After a failed sync the page cache may hold bytes that the disk never got, marked clean. A later
+//!   process reads them, and no flush of it writes them, unless it [rewrites](rewrite) them first.
 
 mod mem;
 mod prefixed;
@@ -15,6 +18,7 @@ mod real;
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use mem::MemDisk;
@@ -122,4 +126,22 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
         }
         Ok(())
     }
+}
+
+/// Writes bytes of a file again as they are read, so that the next flush really writes them. The bytes do
+/// not change at any moment.
+///
+/// # Errors
+/// As [`DiskFile::read_exact_at`] and [`DiskFile::write_all_at`].
+pub fn rewrite(file: &dyn DiskFile, mut range: Range<u64>) -> io::Result<()> {
+    const CHUNK_BYTES: u64 = 256 << 10;
+    let mut bytes = Vec::new();
+    while !range.is_empty() {
+        let length = (range.end - range.start).min(CHUNK_BYTES);
+        bytes.resize(usize::try_from(length).expect("at most a chunk"), 0);
+        file.read_exact_at(&mut bytes, range.start)?;
+        file.write_all_at(&bytes, range.start)?;
+        range.start += length;
+    }
+    Ok(())
 }

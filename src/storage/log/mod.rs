@@ -5,7 +5,7 @@
 //! * `writer`: the one thread that writes; one flush for all that waits.
 //! * `memory`, `index`: where entries lie, and a cache of the newest.
 //! * `frame`, `record`, `segment`: the format. `spare`: segments zeroed ahead.
-//! * `recovery`: reading it back, and telling a torn write from damage.
+//! * `recovery`: reading it back, and telling a torn write from damage. `repair`: making the disk hold what was read.
 //! * [`view`](LogView): a stopped node's log, read without changing it.
 //!
 //! Promises: votes, entries, truncations and purges are on disk in the order openraft asked for
@@ -18,6 +18,7 @@ mod memory;
 mod queue;
 mod record;
 mod recovery;
+mod repair;
 mod segment;
 mod spare;
 mod store;

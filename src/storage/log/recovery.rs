@@ -9,6 +9,8 @@
 //! After a clean stop nothing but zeros may follow its mark, but for what the next start writes first, which has a known
 //! place and known bytes: torn, each of them is as it was to be or still zero. Whatever is behind that is damage.
 //!
+//! A bad disk may also leave good frames that it never wrote: see `repair` for what a start does about those.
+//!
 //! Caveats: a flip inside the very last batch of a log that was not stopped cleanly looks like a
 //! torn write. A batch that follows an incomplete one has one frame only (the writer sees to it);
 //! the rule above needs that.
@@ -21,11 +23,10 @@ use crate::storage::disk::{Disk, DiskFile};
 use super::frame::{self, Frame, FrameLocation};
 use super::memory::Memory;
 use super::record::{LogRecord, index, kind};
+use super::repair::{cut, flush};
 use super::segment::{self, FILE_HEADER_BYTES, Segment};
 use super::spare;
 use super::{FORMAT_VERSION, LogOptions, OLDEST_FORMAT_VERSION};
-
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The end of the recovered log: the writer goes on there.
 #[derive(Debug, Default)]
@@ -49,11 +50,8 @@ pub fn recover(disk: &dyn Disk, options: &LogOptions) -> Result<(Memory, Tail), 
     let mut scan = Scan::new(disk, options.cache_bytes);
     scan.read()?;
     cut(&scan)?;
+    flush(&scan)?;
     let Scan { memory, kept: segments, end, batch, version, .. } = scan;
-    for segment in &segments {
-        // The page cache is not the disk: what was replayed may never have been flushed.
-        segment.file.sync_data().map_err(|error| StorageError::io(disk.display(&segment::name(segment.id)), error))?;
-    }
     Ok((memory, Tail { segments, end, batch: first_batch(batch), is_old: version < FORMAT_VERSION }))
 }
 
@@ -122,18 +120,20 @@ fn read_file(disk: &dyn Disk, segment: &Segment) -> Result<Vec<u8>, StorageError
 
 /// A log being read; nothing of it is changed. After an error it holds what came before the damage.
 pub struct Scan<'a> {
-    disk: &'a dyn Disk,
+    pub(super) disk: &'a dyn Disk,
     /// The log, as far as it was read.
     pub memory: Memory,
     /// The segments in use, oldest first.
     pub kept: Vec<Segment>,
     /// Segments that were being made when the log ended: a start removes them.
-    later: Vec<Segment>,
+    pub(super) later: Vec<Segment>,
     /// The end of the last of `kept`, and what lies behind it.
     pub end: u64,
-    rest: Vec<u8>,
+    pub(super) rest: Vec<u8>,
     /// The last batch seen; once all is read, the highest number that can have been used.
     batch: u64,
+    /// The first frame of the last batch seen.
+    pub(super) last_batch: Option<FrameLocation>,
     /// True once the last batch's last frame was seen.
     complete: bool,
     /// True if the last frame seen is the mark of a clean stop.
@@ -157,6 +157,7 @@ impl<'a> Scan<'a> {
             end: 0,
             rest: Vec::new(),
             batch: 0,
+            last_batch: None,
             complete: true,
             stopped: false,
             has_head: false,
@@ -239,6 +240,9 @@ impl<'a> Scan<'a> {
         // The numbers after it must be there, too.
         if frame.batch > u64::MAX >> 1 {
             return Err(format!("batch {}, to which no log comes", frame.batch));
+        }
+        if frame.batch > self.batch {
+            self.last_batch = Some(place);
         }
         (self.batch, self.complete) = (frame.batch, frame.ends_batch);
         let record = LogRecord::decode(frame.kind, frame.payload)?;
@@ -348,32 +352,6 @@ fn is_torn_write_of(frame: &[u8], bytes: &[u8]) -> bool {
 
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
-}
-
-/// Cuts the log at its end: zeros to the end of the last file, flushed, then no later segments. In
-/// this order: a segment that says that there is a next one never lacks it.
-fn cut(scan: &Scan<'_>) -> Result<(), StorageError> {
-    let disk = scan.disk;
-    let io = |segment: &Segment, error| StorageError::io(disk.display(&segment::name(segment.id)), error);
-    if let Some(segment) = scan.kept.last().filter(|_| scan.is_torn()) {
-        let file = disk.display(&segment::name(segment.id));
-        tracing::info!(file, offset = scan.end, "cut off a write of the Raft log that the last stop interrupted");
-        let mut from = scan.end;
-        let end = scan.end + scan.rest.len() as u64;
-        while from < end {
-            let n = (end - from).min(ZEROS.len() as u64);
-            let zeros = &ZEROS[..usize::try_from(n).expect("at most a chunk")];
-            segment.file.write_all_at(zeros, from).map_err(|error| io(segment, error))?;
-            from += n;
-        }
-        segment.file.sync_data().map_err(|error| io(segment, error))?;
-    }
-    for segment in scan.later.iter().rev() {
-        let name = segment::name(segment.id);
-        tracing::info!(file = disk.display(&name), "removed a segment of the Raft log that was not yet in use");
-        disk.remove(&name).and_then(|()| disk.sync_dir()).map_err(|error| io(segment, error))?;
-    }
-    Ok(())
 }
 
 /// Reads a frame back that was written and replayed or acknowledged before.

@@ -2,7 +2,7 @@
 //!
 //! Contract:
 //! * A file with such a name is whole: it was written as `*.tmp`, flushed, read back and checked before
-//!   it was renamed. Older snapshots are removed only once the new name is durable.
+//!   it was renamed. A file whose flush failed never gets such a name, and is removed. Older snapshots are removed only once the new name is durable.
 //! * A damaged newest snapshot is an error, never a reason to use an older one: the log that
 //!   followed the older one may have been purged.
 //! * The current snapshot never goes back: an older one is dropped.
@@ -115,6 +115,8 @@ impl SnapshotStore {
         }
         if let Some(newest) = found.iter().max() {
             let file = store.open_file(*newest, found.len() > 1)?;
+            // It got its name only after it was flushed, but a copied directory may not have been.
+            file.file().sync_data().map_err(|error| StorageError::io(file.place(), error))?;
             // If the process died between rename and flush, the name is only now made durable.
             store.shared.disk.sync_dir().map_err(|error| store.io("", error))?;
             store.remove_older(*newest)?;
