@@ -39,7 +39,7 @@ pub(super) fn dry_run(dir: &Path) -> Result<Exit, Exit> {
 /// As [`dry_run`]; or it failed, and the directory is the old one or the new one.
 pub(super) fn recover(dir: &Path) -> Result<Exit, Exit> {
     // A directory that is not there, or not a node's, is not to be made one by locking it.
-    if !dir.join("identity").is_file() {
+    if !std::fs::symlink_metadata(dir.join("identity")).is_ok_and(|file| file.is_file()) {
         survey::open(dir)?;
     }
     let data = DataDir::open(dir).map_err(exit)?;

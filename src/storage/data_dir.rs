@@ -1,5 +1,8 @@
 //! The directory of one node, locked for as long as anything uses it.
 //!
+//! A file in it is opened only if it is a regular one: no symbolic link is followed, no named pipe waited for. The directory
+//! itself may be reached by a symbolic link.
+//!
 //! The lock belongs to the [`Disk`], not to the [`DataDir`]: a snapshot that is still being written in
 //! the background keeps the directory locked.
 //!
@@ -16,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::StorageError;
-use super::disk::{Disk, DiskFile, MemDisk, ReadOnlyDisk, RealDisk};
+use super::disk::{Disk, DiskFile, MemDisk, ReadOnlyDisk, RealDisk, open_file, others_may_write};
 
 const LOCK_NAME: &str = "lock";
 
@@ -35,13 +38,10 @@ impl DataDir {
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let place = path.join(LOCK_NAME).display().to_string();
         let disk = RealDisk::open(path).map_err(|error| StorageError::io(path.display().to_string(), error))?;
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path.join(LOCK_NAME))
-            .map_err(|error| StorageError::io(&place, error))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let lock = open_file(&path.join(LOCK_NAME), &mut options).map_err(|error| StorageError::io(&place, error))?;
+        warn_of_others(path);
         match lock.try_lock() {
             Ok(()) => Ok(Self { disk: Arc::new(LockedDisk { disk, _lock: lock }) }),
             Err(TryLockError::WouldBlock) => Err(StorageError::Locked(path.display().to_string())),
@@ -59,7 +59,7 @@ impl DataDir {
     pub fn read(path: &Path) -> Result<ReadDir, StorageError> {
         let place = path.join(LOCK_NAME).display().to_string();
         std::fs::read_dir(path).map_err(|error| StorageError::io(path.display().to_string(), error))?;
-        let lock = match File::open(path.join(LOCK_NAME)) {
+        let lock = match open_file(&path.join(LOCK_NAME), File::options().read(true)) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(ReadDir { disk: Arc::new(ReadOnlyDisk::new(path)), _lock: None });
@@ -76,6 +76,14 @@ impl DataDir {
     /// An empty directory in memory. It is gone when it is dropped.
     pub fn in_memory() -> Self {
         Self { disk: Arc::new(MemDisk::without_crashes()) }
+    }
+}
+
+/// Warns if other users may change the files: they could take this node's identity and votes.
+fn warn_of_others(path: &Path) {
+    // A directory whose metadata cannot be read fails at the next step.
+    if let Some(why) = std::fs::metadata(path).ok().as_ref().and_then(others_may_write) {
+        tracing::warn!("other users can change the data directory {}: {why}", path.display());
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use super::disk::{Disk, PrefixedDisk};
 use super::identity::{self, Identity, IdentityStore};
-use super::{StorageError, data_dir};
+use super::{StorageError, data_dir, file_header};
 
 /// The prefix of new files until they replace the old ones.
 pub const PREFIX: &str = "recover-";
@@ -38,15 +38,33 @@ pub enum Pending {
 /// How far a replacement has come. Changes nothing.
 ///
 /// # Errors
-/// `Io`.
+/// `Damaged`, `Version`: a file has the name of the new identity, and is none, or is not all of a replacement. Nothing is
+/// removed on the word of such a file. `Io`.
 pub fn pending(disk: &dyn Disk) -> Result<Pending, StorageError> {
     let names = list(disk)?;
-    let decided = |name: &String| *name == decided_name() || name == SETTLING;
-    Ok(match names.iter().any(decided) {
-        true => Pending::Decided,
-        false if names.iter().any(|name| name.starts_with(PREFIX)) => Pending::Undecided,
-        false => Pending::No,
-    })
+    let decided = decided_name();
+    if names.contains(&decided) {
+        let identity = identity::read(disk, &decided)?;
+        let has = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
+        // Nobody ever replaced the content by a member of a cluster without log and snapshot.
+        let is_whole = identity.cluster.is_none() || (has("recover-log-") && has("recover-snapshot-"));
+        return match is_whole {
+            true => Ok(Pending::Decided),
+            false => {
+                Err(file_header::damaged(&disk.display(&decided), 0, "the log or the snapshot beside it is missing"))
+            }
+        };
+    }
+    if names.iter().any(|name| name == SETTLING) {
+        identity::read(disk, SETTLING)?;
+        return Ok(Pending::Decided);
+    }
+    Ok(if names.iter().any(|name| is_built(name)) { Pending::Undecided } else { Pending::No })
+}
+
+/// True for the name of a file that a replacement builds.
+fn is_built(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|name| data_dir::is_raft_state(name) || name == identity::TMP_NAME)
 }
 
 /// Begins a replacement. Returns the disk to build the new log and snapshot on. Removes the leftovers of
@@ -93,7 +111,7 @@ pub fn settle(disk: &dyn Disk) -> Result<(), StorageError> {
     match pending(disk)? {
         Pending::No => return Ok(()),
         Pending::Undecided => {
-            list(disk)?.iter().filter(|name| name.starts_with(PREFIX)).try_for_each(remove)?;
+            list(disk)?.iter().filter(|name| is_built(name)).try_for_each(remove)?;
             return sync();
         }
         Pending::Decided => tracing::info!("replacing what this data directory holds"),
@@ -107,9 +125,8 @@ pub fn settle(disk: &dyn Disk) -> Result<(), StorageError> {
         sync()?;
     }
     for from in list(disk)? {
-        match from.strip_prefix(PREFIX) {
-            Some(to) if from != SETTLING => rename(&from, to)?,
-            _ => {}
+        if let Some(to) = from.strip_prefix(PREFIX).filter(|_| is_built(&from)) {
+            rename(&from, to)?;
         }
     }
     sync()?;
@@ -131,8 +148,8 @@ mod tests {
     use openraft::storage::RaftLogStorageExt as _;
 
     use super::*;
-    use crate::raft_types::TypeConfig;
     use crate::raft_types::alias::LogEntry;
+    use crate::raft_types::{ClusterId, TypeConfig};
     use crate::storage::disk::MemDisk;
     use crate::storage::log::{LogOptions, LogStore};
     use crate::storage::test_disk::crash_everywhere;
@@ -229,6 +246,35 @@ mod tests {
             },
         );
         assert!(points > 10, "{points}");
+    }
+
+    /// A file of that name need not be of hraftd, and what it would remove is all that a node has.
+    #[test]
+    fn nothing_is_removed_on_the_word_of_junk() {
+        let member = Identity { cluster: Some(ClusterId(1)), ..identity(2) };
+        let with_member = |disk: &MemDisk| {
+            IdentityStore::new(Arc::new(PrefixedDisk::new(Arc::new(disk.clone()), PREFIX))).save(&member).unwrap();
+        };
+        let junk = |name: &'static str, bytes: &'static [u8]| move |disk: &MemDisk| disk.put(name, bytes.to_vec());
+        let cases: [&dyn Fn(&MemDisk); 4] = [
+            &junk("recover-identity", b""),
+            &junk("recover-identity", b"hraftdID junk and more junk"),
+            &junk("recover-settling", b"junk"),
+            &with_member,
+        ];
+        for prepare in cases {
+            let disk = old();
+            prepare(&disk);
+            let before = disk.list().unwrap();
+            for result in [settle(&disk), pending(&disk).map(drop)] {
+                assert!(matches!(result, Err(StorageError::Damaged { .. })), "{result:?}");
+            }
+            assert_eq!(disk.list().unwrap(), before);
+        }
+        let disk = old();
+        disk.put("recover-notes", b"mine".to_vec());
+        settle(&disk).unwrap();
+        assert_eq!(disk.bytes("recover-notes").unwrap(), b"mine");
     }
 
     #[test]

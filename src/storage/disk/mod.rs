@@ -11,6 +11,7 @@
 //! * After a failed sync the page cache may hold bytes that the disk never got, marked clean. A later
 //!   process reads them, and no flush of it writes them, unless it [rewrites](rewrite) them first.
 
+mod files;
 mod mem;
 mod prefixed;
 mod read_only;
@@ -21,6 +22,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub(in crate::storage) use files::{open_file, others_may_write};
 pub use mem::MemDisk;
 pub use prefixed::PrefixedDisk;
 pub use read_only::ReadOnlyDisk;

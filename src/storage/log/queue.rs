@@ -18,6 +18,7 @@ use crate::raft_types::alias::{LogEntry, LogId, Vote};
 
 use super::frame::FRAME_HEADER_BYTES;
 use super::memory::Memory;
+use super::segment::MAX_RECORD_BYTES;
 
 /// The longest time that a committed index waits for another operation to share a flush with. A node
 /// that is started without a quorum shows the entries up to the saved index.
@@ -191,7 +192,7 @@ impl Shared {
                     let message = format!("entry {id} does not follow the log, whose last is {:?}", head.last);
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
                 }
-                if u32::try_from(FRAME_HEADER_BYTES + length).is_err() {
+                if *length > MAX_RECORD_BYTES {
                     let message = format!("entry {id} takes {length} bytes: more than a log record can");
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
                 }

@@ -24,7 +24,7 @@ use super::frame::{self, Frame, FrameLocation};
 use super::memory::Memory;
 use super::record::{LogRecord, index, kind};
 use super::repair::{cut, flush};
-use super::segment::{self, FILE_HEADER_BYTES, Segment};
+use super::segment::{self, FILE_HEADER_BYTES, MAX_SEGMENT_BYTES, Segment};
 use super::spare;
 use super::{FORMAT_VERSION, LogOptions, OLDEST_FORMAT_VERSION};
 
@@ -109,13 +109,22 @@ fn read_up_to(file: &dyn DiskFile, buf: &mut [u8]) -> std::io::Result<usize> {
 
 fn read_file(disk: &dyn Disk, segment: &Segment) -> Result<Vec<u8>, StorageError> {
     let read = || {
-        let len = usize::try_from(segment.file.len()?).map_err(std::io::Error::other)?;
-        let mut bytes = vec![0; len];
+        let len = segment.file.len()?;
+        if len > MAX_SEGMENT_BYTES {
+            return Ok(None);
+        }
+        let len = usize::try_from(len).map_err(std::io::Error::other)?;
+        let mut bytes = Vec::new();
+        // An error that names the file, where memory for it is not to be had.
+        bytes.try_reserve_exact(len).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+        bytes.resize(len, 0);
         let n = read_up_to(&*segment.file, &mut bytes)?;
         bytes.truncate(n);
-        Ok(bytes)
+        Ok(Some(bytes))
     };
-    read().map_err(|error| StorageError::io(disk.display(&segment::name(segment.id)), error))
+    let bytes = read().map_err(|error| StorageError::io(disk.display(&segment::name(segment.id)), error))?;
+    let what = || format!("it has more than the {MAX_SEGMENT_BYTES} bytes that a segment may have");
+    bytes.ok_or_else(|| damaged(disk, segment.id, MAX_SEGMENT_BYTES, what()))
 }
 
 /// A log being read; nothing of it is changed. After an error it holds what came before the damage.

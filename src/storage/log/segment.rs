@@ -15,6 +15,13 @@ use super::spare::Spare;
 /// Bytes of a file header.
 pub const FILE_HEADER_BYTES: usize = 24;
 
+/// The most bytes of a segment. It is read as a whole. Ordinary ones have 16 MiB; one with a large record has little more
+/// than that, and no message that brings a record is longer than 80 MiB.
+pub const MAX_SEGMENT_BYTES: u64 = 512 << 20;
+
+/// The most bytes of a record's payload.
+pub const MAX_RECORD_BYTES: usize = 256 << 20;
+
 const MAGIC: [u8; 8] = *b"hraftlog";
 const PREFIX: &str = "log-";
 
