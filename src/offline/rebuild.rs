@@ -88,7 +88,7 @@ pub fn state(disk: &dyn Disk, survey: &Survey) -> Result<KvStore, StorageError> 
 pub fn rebuild(disk: &Arc<dyn Disk>, plan: &Plan, kv: &KvStore) -> Result<(), StorageError> {
     let built = replace::begin(disk)?;
     let io = |error| StorageError::io(disk.display(""), error);
-    let options = LogOptions { prezero: false, ..LogOptions::default() };
+    let options = LogOptions { prezero: false, owner: Some(plan.identity.raft_id), ..LogOptions::default() };
     let mut log = LogStore::open(built.clone(), options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(io)?;
     runtime

@@ -48,7 +48,7 @@ impl Survey {
                 Err(error) => problems.push(error.to_string()),
             }
         }
-        let log = LogView::read(&**disk);
+        let log = LogView::read(&**disk, identity.as_ref().map(|identity| identity.raft_id));
         problems.extend(log.damage.as_ref().map(ToString::to_string));
         let mut survey = Self { identity, snapshots, log, membership: None, problems };
         if let Err(error) = survey.find_membership() {
@@ -113,6 +113,12 @@ impl Survey {
         {
             let file = disk.display(&snapshot.name);
             found.push(StorageError::Mixed { file, found: snapshot.cluster, expected }.to_string());
+        }
+        if let (Some(found_id), Some((name, _))) = (self.log.owner(), self.log.segments.first())
+            && found_id != identity.raft_id
+        {
+            let (file, expected) = (disk.display(name), identity.raft_id);
+            found.push(StorageError::Foreign { file, found: found_id, expected }.to_string());
         }
         if self.log.is_empty()
             && let Some(snapshot) = self.snapshot()

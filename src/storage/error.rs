@@ -52,6 +52,19 @@ pub enum StorageError {
         /// The cluster of the directory's identity.
         expected: ClusterId,
     },
+    /// The log is of another node.
+    #[error(
+        "{file} belongs to the node with Raft id {found}, but this directory to the one with Raft id {expected}: files of \
+         two directories were mixed"
+    )]
+    Foreign {
+        /// The file, as an operator would name it.
+        file: String,
+        /// The Raft id that the log names.
+        found: u64,
+        /// The Raft id of the directory's identity.
+        expected: u64,
+    },
     /// Another process uses the directory.
     #[error("{0} is in use by another process")]
     Locked(String),

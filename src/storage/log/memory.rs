@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::raft_types::alias::{LogEntry, LogId};
 use crate::storage::disk::DiskFile;
 
-use super::frame::FrameLocation;
+use super::frame::{FrameLocation, Owner};
 use super::index::{Index, Slot};
 use super::record::Head;
 
@@ -24,8 +24,8 @@ pub struct Memory {
     pub head: Head,
     /// The entries' log ids and locations.
     pub index: Index,
-    /// The open segment files, by id.
-    pub files: BTreeMap<u64, Arc<dyn DiskFile>>,
+    /// The open segment files and their owners, by id.
+    pub files: BTreeMap<u64, (Arc<dyn DiskFile>, Owner)>,
     cache: VecDeque<LogEntry>,
     /// About how many bytes of memory the cached entries take.
     cached_bytes: usize,
@@ -47,6 +47,8 @@ fn cost(frame_bytes: u32) -> usize {
 pub struct Cold {
     /// The file.
     pub file: Arc<dyn DiskFile>,
+    /// The owner of the segment.
+    pub owner: Owner,
     /// The location in it.
     pub place: FrameLocation,
     /// Its log id and length, to check.
@@ -153,8 +155,9 @@ impl Memory {
                 fetched.hot.push(self.cache[nth].clone());
             } else {
                 let place = slot.place.expect("only what was written leaves the cache");
-                let file = self.files.get(&place.segment).expect("segments with live entries are open").clone();
-                fetched.cold.push(Cold { file, place, slot });
+                let segment = self.files.get(&place.segment).expect("segments with live entries are open");
+                let (file, owner) = segment.clone();
+                fetched.cold.push(Cold { file, owner, place, slot });
             }
         }
         fetched
@@ -169,7 +172,7 @@ mod tests {
 
     fn memory(limit: usize) -> Memory {
         let mut memory = Memory::new(limit);
-        memory.files.insert(1, MemDisk::new().create("x").unwrap());
+        memory.files.insert(1, (MemDisk::new().create("x").unwrap(), None));
         memory
     }
 

@@ -4,7 +4,7 @@
 //! * `queue`: the order of operations, and the state shared with the writer.
 //! * `writer`: the one thread that writes; one flush for all that waits.
 //! * `memory`, `index`: where entries lie, and a cache of the newest.
-//! * `frame`, `record`, `segment`: the format. `spare`: segments zeroed ahead.
+//! * `frame`, `record`, `segment`: the format. `files`: finding and reading segments. `spare`: segments zeroed ahead.
 //! * `recovery`: reading it back, and telling a torn write from damage. `repair`: making the disk hold what was read.
 //! * [`view`](LogView): a stopped node's log, read without changing it.
 //!
@@ -12,6 +12,7 @@
 //! them; what was acknowledged is there after a power loss; nothing that openraft did not write is
 //! ever read; the first failed write or flush fails the log for good.
 
+mod files;
 mod frame;
 mod index;
 mod memory;
@@ -30,8 +31,9 @@ mod writer;
 pub use store::{LogReader, LogStore};
 pub use view::{Ending, LogView};
 
-/// The version of the segment format that this binary writes. Version 2 added kinds of commands.
-pub const FORMAT_VERSION: u32 = 2;
+/// The version of the segment format that this binary writes. Version 2 added kinds of commands, version 3 the owner of the
+/// log under the checksums of its frames.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The oldest version that this binary reads.
 pub const OLDEST_FORMAT_VERSION: u32 = 1;
@@ -47,10 +49,12 @@ pub struct LogOptions {
     pub prezero: bool,
     /// Write on the caller's thread: for simulations, whose time must stand still while a thread works.
     pub inline: bool,
+    /// The Raft id of the node whose log it is. A log of another node is not opened. `None`: any.
+    pub owner: Option<u64>,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, cache_bytes: 8 << 20, prezero: true, inline: false }
+        Self { segment_bytes: 16 << 20, cache_bytes: 8 << 20, prezero: true, inline: false, owner: None }
     }
 }

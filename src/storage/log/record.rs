@@ -27,6 +27,8 @@ pub mod kind {
     pub const OPENED: u8 = 8;
     /// The log was closed cleanly; always a batch of its own.
     pub const STOPPED: u8 = 9;
+    /// As `HEAD`, and the Raft id of the node whose log it is. Since version 3.
+    pub const OWNED_HEAD: u8 = 10;
 }
 
 /// A record, decoded.
@@ -44,6 +46,8 @@ pub enum LogRecord {
     Purge(LogId),
     /// The state of the log where a segment starts.
     Head(Head),
+    /// That, and the Raft id of the node whose log it is.
+    OwnedHead(u64, Head),
     /// The log goes on in the next segment.
     Next,
     /// The log was opened.
@@ -68,6 +72,10 @@ impl LogRecord {
             kind::NEXT => Self::Next,
             kind::OPENED => Self::Opened,
             kind::STOPPED => Self::Stopped,
+            kind::OWNED_HEAD => {
+                let (owner, head) = whole(payload)?;
+                Self::OwnedHead(owner, head)
+            }
             other => return Err(format!("a record of the unknown kind {other}")),
         };
         // Of every index it must be possible to tell the next.
@@ -82,7 +90,7 @@ impl LogRecord {
             Self::Entry(entry) => [Some(entry.log_id), None, None],
             Self::Committed(id) | Self::Truncate(id) => [*id, None, None],
             Self::Purge(id) => [Some(*id), None, None],
-            Self::Head(head) => [head.committed, head.purged, head.last],
+            Self::Head(head) | Self::OwnedHead(_, head) => [head.committed, head.purged, head.last],
             Self::Vote(_) | Self::Next | Self::Opened | Self::Stopped => [None; 3],
         }
     }

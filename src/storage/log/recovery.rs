@@ -15,18 +15,17 @@
 //! torn write. A batch that follows an incomplete one has one frame only (the writer sees to it);
 //! the rule above needs that.
 
-use std::sync::Arc;
-
 use crate::storage::StorageError;
-use crate::storage::disk::{Disk, DiskFile};
+use crate::storage::disk::Disk;
 
-use super::frame::{self, Frame, FrameLocation};
-use super::memory::Memory;
+use super::files::{open_segments, read_file};
+use super::frame::{self, Frame, FrameLocation, Owner};
+use super::memory::{Cold, Memory};
 use super::record::{LogRecord, index, kind};
 use super::repair::{cut, flush};
-use super::segment::{self, FILE_HEADER_BYTES, MAX_SEGMENT_BYTES, Segment};
+use super::segment::{self, FILE_HEADER_BYTES, Segment};
 use super::spare;
-use super::{FORMAT_VERSION, LogOptions, OLDEST_FORMAT_VERSION};
+use super::{FORMAT_VERSION, LogOptions};
 
 /// The end of the recovered log: the writer goes on there.
 #[derive(Debug, Default)]
@@ -39,20 +38,30 @@ pub struct Tail {
     pub batch: u64,
     /// True if the last segment is of an older version: only records of that version may come into it.
     pub is_old: bool,
+    /// The node whose log it says it is.
+    pub owner: Owner,
 }
 
 /// Reads the log, and cuts off a torn write.
 ///
 /// # Errors
-/// [`StorageError::Damaged`], [`StorageError::Version`], [`StorageError::Io`].
+/// [`StorageError::Damaged`], [`StorageError::Version`], [`StorageError::Io`]. [`StorageError::Foreign`]: it is the log of
+/// another node than the options say.
 pub fn recover(disk: &dyn Disk, options: &LogOptions) -> Result<(Memory, Tail), StorageError> {
     remove_spare(disk)?;
-    let mut scan = Scan::new(disk, options.cache_bytes);
-    scan.read()?;
+    let mut scan = Scan::new(disk, options.cache_bytes, options.owner);
+    let read = scan.read();
+    // Of a log of another node nothing else is to be said.
+    if let (Some(expected), Some(found), Some(first)) = (options.owner, scan.owner, scan.kept.first())
+        && expected != found
+    {
+        return Err(StorageError::Foreign { file: disk.display(&segment::name(first.id)), found, expected });
+    }
+    read?;
     cut(&scan)?;
     flush(&scan)?;
-    let Scan { memory, kept: segments, end, batch, version, .. } = scan;
-    Ok((memory, Tail { segments, end, batch: first_batch(batch), is_old: version < FORMAT_VERSION }))
+    let Scan { memory, kept: segments, end, batch, version, owner, .. } = scan;
+    Ok((memory, Tail { segments, end, batch: first_batch(batch), is_old: version < FORMAT_VERSION, owner }))
 }
 
 /// The batch that a start begins with, where `used` is the highest number that can have been used.
@@ -60,7 +69,7 @@ fn first_batch(used: u64) -> u64 {
     used + 1
 }
 
-fn damaged(disk: &dyn Disk, segment: u64, offset: u64, what: String) -> StorageError {
+pub(super) fn damaged(disk: &dyn Disk, segment: u64, offset: u64, what: String) -> StorageError {
     StorageError::Damaged { file: disk.display(&segment::name(segment)), offset, what }
 }
 
@@ -70,61 +79,6 @@ fn remove_spare(disk: &dyn Disk) -> Result<(), StorageError> {
         disk.remove(spare::SPARE_NAME).and_then(|()| disk.sync_dir()).map_err(io)?;
     }
     Ok(())
-}
-
-/// Adds the segments to `segments`, oldest first, up to the first that cannot be opened.
-fn open_segments(disk: &dyn Disk, segments: &mut Vec<Segment>) -> Result<(), StorageError> {
-    let io = |name: &str, error| StorageError::io(disk.display(name), error);
-    let names = disk.list().map_err(|error| io("", error))?;
-    let mut ids: Vec<u64> = names.iter().filter_map(|name| segment::id_of(name)).collect();
-    ids.sort_unstable();
-    for (nth, id) in ids.iter().copied().enumerate() {
-        if nth > 0 && ids[nth - 1] + 1 != id {
-            return Err(damaged(disk, ids[nth - 1] + 1, 0, "this segment of the log is missing".to_owned()));
-        }
-        let name = segment::name(id);
-        let file = disk.open(&name).map_err(|error| io(&name, error))?;
-        let mut header = [0; FILE_HEADER_BYTES];
-        match read_up_to(&*file, &mut header).map(|n| segment::version(&header[..n], id)) {
-            Ok(Some(found)) if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&found) => {
-                return Err(StorageError::Version { file: disk.display(&name), found, known: FORMAT_VERSION });
-            }
-            Ok(_) => segments.push(Segment { id, file, highest: None }),
-            Err(error) => return Err(io(&name, error)),
-        }
-    }
-    Ok(())
-}
-
-fn read_up_to(file: &dyn DiskFile, buf: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match file.read_at(&mut buf[filled..], filled as u64)? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    Ok(filled)
-}
-
-fn read_file(disk: &dyn Disk, segment: &Segment) -> Result<Vec<u8>, StorageError> {
-    let read = || {
-        let len = segment.file.len()?;
-        if len > MAX_SEGMENT_BYTES {
-            return Ok(None);
-        }
-        let len = usize::try_from(len).map_err(std::io::Error::other)?;
-        let mut bytes = Vec::new();
-        // An error that names the file, where memory for it is not to be had.
-        bytes.try_reserve_exact(len).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
-        bytes.resize(len, 0);
-        let n = read_up_to(&*segment.file, &mut bytes)?;
-        bytes.truncate(n);
-        Ok(Some(bytes))
-    };
-    let bytes = read().map_err(|error| StorageError::io(disk.display(&segment::name(segment.id)), error))?;
-    let what = || format!("it has more than the {MAX_SEGMENT_BYTES} bytes that a segment may have");
-    bytes.ok_or_else(|| damaged(disk, segment.id, MAX_SEGMENT_BYTES, what()))
 }
 
 /// A log being read; nothing of it is changed. After an error it holds what came before the damage.
@@ -153,11 +107,14 @@ pub struct Scan<'a> {
     unknown: Option<u64>,
     /// The format version of the last segment.
     version: u32,
+    /// The node whose log it says it is, and the one whose it should be.
+    pub owner: Owner,
+    expected_owner: Owner,
 }
 
 impl<'a> Scan<'a> {
     /// Nothing is read yet.
-    pub fn new(disk: &'a dyn Disk, cache_bytes: usize) -> Self {
+    pub fn new(disk: &'a dyn Disk, cache_bytes: usize, expected_owner: Owner) -> Self {
         Self {
             disk,
             memory: Memory::new(cache_bytes),
@@ -172,6 +129,8 @@ impl<'a> Scan<'a> {
             has_head: false,
             unknown: None,
             version: FORMAT_VERSION,
+            owner: None,
+            expected_owner,
         }
     }
 
@@ -196,8 +155,8 @@ impl<'a> Scan<'a> {
         while let Some(mut segment) = rest.next() {
             let mut bytes = read_file(self.disk, &segment)?;
             let id = segment.id;
-            self.memory.files.insert(id, segment.file.clone());
             let read = self.segment(&bytes, &mut segment);
+            self.memory.files.insert(id, (segment.file.clone(), segment.owner));
             self.kept.push(segment);
             let (next, at) = read?;
             self.end = at;
@@ -227,7 +186,7 @@ impl<'a> Scan<'a> {
         let mut at = FILE_HEADER_BYTES;
         loop {
             let place = FrameLocation { segment: segment.id, offset: at as u64 };
-            let Some(frame) = bytes.get(at..).and_then(|bytes| frame::read(bytes, place)) else {
+            let Some(frame) = bytes.get(at..).and_then(|bytes| frame::read(bytes, segment.owner, place)) else {
                 // Without its head a segment is as good as empty.
                 let at = if at == FILE_HEADER_BYTES { 0 } else { at };
                 return Ok((false, at as u64));
@@ -257,16 +216,26 @@ impl<'a> Scan<'a> {
         let record = LogRecord::decode(frame.kind, frame.payload)?;
         self.stopped = matches!(record, LogRecord::Stopped);
         let is_first = place.offset == FILE_HEADER_BYTES as u64;
-        if is_first != matches!(record, LogRecord::Head(_)) {
+        if is_first != matches!(record, LogRecord::Head(_) | LogRecord::OwnedHead(..)) {
             return Err("a segment's head is not where it must be".to_owned());
         }
+        if is_first {
+            let owner = match record {
+                LogRecord::OwnedHead(owner, _) => Some(owner),
+                _ => None,
+            };
+            if self.owner.is_some() && owner != self.owner {
+                return Err("this segment is of the log of another node than the one before".to_owned());
+            }
+            (self.owner, segment.owner) = (owner, owner);
+        }
         match record {
-            LogRecord::Head(head) if self.has_head => {
+            LogRecord::Head(head) | LogRecord::OwnedHead(_, head) if self.has_head => {
                 if head != self.memory.head {
                     return Err(format!("{head:?} does not continue the log, {:?}", self.memory.head));
                 }
             }
-            LogRecord::Head(head) => {
+            LogRecord::Head(head) | LogRecord::OwnedHead(_, head) => {
                 self.unknown = if head.has_no_entry() { None } else { index(&head.last) };
                 self.memory.head = head;
                 self.has_head = true;
@@ -308,11 +277,12 @@ impl<'a> Scan<'a> {
     /// True if nothing lies behind the mark of a clean stop, or only what a start that broke off wrote
     /// first: that the log was opened, or, in a full segment, that the next one follows.
     fn is_begun_start(&self, rest: &[u8], place: FrameLocation) -> Result<bool, StorageError> {
+        let owner = self.kept.last().and_then(|segment| segment.owner);
         let may_be = |kind| {
             let mut frame = Vec::new();
-            frame::push(&mut frame, place, first_batch(self.batch + 1), kind, &[]);
+            frame::push(&mut frame, owner, place, first_batch(self.batch + 1), kind, &[]);
             if kind == kind::OPENED {
-                frame::end_batch(&mut frame, place);
+                frame::end_batch(&mut frame, owner, place);
             }
             is_torn_write_of(&frame, rest)
         };
@@ -341,11 +311,17 @@ impl<'a> Scan<'a> {
             let what = format!("a broken record that had been flushed: {file} has a later one at offset {offset}");
             Err(damaged(self.disk, id, at, what))
         };
-        if let Some(offset) = frame::find_later(bytes, id, start, bad) {
+        // A segment whose first frame is broken, and one that was not read, do not say whose they are.
+        let find = |bytes: &[u8], segment, from| {
+            let owners = [None, self.owner.or(self.expected_owner)];
+            let owners = if owners[1].is_some() { &owners[..] } else { &owners[..1] };
+            owners.iter().find_map(|owner| frame::find_later(bytes, *owner, segment, from, bad))
+        };
+        if let Some(offset) = find(bytes, id, start) {
             return proof(id, offset);
         }
         for segment in &self.later {
-            if let Some(offset) = frame::find_later(&read_file(self.disk, segment)?, segment.id, 0, bad) {
+            if let Some(offset) = find(&read_file(self.disk, segment)?, segment.id, 0) {
                 return proof(segment.id, offset);
             }
         }
@@ -368,15 +344,12 @@ fn is_zero(bytes: &[u8]) -> bool {
 /// # Errors
 /// `InvalidData`: the file does not hold it any more. `UnexpectedEof`: it ends before. Otherwise an I/O
 /// error of the device.
-pub fn read_back(
-    file: &Arc<dyn DiskFile>,
-    place: FrameLocation,
-    bytes: u32,
-) -> std::io::Result<crate::raft_types::alias::LogEntry> {
-    let mut buf = vec![0; bytes as usize];
-    file.read_exact_at(&mut buf, place.offset)?;
+pub fn read_back(cold: &Cold) -> std::io::Result<crate::raft_types::alias::LogEntry> {
+    let mut buf = vec![0; cold.slot.bytes as usize];
+    cold.file.read_exact_at(&mut buf, cold.place.offset)?;
     let invalid = |what: String| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
-    let frame = frame::read(&buf, place).ok_or_else(|| invalid("a record that was written is broken".to_owned()))?;
+    let frame = frame::read(&buf, cold.owner, cold.place);
+    let frame = frame.ok_or_else(|| invalid("a record that was written is broken".to_owned()))?;
     match LogRecord::decode(frame.kind, frame.payload).map_err(invalid)? {
         LogRecord::Entry(entry) => Ok(entry),
         other => Err(invalid(format!("{other:?} where an entry was written"))),

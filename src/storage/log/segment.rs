@@ -1,7 +1,7 @@
 //! Segment files: their names, their headers, and how one comes to be.
 //!
 //! A file `log-<id as 16 hex digits>` starts with a header (magic, format version, segment id,
-//! CRC-32C of those), then a frame of kind `HEAD`, then records. Ids count up from 1 and are never
+//! CRC-32C of those), then a frame of kind `HEAD` or `OWNED_HEAD`, then records. Ids count up from 1 and are never
 //! used for another content. These 24 bytes keep their meaning in every future version.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use crate::storage::StorageError;
 use crate::storage::disk::{Disk, DiskFile};
 
 use super::FORMAT_VERSION;
+use super::frame::Owner;
 use super::spare::Spare;
 
 /// Bytes of a file header.
@@ -68,6 +69,8 @@ pub struct Segment {
     pub file: Arc<dyn DiskFile>,
     /// The highest index of an entry in it, truncated ones included.
     pub highest: Option<u64>,
+    /// The node whose log it says it is of.
+    pub owner: Owner,
 }
 
 /// Makes the file of a new segment, out of the spare where there is one; its name is durable.
@@ -83,7 +86,7 @@ pub fn create(disk: &dyn Disk, id: u64, spare: Option<&Spare>) -> Result<Segment
         None => disk.create(&name).map_err(failed)?,
     };
     disk.sync_dir().map_err(failed)?;
-    Ok(Segment { id, file, highest: None })
+    Ok(Segment { id, file, highest: None, owner: None })
 }
 
 #[cfg(test)]
@@ -104,8 +107,8 @@ mod tests {
     #[test]
     fn the_bytes_of_a_header_are_these() {
         let header = header(0x2a);
-        assert_eq!(header[..20], *b"hraftlog\x02\0\0\0\x2a\0\0\0\0\0\0\0");
-        assert_eq!(version(&header, 0x2a), Some(2));
+        assert_eq!(header[..20], *b"hraftlog\x03\0\0\0\x2a\0\0\0\0\0\0\0");
+        assert_eq!(version(&header, 0x2a), Some(3));
         assert_eq!(version(&header, 0x2b), None);
         for bit in 0..header.len() * 8 {
             let mut bad = header;

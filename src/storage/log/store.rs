@@ -74,7 +74,7 @@ impl LogStore {
     /// Opens the log in this directory, or starts one, and makes all it holds durable. Blocks.
     ///
     /// # Errors
-    /// [`StorageError::Damaged`], [`StorageError::Version`], [`StorageError::Io`].
+    /// [`StorageError::Damaged`], [`StorageError::Version`], [`StorageError::Foreign`], [`StorageError::Io`].
     pub fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<Self, StorageError> {
         let (memory, tail) = recover(&*disk, &options)?;
         let shared = Shared::new(memory);
@@ -219,7 +219,7 @@ impl LogReader {
 
     fn read_cold(&self, cold: &[Cold]) -> io::Result<Vec<LogEntry>> {
         let read = |cold: &Cold| {
-            let entry = read_back(&cold.file, cold.place, cold.slot.bytes)?;
+            let entry = read_back(cold)?;
             if entry.log_id != cold.slot.id {
                 let what = format!("entry {} where {} was written", entry.log_id, cold.slot.id);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));

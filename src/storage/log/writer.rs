@@ -15,7 +15,7 @@ use crate::storage::StorageError;
 use crate::storage::disk::Disk;
 
 use super::LogOptions;
-use super::frame::{self, FRAME_HEADER_BYTES, FrameLocation};
+use super::frame::{self, FRAME_HEADER_BYTES, FrameLocation, Owner};
 use super::queue::{Op, Shared, Stop, Waiter};
 use super::record::{Head, encode, kind};
 use super::recovery::Tail;
@@ -30,6 +30,8 @@ pub struct Writer {
     shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
+    /// The owner that new segments name.
+    owner: Owner,
     spare: Option<Arc<Spare>>,
     /// Older segments, oldest first.
     old: VecDeque<Segment>,
@@ -64,18 +66,23 @@ impl Writer {
         tail: Tail,
     ) -> Result<Self, StorageError> {
         let mut old = VecDeque::from(tail.segments);
-        let current = match old.pop_back() {
+        let mut current = match old.pop_back() {
             Some(current) => current,
             None => segment::create(&*disk, 1, None)?,
         };
+        let owner = options.owner.or(tail.owner);
+        if tail.end == 0 {
+            current.owner = owner;
+        }
         let head = shared.update(|memory| {
-            memory.files.insert(current.id, current.file.clone());
+            memory.files.insert(current.id, (current.file.clone(), current.owner));
             memory.head.clone()
         });
         let mut writer = Self {
             shared,
             disk,
             segment_bytes: options.segment_bytes,
+            owner,
             spare,
             old,
             current,
@@ -222,9 +229,16 @@ impl Writer {
         placed
     }
 
+    fn encoded_head(&self, owner: Owner) -> (u8, Vec<u8>) {
+        match owner {
+            Some(owner) => (kind::OWNED_HEAD, encode(Vec::new(), &(owner, &self.head))),
+            None => (kind::HEAD, encode(Vec::new(), &self.head)),
+        }
+    }
+
     fn place_head(&mut self) {
-        let payload = encode(Vec::new(), &self.head);
-        self.push(kind::HEAD, &payload);
+        let (kind, payload) = self.encoded_head(self.current.owner);
+        self.push(kind, &payload);
     }
 
     fn end(&self) -> u64 {
@@ -234,7 +248,7 @@ impl Writer {
     fn push(&mut self, kind: u8, payload: &[u8]) -> FrameLocation {
         let place = FrameLocation { segment: self.current.id, offset: self.end() };
         self.last_frame = Some(self.buf.len());
-        frame::push(&mut self.buf, place, self.batch, kind, payload);
+        frame::push(&mut self.buf, self.current.owner, place, self.batch, kind, payload);
         place
     }
 
@@ -249,12 +263,13 @@ impl Writer {
     }
 
     fn roll(&mut self, need: u64) -> Result<(), StorageError> {
-        let head = encode(Vec::new(), &self.head);
+        let (_, head) = self.encoded_head(self.owner);
         let least = (FILE_HEADER_BYTES + FRAME_HEADER_BYTES + head.len()) as u64 + need;
         // A record larger than a segment gets a larger segment, which no spare fits.
         let spare = self.spare.as_deref().filter(|_| least <= self.segment_bytes);
-        let next = segment::create(&*self.disk, self.current.id + 1, spare)?;
-        self.shared.update(|memory| memory.files.insert(next.id, next.file.clone()));
+        let mut next = segment::create(&*self.disk, self.current.id + 1, spare)?;
+        next.owner = self.owner;
+        self.shared.update(|memory| memory.files.insert(next.id, (next.file.clone(), next.owner)));
         self.push(kind::NEXT, &[]);
         self.write()?;
         self.sync()?;
@@ -270,7 +285,7 @@ impl Writer {
     fn flush(&mut self) -> Result<(), StorageError> {
         let Some(start) = self.last_frame else { return Ok(()) };
         let place = FrameLocation { segment: self.current.id, offset: self.at + start as u64 };
-        frame::end_batch(&mut self.buf[start..], place);
+        frame::end_batch(&mut self.buf[start..], self.current.owner, place);
         self.write()?;
         self.sync()?;
         self.batch += 1;
