@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Parses digits followed by `ms`, `s`, `m` or `h`; `0s` is a duration too.
 ///
 /// # Errors
-/// What is wrong, in one line, without the text itself: the caller names its flag or parameter and the value.
+/// The reason, in one line. The caller adds its flag or parameter, and the value.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(unit_at);
@@ -27,7 +27,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     millis.map(Duration::from_millis).ok_or_else(|| "the duration is too long".to_owned())
 }
 
-/// A duration in whole milliseconds; the most a number holds, where it is longer.
+/// A duration in whole milliseconds, at most `u64::MAX`.
 pub fn as_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,27 +1,28 @@
-//! Log time: what deadlines are measured in.
+//! Log time: the clock of all deadlines, in milliseconds.
 //!
-//! It is the newest stamp of the log plus the time since, in milliseconds, counted by monotonic clocks only: no wall
-//! clock is asked, so none can jump. Leaders stamp what they propose with it; applying takes the larger of that and what
-//! was, so it never goes back.
+//! Log time is the newest stamp of the log plus the time since then. Only monotonic clocks count it: a wall clock could
+//! jump. A leader stamps each command it proposes. Applying a command takes the larger of its stamp and the log time so
+//! far: log time never goes back.
 //!
-//! Each leader has a *line* of time for its term, its own clock with a fixed offset, which all others follow. Never early:
-//! a line begins where its leader saw the line before it, and everybody sees a line late, so from term to term offsets
-//! only shrink; what was stamped on one line is not due sooner on a later one. Hence two rules:
-//! * The newest term counts, not the largest estimate: a leader that was down for a while lost that time, and so do all
-//!   who follow it; who remembers better must not, or keys of the new leader would expire early.
+//! Each leader has a *line* of time for its term: its own clock with a fixed offset. All others follow that line. A key
+//! must never expire early:
+//! * A line begins at the time that its leader saw on the line before. Every node sees a line late, so from term to term
+//!   offsets only shrink. A deadline stamped on one line is not due sooner on a later one.
+//! * The newest term counts, not the largest estimate. A leader that was down for a while lost that time, and all
+//!   followers lose it too. If they kept the better estimate, keys of the new leader would expire early.
 //! * A leader begins its line once it has applied all that earlier leaders stamped, and keeps to it.
 //!
-//! Leaders say with each message what time it is, so who was down or got a snapshot knows it after one. Who follows a line
-//! goes by what it heard of late only: a clock that is a little faster than the leader's would get ahead of it without
-//! bound, and once it leads keys would expire early by all of that.
+//! Each message of a leader carries its log time: a node that was down, or got a snapshot, knows it after one message. A
+//! follower uses only recent messages. A clock that is slightly faster than the leader's would otherwise get ahead without
+//! bound, and keys would expire early by that much once this node leads.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 
 use crate::task::Moment;
 
-/// What was heard of a line counts for this and for what comes within as long afterwards, in milliseconds: never more than
-/// three times as long.
+/// The length of a window, in milliseconds. A message counts in its own window and in the next one: for less than three
+/// times as long.
 pub(crate) const WINDOW_MS: i64 = 2_000;
 
 /// A node's estimate of log time. Clones share it.
@@ -34,19 +35,19 @@ pub struct LogClock {
 /// The line that is followed.
 #[derive(Debug, Default)]
 struct Line {
-    /// Of the leader whose it is; 0 where that is not known, as of a snapshot.
+    /// The term of its leader; 0 if that is not known, as after a snapshot.
     term: u64,
-    /// Whether that leader is this node.
+    /// True if this node is that leader.
     is_mine: bool,
-    /// Log time when the clock was made; `None` where no stamp was ever seen.
+    /// Log time when the clock was made; `None` if no stamp was ever seen.
     offset_ms: Option<i64>,
-    /// Where it is another's: the best that was heard of it in the window that is, and when that began.
+    /// For another leader's line: the best offset heard in the current window, and when the window began.
     heard: Option<(i64, i64)>,
 }
 
 impl Line {
-    /// It was heard of at `now_ms` that it is at this offset. That which was underway for the shortest time counts, of what
-    /// was heard in this window and in the one before.
+    /// Takes an offset that was heard at `now_ms`. Of the offsets heard in this window and the one before, the largest
+    /// counts: its message was underway for the shortest time.
     fn hear(&mut self, offset_ms: i64, now_ms: i64) {
         let (best, began_ms) = self.heard.unwrap_or((offset_ms, now_ms));
         let age_ms = now_ms - began_ms;
@@ -83,12 +84,12 @@ impl LogClock {
         (ms > 0).then(|| i64::try_from(ms).unwrap_or(i64::MAX).saturating_sub(elapsed_ms))
     }
 
-    /// The state was replaced by a snapshot with this log time: any line may have been left out.
+    /// Notes that the state was replaced by a snapshot with this log time. Any number of lines may lie between.
     pub fn loaded(&self, log_time_ms: u64) {
         *self.line() = Line { offset_ms: self.offset_ms(log_time_ms), ..Line::default() };
     }
 
-    /// An entry that the leader of this term stamped so was applied just now, or the leader itself says that it is as late.
+    /// Notes a stamp of the leader of this term: of an entry that was applied just now, or of a message.
     pub fn noted(&self, term: u64, ms: u64) {
         let Some(offset_ms) = self.offset_ms(ms) else { return };
         let mut line = self.line();
@@ -100,7 +101,7 @@ impl LogClock {
         }
     }
 
-    /// Log time now, in milliseconds; 0 where nothing is known.
+    /// Log time now, in milliseconds; 0 if nothing is known.
     pub fn now_ms(&self) -> u64 {
         self.now_on(&self.line())
     }
@@ -110,8 +111,8 @@ impl LogClock {
         u64::try_from(now_ms).unwrap_or(0)
     }
 
-    /// What the leader of this term, which has applied all of earlier terms, stamps on an entry. Where there was no stamp
-    /// before, time begins now: not with the process, which may have waited for hours.
+    /// The stamp for an entry, in milliseconds. The caller leads this term and has applied all of earlier terms. If there
+    /// was no stamp before, time begins now: not with the process, which may have waited for hours.
     pub fn stamp_ms(&self, term: u64) -> u64 {
         let mut line = self.line();
         if term > line.term {
@@ -122,7 +123,7 @@ impl LogClock {
         self.now_on(&line)
     }
 
-    /// As a leader that has stamped something: its term, and what time it is.
+    /// The term that this node leads and has stamped in, and log time now.
     pub fn led(&self) -> Option<(u64, u64)> {
         let line = self.line();
         line.is_mine.then(|| (line.term, self.now_on(&line)))
@@ -167,7 +168,7 @@ mod tests {
         assert!((1..=2 * WINDOW_MS as u64 / 99 + 1).contains(&ahead_ms), "{ahead_ms} ms ahead");
     }
 
-    /// What was long underway sets nobody back who heard better a moment ago.
+    /// A message that was long underway sets nobody back who heard better a moment ago.
     #[tokio::test(start_paused = true)]
     async fn a_window_remembers_the_one_before() {
         let clock = LogClock::default();

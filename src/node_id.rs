@@ -25,13 +25,13 @@ impl HostPort {
         Self { host: host.into(), port }
     }
 
-    /// Whether the host is the loopback interface: `localhost`, `127.0.0.0/8` or `::1`.
+    /// True if the host is loopback: `localhost`, `127.0.0.0/8` or `::1`.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }
 }
 
-/// Whether a host is the loopback interface: `localhost`, `127.0.0.0/8` or `::1` (without brackets).
+/// True if a host is loopback: `localhost`, `127.0.0.0/8` or `::1` (without brackets).
 pub fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
@@ -39,7 +39,7 @@ pub fn is_loopback(host: &str) -> bool {
 /// The host and the port of `host:port`, `[v6]:port`, or of either without a port. The host comes without brackets.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason, as the second half of a sentence about the text.
 pub fn split(text: &str) -> Result<(&str, Option<u16>), &'static str> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -82,7 +82,7 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Why a text is not an address or a node id; the text is part of the message.
+/// A text that is not an address or a node id. The message quotes it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {wanted}: {why}")]
 pub struct ParseAddrError {

@@ -33,7 +33,7 @@ impl std::fmt::Debug for ClusterId {
     }
 }
 
-/// What a member asked to be; a learner with [`Role::Voter`] is promoted once it has caught up.
+/// The role that a member asked for. A learner with [`Role::Voter`] is promoted once it has caught up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// Takes part in elections and quorums.
@@ -42,12 +42,12 @@ pub enum Role {
     Learner,
 }
 
-/// What the membership keeps of a node.
+/// A node, as the membership has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// The addresses it is reached at.
     pub id: PublicId,
-    /// What it asked to be.
+    /// The role it asked for.
     pub role: Role,
 }
 
@@ -79,14 +79,14 @@ impl RaftTypeConfig for TypeConfig {
     type ErrorSource = AnyError;
 }
 
-/// Tells one who waits what became of a write.
+/// Tells the waiting caller the outcome of a write.
 pub struct Responder<T> {
     tell: oneshot::Sender<T>,
     held: Option<Box<dyn Any + Send>>,
 }
 
 impl<T: Send + 'static> Responder<T> {
-    /// One, and where it tells; nothing comes where Raft stops.
+    /// A responder, and the receiver of its outcome. The receiver gets nothing if Raft stops.
     pub fn new() -> (Self, oneshot::Receiver<T>) {
         let (tell, told) = oneshot::channel();
         (Self { tell, held: None }, told)

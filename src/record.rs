@@ -1,4 +1,4 @@
-//! What is kept of a key: its value and where it came from, in one allocation.
+//! The record of a key: its value and metadata, in one allocation.
 //!
 //! A [`Record`] is one thin pointer; cloning it shares it. Behind the allocation's two words (count and length):
 //!
@@ -7,9 +7,9 @@
 //!          | length u32 and content type, where there is one | value
 //! ```
 //!
-//! A million keys have a million of these: 35 bytes beside the value keep one of 100 bytes within a block of 144, where
-//! four whole words took 160. Numbers of 48 bits last for 89 years of 100,000 entries a second; what is beyond stays at
-//! the last one, on every replica alike. What few keys have costs the others nothing.
+//! A million keys have a million records: with 35 bytes beside the value, one of 100 bytes fits an allocation of 144;
+//! four whole words took 160. Numbers of 48 bits last for 89 years at 100,000 entries a second. A larger number is
+//! stored as the largest, on every replica alike. Metadata that few keys have costs the others nothing.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -33,8 +33,8 @@ const HEAD_BYTES: usize = 19;
 const DEADLINE_BYTES: usize = 8;
 const LENGTH_BYTES: usize = 4;
 
-/// A record of no more is put together on the stack.
-const FEW: usize = 512;
+/// The largest record that is put together on the stack.
+const STACK_BYTES: usize = 512;
 
 const IS_BYTES: u8 = 1;
 const HAS_DEADLINE: u8 = 2;
@@ -42,10 +42,10 @@ const HAS_CONTENT_TYPE: u8 = 4;
 
 const MAX_NUMBER: u64 = (1 << 48) - 1;
 
-/// What few keys have.
+/// The metadata that few keys have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rare {
-    /// Whether the value is bytes of any kind, and not JSON text.
+    /// True if the value is bytes of any kind, not JSON text.
     pub is_bytes: bool,
     /// The content type that the client gave.
     pub content_type: Option<CompactString>,
@@ -60,15 +60,16 @@ pub struct Marks {
     pub create_index: u64,
     /// Index of the entry that last changed it.
     pub modify_index: u64,
-    /// How often it was written since it was created; 1 at first.
+    /// The number of writes since it was created, from 1.
     pub version: u64,
 }
 
 impl Marks {
-    /// Of all keys that hraftd 0.1 wrote: it kept none, and replicas must not differ by when they were upgraded.
+    /// The marks of all keys that hraftd 0.1 wrote: it kept none, and replicas must not differ by when they
+    /// were upgraded.
     pub const UNKNOWN: Self = Self { create_index: 1, modify_index: 1, version: 1 };
 
-    /// Of what an entry writes over `old`.
+    /// The marks of a record that an entry writes over `old`.
     pub fn next(old: Option<&Record>, index: u64) -> Self {
         match old {
             Some(old) => Self { create_index: old.create_index(), modify_index: index, version: old.version() + 1 },
@@ -87,12 +88,12 @@ impl Record {
         let content_bytes = content_type.map_or(0, |content_type| LENGTH_BYTES + content_type.len());
         let deadline_bytes = if deadline_ms.is_some() { DEADLINE_BYTES } else { 0 };
         let length = HEAD_BYTES + deadline_bytes + content_bytes + value.len();
-        let (mut few, mut many) = ([0; FEW], Vec::new());
-        let all = if length <= FEW {
-            &mut few[..length]
+        let (mut small, mut large) = ([0; STACK_BYTES], Vec::new());
+        let all = if length <= STACK_BYTES {
+            &mut small[..length]
         } else {
-            many.resize(length, 0);
-            &mut many[..]
+            large.resize(length, 0);
+            &mut large[..]
         };
         let mut rest = &mut *all;
         let mut put = |bytes: &[u8]| {
@@ -167,7 +168,7 @@ impl Record {
         self.number(VERSION, 6)
     }
 
-    /// What few keys have.
+    /// The metadata that few keys have.
     pub fn rare(&self) -> Rare {
         let content_type = self.content_type().map(CompactString::from);
         Rare { is_bytes: self.is_bytes(), content_type, deadline_ms: self.deadline_ms() }
@@ -182,12 +183,12 @@ impl Record {
         self.has(HAS_DEADLINE).then(|| self.number(HEAD_BYTES, DEADLINE_BYTES))
     }
 
-    /// The content type that the client gave, where it said more than the value does.
+    /// The content type that the client gave, if it said more than the value does.
     pub fn content_type(&self) -> Option<&str> {
         self.split().0
     }
 
-    /// Whether the value is bytes of any kind, and not JSON text.
+    /// True if the value is bytes of any kind, not JSON text.
     pub fn is_bytes(&self) -> bool {
         self.has(IS_BYTES)
     }
@@ -253,7 +254,7 @@ impl std::fmt::Debug for Record {
     }
 }
 
-/// As it goes over the wire.
+/// The encoded form.
 #[derive(Serialize, Deserialize)]
 struct Flat<'a> {
     marks: Marks,
@@ -262,7 +263,7 @@ struct Flat<'a> {
     value: &'a [u8],
 }
 
-/// At once, and not one by one; the same on the wire.
+/// Encodes the bytes at once, not one by one; the encoded form is the same.
 fn as_bytes<S: Serializer>(value: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(value)
 }

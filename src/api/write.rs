@@ -15,7 +15,7 @@ use crate::api::request::query::Query;
 use crate::api::request::{body, idempotency};
 use crate::api::response::error::ApiError;
 use crate::api::response::{Answer, metadata, served_by, text};
-use crate::command::{Action, Command, Failure, NotANumber, Place, Reply, Stamped};
+use crate::command::{Action, Command, Failure, NotANumber, OpIndex, Reply, Stamped};
 use crate::kv::MAX_READ_BYTES;
 use crate::node::{NodeError, Written};
 use crate::task;
@@ -161,7 +161,7 @@ fn refusal(failure: &Failure, key: &str, log_time_ms: u64) -> ApiError {
                 NotANumber::Other => format!("the value of {key} is not an integer"),
                 NotANumber::Overflow => format!("the sum for {key} does not fit into 64 bits"),
             };
-            let place = place.map(|Place { then, at }| {
+            let place = place.map(|OpIndex { then, at }| {
                 format!("{}[{at}].incr: ", if then { "then" } else { "else" })
             });
             NodeError::Conflict(format!("{}{why}; nothing was changed", place.unwrap_or_default())).into()
@@ -172,7 +172,7 @@ fn refusal(failure: &Failure, key: &str, log_time_ms: u64) -> ApiError {
             text::quoted(key)
         ))
         .into(),
-        Failure::ReadsTooMuch { place: Place { then, at } } => ApiError::TooLarge(format!(
+        Failure::ReadsTooMuch { place: OpIndex { then, at } } => ApiError::TooLarge(format!(
             "{}[{at}].get: with this one the transaction reads more than {} MiB, the most that one may; nothing was changed",
             if *then { "then" } else { "else" },
             MAX_READ_BYTES >> 20

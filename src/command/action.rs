@@ -1,4 +1,4 @@
-//! What can be done to the state.
+//! The actions that change the state.
 
 use std::fmt;
 
@@ -8,62 +8,62 @@ use serde::{Deserialize, Serialize};
 
 use super::Key;
 
-/// What one request does. Time spans are of log time.
+/// The change that one request asks for. Durations are in log time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Stores JSON values under distinct keys. Conditions come only with one key.
     Set {
         /// Keys, and JSON text as it was sent.
         pairs: Vec<(Key, Bytes)>,
-        /// How long they live, in milliseconds.
+        /// Time to live, in milliseconds.
         ttl_ms: Option<u64>,
-        /// What must hold of the key.
+        /// The conditions on the key.
         conditions: Vec<Condition>,
     },
     /// Stores one value of any kind.
     Put {
         /// The key.
         key: Key,
-        /// What to store.
+        /// The value.
         value: Value,
-        /// How long it lives, in milliseconds.
+        /// Time to live, in milliseconds.
         ttl_ms: Option<u64>,
-        /// What must hold of the key.
+        /// The conditions on the key.
         conditions: Vec<Condition>,
     },
     /// Deletes one key, whether it exists or not.
     Delete {
         /// The key.
         key: Key,
-        /// What must hold of it.
+        /// The conditions on the key.
         conditions: Vec<Condition>,
     },
-    /// Deletes all keys that begin so; an empty prefix is all keys.
+    /// Deletes all keys that begin with a prefix; the empty one is all keys.
     DeletePrefix {
-        /// How they begin.
+        /// The prefix.
         prefix: CompactString,
     },
     /// Adds to an integer; a key that is not there counts as 0.
     Incr {
         /// The key.
         key: Key,
-        /// What to add.
+        /// The number to add.
         by: i64,
-        /// How long it lives from now on, in milliseconds; as before where there is none.
+        /// Time to live from now on, in milliseconds; `None` keeps the deadline.
         ttl_ms: Option<u64>,
-        /// What must hold of the key.
+        /// The conditions on the key.
         conditions: Vec<Condition>,
     },
-    /// Sets how long a key lives, and changes nothing else of it.
+    /// Sets a key's time to live, and changes nothing else of it.
     Touch {
         /// The key.
         key: Key,
-        /// How long it lives from now on, in milliseconds.
+        /// Time to live from now on, in milliseconds.
         ttl_ms: u64,
-        /// What must hold of the key.
+        /// The conditions on the key.
         conditions: Vec<Condition>,
     },
-    /// Conditions, and what to do where they hold and where they do not.
+    /// Conditions, and the operations to run if they hold and if they do not.
     Txn(Txn),
     /// Takes a lock, or a place in its queue. Answered by [`Granted`](super::Reply::Granted),
     /// [`Queued`](super::Reply::Queued) or [`Locked`](super::Failure::Locked).
@@ -93,14 +93,14 @@ pub enum Action {
         /// Proves who holds it.
         token: u64,
     },
-    /// The waiting client is gone: takes its place out of the queue, or the lock back that it was just granted.
+    /// Withdraws a request for a lock, because its client is gone: takes it out of the queue, or takes the lock back.
     Cancel {
         /// The lock.
         name: Key,
         /// Index of the entry that queued.
         ticket: u64,
     },
-    /// Time has passed: drops what is due, at most so much.
+    /// Drops what is due by now, at most `most`.
     Tick {
         /// The most that is dropped by this entry.
         most: u32,
@@ -112,13 +112,13 @@ pub enum Action {
 pub struct Value {
     /// JSON text, or bytes of any kind.
     pub data: Bytes,
-    /// Whether `data` is no JSON.
+    /// True if `data` is not JSON text.
     pub is_bytes: bool,
-    /// As the client named it, where that says more than `data` does.
+    /// The content type that the client named, if it says more than `data` does.
     pub content_type: Option<CompactString>,
 }
 
-/// What must hold of a key for a write to be done (RFC 9110, 13.1). A key that is not there has the index 0 here.
+/// A condition on a key, without which a write is refused (RFC 9110, 13.1). A key that is not there has index 0 here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 // For who reads `hraftd inspect --entries`; postcard has no names.
 #[serde(rename_all = "snake_case")]
@@ -138,25 +138,25 @@ pub enum Condition {
 pub struct Txn {
     /// All must hold.
     pub tests: Vec<Test>,
-    /// What is done then.
+    /// The operations to run if they hold.
     pub then: Vec<Op>,
-    /// What is done otherwise.
+    /// The operations to run otherwise.
     pub otherwise: Vec<Op>,
 }
 
 /// One condition of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Test {
-    /// Of this key.
+    /// The key.
     pub key: Key,
-    /// What must hold.
+    /// The requirement.
     pub of: TestOf,
 }
 
-/// What can be asked of a key. One that is not there has indexes and version 0, and no value.
+/// A requirement on a key. One that is not there has indexes and version 0, and no value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TestOf {
-    /// Whether it is there.
+    /// It is there, or it is not.
     Exists(bool),
     /// The index that last changed it.
     ModifyIndex(u64),
@@ -175,19 +175,19 @@ pub enum Op {
     Set {
         /// Keys, and JSON text as it was sent.
         pairs: Vec<(Key, Bytes)>,
-        /// How long they live, in milliseconds.
+        /// Time to live, in milliseconds.
         ttl_ms: Option<u64>,
     },
     /// Adds to integers.
     Incr {
         /// Keys, and what to add.
         pairs: Vec<(Key, i64)>,
-        /// How long they live from now on, in milliseconds; as before where there is none.
+        /// Time to live from now on, in milliseconds; `None` keeps the deadline.
         ttl_ms: Option<u64>,
     },
     /// Deletes one key.
     Delete(Key),
-    /// Deletes all keys that begin so.
+    /// Deletes all keys that begin with this prefix.
     DeletePrefix(CompactString),
     /// Reads one key.
     Get(Key),

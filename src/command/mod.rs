@@ -1,7 +1,7 @@
-//! What a client's write becomes in the Raft log, and what applying it answers.
+//! Commands, which the Raft log holds, and replies, which applying them gives.
 //!
-//! Encoded with postcard: in the log, between nodes, and (replies that are kept for retries) in snapshots. Variants are
-//! only ever added at the end, and a change to an existing one needs a new variant.
+//! Both are encoded with postcard: in the log, between nodes, and (kept replies) in snapshots. Variants are only added at
+//! the end. A change of an existing variant needs a new one.
 
 mod action;
 mod reply;
@@ -13,7 +13,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 pub use action::{Action, Condition, Op, Test, TestOf, Txn, Value};
-pub use reply::{Failure, LockView, NotANumber, OpResult, Place, Reply};
+pub use reply::{Failure, LockView, NotANumber, OpIndex, OpResult, Reply};
 
 /// A key: non-empty UTF-8 of at most [`MAX_KEY_BYTES`] bytes.
 pub type Key = CompactString;
@@ -24,31 +24,31 @@ pub const MAX_KEY_BYTES: usize = 4096;
 /// One write, applied atomically: the whole of it in one log entry, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Of the first format, in logs that hraftd 0.1 wrote; never written any more. Stores each value under its key.
+    /// Stores each value under its key. hraftd 0.1 wrote it; it is only read now.
     Set(Vec<(Key, Bytes)>),
-    /// Of the first format too. Deletes one key, whether it exists or not.
+    /// Deletes one key, whether it exists or not. hraftd 0.1 wrote it; it is only read now.
     Delete(Key),
-    /// All that is written today.
+    /// Every other command.
     Stamped(Stamped),
 }
 
-/// An action, when it was proposed, and how a repetition of it is told.
+/// An action, the time it was proposed, and the key that tells a repetition of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamped {
     /// Log time at which the leader proposed it, in milliseconds; 0 until it does.
     pub stamp_ms: u64,
     /// From the client's `Idempotency-Key`.
     pub retry: Option<Retry>,
-    /// What to do.
+    /// The action.
     pub action: Action,
 }
 
-/// How a repetition of a request is told from another request.
+/// Tells a repetition of a request from another request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
     /// The client's `Idempotency-Key`.
     pub key: CompactString,
-    /// Of the whole request: method, path, query, conditions and body.
+    /// The digest of the whole request: method, path, query, conditions and body.
     pub digest: u128,
     /// How long the outcome is kept, in milliseconds of log time.
     pub window_ms: u64,
@@ -64,7 +64,7 @@ impl Command {
         }
     }
 
-    /// Says when it is proposed.
+    /// Sets the log time at which it is proposed, in milliseconds.
     pub fn stamp(&mut self, log_time_ms: u64) {
         if let Command::Stamped(stamped) = self {
             stamped.stamp_ms = log_time_ms;

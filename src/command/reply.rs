@@ -1,4 +1,4 @@
-//! What applying a command answers.
+//! The replies to commands.
 
 use std::cell::Cell;
 
@@ -9,25 +9,25 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::Key;
 use crate::record::Record;
 
-/// What applying an entry answers. Deterministic: every replica gives the same reply.
+/// The reply to an entry. It is deterministic: every replica gives the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// The answer to an entry that is no command: a blank one, a membership.
+    /// The reply to a blank entry or a membership.
     None,
     /// It is done, and there is no more to say.
     Done,
     /// One value is stored.
     Put {
-        /// Whether the key was not there before.
+        /// True if the key was not there before.
         created: bool,
     },
-    /// So many keys were removed.
+    /// The number of keys that were removed.
     Deleted(u64),
-    /// What an integer is now.
+    /// The new value of an integer.
     Number(i64),
     /// A transaction was run.
     Txn {
-        /// Whether its conditions held.
+        /// True if its conditions held.
         succeeded: bool,
         /// One for each operation that was run.
         results: Vec<OpResult>,
@@ -43,7 +43,7 @@ pub enum Reply {
     Queued,
     /// Time has passed.
     Ticked {
-        /// Whether more is due than one entry may drop.
+        /// True if more is due than one entry may drop.
         more: bool,
     },
     /// Refused when it was applied: nothing was done.
@@ -52,7 +52,7 @@ pub enum Reply {
     Replayed {
         /// Index of the entry that was answered.
         index: u64,
-        /// What it was answered, but for what a transaction read.
+        /// The reply it got, without the values that a transaction read.
         #[serde(deserialize_with = "no_replay_within")]
         reply: Box<Reply>,
     },
@@ -63,43 +63,43 @@ pub enum Reply {
     },
 }
 
-/// What one operation of a transaction did.
+/// The result of one operation of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpResult {
-    /// So many keys are stored.
+    /// The number of keys that were stored.
     Set(u64),
-    /// What integers are now.
+    /// The new values of integers.
     Numbers(Vec<(Key, i64)>),
-    /// So many keys were removed.
+    /// The number of keys that were removed.
     Deleted(u64),
-    /// What a key holds, if it is there.
+    /// The record of a key, if it is there.
     Got(Key, Option<Record>),
-    /// What was read is not kept for a repetition.
+    /// A value was read; it is not kept for a repetition.
     NotKept,
 }
 
-/// Why nothing was done.
+/// The reason why a command was refused. Nothing was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failure {
     /// A condition of the request does not hold.
     Precondition {
-        /// What the key holds.
+        /// The key's record.
         current: Option<Record>,
     },
     /// There is no such key.
     Missing,
     /// An integer was to be added to what is none.
     NotANumber {
-        /// In a transaction, where.
-        place: Option<Place>,
+        /// The operation, in a transaction.
+        place: Option<OpIndex>,
         /// The key.
         key: Key,
-        /// What it is.
+        /// The reason.
         why: NotANumber,
     },
     /// Somebody else holds the lock.
     Locked(LockView),
-    /// Who asked does not hold the lock, or not any more.
+    /// The caller does not hold the lock, or no longer does.
     LockLost,
     /// The same `Idempotency-Key` came with another request.
     RetryMismatch,
@@ -107,21 +107,21 @@ pub enum Failure {
     RetriesFull,
     /// A transaction reads more than an answer may carry.
     ReadsTooMuch {
-        /// Where it became too much.
-        place: Place,
+        /// The operation that read too much.
+        place: OpIndex,
     },
 }
 
-/// An operation of a transaction.
+/// Names an operation of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// Whether it is one of `then`, not of `else`.
+pub struct OpIndex {
+    /// True for one of `then`, false for one of `else`.
     pub then: bool,
-    /// Which one, from 0.
+    /// Its number, from 0.
     pub at: u32,
 }
 
-/// Why an integer cannot be added to.
+/// The reason why an addition to an integer failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NotANumber {
     /// It is text that reads like an integer.

@@ -1,4 +1,4 @@
-//! What a command changed, for those who watch.
+//! The changes that a command made, for watchers.
 
 use bytes::Bytes;
 
@@ -10,20 +10,20 @@ use crate::record::Record;
 pub struct Event {
     /// Index of the entry that made it.
     pub index: u64,
-    /// Which of that entry's changes it is, from 1.
+    /// Its number among that entry's changes, from 1.
     pub n: u32,
-    /// What changed.
+    /// The change.
     pub change: Change,
 }
 
-/// What changed.
+/// A change of one key or lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A key was written.
     Set {
         /// The key.
         key: Key,
-        /// What it holds now.
+        /// Its new record.
         record: Record,
     },
     /// A client deleted a key.
@@ -77,10 +77,5 @@ impl<'a> Events<'a> {
     pub(super) fn push(&mut self, change: Change) {
         let n = u32::try_from(self.all.len() - self.began + 1).unwrap_or(u32::MAX);
         self.all.push(Event { index: self.index, n, change });
-    }
-
-    /// Nothing was changed after all.
-    pub(super) fn forget(&mut self) {
-        self.all.truncate(self.began);
     }
 }

@@ -1,4 +1,4 @@
-//! Outcomes of requests that came with an `Idempotency-Key`, kept for as long as a client may repeat them.
+//! Outcomes of requests with an `Idempotency-Key`, kept for as long as a client may repeat the request.
 //!
 //! Time is log time, so all replicas forget an outcome with the same entry.
 
@@ -11,21 +11,22 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::command::{Failure, OpResult, Reply, Retry};
 
-/// How much is kept; what comes beyond is refused. All replicas must have the same: another number is another format.
+/// How much is kept; a request beyond that is refused. All replicas must use the same numbers, so a change of one is a
+/// change of the format.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// The most outcomes.
     pub kept: usize,
-    /// The most bytes of their keys and of what they answer.
+    /// The most bytes of their keys and replies.
     pub kept_bytes: u64,
 }
 
 pub(super) const LIMITS: Limits = Limits { kept: 1_000_000, kept_bytes: 64 << 20 };
 
-/// How many that are due one command forgets, so that memory is freed where nobody ticks.
+/// How many due outcomes one command forgets, so that memory is freed where nobody ticks.
 const FORGET: usize = 4;
 
-/// What a request was answered.
+/// The kept reply to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     digest: u128,
@@ -44,7 +45,7 @@ pub(super) struct Retries {
 }
 
 impl Retries {
-    /// What to answer without doing anything: the kept outcome, or why the request is refused.
+    /// The reply to a request that must not be applied: the kept one, or a refusal. `None`: apply it.
     pub(super) fn check(&mut self, limits: Limits, now_ms: u64, retry: &Retry) -> Option<Reply> {
         self.expire(now_ms, FORGET);
         match self.kept.get(&retry.key) {
@@ -66,7 +67,7 @@ impl Retries {
         self.restore(retry.key.clone(), Kept { digest: retry.digest, index, deadline_ms, reply: without_reads(reply) });
     }
 
-    /// Puts one as it is; also for a state that is rebuilt from a snapshot.
+    /// Puts one outcome back as it is; also from a snapshot.
     pub(super) fn restore(&mut self, key: CompactString, kept: Kept) {
         self.forget(&key);
         self.deadlines.insert((kept.deadline_ms, key.clone()));
@@ -86,7 +87,7 @@ impl Retries {
         self.deadlines.get_min().map(|(deadline, _)| *deadline)
     }
 
-    /// Forgets those that are due, at most so many; how many it forgot.
+    /// Forgets at most `most` outcomes that are due. Returns how many it forgot.
     pub(super) fn expire(&mut self, now_ms: u64, most: usize) -> usize {
         let mut forgotten = 0;
         while forgotten < most

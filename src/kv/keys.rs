@@ -1,4 +1,4 @@
-//! The keys and their records, with an order of who expires first and a digest of all.
+//! The keys and their records, the order in which they expire, and a digest of all.
 
 use std::ops::Bound;
 
@@ -33,7 +33,7 @@ impl Keys {
         self.digest
     }
 
-    /// Those after `after` (or from `prefix` on) that begin with `prefix`, in order.
+    /// The keys that begin with `prefix` and come after `after`, in order.
     pub(super) fn with_prefix<'a>(
         &'a self,
         prefix: &'a str,
@@ -46,7 +46,7 @@ impl Keys {
         self.with_prefix_from(prefix, from)
     }
 
-    /// Those from a bound on, which is not before `prefix`, that begin with `prefix`, in order.
+    /// The keys that begin with `prefix`, in order. `from` must not be before `prefix`.
     pub(super) fn with_prefix_from<'a>(
         &'a self,
         prefix: &'a str,
@@ -87,7 +87,7 @@ impl Keys {
         self.expiring.get_min().map(|(deadline, _)| *deadline)
     }
 
-    /// Those due, the earliest first, at most so many.
+    /// At most `most` keys that are due, the earliest first.
     pub(super) fn due(&self, now_ms: u64, most: usize) -> Vec<Key> {
         let due = self.expiring.iter().take_while(|(deadline, _)| *deadline <= now_ms);
         due.take(most).map(|(_, key)| key.clone()).collect()

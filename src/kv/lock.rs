@@ -1,9 +1,10 @@
-//! Locks: a holder and a queue each, with deadlines in log time.
+//! Locks. Each has one holder and a queue of waiters. Deadlines are in log time.
 //!
-//! The token of a holder is the index of the entry that granted the lock, the ticket of a waiter that of the entry that
-//! queued it; both only grow. Who waits is served in the order of tickets.
+//! * A holder's token is the index of the entry that granted the lock.
+//! * A waiter's ticket is the index of the entry that queued it.
+//! * Tokens and tickets only grow. Waiters get the lock in the order of their tickets.
 //!
-//! Caveat: a lock whose deadline has passed is held until a tick says so: only ticks end a lock for its holder.
+//! Caveat: only a tick ends a lock whose deadline has passed. Until then it is held.
 
 use bytes::Bytes;
 use imbl::{OrdMap, OrdSet};
@@ -23,11 +24,11 @@ pub struct Lock {
     waiters: Vec<(u64, Claim)>,
 }
 
-/// What a holder or a waiter asked for.
+/// The request of a holder or a waiter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     ttl_ms: u64,
-    /// When the lock, or the place in the queue, is lost.
+    /// When the lock or the place in the queue is lost, in milliseconds of log time.
     deadline_ms: u64,
     body: Option<Bytes>,
 }
@@ -40,10 +41,10 @@ struct Held {
     waiters: OrdMap<u64, Claim>,
 }
 
-/// What became of a ticket.
+/// The state of a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ticket {
-    /// It waits.
+    /// It waits in the queue.
     Waits,
     /// It holds the lock.
     Holds {
@@ -52,11 +53,11 @@ pub enum Ticket {
         /// How long it holds unless it is renewed, in milliseconds.
         ttl_ms: u64,
     },
-    /// Neither, or no longer.
+    /// It never waited, or it neither waits nor holds any more.
     Gone,
 }
 
-/// Invariants: a lock that nobody holds is not in `held`; `deadlines` has those of all holders and waiters.
+/// Invariants: `held` has only locks with a holder; `deadlines` has those of all holders and waiters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Locks {
     held: OrdMap<Key, Held>,
@@ -133,7 +134,7 @@ impl Locks {
         self.deadlines.get_min().map(|(deadline, ..)| *deadline)
     }
 
-    /// Drops holders and waiters whose time is up, at most so many; how many it dropped.
+    /// Drops at most `most` holders and waiters whose deadline has passed. Returns how many it dropped.
     pub(super) fn expire(&mut self, index: u64, now_ms: u64, most: usize, events: &mut Events<'_>) -> usize {
         let mut dropped = 0;
         while dropped < most
@@ -156,7 +157,7 @@ impl Locks {
         dropped
     }
 
-    /// Takes the lock from its holder and gives it to who has waited longest and still waits.
+    /// Takes the lock from its holder and grants it to the first waiter whose deadline has not passed.
     fn pass_on(&mut self, index: u64, now_ms: u64, name: &Key, events: &mut Events<'_>) {
         let Some(mut lock) = self.held.remove(name) else { return };
         self.deadlines.remove(&(lock.holder.deadline_ms, name.clone(), lock.ticket));
@@ -196,12 +197,12 @@ impl Locks {
         }
     }
 
-    /// All, for a snapshot.
+    /// All locks by name, for a snapshot.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, Lock)> {
         self.held.iter().map(|(name, held)| (name, held.flat()))
     }
 
-    /// Puts one as it is, for a state that is rebuilt from a snapshot.
+    /// Puts one lock back as a snapshot has it.
     pub(super) fn restore(&mut self, name: Key, lock: Lock) {
         let Lock { token, holder, ticket, waiters } = lock;
         self.deadlines.insert((holder.deadline_ms, name.clone(), ticket));
@@ -211,7 +212,7 @@ impl Locks {
         self.held.insert(name, Held { token, ticket, holder, waiters: waiters.into_iter().collect() });
     }
 
-    /// Of all locks. They are few and short: it is not kept up to date with each change.
+    /// A hash of all locks. It is computed on demand: locks are few and short.
     pub(super) fn digest(&self) -> u64 {
         let of = |(name, lock): (&Key, Lock)| {
             xxh3_64(&postcard::to_stdvec(&(name, lock)).expect("every lock can be encoded"))

@@ -1,24 +1,28 @@
-//! The state that clients read and write: pure, so that every replica that applies the same commands
-//! holds the same state, byte for byte ([`KvStore::digest`]).
+//! The state that clients read and write.
 //!
-//! It knows no Raft, no file, no clock and no randomness. Time is *log time*: what the leader stamped on the commands;
-//! it never goes back. [`KvStore::clone`] is O(1) and shares everything, so a clone is a snapshot of the state: later
-//! changes of either are not seen by the other.
+//! * It is pure: every replica that applies the same commands holds the same state, byte for byte
+//!   ([`KvStore::digest`]). It knows no Raft, no file, no clock and no randomness.
+//! * Time is *log time*: the stamps that leaders put on commands. It never goes back.
+//! * [`KvStore::clone`] is O(1) and shares everything. A clone is a snapshot of the state: neither sees later
+//!   changes of the other.
 //!
-//! * `keys`, `pages`: keys and records. `lock`: locks and their queues. `retry`: outcomes kept for repeated requests.
-//! * `txn`, `same_json`: transactions. `event`: what is told to those who watch.
+//! Parts: `keys`, `pages` and `page_index` hold keys and records, `lock` locks and their queues, `idempotency` the
+//! outcomes kept for repeated requests. `txn` runs transactions: `same_json` and `compare` compare
+//! values, `plan` checks operations before they run. `event` tells watchers of changes.
 //!
 //! Caveats:
 //! * While a clone lives, a change copies the nodes on its path (some 8 µs instead of 1.4 µs for the
 //!   first change of a node): keep clones no longer than they are needed.
 //! * Values are copied when they are applied: a slice would keep the whole request it came with.
 
+mod compare;
 mod event;
 mod idempotency;
 mod keys;
 mod lock;
 mod page_index;
 mod pages;
+mod plan;
 mod same_json;
 #[cfg(test)]
 mod tests;
@@ -30,9 +34,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::command::{
-    Action, Command, Condition, Failure, Key, LockView, NotANumber, Op, Place, Reply, Stamped, Value,
-};
+use crate::command::{Action, Command, Condition, Failure, Key, LockView, NotANumber, Op, Reply, Stamped, Value};
 use crate::record::{Marks, Rare, Record};
 use event::Events;
 
@@ -45,8 +47,8 @@ pub(crate) use same_json::MAX_DEPTH as MAX_JSON_DEPTH;
 pub(crate) use same_json::same_json;
 pub use txn::MAX_READ_BYTES;
 
-/// A value of so many bytes costs as much to apply as one more key.
-const BYTES_A_KEY: usize = 4 * 1024;
+/// Bytes of values that cost as much to apply as one more key.
+const BYTES_PER_KEY: usize = 4 * 1024;
 
 /// Keys in the order of their bytes, locks, kept outcomes, and log time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,18 +57,7 @@ pub struct KvStore {
     keys: keys::Keys,
     locks: lock::Locks,
     retries: idempotency::Retries,
-}
-
-/// Why an integer could not be added to.
-struct Failed {
-    key: Key,
-    why: NotANumber,
-}
-
-impl Failed {
-    fn failure(self, place: Option<Place>) -> Failure {
-        Failure::NotANumber { place, key: self.key, why: self.why }
-    }
+    digests: compare::Digests,
 }
 
 impl KvStore {
@@ -75,7 +66,7 @@ impl KvStore {
         Self::default()
     }
 
-    /// Applies one command, all of it, and answers what it did. The same commands at the same indexes in the same
+    /// Applies all of one command, or refuses all of it. The same commands at the same indexes in the same
     /// order give the same state, replies and events everywhere.
     pub fn apply(&mut self, index: u64, command: &Command, events: &mut Vec<Event>) -> Reply {
         self.apply_within(LIMITS, index, command, events)
@@ -121,10 +112,9 @@ impl KvStore {
                 self.refused(key, conditions).unwrap_or_else(|| Reply::Deleted(self.delete(key, events)))
             }
             Action::DeletePrefix { prefix } => Reply::Deleted(self.delete_prefix(prefix, events)),
-            Action::Incr { key, by, ttl_ms, conditions } => self.refused(key, conditions).unwrap_or_else(|| {
-                self.incr(index, key, *by, *ttl_ms, events)
-                    .map_or_else(|failed| Reply::failed(failed.failure(None)), Reply::Number)
-            }),
+            Action::Incr { key, by, ttl_ms, conditions } => {
+                self.refused(key, conditions).unwrap_or_else(|| self.incr(index, key, *by, *ttl_ms, events))
+            }
             Action::Touch { key, ttl_ms, conditions } => {
                 self.refused(key, conditions).unwrap_or_else(|| self.touch(key, *ttl_ms))
             }
@@ -142,7 +132,7 @@ impl KvStore {
         }
     }
 
-    /// The answer of a write whose conditions do not hold.
+    /// The reply to a write whose conditions do not hold; `None` if they do.
     fn refused(&self, key: &str, conditions: &[Condition]) -> Option<Reply> {
         if conditions.is_empty() {
             return None;
@@ -200,25 +190,22 @@ impl KvStore {
         keys.iter().map(|key| self.delete(key, events)).sum()
     }
 
-    fn incr(
-        &mut self,
-        index: u64,
-        key: &Key,
-        by: i64,
-        ttl_ms: Option<u64>,
-        events: &mut Events<'_>,
-    ) -> Result<i64, Failed> {
-        let old = self.keys.get(key);
-        let sum = old.map_or(Ok(0), integer).and_then(|number| number.checked_add(by).ok_or(NotANumber::Overflow));
-        let sum = match sum {
-            Ok(sum) => sum,
-            Err(why) => return Err(Failed { key: key.clone(), why }),
-        };
+    fn incr(&mut self, index: u64, key: &Key, by: i64, ttl_ms: Option<u64>, events: &mut Events<'_>) -> Reply {
+        let old = self.keys.get(key).map_or(Ok(0), |old| integer(old.is_bytes(), old.value()));
+        match old.and_then(|old| add(old, by)) {
+            Ok(sum) => {
+                self.store_integer(index, key, sum, ttl_ms, events);
+                Reply::Number(sum)
+            }
+            Err(why) => Reply::failed(Failure::NotANumber { place: None, key: key.clone(), why }),
+        }
+    }
+
+    fn store_integer(&mut self, index: u64, key: &Key, number: i64, ttl_ms: Option<u64>, events: &mut Events<'_>) {
         // It was no plain overwrite: what is known of the key stays.
-        let mut rare = old.map(Record::rare).unwrap_or_default();
+        let mut rare = self.keys.get(key).map(Record::rare).unwrap_or_default();
         rare.deadline_ms = self.deadline(ttl_ms).or(rare.deadline_ms);
-        self.store(key, |old| Record::new(Marks::next(old, index), &rare, sum.to_string().as_bytes()), events);
-        Ok(sum)
+        self.store(key, |old| Record::new(Marks::next(old, index), &rare, number.to_string().as_bytes()), events);
     }
 
     fn touch(&mut self, key: &Key, ttl_ms: u64) -> Reply {
@@ -243,7 +230,7 @@ impl KvStore {
         Reply::Ticked { more: self.next_deadline().is_some_and(|deadline| deadline <= now_ms) }
     }
 
-    /// What a key holds.
+    /// The record of a key.
     pub fn get(&self, key: &str) -> Option<&Record> {
         self.keys.get(key)
     }
@@ -253,7 +240,7 @@ impl KvStore {
         self.keys.len()
     }
 
-    /// Whether there are no keys.
+    /// True if there are no keys.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -268,7 +255,7 @@ impl KvStore {
         self.keys.with_prefix(prefix, after)
     }
 
-    /// The keys that begin with `prefix`, from a bound on that is not before `prefix`, in the order of their bytes.
+    /// The keys that begin with `prefix`, in the order of their bytes. `from` must not be before `prefix`.
     pub fn range_from<'a>(
         &'a self,
         prefix: &'a str,
@@ -277,12 +264,12 @@ impl KvStore {
         self.keys.with_prefix_from(prefix, from)
     }
 
-    /// Who holds a lock.
+    /// A lock, if somebody holds it.
     pub fn lock(&self, name: &str) -> Option<LockView> {
         self.locks.view(name)
     }
 
-    /// What became of who asked for a lock with the entry at index `ticket`.
+    /// The state of the request for a lock that the entry at index `ticket` made.
     pub fn ticket(&self, name: &str, ticket: u64) -> Ticket {
         self.locks.ticket(name, ticket)
     }
@@ -308,47 +295,51 @@ impl KvStore {
         deadlines.into_iter().flatten().min()
     }
 
-    /// A hash of all of it: the same on replicas that applied the same entries.
+    /// A hash of the whole state. Replicas that applied the same entries have the same.
     pub fn digest(&self) -> u64 {
         let parts =
             [self.log_time_ms, self.len() as u64, self.keys.digest(), self.locks.digest(), self.retries.digest()];
         parts.iter().fold(0, |hash, part| xxh3_64_with_seed(&part.to_le_bytes(), hash))
     }
 
-    /// Puts one key as it is, for a state that is rebuilt from a snapshot.
+    /// Puts one key back as a snapshot has it.
     pub fn restore(&mut self, key: Key, record: Record) {
         self.keys.put(&key, |_| record);
     }
 
-    /// Puts one lock as it is, for a state that is rebuilt from a snapshot.
+    /// Puts one lock back as a snapshot has it.
     pub fn restore_lock(&mut self, name: Key, lock: Lock) {
         self.locks.restore(name, lock);
     }
 
-    /// Puts one kept outcome as it is, for a state that is rebuilt from a snapshot.
+    /// Puts one kept outcome back as a snapshot has it.
     pub fn restore_kept(&mut self, key: CompactString, kept: Kept) {
         self.retries.restore(key, kept);
     }
 
-    /// Sets the log time of a state that is rebuilt from a snapshot.
+    /// Sets the log time that a snapshot has.
     pub fn restore_log_time(&mut self, log_time_ms: u64) {
         self.log_time_ms = log_time_ms;
     }
 }
 
-/// The integer that a record holds.
-fn integer(record: &Record) -> Result<i64, NotANumber> {
+/// The integer that a value is.
+fn integer(is_bytes: bool, value: &[u8]) -> Result<i64, NotANumber> {
     let parse = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<i64>().ok();
     // A body may end in a newline.
-    let value = record.value().trim_ascii();
+    let value = value.trim_ascii();
     match value {
-        _ if record.is_bytes() => Err(NotANumber::Other),
+        _ if is_bytes => Err(NotANumber::Other),
         [b'"', text @ .., b'"'] => Err(parse(text).map_or(NotANumber::Other, |_| NotANumber::TextOfNumber)),
         _ => parse(value).ok_or(NotANumber::Other),
     }
 }
 
-/// What applying a command costs, in keys that are changed or looked at.
+fn add(number: i64, by: i64) -> Result<i64, NotANumber> {
+    number.checked_add(by).ok_or(NotANumber::Overflow)
+}
+
+/// The cost of applying a command, in keys that it changes or reads.
 pub fn weight(command: &Command) -> usize {
     let keys = match command {
         Command::Set(pairs) => pairs.len(),
@@ -362,7 +353,7 @@ pub fn weight(command: &Command) -> usize {
             _ => 1,
         },
     };
-    keys.saturating_add(command.bytes() / BYTES_A_KEY)
+    keys.saturating_add(command.bytes() / BYTES_PER_KEY)
 }
 
 fn weight_of(op: &Op) -> usize {

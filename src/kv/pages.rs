@@ -1,11 +1,13 @@
-//! An ordered map in pages: as imbl's `OrdMap`, with half the memory beside keys and values.
+//! An ordered map in pages: like imbl's `OrdMap`, with half its overhead.
 //!
-//! `OrdMap` splits its leaves in the middle, so that under keys that ascend they stay half empty: 79 bytes a key. Here
-//! are pages of up to 16 keys; a page that is full at its end is followed by a new one, and one that is full
-//! elsewhere gives to the page before: 41 bytes.
+//! `OrdMap` splits its leaves in the middle. Under ascending keys they stay half empty: 79 bytes a key. A page here has up
+//! to 16 keys. A key after a full page starts a new one, and a full page moves keys to the page before it: 41 bytes.
 //!
-//! Invariants: a page stands under a key that is not after its first and after all of the page before; the first page
-//! stands under the empty string, which is no key. Clones share pages; a change copies the page it touches.
+//! Invariants:
+//! * A page's name is not after its first key, and after all keys of the page before.
+//! * The first page's name is the empty string, which is no key.
+//!
+//! Clones share pages. A change copies the page it touches.
 
 use std::mem;
 use std::ops::Bound;
@@ -13,34 +15,34 @@ use std::ops::Bound;
 use triomphe::Arc;
 
 use crate::command::Key;
-use crate::kv::page_index::{At, Directory, insert};
+use crate::kv::page_index::{Location, PageIndex, insert};
 
-/// Keys in a page.
-const FULL: usize = 16;
-/// A page with no more looks for another to go into.
-const FEW: usize = FULL / 4;
-/// Pages that take in another leave room.
-const MERGED: usize = FULL * 3 / 4;
-/// For how many keys room is made at a time.
-const GROWTH: usize = 4;
+/// The most keys of a page.
+const PAGE_KEYS: usize = 16;
+/// A page with at most this many keys is merged into a neighbour that has room.
+const SPARSE_PAGE_KEYS: usize = PAGE_KEYS / 4;
+/// The most keys of a merged page: it leaves room for more.
+const MERGED_PAGE_KEYS: usize = PAGE_KEYS * 3 / 4;
+/// How many keys a page's capacity grows by.
+const GROWTH_KEYS: usize = 4;
 
 type Page<V> = Vec<(Key, V)>;
 
 /// Keys in the order of their bytes, and what they hold.
 #[derive(Debug, Clone)]
 pub(super) struct Pages<V> {
-    pages: Directory<Page<V>>,
+    pages: PageIndex<Page<V>>,
     len: usize,
 }
 
 impl<V> Default for Pages<V> {
     fn default() -> Self {
-        Self { pages: Directory::default(), len: 0 }
+        Self { pages: PageIndex::default(), len: 0 }
     }
 }
 
 impl<V: PartialEq> PartialEq for Pages<V> {
-    /// Where pages end does not count.
+    /// Compares keys and values, not the boundaries of pages.
     fn eq(&self, other: &Self) -> bool {
         self.len == other.len && self.iter().eq(other.iter())
     }
@@ -62,7 +64,7 @@ impl<V> Pages<V> {
         Counted { items: self.from(Bound::Unbounded), left: self.len }
     }
 
-    /// Those from a key on.
+    /// The keys from one on, in order.
     pub(super) fn from<'a>(&'a self, from: Bound<&'a str>) -> impl Iterator<Item = (&'a Key, &'a V)> {
         let start = match from {
             Bound::Included(start) | Bound::Excluded(start) => start,
@@ -84,13 +86,13 @@ impl<V: Clone> Pages<V> {
     pub(super) fn put(&mut self, key: &Key, make: impl FnOnce(Option<&V>) -> V) -> (Option<V>, V) {
         let Some(at) = self.pages.until(key) else {
             let new = make(None);
-            self.pages = Directory::of(Key::default(), vec![(key.clone(), new.clone())]);
+            self.pages = PageIndex::with_entry(Key::default(), vec![(key.clone(), new.clone())]);
             self.len += 1;
             return (None, new);
         };
         let page = self.pages.get(at);
         let found = find(page, key);
-        if found.is_err_and(|nth| nth < FULL && page.len() == FULL) && self.spill(at) {
+        if found.is_err_and(|nth| nth < PAGE_KEYS && page.len() == PAGE_KEYS) && self.spill(at) {
             return self.put(key, make);
         }
         let page = self.pages.get_mut(at);
@@ -102,7 +104,7 @@ impl<V: Clone> Pages<V> {
             }
             Err(nth) => {
                 let new = make(None);
-                if let Some(right) = insert(page, nth, (key.clone(), new.clone()), FULL, GROWTH) {
+                if let Some(right) = insert(page, nth, (key.clone(), new.clone()), PAGE_KEYS, GROWTH_KEYS) {
                     self.add_after(at, right);
                 }
                 self.len += 1;
@@ -111,15 +113,15 @@ impl<V: Clone> Pages<V> {
         }
     }
 
-    fn add_after(&mut self, at: At, page: Page<V>) {
+    fn add_after(&mut self, at: Location, page: Page<V>) {
         self.pages.insert_after(at, page[0].0.clone(), page);
     }
 
-    /// Moves keys of a full page to the one before, where that has room: what many clients add in turns ascends only
-    /// about.
-    fn spill(&mut self, at: At) -> bool {
+    /// Moves keys of a full page to the page before, if that has room: the keys that many clients add in turns
+    /// ascend only roughly.
+    fn spill(&mut self, at: Location) -> bool {
         let Some(before) = self.pages.before(at) else { return false };
-        let room = FULL - self.pages.get(before).len();
+        let room = PAGE_KEYS - self.pages.get(before).len();
         if room < 2 {
             return false;
         }
@@ -132,7 +134,7 @@ impl<V: Clone> Pages<V> {
         true
     }
 
-    fn append(&mut self, to: At, items: Page<V>) {
+    fn append(&mut self, to: Location, items: Page<V>) {
         let page = self.pages.get_mut(to);
         page.reserve_exact(items.len());
         page.extend(items);
@@ -145,23 +147,23 @@ impl<V: Clone> Pages<V> {
         let page = self.pages.get_mut(at);
         let removed = page.remove(nth);
         self.len -= 1;
-        if page.len() <= FEW {
+        if page.len() <= SPARSE_PAGE_KEYS {
             self.merge(at);
         }
         Some(removed)
     }
 
     /// Puts a page with few keys together with one beside it that has room.
-    fn merge(&mut self, at: At) {
+    fn merge(&mut self, at: Location) {
         let joined = self.pages.before(at).is_some_and(|before| self.join(before, at));
         if !joined && let Some(after) = self.pages.after(at) {
             self.join(at, after);
         }
     }
 
-    fn join(&mut self, left: At, right: At) -> bool {
+    fn join(&mut self, left: Location, right: Location) -> bool {
         let len = |at| self.pages.get(at).len();
-        if len(right) > 0 && len(left) + len(right) > MERGED {
+        if len(right) > 0 && len(left) + len(right) > MERGED_PAGE_KEYS {
             return false;
         }
         let page = Arc::unwrap_or_clone(self.pages.remove(right));
@@ -213,7 +215,7 @@ mod tests {
         let mut last: Option<&str> = None;
         for (nth, (first, page)) in pages.pages.entries().enumerate() {
             assert_eq!(first.is_empty(), nth == 0);
-            assert!(page.len() <= FULL && (nth == 0 || !page.is_empty()));
+            assert!(page.len() <= PAGE_KEYS && (nth == 0 || !page.is_empty()));
             assert!(last.is_none_or(|last| last < first.as_str()), "all of the page before are before");
             assert!(page.first().is_none_or(|(key, _)| first <= key));
             for (key, _) in page.iter() {

@@ -1,12 +1,15 @@
-//! Whether two JSON texts say the same: by structure, numbers by their text.
+//! Compares two JSON texts by structure.
 //!
-//! White space, escapes in strings and the order of members do not count; `1` and `1.0` differ. Of members with one name
-//! their order counts.
+//! * White space, escapes in strings and the order of members do not count.
+//! * Numbers are compared by their text: `1` and `1.0` differ.
+//! * The order of members with the same name counts.
 //!
-//! What a client sends is JSON, and nests no deeper than a request may. What a peer's entry or snapshot has may be anything: where
-//! it is no JSON, or deeper than [`MAX_DEPTH`], it is the same as nothing but itself byte for byte, at every replica alike.
+//! A client's value is JSON of limited depth: the request was checked. An entry or snapshot of a peer may hold anything. A
+//! text that is no JSON, or deeper than [`MAX_DEPTH`], equals only the same bytes, on every replica alike.
 
-/// The deepest arrays and objects that are looked into; the stack holds so many.
+use sha2::{Digest as _, Sha256};
+
+/// The deepest nesting that is compared. The stack has room for it.
 pub(crate) const MAX_DEPTH: usize = 256;
 
 /// A JSON text taken apart.
@@ -24,6 +27,48 @@ enum Tree<'a> {
 /// Compares two JSON texts.
 pub fn same_json(a: &[u8], b: &[u8]) -> bool {
     a == b || matches!((parse(a), parse(b)), (Some(a), Some(b)) if a == b)
+}
+
+/// A digest of a JSON text's structure. It is a cryptographic one: nobody can make two texts that differ but have the same.
+pub type Digest = [u8; 32];
+
+/// The digest of a JSON text: two texts have the same exactly if they are the [same](same_json). `None` for a text that is no
+/// JSON or nests too deep.
+pub fn digest_json(json: &[u8]) -> Option<Digest> {
+    let mut hash = Sha256::new();
+    parse(json)?.hash(&mut hash);
+    Some(hash.finalize().into())
+}
+
+fn hash_bytes(hash: &mut Sha256, kind: u8, bytes: &[u8]) {
+    hash_length(hash, kind, bytes.len());
+    hash.update(bytes);
+}
+
+fn hash_length(hash: &mut Sha256, kind: u8, length: usize) {
+    hash.update([kind]);
+    hash.update((length as u64).to_le_bytes());
+}
+
+impl Tree<'_> {
+    /// Each part begins with its kind and length: no two trees give the same bytes.
+    fn hash(&self, hash: &mut Sha256) {
+        match self {
+            Tree::Word(word) => hash_bytes(hash, 0, word),
+            Tree::Text(text) => hash_bytes(hash, 1, text),
+            Tree::Array(items) => {
+                hash_length(hash, 2, items.len());
+                items.iter().for_each(|item| item.hash(hash));
+            }
+            Tree::Object(members) => {
+                hash_length(hash, 3, members.len());
+                for (name, value) in members {
+                    hash_bytes(hash, 1, name);
+                    value.hash(hash);
+                }
+            }
+        }
+    }
 }
 
 fn parse(json: &[u8]) -> Option<Tree<'_>> {
@@ -173,6 +218,7 @@ mod tests {
             ("[]", " [ ] "),
         ] {
             assert!(same_json(a.as_bytes(), b.as_bytes()), "{a} {b}");
+            assert_eq!(digest_json(a.as_bytes()).unwrap(), digest_json(b.as_bytes()).unwrap(), "{a} {b}");
         }
     }
 
@@ -194,10 +240,11 @@ mod tests {
             ("", "x]"),
         ] {
             assert!(!same_json(a.as_bytes(), b.as_bytes()), "{a} {b}");
+            assert!(digest_json(a.as_bytes()) != digest_json(b.as_bytes()) || digest_json(a.as_bytes()).is_none());
         }
     }
 
-    /// Of a peer that does not keep to the limit of requests: a stack that overflows ends the process.
+    /// A peer may not keep to the limit of requests, and a stack overflow ends the process.
     #[test]
     fn no_depth_is_too_much() {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {

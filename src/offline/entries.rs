@@ -25,7 +25,7 @@ use crate::raft_types::RaftId;
 use crate::raft_types::alias::LogEntry;
 use crate::storage::log::LogView;
 
-/// Why printing ended.
+/// The error that ended the printing.
 enum Ended {
     /// The log cannot be read.
     Log(io::Error),
@@ -42,9 +42,9 @@ impl From<io::Error> for Ended {
 /// Prints the entries to stdout, those before a damage too.
 ///
 /// # Errors
-/// See [`survey::of`]; stdout cannot be written (1).
+/// See [`survey::open`]; stdout cannot be written (1).
 pub(super) fn print(dir: &Path) -> Result<Exit, Exit> {
-    let (survey, _locked) = survey::of(dir)?;
+    let (survey, _locked) = survey::open(dir)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let end = write(&survey.log, &mut out);
     match (end, survey.problems.first()) {
@@ -69,7 +69,7 @@ fn write(log: &LogView, out: &mut impl Write) -> Result<(), Ended> {
 /// An entry as one line.
 pub(super) fn json(entry: &LogEntry) -> serde_json::Result<String> {
     let (index, term) = (entry.log_id.index, entry.log_id.leader_id.term);
-    serde_json::to_string(&Line { index, term, what: What::of(&entry.payload) })
+    serde_json::to_string(&Line { index, term, what: Payload::new(&entry.payload) })
 }
 
 #[derive(Serialize)]
@@ -77,12 +77,12 @@ struct Line<'a> {
     index: u64,
     term: u64,
     #[serde(flatten)]
-    what: What<'a>,
+    what: Payload<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum What<'a> {
+enum Payload<'a> {
     Own(Own<'a>),
     Stamped(Shown<'a>),
 }
@@ -96,14 +96,14 @@ enum Own<'a> {
     Membership { voters: Vec<Vec<String>>, learners: Vec<String> },
 }
 
-impl<'a> What<'a> {
-    fn of(payload: &'a <crate::raft_types::TypeConfig as openraft::RaftTypeConfig>::Payload) -> Self {
+impl<'a> Payload<'a> {
+    fn new(payload: &'a <crate::raft_types::TypeConfig as openraft::RaftTypeConfig>::Payload) -> Self {
         match payload {
             EntryPayload::Blank => Self::Own(Own::Blank),
             EntryPayload::Normal(command) => match &**command {
                 Command::Set(pairs) => Self::Own(Own::Set { keys: Pairs(pairs) }),
                 Command::Delete(key) => Self::Own(Own::Delete { key }),
-                Command::Stamped(stamped) => Self::Stamped(Shown::of(stamped)),
+                Command::Stamped(stamped) => Self::Stamped(Shown::new(stamped)),
             },
             EntryPayload::Membership(membership) => {
                 let name = |id: &RaftId| {

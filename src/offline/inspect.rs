@@ -1,4 +1,4 @@
-//! `hraftd inspect DIR`: what a stopped node's directory holds, for people.
+//! `hraftd inspect DIR`: shows the content of a stopped node's directory.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,9 +14,9 @@ use crate::storage::log::Ending;
 /// Shows the directory; where it is damaged, the first of the problems is the error.
 ///
 /// # Errors
-/// See [`survey::of`].
+/// See [`survey::open`].
 pub(super) fn inspect(dir: &Path) -> Result<Exit, Exit> {
-    let (survey, _locked) = survey::of(dir)?;
+    let (survey, _locked) = survey::open(dir)?;
     let mut text = format!("directory    {}\n", dir.display());
     text.push_str(&summary(&survey));
     let mut end = Exit::printed(text);
@@ -26,7 +26,7 @@ pub(super) fn inspect(dir: &Path) -> Result<Exit, Exit> {
     Ok(end)
 }
 
-/// All but the directory's name.
+/// Everything but the directory's name.
 pub(super) fn summary(survey: &Survey) -> String {
     let mut text = identity(survey.identity.as_ref());
     vote(&mut text, survey);
@@ -50,7 +50,7 @@ pub(super) fn place(id: Option<LogId>) -> String {
     id.map_or_else(|| "none".to_owned(), |id| format!("index {}, term {}", id.index, id.leader_id.term))
 }
 
-/// Who the node is.
+/// The node's identity.
 pub(super) fn identity(identity: Option<&Identity>) -> String {
     let mut text = String::new();
     let Some(identity) = identity else {

@@ -3,13 +3,13 @@
 //! Contract:
 //! * No node can start on a directory while a tool reads it, and no tool reads one that a node uses.
 //! * `inspect`, and `recover` without `--yes`, change no byte of it.
-//! * What is damaged is named, and what can be read beside it is shown; the exit code is then 78.
+//! * A damaged file is named, everything readable beside it is shown, and the exit code is 78.
 //!
 //! Text for people goes to stdout as one piece, entries as JSON lines as they are read. A reader that
 //! has seen enough (`| head`) is no error. Nothing here knows openraft's engine or a network.
 //!
-//! Caveat: what is read is what a start would read; a file that nobody reads (`*.tmp`, the zeroed spare of the log)
-//! is not looked into.
+//! Caveat: the tools read what a start would read. They do not look into files that nobody reads (`*.tmp`, the zeroed
+//! spare of the log).
 
 mod entries;
 mod inspect;
@@ -24,7 +24,7 @@ use crate::config::Offline;
 use crate::exit::Exit;
 use crate::storage::StorageError;
 
-/// Does it. Blocks.
+/// Runs the tool. Blocks.
 pub fn run(task: Offline) -> Exit {
     let done = match task {
         Offline::Inspect { dir, entries: false } => inspect::inspect(&dir),
@@ -35,7 +35,7 @@ pub fn run(task: Offline) -> Exit {
     done.unwrap_or_else(|exit| exit)
 }
 
-/// How a storage error ends a tool: every one of them is about the directory that was named.
+/// The exit for a storage error. Every one is about the directory that was named.
 fn exit(error: StorageError) -> Exit {
     match error {
         StorageError::Locked(dir) => Exit::config(format!("{dir} is in use: stop its node first")),

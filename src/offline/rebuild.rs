@@ -1,9 +1,9 @@
-//! Makes the directory of a survivor that of a cluster of one.
+//! Turns the directory of a survivor into that of a cluster of one.
 //!
-//! All entries, committed or not, are applied over the newest snapshot; what comes out is a snapshot at a
-//! later term and a much later index, so that no index a client was ever given is given again. Around it stand a
-//! log with a vote and a purge point and nothing else, and an identity with a new Raft id in a new cluster:
-//! to the other nodes of the old cluster this node is a stranger, and they are to it.
+//! * All entries, committed or not, are applied over the newest snapshot. The result is a snapshot at a later term
+//!   and a much later index: no index that a client was ever given is given again.
+//! * The new log has a vote and a purge point and nothing else.
+//! * The new identity has a new Raft id and a new cluster. This node and those of the old cluster are strangers.
 //!
 //! [`replace`] puts it in place at once: a crash leaves the old directory or the new one.
 
@@ -23,19 +23,19 @@ use crate::storage::disk::Disk;
 use crate::storage::log::{LogOptions, LogStore};
 use crate::storage::{ClusterHandle, Identity, SnapshotStore, StorageError, replace};
 
-/// How far the index jumps. What clients were told of the lost cluster's later entries lies within.
+/// How far the index jumps, in entries: further than any index that clients of the lost cluster were told.
 pub const INDEX_STEP: u64 = 1 << 20;
 
-/// What a directory is to become.
+/// The content that a directory is to get.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The new identity.
     pub identity: Identity,
     /// The new cluster.
     pub cluster: ClusterId,
-    /// Where the new snapshot stands.
+    /// The log id of the new snapshot.
     pub at: LogId,
-    /// Whose vote the new log begins with: the node's own.
+    /// The vote that the new log begins with: for the node itself.
     pub vote: Vote,
 }
 
@@ -63,7 +63,7 @@ impl Plan {
 /// The map with all entries applied.
 ///
 /// # Errors
-/// Where the snapshot or the log cannot be read.
+/// `Damaged`, `Version`, `Io`: the snapshot or the log cannot be read.
 pub fn state(disk: &dyn Disk, survey: &Survey) -> Result<KvStore, StorageError> {
     let mut kv = survey.snapshot().map_or_else(|| Ok(KvStore::new()), |view| view.load())?;
     if let Some(from) = survey.replay_from() {
@@ -88,7 +88,7 @@ pub fn state(disk: &dyn Disk, survey: &Survey) -> Result<KvStore, StorageError> 
 pub fn rebuild(disk: &Arc<dyn Disk>, plan: &Plan, kv: &KvStore) -> Result<(), StorageError> {
     let built = replace::begin(disk)?;
     let io = |error| StorageError::io(disk.display(""), error);
-    let options = LogOptions { prezero: false, ..LogOptions::default() };
+    let options = LogOptions { prezero: false, owner: Some(plan.identity.raft_id), ..LogOptions::default() };
     let mut log = LogStore::open(built.clone(), options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(io)?;
     runtime

@@ -1,10 +1,10 @@
 //! `hraftd recover --rdir DIR [--yes]`: a cluster of one out of a survivor, when a majority is gone for good.
 //!
-//! Without `--yes` it only shows what it would do, and ends with 0. With it, it first shows the same.
-//! A damaged directory is refused: what it lost cannot be told from what it never had.
+//! Without `--yes` it only shows what it would do, and exits with 0. With `--yes` it first shows the same.
+//! A damaged directory is refused: lost entries cannot be told from entries it never had.
 //!
-//! Caveat: it cannot know that the others are gone. Where a majority of the old cluster still runs, there are
-//! two clusters afterwards; a leader of the old one that calls this node stops its writes, and says so.
+//! Caveat: it cannot know that the others are gone. If a majority of the old cluster still runs, there are two
+//! clusters afterwards. A leader of the old one that calls this node stops its writes, and says so.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -24,23 +24,23 @@ use crate::storage::{DataDir, StorageError};
 /// Shows what the node has, what recovering it would do, and what may be lost.
 ///
 /// # Errors
-/// See [`survey::of`]; the directory is damaged, or has nothing to recover.
+/// See [`survey::open`]; the directory is damaged, or has nothing to recover.
 pub(super) fn dry_run(dir: &Path) -> Result<Exit, Exit> {
-    let (survey, data) = survey::of(dir)?;
+    let (survey, data) = survey::open(dir)?;
     let (plan, kv) = plan(dir, &survey, &data.disk)?;
     let mut text = shown(dir, &survey, &plan, &kv);
     let _ = write!(text, "\nNothing was changed. To do it: hraftd recover --rdir {} --yes\n", dir.display());
     Ok(Exit::printed(text))
 }
 
-/// Does it.
+/// Recovers the directory.
 ///
 /// # Errors
 /// As [`dry_run`]; or it failed, and the directory is the old one or the new one.
 pub(super) fn recover(dir: &Path) -> Result<Exit, Exit> {
     // A directory that is not there, or not a node's, is not to be made one by locking it.
-    if !dir.join("identity").is_file() {
-        survey::of(dir)?;
+    if !std::fs::symlink_metadata(dir.join("identity")).is_ok_and(|file| file.is_file()) {
+        survey::open(dir)?;
     }
     let data = DataDir::open(dir).map_err(exit)?;
     if replace::pending(&*data.disk).map_err(exit)? == Pending::Decided {

@@ -68,14 +68,14 @@ enum Fields<'a> {
 }
 
 impl<'a> Shown<'a> {
-    pub(super) fn of(stamped: &'a Stamped) -> Self {
+    pub(super) fn new(stamped: &'a Stamped) -> Self {
         let (kind, fields, ttl_ms, conditions): (_, _, _, &[Condition]) = match &stamped.action {
             Action::Set { pairs, ttl_ms, conditions } => {
                 ("set", Fields::Keys { keys: Pairs(pairs) }, *ttl_ms, conditions)
             }
             Action::Put { key, value, ttl_ms, conditions } => {
                 let content_type = value.content_type.as_deref();
-                ("put", Fields::Put { key, value: Shape::of(value), content_type }, *ttl_ms, conditions)
+                ("put", Fields::Put { key, value: Shape::new(value), content_type }, *ttl_ms, conditions)
             }
             Action::Delete { key, conditions } => ("delete", Fields::Key { key }, None, conditions),
             Action::DeletePrefix { prefix } => ("delete_prefix", Fields::Prefix { prefix }, None, &[]),
@@ -168,7 +168,7 @@ enum Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    fn of(value: &'a Value) -> Self {
+    fn new(value: &'a Value) -> Self {
         if value.is_bytes { Self::Bytes(&value.data) } else { Self::Json(&value.data) }
     }
 }

@@ -1,4 +1,4 @@
-//! Reads all that a data directory holds, and what is wrong with it.
+//! Reads the whole content of a data directory, and finds its faults.
 
 use std::io;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::storage::replace::{self, Pending};
 use crate::storage::snapshot::{SnapshotView, views};
 use crate::storage::{DataDir, Identity, IdentityStore, ReadDir, StorageError};
 
-/// What a directory holds.
+/// The content of a directory.
 #[derive(Debug)]
 pub struct Survey {
-    /// Who it is; `None` where that cannot be read.
+    /// Its identity; `None` if that cannot be read.
     pub identity: Option<Identity>,
     /// Its readable snapshots, newest first, and how many keys each has.
     pub snapshots: Vec<(SnapshotView, u64)>,
@@ -26,7 +26,7 @@ pub struct Survey {
     pub log: LogView,
     /// The newest membership, whether committed or not.
     pub membership: Option<StoredMembership>,
-    /// Why a node would not start on it; each is one line.
+    /// The reasons why a node would not start on it, one line each.
     pub problems: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ impl Survey {
                 Err(error) => problems.push(error.to_string()),
             }
         }
-        let log = LogView::read(&**disk);
+        let log = LogView::read(&**disk, identity.as_ref().map(|identity| identity.raft_id));
         problems.extend(log.damage.as_ref().map(ToString::to_string));
         let mut survey = Self { identity, snapshots, log, membership: None, problems };
         if let Err(error) = survey.find_membership() {
@@ -60,7 +60,7 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Whether there is nothing of a node in the directory.
+    /// True if there is nothing of a node in the directory.
     pub fn is_nothing(&self) -> bool {
         self.identity.is_none() && self.snapshots.is_empty() && self.log.segments.is_empty() && self.problems.is_empty()
     }
@@ -80,8 +80,8 @@ impl Survey {
         self.covered().max(self.log.last())
     }
 
-    /// Where the entries begin that the newest snapshot does not cover; `None` where the log contradicts the
-    /// snapshot, which then alone counts.
+    /// The index of the first entry that the newest snapshot does not cover. `None` if the log contradicts the
+    /// snapshot, which then counts alone.
     pub fn replay_from(&self) -> Option<u64> {
         let Some(covered) = self.covered() else { return Some(0) };
         let same = self.log.id(covered.index).is_none_or(|id| id == covered);
@@ -102,7 +102,7 @@ impl Survey {
         Ok(())
     }
 
-    /// What each file alone does not show.
+    /// Finds the contradictions between files.
     fn contradictions(&self, disk: &dyn Disk) -> Vec<String> {
         let mut found = Vec::new();
         let Some(identity) = &self.identity else {
@@ -113,6 +113,12 @@ impl Survey {
         {
             let file = disk.display(&snapshot.name);
             found.push(StorageError::Mixed { file, found: snapshot.cluster, expected }.to_string());
+        }
+        if let (Some(found_id), Some((name, _))) = (self.log.owner(), self.log.segments.first())
+            && found_id != identity.raft_id
+        {
+            let (file, expected) = (disk.display(name), identity.raft_id);
+            found.push(StorageError::Foreign { file, found: found_id, expected }.to_string());
         }
         if self.log.is_empty()
             && let Some(snapshot) = self.snapshot()
@@ -137,11 +143,12 @@ impl Survey {
     }
 }
 
-/// Reads the directory of a stopped node, changing nothing; it is locked while the second part lives.
+/// Reads the directory of a stopped node and changes nothing. It is locked while the [`ReadDir`] lives.
 ///
 /// # Errors
-/// It is in use, cannot be read, holds nothing of a node, or a recovery of it has to be ended first. 78.
-pub fn of(dir: &Path) -> Result<(Survey, ReadDir), Exit> {
+/// Exit code 78: it is in use, it cannot be read, it holds nothing of a node, or an interrupted recovery must be
+/// completed first.
+pub fn open(dir: &Path) -> Result<(Survey, ReadDir), Exit> {
     let data = DataDir::read(dir).map_err(exit)?;
     if replace::pending(&*data.disk).map_err(exit)? == Pending::Decided {
         return Err(Exit::config(format!(

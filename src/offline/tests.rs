@@ -340,7 +340,12 @@ fn recovering_says_what_it_does_and_can_be_repeated() {
 #[test]
 fn an_interrupted_recovery_is_told_and_completed() {
     let dir = copy();
-    fs::copy(dir.path().join("identity"), dir.path().join("recover-identity")).unwrap();
+    let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    for name in files.iter().filter_map(|name| name.to_str()) {
+        if ["identity", "log-", "snapshot-"].iter().any(|kind| name.starts_with(kind)) {
+            fs::copy(dir.path().join(name), dir.path().join(format!("recover-{name}"))).unwrap();
+        }
+    }
     for end in [inspect_dir(dir.path()), recover_dir(dir.path(), false)] {
         assert!(end.code == EX_CONFIG && end.err.as_ref().unwrap().contains("interrupted"), "{end:?}");
     }
@@ -349,4 +354,53 @@ fn an_interrupted_recovery_is_told_and_completed() {
     fs::write(dir.path().join("recover-log-1"), b"x").unwrap();
     replace::settle(&*DataDir::open(dir.path()).unwrap().disk).unwrap();
     assert!(!dir.path().join("recover-log-1").exists());
+}
+
+/// A file of that name need not be part of a recovery: `recover --yes` then removed the log and the snapshots.
+#[test]
+fn nothing_is_removed_for_a_stray_file() {
+    for whole in [false, true] {
+        let dir = copy();
+        let stray = dir.path().join("recover-identity");
+        let identity = fs::read(dir.path().join("identity")).unwrap();
+        fs::write(&stray, if whole { &identity[..] } else { b"junk" }).unwrap();
+        // But for the lock, which `recover` makes.
+        let files = || all(dir.path()).into_keys().filter(|path| !path.ends_with("lock")).collect::<Vec<_>>();
+        let before = files();
+        for end in [inspect_dir(dir.path()), recover_dir(dir.path(), true)] {
+            assert!(end.code == EX_CONFIG && end.err.as_ref().unwrap().contains("recover-identity"), "{end:?}");
+        }
+        assert_eq!(files(), before);
+    }
+}
+
+/// It was read into memory, all 40 GB of it.
+#[test]
+fn a_segment_of_absurd_length_is_damage() {
+    let dir = copy();
+    let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path()).collect();
+    let last = files.iter().filter(|path| path.to_str().unwrap().contains("/log-")).max().unwrap();
+    fs::File::options().write(true).open(last).unwrap().set_len(40 << 30).unwrap();
+    let end = inspect_dir(dir.path());
+    assert!(end.code == EX_CONFIG && end.err.as_ref().unwrap().contains("segment may have"), "{end:?}");
+}
+
+/// Opening a named pipe waits for who writes it.
+#[test]
+fn a_named_pipe_or_a_link_in_a_directory_is_no_log() {
+    for kind in ["pipe", "link"] {
+        let dir = copy();
+        let stray = dir.path().join("log-0000000000000001");
+        let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path()).collect();
+        files
+            .iter()
+            .filter(|path| path.to_str().unwrap().contains("/log-"))
+            .for_each(|path| fs::remove_file(path).unwrap());
+        match kind {
+            "pipe" => assert!(std::process::Command::new("mkfifo").arg(&stray).status().unwrap().success()),
+            _ => std::os::unix::fs::symlink("/dev/zero", &stray).unwrap(),
+        }
+        let end = inspect_dir(dir.path());
+        assert!(end.code == EX_CONFIG && end.err.as_ref().unwrap().contains("log-0000000000000001"), "{end:?}");
+    }
 }

@@ -119,7 +119,8 @@ fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
     // The directory is this node, wherever it is now; `settle_move` makes that durable.
     let moved_from =
         (identity.public_id != *public_id).then(|| std::mem::replace(&mut identity.public_id, public_id.clone()));
-    let options = LogOptions { prezero: matches!(place, DataPlace::Dir(_)), ..LogOptions::default() };
+    let prezero = matches!(place, DataPlace::Dir(_));
+    let options = LogOptions { prezero, owner: Some(identity.raft_id), ..LogOptions::default() };
     let log = LogStore::open(data.disk.clone(), options).map_err(storage_exit)?;
     if log.is_empty() {
         // It never voted and holds nothing: the cluster it was about to join or form is not binding.

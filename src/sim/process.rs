@@ -104,6 +104,7 @@ async fn run(
             cache_bytes: settings.cache_bytes,
             prezero: false,
             inline: true,
+            owner: Some(known.raft_id),
         };
         let mut log = LogStore::open(disk.clone(), options).map_err(|e| text(&e))?;
         if log.is_empty() {

@@ -9,7 +9,7 @@
 //!   clone of the map beside them. No lock is held across an await.
 //! * Building and installing a snapshot stop neither reads nor, for a build, writes.
 //!
-//! What openraft does with an error (0.10.0-alpha.37, `core/sm/worker.rs`, `raft_core.rs`): an `Err` from any method here, a
+//! openraft and errors (0.10.0-alpha.37, `core/sm/worker.rs`, `raft_core.rs`): an `Err` from any method here, a
 //! background snapshot included, stops the node for good. See [`SnapshotBuilder`] for how a failed snapshot is kept from that.
 //!
 //! Caveats: dropping the state machine [stops](SnapshotStore::stop) its snapshot store. An entry that
@@ -51,7 +51,7 @@ pub const MAX_KEYS_A_HOLD: usize = 256;
 
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>;
 
-/// What entries are applied to.
+/// The replicated state: the keys, and the position in the log.
 #[derive(Debug, Clone, Default)]
 struct State {
     kv: KvStore,
@@ -74,7 +74,7 @@ impl Shared {
         mem::replace(&mut *self.state.write(), state)
     }
 
-    /// Tells of what can be read by now.
+    /// Tells readers and watchers that entries up to `index` can be read.
     fn announce(&self, index: u64, events: &mut Vec<Event>) {
         self.watches.append(events);
         self.applied.send_replace(index);
@@ -114,11 +114,10 @@ pub struct StateMachine {
 }
 
 impl StateMachine {
-    /// Loads the newest snapshot, if there is one, and keeps so much history of what is applied over it. Blocks for as
-    /// long as reading it takes.
+    /// Loads the newest snapshot, if there is one, and keeps `history` of later changes. Blocks while it reads.
     ///
     /// # Errors
-    /// What [`SnapshotStore::load`] says: this node must not start.
+    /// `Damaged`, `Version`, `Io`: the snapshot cannot be loaded, and this node must not start.
     pub fn open(
         snapshots: SnapshotStore,
         cluster: ClusterHandle,
@@ -142,7 +141,7 @@ impl StateMachine {
         MapReader::new(self.shared.clone())
     }
 
-    /// Where the snapshots are: the network receives into it.
+    /// The snapshots: the network receives into them.
     pub fn snapshots(&self) -> &SnapshotStore {
         &self.snapshots
     }
@@ -299,7 +298,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 }
 
-/// Who stamped an entry, and how.
+/// The term of the leader that stamped an entry, and the stamp in milliseconds.
 fn stamp_of(entry: &LogEntry) -> Option<(u64, u64)> {
     match &entry.payload {
         EntryPayload::Normal(command) => match &**command {

@@ -12,9 +12,10 @@ use crate::log_time::LogClock;
 use crate::record::Record;
 use crate::watch::Watches;
 
-/// Reads the state beside whoever applies to it; clones share it. It promises nothing of its own about staleness:
-/// that is the caller's, who waits until [`applied`](Self::applied) has reached a read index. Its methods block at most
-/// for one batch.
+/// Reads the state while entries are applied to it. Clones share it.
+///
+/// It promises nothing about staleness: the caller waits until [`applied`](Self::applied) has reached a read index. Its
+/// methods block for at most one batch.
 #[derive(Debug, Clone)]
 pub struct MapReader {
     shared: Arc<Shared>,
@@ -29,7 +30,7 @@ impl MapReader {
         self.shared.state.read()
     }
 
-    /// What a key holds, and the index of the last entry that was applied to the state it was read from (0: none).
+    /// The record of a key, and the index of the last entry that was applied before the read (0: none).
     pub fn get(&self, key: &str) -> (Option<Record>, u64) {
         let state = self.state();
         (state.kv.get(key).cloned(), index_of(&state))
@@ -41,13 +42,13 @@ impl MapReader {
         (state.kv.clone(), index_of(&state))
     }
 
-    /// Who holds a lock, and the index of that.
+    /// A lock, if somebody holds it, and the index of the state.
     pub fn lock(&self, name: &str) -> (Option<LockView>, u64) {
         let state = self.state();
         (state.kv.lock(name), index_of(&state))
     }
 
-    /// What became of who asked for a lock with the entry at index `ticket`.
+    /// The state of the request for a lock that the entry at index `ticket` made.
     pub fn ticket(&self, name: &str, ticket: u64) -> Ticket {
         self.state().kv.ticket(name, ticket)
     }
@@ -69,7 +70,7 @@ impl MapReader {
         self.state().kv.len()
     }
 
-    /// Whether there are no keys.
+    /// True if there are no keys.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -80,7 +81,7 @@ impl MapReader {
         self.shared.applied.subscribe()
     }
 
-    /// What changes, and who watches.
+    /// The history of changes, and its watchers.
     pub fn watches(&self) -> &Watches {
         &self.shared.watches
     }

@@ -1,11 +1,16 @@
 //! The directory of one node, locked for as long as anything uses it.
 //!
-//! The lock belongs to the [`Disk`], not to the [`DataDir`]: a snapshot that is still being written in the
-//! background keeps it, so that a second opener cannot meet its files.
+//! A file in it is opened only if it is a regular one: no symbolic link is followed, no named pipe waited for. The directory
+//! itself may be reached by a symbolic link.
 //!
-//! Caveats: the lock is advisory (`flock`), is gone when the process is, and on some network file
-//! systems does not reach other hosts. The lock file is the one file opened outside the [`Disk`]
-//! seam; it holds nothing, and is never removed, because removing it would let two processes lock two files of that name.
+//! The lock belongs to the [`Disk`], not to the [`DataDir`]: a snapshot that is still being written in
+//! the background keeps the directory locked.
+//!
+//! Caveats:
+//! * The lock is advisory (`flock`) and ends with the process. On some network file systems it does not
+//!   reach other hosts.
+//! * The lock file is the one file opened outside the [`Disk`] seam. It is empty. It is never removed:
+//!   two processes could then lock two files of that name.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -14,32 +19,29 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::StorageError;
-use super::disk::{Disk, DiskFile, MemDisk, ReadOnlyDisk, RealDisk};
+use super::disk::{Disk, DiskFile, MemDisk, ReadOnlyDisk, RealDisk, open_file, others_may_write};
 
 const LOCK_NAME: &str = "lock";
 
 /// An open data directory, or one in memory.
 #[derive(Debug)]
 pub struct DataDir {
-    /// Where identity, log and snapshots are kept.
+    /// The files: identity, log and snapshots.
     pub disk: Arc<dyn Disk>,
 }
 
 impl DataDir {
-    /// Opens a directory of the operating system, making it where it does not exist, and locks it.
+    /// Opens and locks a directory of the operating system. Makes it if it does not exist.
     ///
     /// # Errors
-    /// `Locked` where another process (or another `DataDir` of this one) uses it; `Io`.
+    /// `Locked`: another process, or another `DataDir` of this one, uses it. `Io`.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let place = path.join(LOCK_NAME).display().to_string();
         let disk = RealDisk::open(path).map_err(|error| StorageError::io(path.display().to_string(), error))?;
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path.join(LOCK_NAME))
-            .map_err(|error| StorageError::io(&place, error))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let lock = open_file(&path.join(LOCK_NAME), &mut options).map_err(|error| StorageError::io(&place, error))?;
+        warn_of_others(path);
         match lock.try_lock() {
             Ok(()) => Ok(Self { disk: Arc::new(LockedDisk { disk, _lock: lock }) }),
             Err(TryLockError::WouldBlock) => Err(StorageError::Locked(path.display().to_string())),
@@ -47,17 +49,17 @@ impl DataDir {
         }
     }
 
-    /// Opens a directory that is there to be read only: no byte of it changes. No node can start on it
-    /// meanwhile, and any number may read it.
+    /// Opens an existing directory for reading: no byte of it changes. No node can start on it
+    /// meanwhile; any number of readers may share it.
     ///
-    /// Caveat: where there is no lock file (the directory was copied without it), nothing is locked.
+    /// Caveat: a directory that was copied without its lock file is not locked.
     ///
     /// # Errors
-    /// `Locked` where a process uses it; `Io`, with `NotFound` where there is no such directory.
+    /// `Locked`: a node uses it. `Io`, with `NotFound` if there is no such directory.
     pub fn read(path: &Path) -> Result<ReadDir, StorageError> {
         let place = path.join(LOCK_NAME).display().to_string();
         std::fs::read_dir(path).map_err(|error| StorageError::io(path.display().to_string(), error))?;
-        let lock = match File::open(path.join(LOCK_NAME)) {
+        let lock = match open_file(&path.join(LOCK_NAME), File::options().read(true)) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(ReadDir { disk: Arc::new(ReadOnlyDisk::new(path)), _lock: None });
@@ -71,18 +73,26 @@ impl DataDir {
         }
     }
 
-    /// A directory in memory, empty, gone when it is dropped.
+    /// An empty directory in memory. It is gone when it is dropped.
     pub fn in_memory() -> Self {
         Self { disk: Arc::new(MemDisk::without_crashes()) }
     }
 }
 
-/// Whether a file is the Raft log's or a snapshot's.
+/// Warns if other users may change the files: they could take this node's identity and votes.
+fn warn_of_others(path: &Path) {
+    // A directory whose metadata cannot be read fails at the next step.
+    if let Some(why) = std::fs::metadata(path).ok().as_ref().and_then(others_may_write) {
+        tracing::warn!("other users can change the data directory {}: {why}", path.display());
+    }
+}
+
+/// True for the files of the Raft log and for snapshots.
 pub(super) fn is_raft_state(name: &str) -> bool {
     name.starts_with("log-") || name.starts_with("snapshot")
 }
 
-/// A data directory of a stopped node, to be read only.
+/// A data directory of a stopped node, for reading.
 #[derive(Debug)]
 pub struct ReadDir {
     /// Its files; every change fails.

@@ -1,4 +1,4 @@
-//! What can be wrong with a data directory.
+//! Errors of a data directory.
 
 use std::io;
 
@@ -10,9 +10,9 @@ pub enum StorageError {
     /// The system refused an operation on a file.
     #[error("{file}: {source}")]
     Io {
-        /// Where, as an operator would name it.
+        /// The file, as an operator would name it.
         file: String,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// Bytes that had been flushed are not what they were.
@@ -21,11 +21,11 @@ pub enum StorageError {
          of its disk, or delete the directory and let the node rejoin its cluster empty"
     )]
     Damaged {
-        /// Where, as an operator would name it.
+        /// The file, as an operator would name it.
         file: String,
         /// Byte offset in the file.
         offset: u64,
-        /// What was found.
+        /// The contradiction that was found.
         what: String,
     },
     /// A file is of a version that this binary does not know.
@@ -33,7 +33,7 @@ pub enum StorageError {
         "{file}: its format version {found} is not one this hraftd reads (it reads up to {known}): use a newer hraftd"
     )]
     Version {
-        /// Where, as an operator would name it.
+        /// The file, as an operator would name it.
         file: String,
         /// The version in the file.
         found: u32,
@@ -45,12 +45,25 @@ pub enum StorageError {
         "{file} belongs to cluster {found}, but this directory to cluster {expected}: files of two directories were mixed"
     )]
     Mixed {
-        /// Where, as an operator would name it.
+        /// The file, as an operator would name it.
         file: String,
         /// The cluster in that file.
         found: ClusterId,
         /// The cluster of the directory's identity.
         expected: ClusterId,
+    },
+    /// The log is of another node.
+    #[error(
+        "{file} belongs to the node with Raft id {found}, but this directory to the one with Raft id {expected}: files of \
+         two directories were mixed"
+    )]
+    Foreign {
+        /// The file, as an operator would name it.
+        file: String,
+        /// The Raft id that the log names.
+        found: u64,
+        /// The Raft id of the directory's identity.
+        expected: u64,
     },
     /// Another process uses the directory.
     #[error("{0} is in use by another process")]
@@ -63,7 +76,7 @@ impl StorageError {
         Self::Io { file: file.into(), source }
     }
 
-    /// Whether the directory itself is wrong, so that starting again cannot help (exit code 78).
+    /// True if the directory itself is wrong: another start cannot help (exit code 78).
     pub fn is_bad_directory(&self) -> bool {
         !matches!(self, Self::Io { .. })
     }

@@ -1,8 +1,11 @@
-//! The head that every file of ours but the log starts with, the same in every version.
+//! The header of the identity file and of snapshots. Its layout is the same in every version.
 //!
-//! Layout, little-endian: 8 bytes of magic, u32 format version, u32 length of the body, the body (postcard),
-//! u32 CRC-32C of all that. The checksum is checked before the version is believed, so a flipped bit is
-//! damage and never "use a newer hraftd".
+//! ```text
+//! magic, 8 bytes | format version u32 | length of the body u32 | body (postcard) | CRC-32C of all that
+//! ```
+//!
+//! Numbers are little-endian. The checksum is checked before the version is believed: a flipped bit is
+//! damage, never "use a newer hraftd".
 
 use std::ops::RangeInclusive;
 
@@ -11,21 +14,21 @@ use serde::de::DeserializeOwned;
 use crate::storage::StorageError;
 use crate::storage::disk::DiskFile;
 
-/// The most bytes a body may have; a membership of hundreds of nodes takes tens of kilobytes.
+/// The longest body, in bytes. A membership of hundreds of nodes takes tens of kilobytes.
 const MAX_BODY_BYTES: usize = 1 << 20;
 const PREFIX_BYTES: usize = 16;
 
-/// What stands at the start of a file, its checksum verified.
+/// A header whose checksum was verified.
 pub(super) struct Sealed {
     pub version: u32,
     pub body: Vec<u8>,
     /// Offset of the first byte after it.
     pub end: u64,
-    /// Its checksum: what follows may continue it.
+    /// Its checksum. The checksums of a snapshot's blocks continue it.
     pub crc: u32,
 }
 
-/// The bytes of a head and its checksum.
+/// The bytes of a header, and its checksum.
 pub(super) fn seal(magic: &[u8; 8], version: u32, body: &[u8]) -> (Vec<u8>, u32) {
     assert!(body.len() <= MAX_BODY_BYTES, "{} bytes do not fit a file's head", body.len());
     let mut bytes = Vec::with_capacity(PREFIX_BYTES + body.len() + 4);
@@ -38,7 +41,7 @@ pub(super) fn seal(magic: &[u8; 8], version: u32, body: &[u8]) -> (Vec<u8>, u32)
     (bytes, crc)
 }
 
-/// Reads and checks the head of a file of `len` bytes; `place` is the file as an operator would name it.
+/// Reads and checks the header of a file of `len` bytes; `place` is the file as an operator would name it.
 pub(super) fn unseal(
     file: &dyn DiskFile,
     place: &str,
@@ -84,7 +87,7 @@ pub(super) fn damaged(place: &str, offset: u64, what: impl Into<String>) -> Stor
     StorageError::Damaged { file: place.to_owned(), offset, what: what.into() }
 }
 
-/// Fills `buf`; a file that ends before is damaged.
+/// Fills `buf` from offset `at`. A file that ends before is damaged.
 pub(super) fn read_exact(file: &dyn DiskFile, place: &str, buf: &mut [u8], at: u64) -> Result<(), StorageError> {
     file.read_exact_at(buf, at).map_err(|error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => damaged(place, at, "the file ends too early"),

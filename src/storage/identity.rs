@@ -1,11 +1,11 @@
-//! Who this data directory is: the file `identity`.
+//! The identity of a data directory: the file `identity`.
 //!
-//! It is replaced as a whole (`identity.tmp`, flush, rename, flush of the directory), so a crash leaves the old one or the
-//! new one. Format: a sealed head (see `sealed.rs`) whose body is the postcard of [`Identity`]; any other field
-//! needs another version.
+//! * The file is replaced as a whole: `identity.tmp` is written and flushed, renamed, and the directory
+//!   is flushed. A crash leaves the old identity or the new one.
+//! * Format: a header (`file_header.rs`) whose body is the postcard of [`Identity`]. Another field needs
+//!   another version.
 //!
-//! Caveat: the Raft id is never given to another directory, so a copied directory is two nodes
-//! with one id; nothing here can tell that.
+//! Caveat: a copied directory is a second node with the same Raft id. Nothing here can tell that.
 
 use parking_lot::RwLock;
 use std::io;
@@ -14,17 +14,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::StorageError;
-use super::disk::Disk;
+use super::disk::{Disk, rewrite};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId};
 use crate::storage::file_header;
 
 pub(super) const NAME: &str = "identity";
-const TMP_NAME: &str = "identity.tmp";
+pub(super) const TMP_NAME: &str = "identity.tmp";
 const MAGIC: &[u8; 8] = b"hraftdID";
 const VERSION: u32 = 1;
 
-/// What a data directory is to its cluster.
+/// The names that a data directory has in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The addresses it was last started with.
@@ -33,7 +33,8 @@ pub struct Identity {
     pub raft_id: RaftId,
     /// The cluster it belongs to, once it formed or joined one.
     pub cluster: Option<ClusterId>,
-    /// Set once a quorum-confirmed leader said that this node was removed: the log index of the membership without it.
+    /// The log index of the membership that removed this node. Set once a leader that a quorum confirmed
+    /// said that.
     pub removed: Option<u64>,
 }
 
@@ -44,48 +45,47 @@ pub struct IdentityStore {
 }
 
 impl IdentityStore {
-    /// The store of a data directory; touches nothing yet.
+    /// The store of a data directory. Touches no file.
     pub fn new(disk: Arc<dyn Disk>) -> Self {
         Self { disk }
     }
 
-    /// The identity, or `None` in a new directory. Removes what an interrupted save left.
+    /// The identity, or `None` in a new directory. Removes the leftover of an interrupted save.
     ///
     /// # Errors
-    /// `Damaged`, `Version`, or `Io`.
+    /// `Damaged`: its checksum or length is wrong. `Version`: a newer hraftd wrote it. `Io`.
     pub fn load(&self) -> Result<Option<Identity>, StorageError> {
         self.remove_tmp()?;
         let identity = self.peek()?;
         if identity.is_some() {
-            // A save that was killed between rename and flush left a name that a power loss would take back.
-            self.disk.sync_dir().map_err(|error| self.io(NAME, error))?;
+            let flush = || {
+                // A copied directory, or a failed flush, may leave bytes in memory that the disk has not.
+                let file = self.disk.open(NAME)?;
+                rewrite(&*file, 0..file.len()?)?;
+                file.sync_data()?;
+                // A save that was killed between rename and flush left a name that a power loss would take back.
+                self.disk.sync_dir()
+            };
+            flush().map_err(|error| self.io(NAME, error))?;
         }
         Ok(identity)
     }
 
-    /// The identity, or `None` where there is none. Changes nothing; for tools.
+    /// The identity, or `None` if there is none. Changes nothing; for tools.
     ///
     /// # Errors
-    /// `Damaged`, `Version`, or `Io`.
+    /// As [`load`](Self::load).
     pub fn peek(&self) -> Result<Option<Identity>, StorageError> {
-        let file = match self.disk.open(NAME) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.io(NAME, error)),
-        };
-        let place = self.disk.display(NAME);
-        let len = file.len().map_err(|error| self.io(NAME, error))?;
-        let head = file_header::unseal(&*file, &place, MAGIC, VERSION..=VERSION, len)?;
-        if head.end != len {
-            return Err(file_header::damaged(&place, head.end, format!("{} bytes too many", len - head.end)));
+        match read(&*self.disk, NAME) {
+            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            found => found.map(Some),
         }
-        file_header::decode(&place, &head.body).map(Some)
     }
 
     /// Replaces the identity; when this returns it is durable.
     ///
     /// # Errors
-    /// `Io`; the old identity or the new one is then in force, and only [`load`](Self::load) tells which.
+    /// `Io`. The old identity or the new one is then in force; only [`load`](Self::load) tells which.
     pub fn save(&self, identity: &Identity) -> Result<(), StorageError> {
         self.remove_tmp()?;
         let body = postcard::to_stdvec(identity).map_err(|error| self.io(NAME, io::Error::other(error)))?;
@@ -111,10 +111,25 @@ impl IdentityStore {
     }
 }
 
-/// The id of the cluster this node belongs to, shared by all that must know it; a joiner learns it while it
-/// runs. Clones share it.
+/// Reads an identity from the file of this name. Changes nothing.
 ///
-/// It is set once the identity file says so, never before: what is on disk is the truth.
+/// # Errors
+/// `Damaged`, `Version`, `Io`.
+pub(super) fn read(disk: &dyn Disk, name: &str) -> Result<Identity, StorageError> {
+    let place = disk.display(name);
+    let io = |error| StorageError::io(&place, error);
+    let file = disk.open(name).map_err(io)?;
+    let len = file.len().map_err(io)?;
+    let head = file_header::unseal(&*file, &place, MAGIC, VERSION..=VERSION, len)?;
+    if head.end != len {
+        return Err(file_header::damaged(&place, head.end, format!("{} bytes too many", len - head.end)));
+    }
+    file_header::decode(&place, &head.body)
+}
+
+/// The id of this node's cluster. A joiner learns it while it runs. Clones share it.
+///
+/// It is set only after the identity file was saved with it.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterHandle(Arc<RwLock<Option<ClusterId>>>);
 
@@ -124,7 +139,7 @@ impl ClusterHandle {
         Self(Arc::new(RwLock::new(cluster)))
     }
 
-    /// The cluster, where it is known.
+    /// The cluster; `None` until this node forms or joins one.
     pub fn get(&self) -> Option<ClusterId> {
         *self.0.read()
     }

@@ -16,4 +16,4 @@ pub(crate) mod test_disk;
 pub use data_dir::{DataDir, ReadDir};
 pub use error::StorageError;
 pub use identity::{ClusterHandle, Identity, IdentityStore};
-pub use snapshot::{Incoming, SnapshotFile, SnapshotStore};
+pub use snapshot::{ReceivedSnapshot, SnapshotFile, SnapshotStore};

@@ -1,31 +1,33 @@
-//! Replaces all that a data directory holds, at once, for a recovery or for a removed node that joins anew: after a crash at any point, the next
-//! [`settle`] finds the old content or the new, whole.
+//! Replaces the whole content of a data directory at once.
 //!
-//! The order:
-//! 1. The new log and snapshot are built and flushed under names that start with [`PREFIX`], which nothing
-//!    else looks at: the directory is the old one. Leftovers of this step are removed by the next [`settle`].
-//! 2. `recover-identity` gets its name: from here on the directory is the new one. What is left is done again
-//!    after a crash, by the next start of the node or by the tool that began it.
-//! 3. The old log and snapshots are removed; then `recover-identity` becomes `recover-settling`.
-//! 4. The new files take their names; last, `recover-settling` becomes `identity`.
+//! It serves `hraftd recover` and a removed node that joins anew. After a crash at any point the next
+//! [`settle`] finds the old content or the new one, whole.
 //!
-//! Between the steps the directory is flushed, so that no name outruns another.
+//! The steps:
+//! 1. The new log and snapshot are built and flushed under names that start with [`PREFIX`]. Nothing else
+//!    reads those names: the directory is still the old one. The next [`settle`] removes leftovers.
+//! 2. `recover-identity` gets its name. From here on the directory is the new one. After a crash the next
+//!    start of the node, or the tool, repeats what is left.
+//! 3. The old log and snapshots are removed. Then `recover-identity` becomes `recover-settling`.
+//! 4. The new files get their names. Last, `recover-settling` becomes `identity`.
+//!
+//! The directory is flushed between the steps, so that names become durable in this order.
 
 use std::sync::Arc;
 
 use super::disk::{Disk, PrefixedDisk};
 use super::identity::{self, Identity, IdentityStore};
-use super::{StorageError, data_dir};
+use super::{StorageError, data_dir, file_header};
 
-/// What the names of new files start with until they take the place of the old ones.
+/// The prefix of new files until they replace the old ones.
 pub const PREFIX: &str = "recover-";
 
 const SETTLING: &str = "recover-settling";
 
-/// Whether a replacement was begun in a directory and not ended.
+/// How far a replacement of a directory has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pending {
-    /// None was.
+    /// None was begun, or it has ended.
     No,
     /// It was not decided: the directory is the old one, [`settle`] removes the leftovers.
     Undecided,
@@ -33,21 +35,40 @@ pub enum Pending {
     Decided,
 }
 
-/// Whether a replacement was begun and not ended. Changes nothing.
+/// How far a replacement has come. Changes nothing.
 ///
 /// # Errors
-/// `Io`.
+/// `Damaged`, `Version`: a file has the name of the new identity, and is none, or is not all of a replacement. Nothing is
+/// removed on the word of such a file. `Io`.
 pub fn pending(disk: &dyn Disk) -> Result<Pending, StorageError> {
     let names = list(disk)?;
-    let decided = |name: &String| *name == decided_name() || name == SETTLING;
-    Ok(match names.iter().any(decided) {
-        true => Pending::Decided,
-        false if names.iter().any(|name| name.starts_with(PREFIX)) => Pending::Undecided,
-        false => Pending::No,
-    })
+    let decided = decided_name();
+    if names.contains(&decided) {
+        let identity = identity::read(disk, &decided)?;
+        let has = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
+        // Nobody ever replaced the content by a member of a cluster without log and snapshot.
+        let is_whole = identity.cluster.is_none() || (has("recover-log-") && has("recover-snapshot-"));
+        return match is_whole {
+            true => Ok(Pending::Decided),
+            false => {
+                Err(file_header::damaged(&disk.display(&decided), 0, "the log or the snapshot beside it is missing"))
+            }
+        };
+    }
+    if names.iter().any(|name| name == SETTLING) {
+        identity::read(disk, SETTLING)?;
+        return Ok(Pending::Decided);
+    }
+    Ok(if names.iter().any(|name| is_built(name)) { Pending::Undecided } else { Pending::No })
 }
 
-/// Where the new log and snapshot are to be built. Removes what an undecided replacement left.
+/// True for the name of a file that a replacement builds.
+fn is_built(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|name| data_dir::is_raft_state(name) || name == identity::TMP_NAME)
+}
+
+/// Begins a replacement. Returns the disk to build the new log and snapshot on. Removes the leftovers of
+/// an undecided one.
 ///
 /// # Errors
 /// `Io`.
@@ -56,8 +77,8 @@ pub fn begin(disk: &Arc<dyn Disk>) -> Result<Arc<dyn Disk>, StorageError> {
     Ok(Arc::new(PrefixedDisk::new(disk.clone(), PREFIX)))
 }
 
-/// Puts what was built in place of what the directory holds, under a new identity. What was built is flushed
-/// and closed.
+/// Replaces the content of the directory by what was built, under a new identity. The caller has flushed
+/// and closed what it built.
 ///
 /// # Errors
 /// `Io`; the directory is then the old one or the new one, and the next [`settle`] ends it.
@@ -68,7 +89,7 @@ pub fn commit(disk: &Arc<dyn Disk>, identity: &Identity) -> Result<(), StorageEr
     settle(&**disk)
 }
 
-/// Makes the directory of a removed node, which is to join anew, that of a new and empty one.
+/// Empties the directory of a removed node, which then joins anew under a new identity.
 ///
 /// # Errors
 /// As [`commit`].
@@ -77,8 +98,8 @@ pub fn with_nothing(disk: &Arc<dyn Disk>, identity: &Identity) -> Result<(), Sto
     commit(disk, identity)
 }
 
-/// Ends a replacement that was decided, and removes the leftovers of one that was not. To be called before
-/// anything else of the directory is read.
+/// Completes a decided replacement, and removes the leftovers of an undecided one. Call it before anything
+/// else of the directory is read.
 ///
 /// # Errors
 /// `Io`; call it again.
@@ -90,7 +111,7 @@ pub fn settle(disk: &dyn Disk) -> Result<(), StorageError> {
     match pending(disk)? {
         Pending::No => return Ok(()),
         Pending::Undecided => {
-            list(disk)?.iter().filter(|name| name.starts_with(PREFIX)).try_for_each(remove)?;
+            list(disk)?.iter().filter(|name| is_built(name)).try_for_each(remove)?;
             return sync();
         }
         Pending::Decided => tracing::info!("replacing what this data directory holds"),
@@ -104,9 +125,8 @@ pub fn settle(disk: &dyn Disk) -> Result<(), StorageError> {
         sync()?;
     }
     for from in list(disk)? {
-        match from.strip_prefix(PREFIX) {
-            Some(to) if from != SETTLING => rename(&from, to)?,
-            _ => {}
+        if let Some(to) = from.strip_prefix(PREFIX).filter(|_| is_built(&from)) {
+            rename(&from, to)?;
         }
     }
     sync()?;
@@ -128,8 +148,8 @@ mod tests {
     use openraft::storage::RaftLogStorageExt as _;
 
     use super::*;
-    use crate::raft_types::TypeConfig;
     use crate::raft_types::alias::LogEntry;
+    use crate::raft_types::{ClusterId, TypeConfig};
     use crate::storage::disk::MemDisk;
     use crate::storage::log::{LogOptions, LogStore};
     use crate::storage::test_disk::crash_everywhere;
@@ -226,6 +246,35 @@ mod tests {
             },
         );
         assert!(points > 10, "{points}");
+    }
+
+    /// A file of that name need not be of hraftd, and what it would remove is all that a node has.
+    #[test]
+    fn nothing_is_removed_on_the_word_of_junk() {
+        let member = Identity { cluster: Some(ClusterId(1)), ..identity(2) };
+        let with_member = |disk: &MemDisk| {
+            IdentityStore::new(Arc::new(PrefixedDisk::new(Arc::new(disk.clone()), PREFIX))).save(&member).unwrap();
+        };
+        let junk = |name: &'static str, bytes: &'static [u8]| move |disk: &MemDisk| disk.put(name, bytes.to_vec());
+        let cases: [&dyn Fn(&MemDisk); 4] = [
+            &junk("recover-identity", b""),
+            &junk("recover-identity", b"hraftdID junk and more junk"),
+            &junk("recover-settling", b"junk"),
+            &with_member,
+        ];
+        for prepare in cases {
+            let disk = old();
+            prepare(&disk);
+            let before = disk.list().unwrap();
+            for result in [settle(&disk), pending(&disk).map(drop)] {
+                assert!(matches!(result, Err(StorageError::Damaged { .. })), "{result:?}");
+            }
+            assert_eq!(disk.list().unwrap(), before);
+        }
+        let disk = old();
+        disk.put("recover-notes", b"mine".to_vec());
+        settle(&disk).unwrap();
+        assert_eq!(disk.bytes("recover-notes").unwrap(), b"mine");
     }
 
     #[test]

@@ -1,14 +1,12 @@
-//! What has changed lately, and who waits for more of it.
+//! The recent changes, and the watchers that wait for more.
 //!
-//! One ordered source for history and live events: the state machine appends each entry's [`Event`]s to a ring before
-//! the entry counts as applied; a [`Watcher`] reads the ring from its own place on. Nothing is queued per watcher, so one
-//! that never reads costs a few hundred bytes, and one that is too slow finds its place gone ([`Missed`]) and can say so.
+//! * History and live events come from one ordered ring. The state machine appends each entry's [`Event`]s to it before
+//!   the entry counts as applied. A [`Watcher`] reads the ring from its own position on.
+//! * Nothing is queued per watcher. One that never reads costs a few hundred bytes. One that is too slow finds its position
+//!   gone ([`Missed`]).
+//! * A task of its own wakes watchers ([`Watches::wake`]): a write costs the same with 10,000 watchers as with none.
 //!
-//! * `ring`: the events. `subscribers`: who is woken by which key. `watcher`: one reader. `waker`: the task that
-//!   wakes.
-//!
-//! Waking is done by a task beside ([`Watches::wake`]): a write costs the same with 10,000 watchers as with none, and so
-//! many are not all made to run before the next one.
+//! Parts: `ring` has the events, `subscribers` the watchers of each key, `watcher` one reader, `waker` the task.
 //!
 //! Caveat: history begins empty with the process and with each installed snapshot.
 
@@ -34,27 +32,27 @@ use subscribers::Subscribers;
 
 pub use watcher::Watcher;
 
-/// Which events of the log are meant: all up to and with this one.
+/// A position in the sequence of all events: up to and including this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Index of an entry.
     pub index: u64,
-    /// Which of its events, from 1.
+    /// The number of the event within the entry, from 1.
     pub n: u32,
 }
 
 impl Position {
-    /// After all events of an entry.
+    /// The position after all events of an entry.
     pub fn whole(index: u64) -> Self {
         Self { index, n: u32::MAX }
     }
 
-    /// Of an event.
-    pub fn of(event: &Event) -> Self {
+    /// The position of an event.
+    pub fn of_event(event: &Event) -> Self {
         Self { index: event.index, n: event.n }
     }
 
-    /// From `17` or `17.2`, as [`Display`](fmt::Display) writes it.
+    /// Parses `17` or `17.2`, as [`Display`](fmt::Display) writes it.
     pub fn parse(text: &str) -> Option<Self> {
         let (index, n) = match text.split_once('.') {
             Some((index, n)) => (index, Some(n)),
@@ -80,21 +78,21 @@ impl fmt::Display for Position {
     }
 }
 
-/// What is watched.
+/// The subject of a watch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Filter {
     /// One key.
     Key(Key),
-    /// All keys that begin so.
+    /// All keys that begin with this.
     Prefix(CompactString),
     /// One lock.
     Lock(Key),
 }
 
 impl Filter {
-    /// Whether an event is of what is watched.
+    /// True if an event is about the subject.
     pub fn takes(&self, event: &Event) -> bool {
-        match (Subject::of(&event.change), self) {
+        match (Subject::of_change(&event.change), self) {
             (Subject::Key(key), Filter::Key(wanted)) => key == wanted,
             (Subject::Key(key), Filter::Prefix(prefix)) => key.starts_with(prefix.as_str()),
             (Subject::Lock(lock), Filter::Lock(wanted)) => lock == wanted,
@@ -103,7 +101,7 @@ impl Filter {
     }
 }
 
-/// What an event is about.
+/// The key or lock that an event is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Subject<T> {
     Key(T),
@@ -111,7 +109,7 @@ enum Subject<T> {
 }
 
 impl<'a> Subject<&'a Key> {
-    fn of(change: &'a Change) -> Self {
+    fn of_change(change: &'a Change) -> Self {
         match change {
             Change::Set { key, .. } | Change::Deleted { key } | Change::Expired { key } => Self::Key(key),
             Change::Acquired { lock, .. } | Change::Released { lock, .. } | Change::LockExpired { lock, .. } => {
@@ -150,11 +148,11 @@ impl Default for HistoryLimits {
     }
 }
 
-/// How many events are looked at under one lock.
-const SCAN: usize = 512;
+/// How many events are read under one hold of the lock.
+const SCAN_EVENTS: usize = 512;
 
-/// How many events a watcher is given at once, and about how many bytes: what one that is not read from keeps.
-const TAKE: usize = 64;
+/// How many events a watcher returns at once, and about how many bytes. One that nobody reads from keeps as much.
+const TAKE_EVENTS: usize = 64;
 const TAKE_BYTES: usize = 4 << 10;
 
 /// History and watchers of one node. Clones share them.
@@ -169,7 +167,7 @@ struct Shared {
     subscribers: Subscribers,
     /// Sequence number of the next event.
     end: watch::Sender<u64>,
-    /// Of all events before this one marks were set.
+    /// Sequence number of the first event that marks were not yet set for.
     marked: AtomicU64,
     closed: AtomicBool,
 }
@@ -211,21 +209,21 @@ impl Watches {
         // Where nobody watches there is nobody to wake, but once in a while, so that who comes is not told of much at first.
         // Whoever comes between the change of the ring and this look finds the events in the ring.
         let behind = end.saturating_sub(self.shared.marked.load(Ordering::Acquire));
-        if !self.shared.subscribers.is_empty() || behind >= SCAN as u64 {
+        if !self.shared.subscribers.is_empty() || behind >= SCAN_EVENTS as u64 {
             self.shared.end.send_replace(end);
         }
     }
 
-    /// The state was replaced by one of this index: what happened in between is not known.
+    /// Forgets history: the state was replaced by one of this index, and the changes in between are not known.
     pub fn reset(&self, index: u64) {
         self.shared.ring_mut().clear(Position::whole(index));
         self.shared.subscribers.mark_all();
     }
 
-    /// Watches what comes after a position.
+    /// Watches from a position on.
     ///
     /// # Errors
-    /// [`Missed`] where history does not reach back to it.
+    /// [`Missed`]: history does not reach back to it.
     pub fn watch(&self, filter: Filter, after: Position) -> Result<Watcher, Missed> {
         // First the mark, then the look at the ring: what comes between is seen twice rather than never.
         let mark = self.shared.subscribers.add(filter.clone());
@@ -235,7 +233,7 @@ impl Watches {
         Ok(watcher)
     }
 
-    /// Watches what comes after a position, or after what history no longer has, whichever is later.
+    /// Watches from a position on, or from the start of history if that is later.
     pub fn watch_on(&self, filter: Filter, after: Position) -> Watcher {
         let mark = self.shared.subscribers.add(filter.clone());
         let ring = self.shared.ring();
@@ -243,7 +241,7 @@ impl Watches {
         Watcher { shared: self.shared.clone(), filter, mark, after, next, may_have: true }
     }
 
-    /// Watches what comes from now on, for who is only woken by it and looks at the state: [`Watcher::changed`].
+    /// Watches from now on. For callers that are only woken and then read the state: [`Watcher::changed`].
     pub fn wait_for(&self, filter: Filter) -> Watcher {
         let mark = self.shared.subscribers.add(filter.clone());
         let ring = self.shared.ring();
@@ -259,7 +257,7 @@ impl Watches {
         self.shared.subscribers.mark_all();
     }
 
-    /// Whether [`close`](Self::close) was called.
+    /// True once [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
     }

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use super::{HistoryLimits, Missed, Position};
 use crate::kv::{Change, Event};
 
-/// What an event takes beside its key and value.
-const EVENT_BYTES: usize = 96;
+/// Bytes that an event takes beside its key and value.
+const EVENT_OVERHEAD_BYTES: usize = 96;
 
 /// Events with sequence numbers of this process.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Ring {
 }
 
 pub(super) fn bytes_of(event: &Event) -> usize {
-    EVENT_BYTES
+    EVENT_OVERHEAD_BYTES
         + match &event.change {
             Change::Set { key, record } => key.len() + record.value().len(),
             Change::Deleted { key } | Change::Expired { key } => key.len(),
@@ -51,7 +51,7 @@ impl Ring {
         let Some(oldest) = self.events.pop_front() else { return };
         self.bytes -= bytes_of(&oldest);
         self.first += 1;
-        self.known_after = Position::of(&oldest);
+        self.known_after = Position::of_event(&oldest);
     }
 
     pub(super) fn clear(&mut self, known_after: Position) {
@@ -82,7 +82,7 @@ impl Ring {
     pub(super) fn before(&self, at: u64) -> Option<Position> {
         match at.checked_sub(self.first)? {
             0 => Some(self.known_after),
-            nth => self.events.get(usize::try_from(nth - 1).ok()?).map(Position::of),
+            nth => self.events.get(usize::try_from(nth - 1).ok()?).map(Position::of_event),
         }
     }
 
@@ -97,7 +97,7 @@ impl Ring {
     /// Sequence number of the first event that is known after a position, and that position or the later one from which
     /// on all is known.
     pub(super) fn seek_on(&self, after: Position) -> (u64, Position) {
-        let next = self.first + self.events.partition_point(|event| Position::of(event) <= after) as u64;
+        let next = self.first + self.events.partition_point(|event| Position::of_event(event) <= after) as u64;
         (next, after.max(self.known_after))
     }
 }

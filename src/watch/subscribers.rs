@@ -1,4 +1,4 @@
-//! Who is woken by which key.
+//! The watchers of each key.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -13,12 +13,12 @@ use tokio::sync::Notify;
 use super::{Filter, Subject};
 use crate::command::Key;
 
-const NOTHING: u64 = u64::MAX;
+const NO_EVENT: u64 = u64::MAX;
 
-/// So many are woken at once.
-pub(super) const FEW: usize = 64;
+/// How many watchers of one key are woken at once.
+pub(super) const WAKE_BATCH_WATCHERS: usize = 64;
 
-/// What a watcher is told: the first event for it that it has not looked at.
+/// A watcher's mark: the first event for it that it has not looked at.
 #[derive(Debug)]
 pub(super) struct Mark {
     first: AtomicU64,
@@ -30,13 +30,13 @@ pub(super) struct Mark {
 impl Mark {
     /// The first event marked since the last call.
     pub(super) fn take(&self) -> Option<u64> {
-        let first = self.first.swap(NOTHING, Ordering::AcqRel);
-        (first != NOTHING).then_some(first)
+        let first = self.first.swap(NO_EVENT, Ordering::AcqRel);
+        (first != NO_EVENT).then_some(first)
     }
 
-    /// Whether an event is marked.
+    /// True if an event is marked.
     pub(super) fn is_set(&self) -> bool {
-        self.first.load(Ordering::Acquire) != NOTHING
+        self.first.load(Ordering::Acquire) != NO_EVENT
     }
 
     /// Waits until an event is marked.
@@ -46,13 +46,13 @@ impl Mark {
         }
     }
 
-    /// All events before this one were looked at: no mark tells of them, or it would wake for nothing, and find its
-    /// place gone where it is not asked for long.
+    /// Notes that all events before this one were looked at. No mark is set for them: it would wake the watcher for
+    /// nothing, or show it a position that is gone.
     pub(super) fn saw(&self, next: u64) {
         self.seen.store(next, Ordering::Release);
     }
 
-    /// Marks the first of these events that it has not looked at; whether it is to be woken for that.
+    /// Marks the first of these events that was not looked at. Returns whether the watcher must be woken.
     fn set_first_unseen(&self, events: &[u64]) -> bool {
         let seen = self.seen.load(Ordering::Acquire);
         let first = if events.first() >= Some(&seen) { 0 } else { events.partition_point(|&event| event < seen) };
@@ -60,11 +60,11 @@ impl Mark {
     }
 
     fn set(&self, event: u64) -> bool {
-        self.first.load(Ordering::Relaxed) == NOTHING
-            && self.first.compare_exchange(NOTHING, event, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.first.load(Ordering::Relaxed) == NO_EVENT
+            && self.first.compare_exchange(NO_EVENT, event, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Wakes who waits for what was marked.
+    /// Wakes the watcher, if it waits for a mark.
     pub(super) fn wake(&self) {
         self.notify.notify_one();
     }
@@ -117,7 +117,7 @@ impl Subscribers {
     }
 
     pub(super) fn add(&self, filter: Filter) -> Arc<Mark> {
-        let mark = Arc::new(Mark { first: AtomicU64::new(NOTHING), seen: AtomicU64::new(0), notify: Notify::new() });
+        let mark = Arc::new(Mark { first: AtomicU64::new(NO_EVENT), seen: AtomicU64::new(0), notify: Notify::new() });
         let mut all = self.all();
         let marks = match filter {
             Filter::Key(key) => all.keys.entry(key).or_default(),
@@ -146,8 +146,8 @@ impl Subscribers {
         self.count.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Marks events, one after the other from `first` on, for all who watch their subjects. Few watchers of one thing are
-    /// woken at once; where there are many, they are appended to `later`. How many of the many were looked at.
+    /// Marks events, numbered from `first` on, for all watchers of their subjects. Wakes the watchers of a subject that
+    /// has few, and appends those of a subject that has many to `later`. Returns how many of the many it looked at.
     pub(super) fn mark(&self, subjects: &[Subject<Key>], first: u64, later: &mut VecDeque<Arc<Mark>>) -> u32 {
         let all = self.all();
         // Each list once, however many of the events are for it: it may have thousands of watchers.
@@ -165,7 +165,7 @@ impl Subscribers {
         let mut looked_at = 0;
         for (marks, events) in &lists {
             let marked = marks.iter().filter(|mark| mark.set_first_unseen(events));
-            if marks.len() <= FEW {
+            if marks.len() <= WAKE_BATCH_WATCHERS {
                 marked.for_each(|mark| mark.wake());
             } else {
                 looked_at += marks.len();

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::subscribers::{FEW, Mark};
-use super::{Key, SCAN, Subject, Watches};
+use super::subscribers::{Mark, WAKE_BATCH_WATCHERS};
+use super::{Key, SCAN_EVENTS, Subject, Watches};
 
-/// Where many watch one thing, [`FEW`] of them are woken this often: who is woken late finds more events at once, and the
-/// writes that make these need not wait for thousands of watchers to run.
-const PACE: Duration = Duration::from_millis(1);
+/// The interval between two batches of [`WAKE_BATCH_WATCHERS`], if many watch one key. A watcher that is woken late finds
+/// more events at once, and writes do not wait for thousands of watchers to run.
+const WAKE_INTERVAL: Duration = Duration::from_millis(1);
 
-/// After a look at many watchers it is rested so long for each: some tenth of the time is spent looking.
-const REST: Duration = Duration::from_nanos(500);
+/// The pause per watcher after a look at many of them: a tenth of the time is spent looking.
+const REST_PER_WATCHER: Duration = Duration::from_nanos(500);
 
 impl Watches {
     /// Wakes watchers, until it is dropped.
@@ -43,12 +43,12 @@ impl Watches {
             if look {
                 let looked_at;
                 (more, looked_at) = self.mark_some(&mut at, &mut later);
-                next_look = Instant::now() + REST.saturating_mul(looked_at);
+                next_look = Instant::now() + REST_PER_WATCHER.saturating_mul(looked_at);
                 tokio::task::yield_now().await;
             }
             if !later.is_empty() && Instant::now() >= next_few {
-                later.drain(..FEW.min(later.len())).for_each(|mark| mark.wake());
-                next_few = Instant::now() + PACE;
+                later.drain(..WAKE_BATCH_WATCHERS.min(later.len())).for_each(|mark| mark.wake());
+                next_few = Instant::now() + WAKE_INTERVAL;
             }
         }
     }
@@ -65,7 +65,7 @@ impl Watches {
             if self.shared.subscribers.is_empty() {
                 *at = ring.end();
             }
-            let subjects = ring.from(*at).take(SCAN).map(|event| Subject::of(&event.change).owned());
+            let subjects = ring.from(*at).take(SCAN_EVENTS).map(|event| Subject::of_change(&event.change).owned());
             (subjects.collect(), ring.end())
         };
         // Not under the ring's lock: one key may have thousands of watchers.

@@ -1,16 +1,17 @@
-//! One who watches.
+//! One watcher.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::subscribers::Mark;
-use super::{Filter, Missed, Position, SCAN, Shared, TAKE, TAKE_BYTES, ring};
+use super::{Filter, Missed, Position, SCAN_EVENTS, Shared, TAKE_BYTES, TAKE_EVENTS, ring};
 use crate::kv::Event;
 
-/// One who watches; dropping it ends that.
+/// A watcher. Dropping it ends the watch.
 ///
-/// Invariants: every event before `next` that is for it was given, or is not after `after`. Where `may_have` is not set,
-/// the same holds of all events that it has no mark for.
+/// Invariants:
+/// * Every event for it before `next` was returned, or is not after `after`.
+/// * Unless `may_have` is set, the same holds of all events that it has no mark for.
 #[derive(Debug)]
 pub struct Watcher {
     pub(super) shared: Arc<Shared>,
@@ -20,13 +21,13 @@ pub struct Watcher {
     pub(super) after: Position,
     /// Sequence number of the next event to look at.
     pub(super) next: u64,
-    /// Whether there may be events that no mark tells of.
+    /// True if there may be events that no mark tells of.
     pub(super) may_have: bool,
 }
 
 impl Watcher {
-    /// The next events, at least one; none once watching has [ended](super::Watches::close). Nothing is lost where it is
-    /// dropped before it is done.
+    /// The next events, at least one; none once watching has [ended](super::Watches::close). Cancelling it loses
+    /// nothing.
     ///
     /// # Errors
     /// [`Missed`]: the history went on without this watcher.
@@ -68,7 +69,7 @@ impl Watcher {
         self.may_have = true;
     }
 
-    /// Up to where everything is known to be given: what a reader may go on from, also where nothing was for it.
+    /// The position up to which every event was returned. A reader may go on from it, even if no event was for it.
     pub fn position(&mut self) -> Position {
         // In this order: of all events before `marked` the marks were set.
         let marked = self.shared.marked.load(Ordering::Acquire);
@@ -91,12 +92,12 @@ impl Watcher {
             self.next = ring.seek(self.after)?;
         }
         let (mut events, mut bytes) = (Vec::new(), 0);
-        for event in ring.from(self.next).take(SCAN) {
-            if events.len() == TAKE || bytes >= TAKE_BYTES {
+        for event in ring.from(self.next).take(SCAN_EVENTS) {
+            if events.len() == TAKE_EVENTS || bytes >= TAKE_BYTES {
                 break;
             }
             self.next += 1;
-            let position = Position::of(event);
+            let position = Position::of_event(event);
             if position > self.after {
                 self.after = position;
                 if self.filter.takes(event) {

@@ -32,6 +32,11 @@ pub fn identity(dir: &str) -> Identity {
     }
 }
 
+pub fn log_options() -> LogOptions {
+    let owner = Some(NODES[0].0);
+    LogOptions { segment_bytes: SEGMENT_BYTES, prezero: false, owner, ..LogOptions::default() }
+}
+
 pub fn id(term: u64, index: u64) -> LogId {
     openraft::testing::log_id::<TypeConfig>(term, 0, index)
 }
@@ -115,8 +120,7 @@ impl Content {
     }
 
     async fn write_log(&self, disk: &Arc<dyn Disk>) {
-        let options = LogOptions { segment_bytes: SEGMENT_BYTES, prezero: false, ..LogOptions::default() };
-        let mut log = LogStore::open(disk.clone(), options).unwrap();
+        let mut log = LogStore::open(disk.clone(), log_options()).unwrap();
         log.save_vote(&Vote::new(1, NODES[0].0)).await.unwrap();
         for entry in &self.first {
             append(&mut log, vec![entry.clone()]).await;

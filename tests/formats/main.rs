@@ -2,7 +2,7 @@
 //!
 //! Each directory of `tests/golden` is a small real one: identity, a log of several segments with every kind of record,
 //! and a snapshot. They are only ever opened as copies. `v1` and `v1-removed` were written by hraftd 0.1 and are never
-//! written again; `v2` is the newest. If a test here fails, a format changed: either the change is a mistake, or it needs
+//! written again; nor is `v2`, whose log did not say whose it is. `v3` is the newest. If a test here fails, a format changed: either the change is a mistake, or it needs
 //! a new format version, a new golden directory beside the old ones, and code that still reads the old. A new kind of
 //! command is added to the *newest* directory only if it was not released yet.
 //!
@@ -23,15 +23,27 @@ use std::sync::Arc;
 use content::Content;
 use hraftd::storage::disk::{Disk, ReadOnlyDisk, RealDisk};
 use hraftd::storage::log::{Ending, LogOptions, LogStore, LogView};
-use hraftd::storage::{ClusterHandle, IdentityStore, SnapshotStore, StorageError};
+use hraftd::storage::{ClusterHandle, Identity, IdentityStore, SnapshotStore, StorageError};
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
 use tempfile::TempDir;
 
-const NEWEST: &str = "v2";
+const NEWEST: &str = "v3";
 
-/// Directories with a log and a snapshot, by the version of those.
-fn dirs() -> [(&'static str, u32, Content); 2] {
-    [("v1", 1, v1::content()), (NEWEST, 2, v2::content())]
+/// The versions of a directory's log and snapshot.
+#[derive(Clone, Copy)]
+struct Versions {
+    log: u32,
+    snapshot: u32,
+}
+
+/// Directories with a log and a snapshot.
+fn dirs() -> [(&'static str, Versions, Content); 3] {
+    [
+        ("v1", Versions { log: 1, snapshot: 1 }, v1::content()),
+        ("v2", Versions { log: 2, snapshot: 2 }, v2::content()),
+        // The same commands, in a log that says whose it is.
+        (NEWEST, Versions { log: 3, snapshot: 2 }, v2::content()),
+    ]
 }
 
 fn golden(dir: &str) -> PathBuf {
@@ -68,7 +80,7 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn options() -> LogOptions {
-    LogOptions { segment_bytes: content::SEGMENT_BYTES, prezero: false, ..LogOptions::default() }
+    content::log_options()
 }
 
 #[test]
@@ -98,7 +110,7 @@ async fn the_log_is_read() {
 fn the_log_is_read_without_changing_it() {
     for (dir, _, content) in dirs() {
         let copy = copy(dir);
-        let view = LogView::read(&ReadOnlyDisk::new(copy.path()));
+        let view = LogView::read(&ReadOnlyDisk::new(copy.path()), Some(content::identity(dir).raft_id));
         assert!(view.damage.is_none(), "{view:?}");
         assert_eq!((view.vote(), view.committed()), (Some(content.vote()), Some(content.committed)));
         assert_eq!((view.purged(), &view.ending), (Some(content.purged), &Ending::Clean));
@@ -150,7 +162,7 @@ fn the_same_bytes_are_written() {
 fn the_digest_is_the_same_in_every_version() {
     let digests: Vec<String> =
         dirs().iter().map(|(_, _, content)| format!("{:016x}", content.snapshot_state().digest())).collect();
-    assert_eq!(digests, ["295f0efb6eb22976", "111eb78836b6fe46"]);
+    assert_eq!(digests, ["295f0efb6eb22976", "111eb78836b6fe46", "111eb78836b6fe46"]);
 }
 
 /// A kind that is missing here could change unnoticed.
@@ -176,9 +188,22 @@ fn the_newest_has_every_kind() {
 /// What only a transaction of many MiB is answered is not in the directory.
 #[test]
 fn a_reply_that_is_too_large_for_it() {
-    let failure = hraftd::command::Failure::ReadsTooMuch { place: hraftd::command::Place { then: true, at: 3 } };
+    let failure = hraftd::command::Failure::ReadsTooMuch { place: hraftd::command::OpIndex { then: true, at: 3 } };
     let reply = hraftd::command::Reply::failed(failure);
     assert_eq!(postcard::to_stdvec(&reply).unwrap(), [9, 7, 1, 3]);
+}
+
+/// It could be told by nothing, and the node would forget its votes.
+#[test]
+fn the_log_of_another_node_is_refused() {
+    let copy = copy(NEWEST);
+    let path = copy.path();
+    let identity = Identity { raft_id: 99, ..content::identity(NEWEST) };
+    IdentityStore::new(disk(path)).save(&identity).unwrap();
+    let error = LogStore::open(disk(path), LogOptions { owner: Some(99), ..options() }).unwrap_err();
+    let StorageError::Foreign { found, expected: 99, .. } = error else { panic!("{error}") };
+    assert_eq!(found, content::identity(NEWEST).raft_id);
+    assert!(error.is_bad_directory());
 }
 
 fn magic(name: &str) -> &'static [u8] {
@@ -193,9 +218,13 @@ fn magic(name: &str) -> &'static [u8] {
 /// The magic and the place of the version, which no version may change.
 #[test]
 fn every_file_starts_with_magic_and_version() {
-    for (dir, version, _) in dirs() {
+    for (dir, versions, _) in dirs() {
         for (name, bytes) in files(copy(dir).path()) {
-            let version = if name == "identity" { 1 } else { version };
+            let version = match name.split('-').next().unwrap() {
+                "identity" => 1,
+                "log" => versions.log,
+                _ => versions.snapshot,
+            };
             assert_eq!(&bytes[..8], magic(&name), "{name}");
             assert_eq!(bytes[8..12], version.to_le_bytes(), "{name}");
         }
@@ -209,7 +238,11 @@ fn a_later_version_is_refused_with_a_message() {
         for name in files(whole.path()).into_keys() {
             let copy = copy(dir);
             let path = copy.path().join(&name);
-            let known: u32 = if name == "identity" { 1 } else { 2 };
+            let known: u32 = match name.split('-').next().unwrap() {
+                "identity" => 1,
+                "log" => 3,
+                _ => 2,
+            };
             let mut bytes = fs::read(&path).unwrap();
             bytes[8..12].copy_from_slice(&(known + 1).to_le_bytes());
             let checked = match name.starts_with("log-") {

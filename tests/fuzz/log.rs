@@ -2,7 +2,7 @@
 
 use bolero::{TypeGenerator, check};
 
-use super::super::frame::{self, FRAME_HEADER, Place};
+use super::super::frame::{self, FRAME_HEADER_BYTES, FrameLocation};
 use super::super::record::{self, Head, kind};
 use super::super::recovery::{Tail, recover};
 use super::super::{Ending, LogView, segment};
@@ -104,10 +104,10 @@ impl Files {
         let segment = self.segments.len() as u64;
         let bytes = self.segments.last_mut().expect("there is one from the start");
         let at = bytes.len();
-        let place = Place { segment, offset: at as u64 };
-        frame::push(bytes, place, self.batch, kind, payload);
+        let place = FrameLocation { segment, offset: at as u64 };
+        frame::push(bytes, None, place, self.batch, kind, payload);
         if ends {
-            frame::end_batch(&mut bytes[at..], place);
+            frame::end_batch(&mut bytes[at..], None, place);
             self.batch = self.batch.wrapping_add(1);
         }
         if kind == record::kind::ENTRY {
@@ -208,7 +208,7 @@ impl Files {
 fn start(disk: &MemDisk) -> Result<(State, Tail), StorageError> {
     let (memory, tail) = recover(disk, &small())?;
     drop(memory);
-    let view = LogView::read(disk);
+    let view = LogView::read(disk, None);
     assert!(view.damage.is_none(), "it was opened: {:?}", view.damage);
     assert!(!matches!(view.ending, Ending::Torn { .. }), "what was torn is cut off");
     let mut entries = Vec::new();
@@ -225,7 +225,7 @@ fn start(disk: &MemDisk) -> Result<(State, Tail), StorageError> {
 fn check_log(files: &Files) {
     let disk = files.disk();
     let bytes: usize = files.segments.iter().map(Vec::len).sum();
-    let before = LogView::read(&disk);
+    let before = LogView::read(&disk, None);
     match bounded(bytes, 100, 1 << 18, || start(&disk)) {
         Ok((state, _)) => {
             assert!(before.damage.is_none(), "only a cut was made: {:?}", before.damage);
@@ -261,19 +261,19 @@ fn segments_are_a_log_or_damaged() {
 #[test]
 fn a_frame_is_read_whole_or_not_at_all() {
     check!(name = "frames").with_iterations(SOME).for_each(|input: &[u8]| {
-        let place = Place { segment: 1, offset: 24 };
+        let place = FrameLocation { segment: 1, offset: 24 };
         let mut good = Vec::new();
-        frame::push(&mut good, place, 3, kind::ENTRY, input);
-        assert_eq!(frame::read(&good, place).map(|frame| frame.payload), Some(input));
-        if let Some(frame) = frame::read(input, place) {
-            assert!(frame.bytes() <= input.len() && frame.bytes() >= FRAME_HEADER);
+        frame::push(&mut good, None, place, 3, kind::ENTRY, input);
+        assert_eq!(frame::read(&good, None, place).map(|frame| frame.payload), Some(input));
+        if let Some(frame) = frame::read(input, None, place) {
+            assert!(frame.bytes() <= input.len() && frame.bytes() >= FRAME_HEADER_BYTES);
         }
         // A search at every offset ends, and finds only what is a frame there.
-        if let Some(at) = frame::find_later(input, 1, 0, 0) {
-            assert!(frame::read(&input[at..], Place { segment: 1, offset: at as u64 }).is_some());
+        if let Some(at) = frame::find_later(input, None, 1, 0, 0) {
+            assert!(frame::read(&input[at..], None, FrameLocation { segment: 1, offset: at as u64 }).is_some());
         }
         for kind in 0..12 {
-            bounded(input.len(), 300, 4 << 20, || drop(record::Record::decode(kind, input)));
+            bounded(input.len(), 300, 4 << 20, || drop(record::LogRecord::decode(kind, input)));
         }
     });
 }

@@ -116,7 +116,7 @@ impl Feed {
             && let Some(event) = self.events.pop_front()
         {
             self.text.event(&event);
-            self.told = Some(Position::of(&event));
+            self.told = Some(Position::of_event(&event));
         }
     }
 

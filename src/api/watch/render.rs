@@ -90,7 +90,7 @@ impl Text {
 
     /// A change.
     pub fn event(&mut self, event: &Event) {
-        let id = Some(Position::of(event));
+        let id = Some(Position::of_event(event));
         match &event.change {
             Change::Set { key, record } => self.set(id, key, record, event.index),
             Change::Deleted { key } => self.gone("delete", id, key, event.index),

@@ -34,12 +34,12 @@ impl Entry {
     }
 }
 
-/// Who holds a lock, or waits for one.
+/// A holder of a lock, or a waiter.
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
     name: Key,
     pub(super) ticket: u64,
-    /// Of who holds it.
+    /// Its fencing token, if it holds the lock.
     pub(super) token: Option<u64>,
     ttl: u64,
     deadline: u64,
@@ -227,7 +227,7 @@ impl Model {
         keys.iter().map(|key| self.delete(key)).sum()
     }
 
-    fn incr(&mut self, index: u64, key: &Key, by: i64, ttl: Option<u64>, place: Option<Place>) -> Ended<i64> {
+    fn incr(&mut self, index: u64, key: &Key, by: i64, ttl: Option<u64>, place: Option<OpIndex>) -> Ended<i64> {
         let failed = |why| Failure::NotANumber { place, key: key.clone(), why };
         let old = self.keys.get(key).cloned();
         let number = match &old {
@@ -262,7 +262,7 @@ impl Model {
         let before = self.clone();
         let mut results = Vec::new();
         for (at, op) in (0..).zip(if succeeded { txn.then } else { txn.otherwise }) {
-            let place = Some(Place { then: succeeded, at });
+            let place = Some(OpIndex { then: succeeded, at });
             let result = match op {
                 Op::Set { pairs, ttl_ms } => Ok(OpResult::Set(self.set(index, pairs, ttl_ms))),
                 Op::Incr { pairs, ttl_ms } => {

@@ -71,7 +71,7 @@ impl Random {
         [1, -1, 7, i64::MAX, i64::MIN][usize::try_from(self.below(5)).unwrap()]
     }
 
-    /// Of an entry that there was lately; sometimes of none.
+    /// The index of a recent entry; sometimes of none.
     fn recent(&mut self) -> u64 {
         self.index.saturating_sub(self.below(40))
     }

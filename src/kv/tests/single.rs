@@ -1,7 +1,7 @@
-//! What one command does to keys.
+//! Single commands on keys.
 
 use super::*;
-use crate::command::{OpResult, Test, TestOf, Txn};
+use crate::command::{Op, OpIndex, OpResult, Test, TestOf, Txn};
 
 fn put(key: &str, data: &'static [u8], is_bytes: bool, content_type: Option<&str>, ttl_ms: Option<u64>) -> Action {
     let value = Value { data: data.into(), is_bytes, content_type: content_type.map(Into::into) };
@@ -123,7 +123,7 @@ fn a_failed_transaction_leaves_no_trace_but_log_time() {
         Op::Incr { pairs: vec![("n".into(), 1), ("text".into(), 1)], ttl_ms: None },
     ];
     let txn = Txn { tests: Vec::new(), then, otherwise: Vec::new() };
-    let place = Some(Place { then: true, at: 2 });
+    let place = Some(OpIndex { then: true, at: 2 });
     let wanted = Failure::NotANumber { place, key: "text".into(), why: NotANumber::Other };
     assert_eq!(failure(kv.keyed(10, "k", 1, Action::Txn(txn.clone()))), wanted);
     assert_eq!(kv.changes(), []);
@@ -171,8 +171,85 @@ fn a_transaction_that_reads_too_much_does_nothing() {
     let txn = |then| Action::Txn(crate::command::Txn { tests: Vec::new(), then, otherwise: Vec::new() });
     kv.changes();
     let failed = failure(kv.at(1, txn(then.clone())));
-    assert_eq!(failed, Failure::ReadsTooMuch { place: crate::command::Place { then: true, at: 17 } });
+    assert_eq!(failed, Failure::ReadsTooMuch { place: crate::command::OpIndex { then: true, at: 17 } });
     assert!(kv.kv == before && kv.changes().is_empty());
     then.pop();
     assert!(matches!(kv.at(1, txn(then)), Reply::Txn { .. }));
+}
+
+fn txn(tests: Vec<Test>, then: Vec<Op>) -> Action {
+    Action::Txn(Txn { tests, then, otherwise: Vec::new() })
+}
+
+/// A small request could keep every replica busy with changes, and then with undoing them.
+#[test]
+fn a_refused_transaction_costs_no_more_than_it_says() {
+    let mut kv = Kv::default();
+    let pairs = (0..20_000).map(|n| (Key::from(format!("p/{n}")), "1".into())).collect();
+    kv.at(1, Action::Set { pairs, ttl_ms: None, conditions: Vec::new() });
+    kv.at(2, set("text", "\"a\"", None));
+    let refused = txn(
+        Vec::new(),
+        vec![Op::DeletePrefix("p/".into()), Op::Incr { pairs: vec![("text".into(), 1)], ttl_ms: None }],
+    );
+    let before = kv.kv.clone();
+    let cost = allocation_counter::measure(|| assert!(matches!(kv.at(3, refused), Reply::Failed(_))));
+    assert!(cost.bytes_total < 10_000, "{cost:?}");
+    assert!(kv.kv.iter().eq(before.iter()));
+}
+
+/// Operations see what those before them left, also where only the check sees it.
+#[test]
+fn a_check_sees_what_operations_leave() {
+    let incr = |key: &str| Op::Incr { pairs: vec![(key.into(), 1)], ttl_ms: None };
+    let put = |key: &str, value: &str| Op::Set { pairs: vec![(key.into(), value.to_owned().into())], ttl_ms: None };
+    let cases: [(Vec<Op>, Result<&str, ()>); 9] = [
+        (vec![incr("a/b/1")], Err(())),
+        (vec![Op::Delete("a/b/1".into()), incr("a/b/1")], Ok("1")),
+        (vec![Op::DeletePrefix("a/".into()), incr("a/b/1")], Ok("1")),
+        (vec![Op::DeletePrefix("a/b".into()), Op::DeletePrefix("a".into()), incr("a/b/1")], Ok("1")),
+        (vec![Op::DeletePrefix("a".into()), Op::DeletePrefix("a/b".into()), incr("a/b/1")], Ok("1")),
+        (vec![Op::DeletePrefix("a/a".into()), Op::DeletePrefix("a/b/2".into()), incr("a/b/1")], Err(())),
+        (vec![put("a/b/1", " 7 "), incr("a/b/1"), incr("a/b/1")], Ok("9")),
+        (vec![put("a/b/1", "7"), Op::DeletePrefix("a".into()), incr("a/b/1")], Ok("1")),
+        (vec![put("a/b/1", "9223372036854775807"), incr("a/b/1")], Err(())),
+    ];
+    for (then, wanted) in cases {
+        let mut kv = Kv::default();
+        kv.at(1, set("a/b/1", "\"text\"", None));
+        let reply = kv.at(2, txn(Vec::new(), then.clone()));
+        match wanted {
+            Ok(value) => assert_eq!(kv.value("a/b/1"), Some(value), "{then:?}: {reply:?}"),
+            Err(()) => {
+                assert!(matches!(reply, Reply::Failed(_)), "{then:?}: {reply:?}");
+                assert_eq!(kv.value("a/b/1"), Some("\"text\""));
+            }
+        }
+    }
+}
+
+/// A small request could have a large value taken apart a thousand times.
+#[test]
+fn a_large_value_is_taken_apart_once() {
+    let mut kv = Kv::default();
+    let large = |inner: &str| format!("[{}{inner}]", " ".repeat(1 << 20));
+    let is = |value: &str| txn(vec![Test { key: "k".into(), of: TestOf::Value(value.to_owned().into()) }], Vec::new());
+    let succeeds = |kv: &mut Kv, index, value: &str| match kv.at(index, is(value)) {
+        Reply::Txn { succeeded, .. } => succeeded,
+        other => panic!("{other:?}"),
+    };
+    // Index 1, which all values of hraftd 0.1 have, is none to tell versions by.
+    kv.at(1, set("other", "1", None));
+    kv.at(2, set("k", &large("1"), None));
+    for (value, same) in [("[1]", true), ("[ 1 ]", true), ("[2]", false), ("[1", false), (&*large("1"), true)] {
+        assert_eq!(succeeds(&mut kv, 3, value), same, "{}", value.len());
+    }
+    let cost = allocation_counter::measure(|| assert!(succeeds(&mut kv, 3, "[1]")));
+    assert!(cost.bytes_total < 10_000, "{cost:?}");
+    assert_eq!(kv.kv.digests.len(), 1);
+    kv.at(4, set("k", &large("2"), None));
+    assert!(!succeeds(&mut kv, 5, "[1]") && succeeds(&mut kv, 5, "[2]"));
+    kv.at(6, put("k", &[7; 5_000], true, None, None));
+    let bytes = format!("{{ \"base64\": \"{}\"}}", crate::record::base64(&[7; 5_000]));
+    assert!(succeeds(&mut kv, 7, &bytes) && !succeeds(&mut kv, 7, "[2]"));
 }

@@ -14,7 +14,7 @@ use crate::node::rpc::{Envelope, MemberAnswer, NotLeader, PeerReply, PeerRequest
 use crate::node::{Leader, Node, NodeError};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{RaftId, TypeConfig};
-use crate::storage::{Incoming, SnapshotFile};
+use crate::storage::{ReceivedSnapshot, SnapshotFile};
 use crate::task;
 
 /// Whether a message is one that only a leader sends.
@@ -99,7 +99,7 @@ impl Node {
     ///
     /// # Errors
     /// [`Refusal`] where it is not for this node, or its file cannot be made.
-    pub async fn receive_snapshot(&self, envelope: &Envelope) -> Result<Incoming, Refusal> {
+    pub async fn receive_snapshot(&self, envelope: &Envelope) -> Result<ReceivedSnapshot, Refusal> {
         self.admit(envelope, Sender::Leader).await?;
         self.inner.contact.heard();
         let snapshots = self.inner.snapshots.clone();

@@ -51,7 +51,7 @@ impl History {
                     return;
                 }
                 for event in events {
-                    after = Position::of(&event);
+                    after = Position::of_event(&event);
                     self.add(after, event.change);
                 }
             }

@@ -18,7 +18,7 @@ impl Watches {
     }
 
     fn after(&self, position: Position) -> &[Event] {
-        let from = self.events.partition_point(|event| Position::of(event) <= position);
+        let from = self.events.partition_point(|event| Position::of_event(event) <= position);
         &self.events[from..]
     }
 
@@ -26,7 +26,7 @@ impl Watches {
     pub fn told(&mut self, filter: &Filter, after: Position, at: Position, what: &str) -> Checked {
         let next = self.after(after).iter().find(|event| filter.takes(event));
         match next {
-            Some(event) if Position::of(event) == at && describe(event) == what => {
+            Some(event) if Position::of_event(event) == at && describe(event) == what => {
                 self.told += 1;
                 Ok(())
             }
@@ -36,7 +36,7 @@ impl Watches {
 
     /// A watcher is told that it knows everything up to `at`.
     pub fn knows(&self, filter: &Filter, after: Position, at: Position) -> Checked {
-        let missed = self.after(after).iter().take_while(|event| Position::of(event) <= at);
+        let missed = self.after(after).iter().take_while(|event| Position::of_event(event) <= at);
         match missed.into_iter().find(|event| filter.takes(event)) {
             None => Ok(()),
             Some(missed) => {
@@ -47,7 +47,7 @@ impl Watches {
 
     /// The position of the last change that passes a watcher's filter.
     pub fn last(&self, filter: &Filter) -> Option<Position> {
-        self.events.iter().rev().find(|event| filter.takes(event)).map(Position::of)
+        self.events.iter().rev().find(|event| filter.takes(event)).map(Position::of_event)
     }
 
     /// How many watchers were told so far, each time counted.

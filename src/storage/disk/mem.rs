@@ -105,6 +105,15 @@ impl MemDisk {
         after
     }
 
+    /// Forgets what was written and not flushed, as Linux does after a failed flush: reads still show those bytes, and no
+    /// later flush writes them.
+    #[cfg(test)]
+    pub(crate) fn lose_dirty(&self) {
+        for file in lock(&self.state).names.values() {
+            lock(&file.content).unflushed.clear();
+        }
+    }
+
     /// Puts a file as if it had always been there: flushed, its name durable.
     pub fn put(&self, name: &str, bytes: Vec<u8>) {
         let flushed = if self.keeps_flushed { bytes.clone() } else { Vec::new() };

@@ -4,10 +4,14 @@
 //! [`MemDisk`] one in memory: what `--rmem` runs on, and what tests crash and break. Nothing above
 //! this module opens a file by itself.
 //!
-//! Caveats: a file's *name* is durable only after [`Disk::sync_dir`], its *content* only after
-//! [`DiskFile::sync_data`]; a failed sync means that nobody knows what is on the disk, so callers
-//! never retry one.
+//! Caveats:
+//! * A file's *name* is durable only after [`Disk::sync_dir`], its *content* only after
+//!   [`DiskFile::sync_data`].
+//! * After a failed sync nobody knows what is on the disk. Callers never retry one.
+//! * After a failed sync the page cache may hold bytes that the disk never got, marked clean. A later
+//!   process reads them, and no flush of it writes them, unless it [rewrites](rewrite) them first.
 
+mod files;
 mod mem;
 mod prefixed;
 mod read_only;
@@ -15,8 +19,10 @@ mod real;
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
+pub(in crate::storage) use files::{open_file, others_may_write};
 pub use mem::MemDisk;
 pub use prefixed::PrefixedDisk;
 pub use read_only::ReadOnlyDisk;
@@ -27,46 +33,47 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Makes a new, empty file.
     ///
     /// # Errors
-    /// `AlreadyExists` where the name is taken; whatever the system says.
+    /// `AlreadyExists`: the name is taken. `StorageFull`, `PermissionDenied`, and `NotADirectory` as the
+    /// operating system gives them.
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Opens an existing file to read and write.
     ///
     /// # Errors
-    /// `NotFound` where there is none; whatever the system says.
+    /// `NotFound`: there is no such file. `InvalidInput`: it is not a regular file. `PermissionDenied`.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
     /// The names of all files, in no order.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// `NotFound`, `PermissionDenied`: the directory is gone or must not be read.
     fn list(&self) -> io::Result<Vec<String>>;
 
     /// Gives a file another name, replacing the file that had it, atomically.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// `NotFound`: there is no file `from`. `StorageFull`, `ReadOnlyFilesystem`; both names are then as before.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file; handles that are open stay readable.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// `NotFound`: there is no such file. `PermissionDenied`, `ReadOnlyFilesystem`.
     fn remove(&self, name: &str) -> io::Result<()>;
 
     /// Makes creations, renames and removals durable.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// Any I/O error, once: after it nobody knows which of the names are durable.
     fn sync_dir(&self) -> io::Result<()>;
 
-    /// Bytes that can still be written, where that is known.
+    /// How many bytes can still be written; `None` if that is not known.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// `NotFound`, `PermissionDenied`: the file system cannot be asked.
     fn free_bytes(&self) -> io::Result<Option<u64>>;
 
-    /// The place of a file as an operator would name it, for messages.
+    /// The path of a file as an operator would name it, for messages.
     fn display(&self, name: &str) -> String;
 }
 
@@ -75,31 +82,32 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// Reads at most `buf.len()` bytes at `offset`; 0 at the end of the file.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// An I/O error of the device; a place that cannot be read now may be readable later.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Writes all of `buf` at `offset`, extending the file where needed.
     ///
     /// # Errors
-    /// Whatever the system says; part of `buf` may have been written.
+    /// `StorageFull`, or an I/O error of the device. Part of `buf` may have been written.
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
     /// Makes what was written durable, and the length where it changed.
     ///
     /// # Errors
-    /// Whatever the system says; what is on the disk is then unknown.
+    /// Any I/O error, once. Afterwards nobody knows what is on the disk, and the operating system may
+    /// have marked the lost bytes as written: callers never retry.
     fn sync_data(&self) -> io::Result<()>;
 
     /// The length in bytes.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// The metadata of the file cannot be read.
     fn len(&self) -> io::Result<u64>;
 
-    /// Whether the file has no bytes.
+    /// True if the file has no bytes.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// As [`len`](Self::len).
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
@@ -107,7 +115,7 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// Fills `buf` from `offset`.
     ///
     /// # Errors
-    /// `UnexpectedEof` where the file ends before; whatever the system says.
+    /// `UnexpectedEof`: the file ends before. Otherwise as [`read_at`](Self::read_at).
     fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buf.is_empty() {
             match self.read_at(buf, offset)? {
@@ -120,4 +128,22 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
         }
         Ok(())
     }
+}
+
+/// Writes bytes of a file again as they are read, so that the next flush really writes them. The bytes do
+/// not change at any moment.
+///
+/// # Errors
+/// As [`DiskFile::read_exact_at`] and [`DiskFile::write_all_at`].
+pub fn rewrite(file: &dyn DiskFile, mut range: Range<u64>) -> io::Result<()> {
+    const CHUNK_BYTES: u64 = 256 << 10;
+    let mut bytes = Vec::new();
+    while !range.is_empty() {
+        let length = (range.end - range.start).min(CHUNK_BYTES);
+        bytes.resize(usize::try_from(length).expect("at most a chunk"), 0);
+        file.read_exact_at(&mut bytes, range.start)?;
+        file.write_all_at(&bytes, range.start)?;
+        range.start += length;
+    }
+    Ok(())
 }

@@ -6,9 +6,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::files::open_file;
 use super::{Disk, DiskFile};
 
-/// A directory of the operating system whose files are opened to be read only; every change fails.
+/// A directory of the operating system whose files are only read. Every change fails with
+/// `ReadOnlyFilesystem`.
 #[derive(Debug)]
 pub struct ReadOnlyDisk {
     path: PathBuf,
@@ -31,7 +33,7 @@ impl Disk for ReadOnlyDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(ReadOnlyFile(File::open(self.path.join(name))?)))
+        Ok(Arc::new(ReadOnlyFile(open_file(&self.path.join(name), File::options().read(true))?)))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

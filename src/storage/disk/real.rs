@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::files::{make_dirs, open_file};
 use super::{Disk, DiskFile};
 
 /// A directory of the operating system.
@@ -17,21 +18,14 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// Opens a directory, making it (and those above it) where it does not exist, readable by its
-    /// owner only: it holds the cluster's data.
+    /// Opens a directory. Makes it, and those above it, if it does not exist, readable by its owner only: it
+    /// holds the cluster's data.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// `PermissionDenied`, `NotADirectory`, `StorageFull`, `ReadOnlyFilesystem`: the directory cannot be
+    /// made, opened or flushed.
     pub fn open(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        if !path.is_dir() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-            // The new directory's own name is durable only once its parent is flushed.
-            if let Some(parent) = path.parent() {
-                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-                File::open(parent)?.sync_all()?;
-            }
-        }
+        make_dirs(path)?;
         let directory = File::open(path)?;
         Ok(Self { path: path.to_owned(), directory })
     }
@@ -45,7 +39,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(self.path.join(name))?)))
+        Ok(Arc::new(RealFile(open_file(&self.path.join(name), OpenOptions::new().read(true).write(true))?)))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

@@ -1,25 +1,25 @@
 //! The index: where each live entry lies in the segment files.
 //!
-//! Kept in chunks, so that growing and purging never move what is there: one ever-growing deque
-//! cost pauses of 40–130 ms.
+//! It is kept in chunks, so that growing and purging never move slots: one growing deque cost pauses
+//! of 40–130 ms.
 
 use std::collections::VecDeque;
 
 use crate::raft_types::alias::LogId;
 
-use super::frame::Place;
+use super::frame::FrameLocation;
 
-const CHUNK: usize = 1024;
+const CHUNK_SLOTS: usize = 1024;
 
-/// What the index knows of an entry.
+/// The slot of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     /// Its log id.
     pub id: LogId,
     /// Bytes of its frame.
     pub bytes: u32,
-    /// Where the frame lies, once it was written.
-    pub place: Option<Place>,
+    /// The frame's location, once it was written.
+    pub place: Option<FrameLocation>,
 }
 
 /// The slots of consecutive entries.
@@ -34,12 +34,12 @@ pub struct Index {
 }
 
 impl Index {
-    /// The index of the first entry; meaningless where there is none.
+    /// The index of the first entry; meaningless if there is none.
     pub fn first(&self) -> u64 {
         self.first
     }
 
-    /// One past the index of the last entry; meaningless where there is none.
+    /// One past the index of the last entry; meaningless if there is none.
     pub fn end(&self) -> u64 {
         self.first + self.len as u64
     }
@@ -51,7 +51,7 @@ impl Index {
 
     fn position(&self, index: u64) -> Option<(usize, usize)> {
         let nth = usize::try_from(index.checked_sub(self.first)?).ok().filter(|nth| *nth < self.len)?;
-        Some(((self.skip + nth) / CHUNK, (self.skip + nth) % CHUNK))
+        Some(((self.skip + nth) / CHUNK_SLOTS, (self.skip + nth) % CHUNK_SLOTS))
     }
 
     /// The slot of an entry.
@@ -71,8 +71,8 @@ impl Index {
             (self.skip, self.first) = (0, slot.id.index);
         }
         debug_assert_eq!(slot.id.index, self.end(), "the log has no holes");
-        if self.chunks.back().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push_back(Vec::with_capacity(CHUNK));
+        if self.chunks.back().is_none_or(|chunk| chunk.len() == CHUNK_SLOTS) {
+            self.chunks.push_back(Vec::with_capacity(CHUNK_SLOTS));
         }
         self.chunks.back_mut().expect("a chunk was just pushed").push(slot);
         self.len += 1;
@@ -156,6 +156,6 @@ mod tests {
                 assert_eq!(index.get(last.id.index + 1), None);
             }
         }
-        assert!(longest > 2 * CHUNK, "chunks were crossed");
+        assert!(longest > 2 * CHUNK_SLOTS, "chunks were crossed");
     }
 }

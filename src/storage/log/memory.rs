@@ -1,10 +1,11 @@
 //! The log in memory: its head, its index, and a cache of its newest entries.
 //!
-//! It runs ahead of the disk: it changes when an operation is queued. What it holds is thus read
-//! back at once, and lost with a crash unless it was acknowledged.
+//! It runs ahead of the disk: it changes when an operation is queued. A crash loses what was not yet
+//! acknowledged.
 //!
-//! Invariants: the cache holds the last `cache.len()` entries of the index; an entry leaves it only
-//! once it was written, so that every entry can be read from one of the two.
+//! Invariants:
+//! * The cache holds the last `cache.len()` entries of the index.
+//! * An entry leaves the cache only once it was written: it can always be read from cache or file.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use crate::raft_types::alias::{LogEntry, LogId};
 use crate::storage::disk::DiskFile;
 
-use super::frame::Place;
+use super::frame::{FrameLocation, Owner};
 use super::index::{Index, Slot};
 use super::record::Head;
 
@@ -21,23 +22,24 @@ use super::record::Head;
 pub struct Memory {
     /// Votes, purge point and so on, as queued.
     pub head: Head,
-    /// Where entries lie.
+    /// The entries' log ids and locations.
     pub index: Index,
-    /// The open segment files, by id.
-    pub files: BTreeMap<u64, Arc<dyn DiskFile>>,
+    /// The open segment files and their owners, by id.
+    pub files: BTreeMap<u64, (Arc<dyn DiskFile>, Owner)>,
     cache: VecDeque<LogEntry>,
-    /// What the cached entries take in memory, about.
+    /// About how many bytes of memory the cached entries take.
     cached_bytes: usize,
     cache_limit: usize,
 }
 
-/// What an entry takes in memory whose frame has so many bytes, about: a thousand keys in one entry take half as much
-/// again as their frame, for the pointers to each, and the parts of a small one a block each. A deque takes up to twice
-/// what it holds.
+/// About how many bytes of memory an entry takes, given the length of its frame.
+///
+/// A thousand keys in one entry take half as much again as their frame, for the pointers to each. The
+/// parts of a small entry take an allocation each. A deque takes up to twice what it holds.
 fn cost(frame_bytes: u32) -> usize {
-    const BLOCKS: usize = 128;
+    const ALLOCATION_BYTES: usize = 128;
     let frame_bytes = frame_bytes as usize;
-    2 * size_of::<LogEntry>() + BLOCKS + frame_bytes + frame_bytes / 2
+    2 * size_of::<LogEntry>() + ALLOCATION_BYTES + frame_bytes + frame_bytes / 2
 }
 
 /// An entry that is to be read from its file.
@@ -45,8 +47,10 @@ fn cost(frame_bytes: u32) -> usize {
 pub struct Cold {
     /// The file.
     pub file: Arc<dyn DiskFile>,
-    /// Where in it.
-    pub place: Place,
+    /// The owner of the segment.
+    pub owner: Owner,
+    /// The location in it.
+    pub place: FrameLocation,
     /// Its log id and length, to check.
     pub slot: Slot,
 }
@@ -74,7 +78,7 @@ impl Memory {
     }
 
     /// Adds the next entry, which the head accepts.
-    pub fn push(&mut self, entry: LogEntry, bytes: u32, place: Option<Place>) {
+    pub fn push(&mut self, entry: LogEntry, bytes: u32, place: Option<FrameLocation>) {
         self.head.last = Some(entry.log_id);
         self.index.push(Slot { id: entry.log_id, bytes, place });
         self.cache.push_back(entry);
@@ -83,7 +87,7 @@ impl Memory {
     }
 
     /// Notes where an entry was written, unless it is gone meanwhile.
-    pub fn written(&mut self, id: LogId, place: Place) {
+    pub fn written(&mut self, id: LogId, place: FrameLocation) {
         if let Some(slot) = self.index.get_mut(id.index)
             && slot.id == id
         {
@@ -151,8 +155,9 @@ impl Memory {
                 fetched.hot.push(self.cache[nth].clone());
             } else {
                 let place = slot.place.expect("only what was written leaves the cache");
-                let file = self.files.get(&place.segment).expect("segments with live entries are open").clone();
-                fetched.cold.push(Cold { file, place, slot });
+                let segment = self.files.get(&place.segment).expect("segments with live entries are open");
+                let (file, owner) = segment.clone();
+                fetched.cold.push(Cold { file, owner, place, slot });
             }
         }
         fetched
@@ -167,7 +172,7 @@ mod tests {
 
     fn memory(limit: usize) -> Memory {
         let mut memory = Memory::new(limit);
-        memory.files.insert(1, MemDisk::new().create("x").unwrap());
+        memory.files.insert(1, (MemDisk::new().create("x").unwrap(), None));
         memory
     }
 
@@ -184,9 +189,9 @@ mod tests {
         }
         assert_eq!(shape(&memory.fetch(0, 99, 9999)), (vec![], vec![5, 6, 7, 8, 9]));
         for index in 5..7 {
-            memory.written(id(1, index), Place { segment: 1, offset: index * 100 });
+            memory.written(id(1, index), FrameLocation { segment: 1, offset: index * 100 });
         }
-        memory.written(id(2, 7), Place { segment: 1, offset: 1 });
+        memory.written(id(2, 7), FrameLocation { segment: 1, offset: 1 });
         memory.evict();
         assert_eq!(shape(&memory.fetch(0, 99, 9999)), (vec![5, 6], vec![7, 8, 9]));
         assert_eq!(shape(&memory.fetch(6, 9, 200)), (vec![6], vec![7]));
@@ -198,7 +203,7 @@ mod tests {
     fn the_cache_follows_truncation_and_purge() {
         let mut memory = memory(2 * cost(100) + 50);
         for index in 0..10 {
-            memory.push(entry(1, index, 0), 100, Some(Place { segment: 1, offset: index }));
+            memory.push(entry(1, index, 0), 100, Some(FrameLocation { segment: 1, offset: index }));
         }
         assert_eq!(shape(&memory.fetch(0, 99, 9999)), ((0..8).collect(), vec![8, 9]));
         memory.truncate(Some(id(1, 8)));

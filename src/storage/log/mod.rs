@@ -4,20 +4,22 @@
 //! * `queue`: the order of operations, and the state shared with the writer.
 //! * `writer`: the one thread that writes; one flush for all that waits.
 //! * `memory`, `index`: where entries lie, and a cache of the newest.
-//! * `frame`, `record`, `segment`: the format. `spare`: segments zeroed ahead.
-//! * `recovery`: reading it back, and telling a torn write from damage.
+//! * `frame`, `record`, `segment`: the format. `files`: finding and reading segments. `spare`: segments zeroed ahead.
+//! * `recovery`: reading it back, and telling a torn write from damage. `repair`: making the disk hold what was read.
 //! * [`view`](LogView): a stopped node's log, read without changing it.
 //!
 //! Promises: votes, entries, truncations and purges are on disk in the order openraft asked for
 //! them; what was acknowledged is there after a power loss; nothing that openraft did not write is
 //! ever read; the first failed write or flush fails the log for good.
 
+mod files;
 mod frame;
 mod index;
 mod memory;
 mod queue;
 mod record;
 mod recovery;
+mod repair;
 mod segment;
 mod spare;
 mod store;
@@ -29,27 +31,30 @@ mod writer;
 pub use store::{LogReader, LogStore};
 pub use view::{Ending, LogView};
 
-/// The version of the segment format that this binary writes. Version 2 has kinds of commands that version 1 had not.
-pub const FORMAT_VERSION: u32 = 2;
+/// The version of the segment format that this binary writes. Version 2 added kinds of commands, version 3 the owner of the
+/// log under the checksums of its frames.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The oldest version that this binary reads.
 pub const OLDEST_FORMAT_VERSION: u32 = 1;
 
-/// How a log is kept.
+/// Options of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogOptions {
     /// Bytes of a segment file; a larger record gets a larger one.
     pub segment_bytes: u64,
     /// Bytes of memory for the newest entries; older ones are read from their files.
     pub cache_bytes: usize,
-    /// Whether segments are zeroed ahead: faster on a disk, pointless in memory.
+    /// Zero segments ahead: faster on a disk, pointless in memory.
     pub prezero: bool,
-    /// Whether the caller's thread writes: for simulations, whose time must not run while a thread works.
+    /// Write on the caller's thread: for simulations, whose time must stand still while a thread works.
     pub inline: bool,
+    /// The Raft id of the node whose log it is. A log of another node is not opened. `None`: any.
+    pub owner: Option<u64>,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, cache_bytes: 8 << 20, prezero: true, inline: false }
+        Self { segment_bytes: 16 << 20, cache_bytes: 8 << 20, prezero: true, inline: false, owner: None }
     }
 }

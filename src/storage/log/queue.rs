@@ -16,14 +16,15 @@ use tokio::sync::{oneshot, watch};
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{LogEntry, LogId, Vote};
 
-use super::frame::FRAME_HEADER;
+use super::frame::FRAME_HEADER_BYTES;
 use super::memory::Memory;
+use super::segment::MAX_RECORD_BYTES;
 
-/// A committed index that waits for other company no longer than this: it says which of its entries a node may show
-/// when it is started without a quorum.
-const COMMITTED_WITHIN: Duration = Duration::from_millis(500);
+/// The longest time that a committed index waits for another operation to share a flush with. A node
+/// that is started without a quorum shows the entries up to the saved index.
+const COMMITTED_MAX_WAIT: Duration = Duration::from_millis(500);
 
-/// Who waits for an operation. It is told exactly once: at the latest when this is dropped.
+/// The caller that waits for an operation. It is told exactly once: at the latest when this is dropped.
 #[derive(Default)]
 pub struct Waiter(Option<Waiting>);
 
@@ -65,7 +66,7 @@ impl Drop for Waiter {
     }
 }
 
-/// What operations on a closed log get.
+/// The error of operations on a closed log.
 pub fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the Raft log is closed")
 }
@@ -98,7 +99,7 @@ pub enum Stop {
     Abandon,
 }
 
-/// Why the log failed, to be told many times.
+/// The reason why the log failed. It is told many times.
 #[derive(Debug, Clone)]
 struct Failure {
     kind: io::ErrorKind,
@@ -114,17 +115,17 @@ impl Failure {
 struct State {
     memory: Memory,
     ops: Vec<(Op, Waiter)>,
-    /// Whether something in the queue may not wait for company.
+    /// True if the queue has an operation that must not wait for others.
     urgent: bool,
-    /// Whether the writer sleeps: waking it is a system call.
+    /// True while the writer sleeps: waking it is a system call.
     asleep: bool,
-    /// Whether it will look by itself for a committed index that nothing else takes along.
+    /// True if the sleeping writer will look by itself for a committed index in the queue.
     dozing: bool,
     stop: Option<Stop>,
     failure: Option<Failure>,
 }
 
-/// What the handles and the writer share.
+/// The state that the handles and the writer share.
 pub struct Shared {
     state: Mutex<State>,
     wake: Condvar,
@@ -132,7 +133,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Around a log that was read from disk.
+    /// Shares a log that was read from disk.
     pub fn new(memory: Memory) -> Arc<Self> {
         let state =
             State { memory, ops: Vec::new(), urgent: false, asleep: false, dozing: false, stop: None, failure: None };
@@ -152,7 +153,7 @@ impl Shared {
     /// Looks at the memory.
     ///
     /// # Errors
-    /// Where the log has failed.
+    /// The log's failure, with its kind.
     pub fn look<R>(&self, look: impl FnOnce(&Memory) -> R) -> io::Result<R> {
         let state = self.state();
         match &state.failure {
@@ -174,8 +175,8 @@ impl Shared {
     /// Queues entries and makes them readable.
     ///
     /// # Errors
-    /// Where the log has failed or is closed, or the entries do not follow it; the waiter is told
-    /// the same.
+    /// The log's failure. `BrokenPipe`: the log is closed. `InvalidInput`: the entries do not follow its
+    /// last one, or one is too long for a record. The waiter is told the same.
     pub fn append(
         &self,
         entries: Vec<LogEntry>,
@@ -191,14 +192,14 @@ impl Shared {
                     let message = format!("entry {id} does not follow the log, whose last is {:?}", head.last);
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
                 }
-                if u32::try_from(FRAME_HEADER + length).is_err() {
+                if *length > MAX_RECORD_BYTES {
                     let message = format!("entry {id} takes {length} bytes: more than a log record can");
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
                 }
                 head.last = Some(*id);
             }
             for (entry, (_, length)) in entries.into_iter().zip(&ids) {
-                memory.push(entry, u32::try_from(FRAME_HEADER + length).expect("checked above"), None);
+                memory.push(entry, u32::try_from(FRAME_HEADER_BYTES + length).expect("checked above"), None);
             }
             if let Op::Append { entries, .. } = op {
                 *entries = ids;
@@ -210,7 +211,7 @@ impl Shared {
     /// Queues anything but entries.
     ///
     /// # Errors
-    /// Where the log has failed or is closed; the waiter is told the same.
+    /// The log's failure. `BrokenPipe`: the log is closed. The waiter is told the same.
     pub fn push(&self, op: Op, waiter: Waiter) -> io::Result<()> {
         let mut purged = None;
         self.submit(op, waiter, |memory, op| {
@@ -259,7 +260,10 @@ impl Shared {
         Ok(())
     }
 
-    /// All that waits, once something does. `None` when the log is to stop and nothing waits.
+    /// Waits until an operation is queued, and takes all of them.
+    ///
+    /// # Errors
+    /// [`Stop`]: the log is to stop and the queue is empty.
     pub fn take(&self, mut room: Vec<(Op, Waiter)>) -> Result<Vec<(Op, Waiter)>, Stop> {
         let mut state = self.state();
         // A commit mostly follows a flush: to look again after a while is cheaper than to be woken for it.
@@ -278,7 +282,7 @@ impl Shared {
             state.asleep = true;
             state.dozing = doze || !state.ops.is_empty();
             if state.dozing {
-                let waited = self.wake.wait_for(&mut state, COMMITTED_WITHIN);
+                let waited = self.wake.wait_for(&mut state, COMMITTED_MAX_WAIT);
                 doze = !waited.timed_out();
                 state.urgent |= waited.timed_out() && !state.ops.is_empty();
             } else {
@@ -317,10 +321,10 @@ impl Shared {
         }
     }
 
-    /// The failure, as an error.
+    /// Checks that the log has not failed.
     ///
     /// # Errors
-    /// Where the log has failed.
+    /// The log's failure, with its kind.
     pub fn check(&self) -> io::Result<()> {
         self.look(|_| ())
     }

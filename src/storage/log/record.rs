@@ -27,11 +27,13 @@ pub mod kind {
     pub const OPENED: u8 = 8;
     /// The log was closed cleanly; always a batch of its own.
     pub const STOPPED: u8 = 9;
+    /// As `HEAD`, and the Raft id of the node whose log it is. Since version 3.
+    pub const OWNED_HEAD: u8 = 10;
 }
 
 /// A record, decoded.
 #[derive(Debug)]
-pub enum Record {
+pub enum LogRecord {
     /// A vote.
     Vote(Vote),
     /// A log entry.
@@ -44,6 +46,8 @@ pub enum Record {
     Purge(LogId),
     /// The state of the log where a segment starts.
     Head(Head),
+    /// That, and the Raft id of the node whose log it is.
+    OwnedHead(u64, Head),
     /// The log goes on in the next segment.
     Next,
     /// The log was opened.
@@ -52,11 +56,11 @@ pub enum Record {
     Stopped,
 }
 
-impl Record {
+impl LogRecord {
     /// Decodes a payload whose frame was checked.
     ///
     /// # Errors
-    /// What is wrong with it, for an operator.
+    /// The contradiction, in words for an operator.
     pub fn decode(kind: u8, payload: &[u8]) -> Result<Self, String> {
         let record = match kind {
             kind::VOTE => Self::Vote(whole(payload)?),
@@ -68,6 +72,10 @@ impl Record {
             kind::NEXT => Self::Next,
             kind::OPENED => Self::Opened,
             kind::STOPPED => Self::Stopped,
+            kind::OWNED_HEAD => {
+                let (owner, head) = whole(payload)?;
+                Self::OwnedHead(owner, head)
+            }
             other => return Err(format!("a record of the unknown kind {other}")),
         };
         // Of every index it must be possible to tell the next.
@@ -82,7 +90,7 @@ impl Record {
             Self::Entry(entry) => [Some(entry.log_id), None, None],
             Self::Committed(id) | Self::Truncate(id) => [*id, None, None],
             Self::Purge(id) => [Some(*id), None, None],
-            Self::Head(head) => [head.committed, head.purged, head.last],
+            Self::Head(head) | Self::OwnedHead(_, head) => [head.committed, head.purged, head.last],
             Self::Vote(_) | Self::Next | Self::Opened | Self::Stopped => [None; 3],
         }
     }
@@ -115,12 +123,12 @@ pub struct Head {
 }
 
 impl Head {
-    /// Whether there is no entry after the purge point.
+    /// True if there is no entry after the purge point.
     pub fn has_no_entry(&self) -> bool {
         self.last == self.purged
     }
 
-    /// Whether an entry of this index may come next. An empty log that was never purged may start
+    /// True if an entry of this index may come next. An empty log that was never purged may start
     /// anywhere (openraft's storage suite does); otherwise there are no holes.
     pub fn accepts(&self, index: u64) -> bool {
         match &self.last {
@@ -182,10 +190,10 @@ mod tests {
     #[test]
     fn a_payload_is_decoded_whole_or_not_at_all() {
         let mut bytes = encode(Vec::new(), &vote(3));
-        assert!(matches!(Record::decode(kind::VOTE, &bytes), Ok(Record::Vote(v)) if v == vote(3)));
+        assert!(matches!(LogRecord::decode(kind::VOTE, &bytes), Ok(LogRecord::Vote(v)) if v == vote(3)));
         bytes.push(0);
-        assert_eq!(Record::decode(kind::VOTE, &bytes).unwrap_err(), "1 bytes too many in a record");
-        assert!(Record::decode(kind::VOTE, &bytes[..1]).is_err());
-        assert!(Record::decode(99, &[]).is_err());
+        assert_eq!(LogRecord::decode(kind::VOTE, &bytes).unwrap_err(), "1 bytes too many in a record");
+        assert!(LogRecord::decode(kind::VOTE, &bytes[..1]).is_err());
+        assert!(LogRecord::decode(99, &[]).is_err());
     }
 }

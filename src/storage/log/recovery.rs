@@ -9,24 +9,25 @@
 //! After a clean stop nothing but zeros may follow its mark, but for what the next start writes first, which has a known
 //! place and known bytes: torn, each of them is as it was to be or still zero. Whatever is behind that is damage.
 //!
+//! A bad disk may also leave good frames that it never wrote: see `repair` for what a start does about those.
+//!
 //! Caveats: a flip inside the very last batch of a log that was not stopped cleanly looks like a
 //! torn write. A batch that follows an incomplete one has one frame only (the writer sees to it);
 //! the rule above needs that.
 
-use std::sync::Arc;
-
 use crate::storage::StorageError;
-use crate::storage::disk::{Disk, DiskFile};
+use crate::storage::disk::Disk;
 
-use super::frame::{self, Frame, Place};
-use super::memory::Memory;
-use super::record::{Record, index, kind};
-use super::segment::{self, FILE_HEADER, Segment};
-use super::{FORMAT_VERSION, LogOptions, OLDEST_FORMAT_VERSION};
+use super::files::{open_segments, read_file};
+use super::frame::{self, Frame, FrameLocation, Owner};
+use super::memory::{Cold, Memory};
+use super::record::{LogRecord, index, kind};
+use super::repair::{cut, flush};
+use super::segment::{self, FILE_HEADER_BYTES, Segment};
+use super::spare;
+use super::{FORMAT_VERSION, LogOptions};
 
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-
-/// Where the writer goes on.
+/// The end of the recovered log: the writer goes on there.
 #[derive(Debug, Default)]
 pub struct Tail {
     /// All segments, oldest first; none in a new log.
@@ -35,25 +36,32 @@ pub struct Tail {
     pub end: u64,
     /// A batch number beyond any that was seen.
     pub batch: u64,
-    /// Whether the last segment is of an older version: nothing that is new may come into it.
+    /// True if the last segment is of an older version: only records of that version may come into it.
     pub is_old: bool,
+    /// The node whose log it says it is.
+    pub owner: Owner,
 }
 
 /// Reads the log, and cuts off a torn write.
 ///
 /// # Errors
-/// [`StorageError::Damaged`] and [`StorageError::Version`]; whatever the system says.
+/// [`StorageError::Damaged`], [`StorageError::Version`], [`StorageError::Io`]. [`StorageError::Foreign`]: it is the log of
+/// another node than the options say.
 pub fn recover(disk: &dyn Disk, options: &LogOptions) -> Result<(Memory, Tail), StorageError> {
     remove_spare(disk)?;
-    let mut scan = Scan::new(disk, options.cache_bytes);
-    scan.read()?;
-    cut(&scan)?;
-    let Scan { memory, kept: segments, end, batch, version, .. } = scan;
-    for segment in &segments {
-        // The page cache is not the disk: what was replayed may never have been flushed.
-        segment.file.sync_data().map_err(|error| StorageError::io(disk.display(&segment::name(segment.id)), error))?;
+    let mut scan = Scan::new(disk, options.cache_bytes, options.owner);
+    let read = scan.read();
+    // Of a log of another node nothing else is to be said.
+    if let (Some(expected), Some(found), Some(first)) = (options.owner, scan.owner, scan.kept.first())
+        && expected != found
+    {
+        return Err(StorageError::Foreign { file: disk.display(&segment::name(first.id)), found, expected });
     }
-    Ok((memory, Tail { segments, end, batch: first_batch(batch), is_old: version < FORMAT_VERSION }))
+    read?;
+    cut(&scan)?;
+    flush(&scan)?;
+    let Scan { memory, kept: segments, end, batch, version, owner, .. } = scan;
+    Ok((memory, Tail { segments, end, batch: first_batch(batch), is_old: version < FORMAT_VERSION, owner }))
 }
 
 /// The batch that a start begins with, where `used` is the highest number that can have been used.
@@ -61,93 +69,52 @@ fn first_batch(used: u64) -> u64 {
     used + 1
 }
 
-fn damaged(disk: &dyn Disk, segment: u64, offset: u64, what: String) -> StorageError {
+pub(super) fn damaged(disk: &dyn Disk, segment: u64, offset: u64, what: String) -> StorageError {
     StorageError::Damaged { file: disk.display(&segment::name(segment)), offset, what }
 }
 
 fn remove_spare(disk: &dyn Disk) -> Result<(), StorageError> {
-    let io = |error| StorageError::io(disk.display(segment::SPARE), error);
-    if disk.list().map_err(io)?.iter().any(|name| name == segment::SPARE) {
-        disk.remove(segment::SPARE).and_then(|()| disk.sync_dir()).map_err(io)?;
+    let io = |error| StorageError::io(disk.display(spare::SPARE_NAME), error);
+    if disk.list().map_err(io)?.iter().any(|name| name == spare::SPARE_NAME) {
+        disk.remove(spare::SPARE_NAME).and_then(|()| disk.sync_dir()).map_err(io)?;
     }
     Ok(())
-}
-
-/// Adds the segments to `segments`, oldest first, up to the first that cannot be opened.
-fn open_segments(disk: &dyn Disk, segments: &mut Vec<Segment>) -> Result<(), StorageError> {
-    let io = |name: &str, error| StorageError::io(disk.display(name), error);
-    let names = disk.list().map_err(|error| io("", error))?;
-    let mut ids: Vec<u64> = names.iter().filter_map(|name| segment::id_of(name)).collect();
-    ids.sort_unstable();
-    for (nth, id) in ids.iter().copied().enumerate() {
-        if nth > 0 && ids[nth - 1] + 1 != id {
-            return Err(damaged(disk, ids[nth - 1] + 1, 0, "this segment of the log is missing".to_owned()));
-        }
-        let name = segment::name(id);
-        let file = disk.open(&name).map_err(|error| io(&name, error))?;
-        let mut header = [0; FILE_HEADER];
-        match read_up_to(&*file, &mut header).map(|n| segment::version(&header[..n], id)) {
-            Ok(Some(found)) if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&found) => {
-                return Err(StorageError::Version { file: disk.display(&name), found, known: FORMAT_VERSION });
-            }
-            Ok(_) => segments.push(Segment { id, file, highest: None }),
-            Err(error) => return Err(io(&name, error)),
-        }
-    }
-    Ok(())
-}
-
-fn read_up_to(file: &dyn DiskFile, buf: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match file.read_at(&mut buf[filled..], filled as u64)? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    Ok(filled)
-}
-
-fn read_file(disk: &dyn Disk, segment: &Segment) -> Result<Vec<u8>, StorageError> {
-    let read = || {
-        let len = usize::try_from(segment.file.len()?).map_err(std::io::Error::other)?;
-        let mut bytes = vec![0; len];
-        let n = read_up_to(&*segment.file, &mut bytes)?;
-        bytes.truncate(n);
-        Ok(bytes)
-    };
-    read().map_err(|error| StorageError::io(disk.display(&segment::name(segment.id)), error))
 }
 
 /// A log being read; nothing of it is changed. After an error it holds what came before the damage.
 pub struct Scan<'a> {
-    disk: &'a dyn Disk,
+    pub(super) disk: &'a dyn Disk,
     /// The log, as far as it was read.
     pub memory: Memory,
     /// The segments in use, oldest first.
     pub kept: Vec<Segment>,
     /// Segments that were being made when the log ended: a start removes them.
-    later: Vec<Segment>,
+    pub(super) later: Vec<Segment>,
     /// The end of the last of `kept`, and what lies behind it.
     pub end: u64,
-    rest: Vec<u8>,
+    pub(super) rest: Vec<u8>,
     /// The last batch seen; once all is read, the highest number that can have been used.
     batch: u64,
-    /// Whether the last batch's last frame was seen.
+    /// The first frame of the last batch seen.
+    pub(super) last_batch: Option<FrameLocation>,
+    /// True once the last batch's last frame was seen.
     complete: bool,
-    /// Whether the last frame seen is the mark of a clean stop.
+    /// True if the last frame seen is the mark of a clean stop.
     pub stopped: bool,
-    /// Whether a segment's head was seen: before that, nothing is known.
+    /// True once a segment's head was seen: before that, nothing is known.
     has_head: bool,
     /// Entries up to this index were there, in segments that are not.
     unknown: Option<u64>,
     /// The format version of the last segment.
     version: u32,
+    /// The node whose log it says it is, and the one whose it should be.
+    pub owner: Owner,
+    expected_owner: Owner,
 }
 
 impl<'a> Scan<'a> {
     /// Nothing is read yet.
-    pub fn new(disk: &'a dyn Disk, cache_bytes: usize) -> Self {
+    pub fn new(disk: &'a dyn Disk, cache_bytes: usize, expected_owner: Owner) -> Self {
         Self {
             disk,
             memory: Memory::new(cache_bytes),
@@ -156,11 +123,14 @@ impl<'a> Scan<'a> {
             end: 0,
             rest: Vec::new(),
             batch: 0,
+            last_batch: None,
             complete: true,
             stopped: false,
             has_head: false,
             unknown: None,
             version: FORMAT_VERSION,
+            owner: None,
+            expected_owner,
         }
     }
 
@@ -175,7 +145,7 @@ impl<'a> Scan<'a> {
         opened.and(read)
     }
 
-    /// Whether a write was torn: a start cuts off what lies behind `end`.
+    /// True if a write was torn: a start cuts off what lies behind `end`.
     pub fn is_torn(&self) -> bool {
         self.rest.iter().any(|byte| *byte != 0)
     }
@@ -185,8 +155,8 @@ impl<'a> Scan<'a> {
         while let Some(mut segment) = rest.next() {
             let mut bytes = read_file(self.disk, &segment)?;
             let id = segment.id;
-            self.memory.files.insert(id, segment.file.clone());
             let read = self.segment(&bytes, &mut segment);
+            self.memory.files.insert(id, (segment.file.clone(), segment.owner));
             self.kept.push(segment);
             let (next, at) = read?;
             self.end = at;
@@ -213,12 +183,12 @@ impl<'a> Scan<'a> {
     fn segment(&mut self, bytes: &[u8], segment: &mut Segment) -> Result<(bool, u64), StorageError> {
         let Some(version) = segment::version(bytes, segment.id) else { return Ok((false, 0)) };
         self.version = version;
-        let mut at = FILE_HEADER;
+        let mut at = FILE_HEADER_BYTES;
         loop {
-            let place = Place { segment: segment.id, offset: at as u64 };
-            let Some(frame) = bytes.get(at..).and_then(|bytes| frame::read(bytes, place)) else {
+            let place = FrameLocation { segment: segment.id, offset: at as u64 };
+            let Some(frame) = bytes.get(at..).and_then(|bytes| frame::read(bytes, segment.owner, place)) else {
                 // Without its head a segment is as good as empty.
-                let at = if at == FILE_HEADER { 0 } else { at };
+                let at = if at == FILE_HEADER_BYTES { 0 } else { at };
                 return Ok((false, at as u64));
             };
             let next = self
@@ -231,7 +201,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn frame(&mut self, frame: &Frame<'_>, place: Place, segment: &mut Segment) -> Result<bool, String> {
+    fn frame(&mut self, frame: &Frame<'_>, place: FrameLocation, segment: &mut Segment) -> Result<bool, String> {
         if frame.batch < self.batch || (frame.batch == self.batch && self.complete) {
             return Err(format!("batch {} comes after batch {}", frame.batch, self.batch));
         }
@@ -239,31 +209,44 @@ impl<'a> Scan<'a> {
         if frame.batch > u64::MAX >> 1 {
             return Err(format!("batch {}, to which no log comes", frame.batch));
         }
+        if frame.batch > self.batch {
+            self.last_batch = Some(place);
+        }
         (self.batch, self.complete) = (frame.batch, frame.ends_batch);
-        let record = Record::decode(frame.kind, frame.payload)?;
-        self.stopped = matches!(record, Record::Stopped);
-        let is_first = place.offset == FILE_HEADER as u64;
-        if is_first != matches!(record, Record::Head(_)) {
+        let record = LogRecord::decode(frame.kind, frame.payload)?;
+        self.stopped = matches!(record, LogRecord::Stopped);
+        let is_first = place.offset == FILE_HEADER_BYTES as u64;
+        if is_first != matches!(record, LogRecord::Head(_) | LogRecord::OwnedHead(..)) {
             return Err("a segment's head is not where it must be".to_owned());
         }
+        if is_first {
+            let owner = match record {
+                LogRecord::OwnedHead(owner, _) => Some(owner),
+                _ => None,
+            };
+            if self.owner.is_some() && owner != self.owner {
+                return Err("this segment is of the log of another node than the one before".to_owned());
+            }
+            (self.owner, segment.owner) = (owner, owner);
+        }
         match record {
-            Record::Head(head) if self.has_head => {
+            LogRecord::Head(head) | LogRecord::OwnedHead(_, head) if self.has_head => {
                 if head != self.memory.head {
                     return Err(format!("{head:?} does not continue the log, {:?}", self.memory.head));
                 }
             }
-            Record::Head(head) => {
+            LogRecord::Head(head) | LogRecord::OwnedHead(_, head) => {
                 self.unknown = if head.has_no_entry() { None } else { index(&head.last) };
                 self.memory.head = head;
                 self.has_head = true;
             }
-            Record::Vote(vote) => self.memory.head.vote = Some(vote),
-            Record::Committed(committed) => self.memory.head.committed = committed,
-            Record::Truncate(after) => {
+            LogRecord::Vote(vote) => self.memory.head.vote = Some(vote),
+            LogRecord::Committed(committed) => self.memory.head.committed = committed,
+            LogRecord::Truncate(after) => {
                 self.unknown = self.unknown.min(index(&after));
                 self.memory.truncate(after);
             }
-            Record::Purge(upto) => {
+            LogRecord::Purge(upto) => {
                 let head = &self.memory.head;
                 let first = self.memory.index.first();
                 // Entries of segments that are gone may lie between.
@@ -276,7 +259,7 @@ impl<'a> Scan<'a> {
                 }
                 drop(self.memory.purge(upto));
             }
-            Record::Entry(entry) => {
+            LogRecord::Entry(entry) => {
                 let id = entry.log_id;
                 if !self.memory.head.accepts(id.index) {
                     return Err(format!("entry {id} does not follow {:?}", self.memory.head.last));
@@ -285,20 +268,21 @@ impl<'a> Scan<'a> {
                 let bytes = u32::try_from(frame.bytes()).map_err(|error| error.to_string())?;
                 self.memory.push(entry, bytes, Some(place));
             }
-            Record::Next => return Ok(true),
-            Record::Opened | Record::Stopped => {}
+            LogRecord::Next => return Ok(true),
+            LogRecord::Opened | LogRecord::Stopped => {}
         }
         Ok(false)
     }
 
-    /// Whether what lies behind the mark of a clean stop is nothing, or what a start that broke off left: it says first
-    /// that it is there; in a new segment, still empty, where this one is full.
-    fn is_begun_start(&self, rest: &[u8], place: Place) -> Result<bool, StorageError> {
+    /// True if nothing lies behind the mark of a clean stop, or only what a start that broke off wrote
+    /// first: that the log was opened, or, in a full segment, that the next one follows.
+    fn is_begun_start(&self, rest: &[u8], place: FrameLocation) -> Result<bool, StorageError> {
+        let owner = self.kept.last().and_then(|segment| segment.owner);
         let may_be = |kind| {
             let mut frame = Vec::new();
-            frame::push(&mut frame, place, first_batch(self.batch + 1), kind, &[]);
+            frame::push(&mut frame, owner, place, first_batch(self.batch + 1), kind, &[]);
             if kind == kind::OPENED {
-                frame::end_batch(&mut frame, place);
+                frame::end_batch(&mut frame, owner, place);
             }
             is_torn_write_of(&frame, rest)
         };
@@ -309,7 +293,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Whether what lies at and behind the end of segment `id` is a torn write or nothing. Gives the
+    /// Checks that at and behind the end of segment `id` there is a torn write or nothing. Gives the
     /// highest batch number that can have been used there.
     fn check_tail(&self, bytes: &[u8], id: u64) -> Result<u64, StorageError> {
         let at = self.end;
@@ -318,7 +302,7 @@ impl<'a> Scan<'a> {
             // Older segments go only once this one's head was flushed.
             return Err(damaged(self.disk, id, at, "the oldest segment has no head".to_owned()));
         }
-        if self.stopped && !self.is_begun_start(&bytes[start..], Place { segment: id, offset: at })? {
+        if self.stopped && !self.is_begun_start(&bytes[start..], FrameLocation { segment: id, offset: at })? {
             return Err(damaged(self.disk, id, at, "bytes after the mark of a clean stop".to_owned()));
         }
         let bad = if self.complete { self.batch + 1 } else { self.batch };
@@ -327,11 +311,17 @@ impl<'a> Scan<'a> {
             let what = format!("a broken record that had been flushed: {file} has a later one at offset {offset}");
             Err(damaged(self.disk, id, at, what))
         };
-        if let Some(offset) = frame::find_later(bytes, id, start, bad) {
+        // A segment whose first frame is broken, and one that was not read, do not say whose they are.
+        let find = |bytes: &[u8], segment, from| {
+            let owners = [None, self.owner.or(self.expected_owner)];
+            let owners = if owners[1].is_some() { &owners[..] } else { &owners[..1] };
+            owners.iter().find_map(|owner| frame::find_later(bytes, *owner, segment, from, bad))
+        };
+        if let Some(offset) = find(bytes, id, start) {
             return proof(id, offset);
         }
         for segment in &self.later {
-            if let Some(offset) = frame::find_later(&read_file(self.disk, segment)?, segment.id, 0, bad) {
+            if let Some(offset) = find(&read_file(self.disk, segment)?, segment.id, 0) {
                 return proof(segment.id, offset);
             }
         }
@@ -339,7 +329,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Whether these bytes, zeros before, are what a write of `frame` may have left.
+/// True if a write of `frame` over zeros may have left these bytes.
 fn is_torn_write_of(frame: &[u8], bytes: &[u8]) -> bool {
     let (written, behind) = bytes.split_at(frame.len().min(bytes.len()));
     written.iter().zip(frame).all(|(found, meant)| *found == 0 || found == meant) && is_zero(behind)
@@ -349,47 +339,19 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
 
-/// Cuts the log at its end: zeros to the end of the last file, flushed, then no later segments. In
-/// this order: a segment that says that there is a next one never lacks it.
-fn cut(scan: &Scan<'_>) -> Result<(), StorageError> {
-    let disk = scan.disk;
-    let io = |segment: &Segment, error| StorageError::io(disk.display(&segment::name(segment.id)), error);
-    if let Some(segment) = scan.kept.last().filter(|_| scan.is_torn()) {
-        let file = disk.display(&segment::name(segment.id));
-        tracing::info!(file, offset = scan.end, "cut off a write of the Raft log that the last stop interrupted");
-        let mut from = scan.end;
-        let end = scan.end + scan.rest.len() as u64;
-        while from < end {
-            let n = (end - from).min(ZEROS.len() as u64);
-            let zeros = &ZEROS[..usize::try_from(n).expect("at most a chunk")];
-            segment.file.write_all_at(zeros, from).map_err(|error| io(segment, error))?;
-            from += n;
-        }
-        segment.file.sync_data().map_err(|error| io(segment, error))?;
-    }
-    for segment in scan.later.iter().rev() {
-        let name = segment::name(segment.id);
-        tracing::info!(file = disk.display(&name), "removed a segment of the Raft log that was not yet in use");
-        disk.remove(&name).and_then(|()| disk.sync_dir()).map_err(|error| io(segment, error))?;
-    }
-    Ok(())
-}
-
 /// Reads a frame back that was written and replayed or acknowledged before.
 ///
 /// # Errors
-/// `InvalidData` where the file does not hold it any more; whatever the system says.
-pub fn read_back(
-    file: &Arc<dyn DiskFile>,
-    place: Place,
-    bytes: u32,
-) -> std::io::Result<crate::raft_types::alias::LogEntry> {
-    let mut buf = vec![0; bytes as usize];
-    file.read_exact_at(&mut buf, place.offset)?;
+/// `InvalidData`: the file does not hold it any more. `UnexpectedEof`: it ends before. Otherwise an I/O
+/// error of the device.
+pub fn read_back(cold: &Cold) -> std::io::Result<crate::raft_types::alias::LogEntry> {
+    let mut buf = vec![0; cold.slot.bytes as usize];
+    cold.file.read_exact_at(&mut buf, cold.place.offset)?;
     let invalid = |what: String| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
-    let frame = frame::read(&buf, place).ok_or_else(|| invalid("a record that was written is broken".to_owned()))?;
-    match Record::decode(frame.kind, frame.payload).map_err(invalid)? {
-        Record::Entry(entry) => Ok(entry),
+    let frame = frame::read(&buf, cold.owner, cold.place);
+    let frame = frame.ok_or_else(|| invalid("a record that was written is broken".to_owned()))?;
+    match LogRecord::decode(frame.kind, frame.payload).map_err(invalid)? {
+        LogRecord::Entry(entry) => Ok(entry),
         other => Err(invalid(format!("{other:?} where an entry was written"))),
     }
 }

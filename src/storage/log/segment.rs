@@ -1,7 +1,7 @@
 //! Segment files: their names, their headers, and how one comes to be.
 //!
 //! A file `log-<id as 16 hex digits>` starts with a header (magic, format version, segment id,
-//! CRC-32C of those), then a frame of kind `HEAD`, then records. Ids count up from 1 and are never
+//! CRC-32C of those), then a frame of kind `HEAD` or `OWNED_HEAD`, then records. Ids count up from 1 and are never
 //! used for another content. These 24 bytes keep their meaning in every future version.
 
 use std::sync::Arc;
@@ -10,13 +10,18 @@ use crate::storage::StorageError;
 use crate::storage::disk::{Disk, DiskFile};
 
 use super::FORMAT_VERSION;
+use super::frame::Owner;
 use super::spare::Spare;
 
 /// Bytes of a file header.
-pub const FILE_HEADER: usize = 24;
+pub const FILE_HEADER_BYTES: usize = 24;
 
-/// The file that is being zeroed, or waits to become the next segment.
-pub const SPARE: &str = "log-spare";
+/// The most bytes of a segment. It is read as a whole. Ordinary ones have 16 MiB; one with a large record has little more
+/// than that, and no message that brings a record is longer than 80 MiB.
+pub const MAX_SEGMENT_BYTES: u64 = 512 << 20;
+
+/// The most bytes of a record's payload.
+pub const MAX_RECORD_BYTES: usize = 256 << 20;
 
 const MAGIC: [u8; 8] = *b"hraftlog";
 const PREFIX: &str = "log-";
@@ -34,12 +39,12 @@ pub fn id_of(name: &str) -> Option<u64> {
 }
 
 /// A segment's file header.
-pub fn header(id: u64) -> [u8; FILE_HEADER] {
+pub fn header(id: u64) -> [u8; FILE_HEADER_BYTES] {
     header_of_version(id, FORMAT_VERSION)
 }
 
-pub(super) fn header_of_version(id: u64, version: u32) -> [u8; FILE_HEADER] {
-    let mut header = [0; FILE_HEADER];
+pub(super) fn header_of_version(id: u64, version: u32) -> [u8; FILE_HEADER_BYTES] {
+    let mut header = [0; FILE_HEADER_BYTES];
     header[..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&version.to_le_bytes());
     header[12..20].copy_from_slice(&id.to_le_bytes());
@@ -50,7 +55,7 @@ pub(super) fn header_of_version(id: u64, version: u32) -> [u8; FILE_HEADER] {
 
 /// The format version of a file that starts with a valid header for this segment.
 pub fn version(bytes: &[u8], id: u64) -> Option<u32> {
-    let header = bytes.get(..FILE_HEADER)?;
+    let header = bytes.get(..FILE_HEADER_BYTES)?;
     let version = u32::from_le_bytes(header[8..12].try_into().expect("four bytes"));
     (header == header_of_version(id, version)).then_some(version)
 }
@@ -64,12 +69,14 @@ pub struct Segment {
     pub file: Arc<dyn DiskFile>,
     /// The highest index of an entry in it, truncated ones included.
     pub highest: Option<u64>,
+    /// The node whose log it says it is of.
+    pub owner: Owner,
 }
 
 /// Makes the file of a new segment, out of the spare where there is one; its name is durable.
 ///
 /// # Errors
-/// Whatever the system says.
+/// [`StorageError::Io`]: the file cannot be made or renamed, or the directory cannot be flushed.
 pub fn create(disk: &dyn Disk, id: u64, spare: Option<&Spare>) -> Result<Segment, StorageError> {
     let name = name(id);
     let failed = |error| StorageError::io(disk.display(&name), error);
@@ -79,7 +86,7 @@ pub fn create(disk: &dyn Disk, id: u64, spare: Option<&Spare>) -> Result<Segment
         None => disk.create(&name).map_err(failed)?,
     };
     disk.sync_dir().map_err(failed)?;
-    Ok(Segment { id, file, highest: None })
+    Ok(Segment { id, file, highest: None, owner: None })
 }
 
 #[cfg(test)]
@@ -90,7 +97,9 @@ mod tests {
     fn a_name_has_one_spelling() {
         assert_eq!(name(0x2a), "log-000000000000002a");
         assert_eq!(id_of("log-000000000000002a"), Some(0x2a));
-        for other in ["log-2a", "log-000000000000002A", "log-+00000000000002a", "log-0000000000000000", SPARE, "x"] {
+        for other in
+            ["log-2a", "log-000000000000002A", "log-+00000000000002a", "log-0000000000000000", "log-spare", "x"]
+        {
             assert_eq!(id_of(other), None, "{other}");
         }
     }
@@ -98,8 +107,8 @@ mod tests {
     #[test]
     fn the_bytes_of_a_header_are_these() {
         let header = header(0x2a);
-        assert_eq!(header[..20], *b"hraftlog\x02\0\0\0\x2a\0\0\0\0\0\0\0");
-        assert_eq!(version(&header, 0x2a), Some(2));
+        assert_eq!(header[..20], *b"hraftlog\x03\0\0\0\x2a\0\0\0\0\0\0\0");
+        assert_eq!(version(&header, 0x2a), Some(3));
         assert_eq!(version(&header, 0x2b), None);
         for bit in 0..header.len() * 8 {
             let mut bad = header;

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use crate::storage::disk::{Disk, DiskFile};
 
-use super::segment::SPARE;
+/// The file that is being zeroed, or waits to become the next segment.
+pub const SPARE_NAME: &str = "log-spare";
 
-const CHUNK: usize = 256 << 10;
-const FLUSH_EVERY: u64 = 2 << 20;
+const WRITE_BYTES: usize = 256 << 10;
+const FLUSH_BYTES: u64 = 2 << 20;
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// The spare, between the thread that makes it and the writer that takes it.
@@ -38,15 +39,15 @@ impl Spare {
         self.state.lock()
     }
 
-    /// Gives the spare, where it is ready, this name; the next one is then made. The renaming
+    /// Renames the spare, if it is ready; the next one is then made. The renaming
     /// happens under the lock: the next spare needs the old name.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// The I/O error of the renaming.
     pub fn take(&self, disk: &dyn Disk, name: &str) -> io::Result<Option<Arc<dyn DiskFile>>> {
         let mut state = self.state();
         let Some(file) = &state.ready else { return Ok(None) };
-        disk.rename(SPARE, name)?;
+        disk.rename(SPARE_NAME, name)?;
         let file = file.clone();
         state.ready = None;
         self.changed.notify_one();
@@ -74,10 +75,10 @@ impl Spare {
                 Ok(Some(file)) => self.state().ready = Some(file),
                 Ok(None) => return,
                 Err(error) => {
-                    let file = disk.display(SPARE);
+                    let file = disk.display(SPARE_NAME);
                     tracing::warn!(file, %error, "cannot prepare a log segment ahead; trying again later");
                     // Half a spare on a full disk would keep the log itself from growing.
-                    let _ = disk.remove(SPARE);
+                    let _ = disk.remove(SPARE_NAME);
                     let mut state = self.state();
                     if !state.stopping {
                         self.changed.wait_for(&mut state, RETRY_AFTER);
@@ -88,18 +89,18 @@ impl Spare {
     }
 
     fn make(&self, disk: &dyn Disk, bytes: u64) -> io::Result<Option<Arc<dyn DiskFile>>> {
-        let file = disk.create(SPARE)?;
-        let zeros = vec![0; CHUNK];
+        let file = disk.create(SPARE_NAME)?;
+        let zeros = vec![0; WRITE_BYTES];
         let (mut at, mut flushed) = (0, 0);
         while at < bytes {
             if self.state().stopping {
                 return Ok(None);
             }
-            let n = (bytes - at).min(CHUNK as u64);
+            let n = (bytes - at).min(WRITE_BYTES as u64);
             file.write_all_at(&zeros[..usize::try_from(n).expect("at most a chunk")], at)?;
             at += n;
             // Small flushes, so that the log's own do not queue behind a large one.
-            if at - flushed >= FLUSH_EVERY || at == bytes {
+            if at - flushed >= FLUSH_BYTES || at == bytes {
                 file.sync_data()?;
                 flushed = at;
             }
@@ -120,18 +121,18 @@ mod tests {
         let file = Spare::default().make(&disk, 300_000).unwrap().unwrap();
         assert_eq!(file.len().unwrap(), 300_000);
         let after = disk.crash(|_, _, _| panic!("nothing is left unflushed"));
-        assert_eq!(after.bytes(SPARE).unwrap(), vec![0; 300_000]);
+        assert_eq!(after.bytes(SPARE_NAME).unwrap(), vec![0; 300_000]);
     }
 
     #[test]
     fn a_failure_leaves_no_half_made_spare_and_a_stop_ends_the_wait() {
         let disk = MemDisk::new();
-        disk.put(SPARE, Vec::new());
+        disk.put(SPARE_NAME, Vec::new());
         let spare = Spare::default();
         std::thread::scope(|scope| {
             // The name is taken, so the first attempt fails, warns, and removes it.
             scope.spawn(|| spare.run(&disk, 1000));
-            while disk.list().unwrap() == [SPARE] {
+            while disk.list().unwrap() == [SPARE_NAME] {
                 std::thread::yield_now();
             }
             spare.stop();

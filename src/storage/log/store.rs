@@ -31,7 +31,7 @@ use super::writer::Writer;
 const READ_BYTES: u64 = 1 << 20;
 
 /// Reads of more bytes than this from files leave the async threads.
-const READ_INLINE: u64 = 64 << 10;
+const INLINE_READ_BYTES: u64 = 64 << 10;
 
 /// The Raft log. Clones share it; the last one to go ends its threads.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// The writer, where it has no thread.
     inline: Mutex<Option<Writer>>,
-    /// Whether what waits will be written, once the simulated disk comes to it.
+    /// True while a task waits to write the queue, once the simulated disk's delay is over.
     #[cfg(test)]
     is_due: std::sync::atomic::AtomicBool,
 }
@@ -74,7 +74,7 @@ impl LogStore {
     /// Opens the log in this directory, or starts one, and makes all it holds durable. Blocks.
     ///
     /// # Errors
-    /// [`StorageError::Damaged`] and [`StorageError::Version`]; whatever the system says.
+    /// [`StorageError::Damaged`], [`StorageError::Version`], [`StorageError::Foreign`], [`StorageError::Io`].
     pub fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<Self, StorageError> {
         let (memory, tail) = recover(&*disk, &options)?;
         let shared = Shared::new(memory);
@@ -100,23 +100,23 @@ impl LogStore {
         Ok(Self { inner: Arc::new(inner), reader: LogReader { shared, disk } })
     }
 
-    /// Whether this log has never held anything: no vote, no entry, no purge point.
+    /// True if this log has never held anything: no vote, no entry, no purge point.
     pub fn is_empty(&self) -> bool {
         let empty = |head: &Head| head.vote.is_none() && head.last.is_none() && head.purged.is_none();
         self.inner.shared.peek(|memory| empty(&memory.head))
     }
 
-    /// The index of the last entry, or of the purge point where there is none.
+    /// The index of the last entry; without entries, of the purge point.
     pub fn last_log_index(&self) -> Option<u64> {
         self.inner.shared.peek(|memory| memory.head.last.map(|id| id.index))
     }
 
-    /// The last entry, or the purge point where there is none.
+    /// The log id of the last entry; without entries, the purge point.
     pub fn last_log_id(&self) -> Option<LogId> {
         self.inner.shared.peek(|memory| memory.head.last)
     }
 
-    /// The newest vote, from when it is to be saved: before anybody can have heard of it.
+    /// The newest vote. It is known here from when it is queued: before anybody can have heard of it.
     pub fn vote(&self) -> Option<Vote> {
         self.inner.shared.peek(|memory| memory.head.vote)
     }
@@ -126,8 +126,8 @@ impl LogStore {
         self.inner.shared.peek(|memory| memory.index.bytes())
     }
 
-    /// Becomes a message, which names the file and what the system said, once the log has failed;
-    /// it then stays failed, and the node must stop.
+    /// Becomes a message, which names the file and the system's error, once the log has failed. It then
+    /// stays failed, and the node must stop.
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
         self.inner.shared.failed()
     }
@@ -136,7 +136,7 @@ impl LogStore {
     /// Operations after this fail; a second call does nothing.
     ///
     /// # Errors
-    /// Where the log has failed.
+    /// The log's failure, with its kind.
     pub fn close(&self) -> io::Result<()> {
         self.inner.stop(Stop::Clean);
         self.inner.shared.check()
@@ -152,7 +152,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Where the writer has no thread: writes all that waits; in a simulation a little later, with what comes until then.
+    /// Writes the queue, if the writer has no thread. A simulation does it a little later, and with what
+    /// is queued until then.
     fn step(self: &Arc<Self>) {
         #[cfg(test)]
         if let Some(delay) = crate::sim::disk_delay() {
@@ -205,7 +206,7 @@ impl LogReader {
             return Ok(fetched.hot);
         }
         let cold_bytes: u64 = fetched.cold.iter().map(|cold| u64::from(cold.slot.bytes)).sum();
-        let mut entries = if cold_bytes <= READ_INLINE {
+        let mut entries = if cold_bytes <= INLINE_READ_BYTES {
             self.read_cold(&fetched.cold)?
         } else {
             let reader = self.clone();
@@ -218,7 +219,7 @@ impl LogReader {
 
     fn read_cold(&self, cold: &[Cold]) -> io::Result<Vec<LogEntry>> {
         let read = |cold: &Cold| {
-            let entry = read_back(&cold.file, cold.place, cold.slot.bytes)?;
+            let entry = read_back(cold)?;
             if entry.log_id != cold.slot.id {
                 let what = format!("entry {} where {} was written", entry.log_id, cold.slot.id);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));

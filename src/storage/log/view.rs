@@ -15,10 +15,10 @@ use super::recovery::{Scan, read_back};
 use super::segment;
 
 /// Bytes of entries read at a time.
-const STEP_BYTES: u64 = 1 << 20;
+const READ_BYTES: u64 = 1 << 20;
 const CACHE_BYTES: usize = 8 << 20;
 
-/// How a log ends.
+/// The end of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// There is none.
@@ -31,17 +31,18 @@ pub enum Ending {
     Torn {
         /// The file, as an operator would name it.
         file: String,
-        /// Where in it.
+        /// Byte offset in it.
         offset: u64,
     },
 }
 
-/// What a log holds.
+/// The content of a log.
 pub struct LogView {
     memory: Memory,
+    owner: Option<u64>,
     /// The segment files in use, oldest first, and their bytes.
     pub segments: Vec<(String, u64)>,
-    /// How it ends; of no meaning where it is damaged.
+    /// How it ends; meaningless if it is damaged.
     pub ending: Ending,
     /// Why a node would not start on it.
     pub damage: Option<StorageError>,
@@ -60,8 +61,11 @@ impl std::fmt::Debug for LogView {
 
 impl LogView {
     /// Reads the log. Blocks.
-    pub fn read(disk: &dyn Disk) -> Self {
-        let mut scan = Scan::new(disk, CACHE_BYTES);
+    ///
+    /// `owner` is the Raft id of the node whose log it should be, if that is known: damage is then told more surely. The
+    /// log of another node is read as well; see [`owner`](Self::owner).
+    pub fn read(disk: &dyn Disk, owner: Option<u64>) -> Self {
+        let mut scan = Scan::new(disk, CACHE_BYTES, owner);
         let damage = scan.read().err();
         let ending = match scan.kept.last() {
             None => Ending::NoLog,
@@ -72,12 +76,17 @@ impl LogView {
             Some(_) => Ending::Open,
         };
         let segments = scan.kept.iter().map(|of| (segment::name(of.id), of.file.len().unwrap_or_default())).collect();
-        Self { memory: scan.memory, segments, ending, damage }
+        Self { memory: scan.memory, owner: scan.owner, segments, ending, damage }
     }
 
-    /// Whether it never held anything: no vote, no entry, no purge point.
+    /// True if it never held anything: no vote, no entry, no purge point.
     pub fn is_empty(&self) -> bool {
         self.memory.head.vote.is_none() && self.last().is_none() && self.purged().is_none()
+    }
+
+    /// The Raft id of the node whose log it says it is.
+    pub fn owner(&self) -> Option<u64> {
+        self.owner
     }
 
     /// The last vote.
@@ -95,7 +104,7 @@ impl LogView {
         self.memory.head.purged
     }
 
-    /// The last entry, or the purge point where there is none.
+    /// The log id of the last entry; without entries, the purge point.
     pub fn last(&self) -> Option<LogId> {
         self.memory.head.last
     }
@@ -118,7 +127,7 @@ impl LogView {
     /// Hands out the entries from an index on, in their order, some at a time.
     ///
     /// # Errors
-    /// Where one cannot be read, or the error of `take`.
+    /// An entry cannot be read (`InvalidData`, or an I/O error of the device), or `take` failed.
     pub fn for_each<E: From<io::Error>>(
         &self,
         from: u64,
@@ -127,10 +136,10 @@ impl LogView {
         let Range { start, end } = self.range();
         let mut next = start.max(from);
         while next < end {
-            let fetched = self.memory.fetch(next, end, STEP_BYTES);
+            let fetched = self.memory.fetch(next, end, READ_BYTES);
             next += (fetched.cold.len() + fetched.hot.len()) as u64;
             for cold in fetched.cold {
-                take(read_back(&cold.file, cold.place, cold.slot.bytes)?)?;
+                take(read_back(&cold)?)?;
             }
             for entry in fetched.hot {
                 take(entry)?;
@@ -187,7 +196,7 @@ mod tests {
             }
             let before = files(&disk);
             disk.fail_with(Some(io::ErrorKind::ReadOnlyFilesystem));
-            let view = LogView::read(&disk);
+            let view = LogView::read(&disk, None);
             disk.fail_with(None);
             assert_eq!(files(&disk), before);
             assert!(view.damage.is_none() && view.segments.len() > 2, "{view:?}");
@@ -196,26 +205,26 @@ mod tests {
             assert_eq!((view.range(), entries(&view)), (10..32, known.entries.clone()));
             assert_eq!(view.ending, if clean { Ending::Clean } else { Ending::Open });
         }
-        assert_eq!(LogView::read(&MemDisk::new()).ending, Ending::NoLog);
+        assert_eq!(LogView::read(&MemDisk::new(), None).ending, Ending::NoLog);
     }
 
     #[tokio::test]
     async fn a_torn_tail_is_named_and_damage_hides_nothing_before_it() {
         let disk = MemDisk::new();
         drop(filled(&disk).await);
-        let view = LogView::read(&disk);
+        let view = LogView::read(&disk, None);
         let (last, _) = view.segments.last().unwrap().clone();
         let mut bytes = disk.bytes(&last).unwrap();
         let offset = bytes.len() as u64;
         bytes.extend_from_slice(b"torn");
         disk.put(&last, bytes);
-        let torn = LogView::read(&disk);
+        let torn = LogView::read(&disk, None);
         assert_eq!(torn.ending, Ending::Torn { file: disk.display(&last), offset });
         assert_eq!(entries(&torn), entries(&view));
 
         let (middle, _) = &view.segments[view.segments.len() - 2];
         disk.remove(middle).unwrap();
-        let damaged = LogView::read(&disk);
+        let damaged = LogView::read(&disk, None);
         assert!(matches!(&damaged.damage, Some(StorageError::Damaged { file, .. }) if *file == disk.display(middle)));
         let (all, left) = (entries(&view), entries(&damaged));
         assert!(

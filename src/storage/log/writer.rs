@@ -15,21 +15,23 @@ use crate::storage::StorageError;
 use crate::storage::disk::Disk;
 
 use super::LogOptions;
-use super::frame::{self, FRAME_HEADER, Place};
+use super::frame::{self, FRAME_HEADER_BYTES, FrameLocation, Owner};
 use super::queue::{Op, Shared, Stop, Waiter};
 use super::record::{Head, encode, kind};
 use super::recovery::Tail;
-use super::segment::{self, FILE_HEADER, Segment};
+use super::segment::{self, FILE_HEADER_BYTES, Segment};
 use super::spare::Spare;
 
-/// A buffer that grew beyond this is given back.
-const KEEP_BUFFER: usize = 4 << 20;
+/// The largest buffer that is kept between batches.
+const KEPT_BUFFER_BYTES: usize = 4 << 20;
 
 /// The end of the log on disk.
 pub struct Writer {
     shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
+    /// The owner that new segments name.
+    owner: Owner,
     spare: Option<Arc<Spare>>,
     /// Older segments, oldest first.
     old: VecDeque<Segment>,
@@ -40,13 +42,13 @@ pub struct Writer {
     head: Head,
     /// The number of the batch being built.
     batch: u64,
-    /// What is to be written at `at` of the current segment.
+    /// The bytes to be written at `at` of the current segment.
     buf: Vec<u8>,
     at: u64,
-    /// Where in the buffer the last frame starts.
+    /// The start of the last frame in the buffer.
     last_frame: Option<usize>,
-    /// Where the entries of this batch went.
-    places: Vec<(LogId, Place)>,
+    /// The locations of this batch's entries.
+    places: Vec<(LogId, FrameLocation)>,
     scratch: Vec<u8>,
 }
 
@@ -55,7 +57,7 @@ impl Writer {
     /// before the log's end is damage.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// [`StorageError::Io`].
     pub fn open(
         shared: Arc<Shared>,
         disk: Arc<dyn Disk>,
@@ -64,18 +66,23 @@ impl Writer {
         tail: Tail,
     ) -> Result<Self, StorageError> {
         let mut old = VecDeque::from(tail.segments);
-        let current = match old.pop_back() {
+        let mut current = match old.pop_back() {
             Some(current) => current,
             None => segment::create(&*disk, 1, None)?,
         };
+        let owner = options.owner.or(tail.owner);
+        if tail.end == 0 {
+            current.owner = owner;
+        }
         let head = shared.update(|memory| {
-            memory.files.insert(current.id, current.file.clone());
+            memory.files.insert(current.id, (current.file.clone(), current.owner));
             memory.head.clone()
         });
         let mut writer = Self {
             shared,
             disk,
             segment_bytes: options.segment_bytes,
+            owner,
             spare,
             old,
             current,
@@ -213,7 +220,7 @@ impl Writer {
         Ok(())
     }
 
-    fn place_value(&mut self, kind: u8, value: &impl serde::Serialize) -> Result<Place, StorageError> {
+    fn place_value(&mut self, kind: u8, value: &impl serde::Serialize) -> Result<FrameLocation, StorageError> {
         let mut payload = std::mem::take(&mut self.scratch);
         payload.clear();
         payload = encode(payload, value);
@@ -222,26 +229,33 @@ impl Writer {
         placed
     }
 
+    fn encoded_head(&self, owner: Owner) -> (u8, Vec<u8>) {
+        match owner {
+            Some(owner) => (kind::OWNED_HEAD, encode(Vec::new(), &(owner, &self.head))),
+            None => (kind::HEAD, encode(Vec::new(), &self.head)),
+        }
+    }
+
     fn place_head(&mut self) {
-        let payload = encode(Vec::new(), &self.head);
-        self.push(kind::HEAD, &payload);
+        let (kind, payload) = self.encoded_head(self.current.owner);
+        self.push(kind, &payload);
     }
 
     fn end(&self) -> u64 {
         self.at + self.buf.len() as u64
     }
 
-    fn push(&mut self, kind: u8, payload: &[u8]) -> Place {
-        let place = Place { segment: self.current.id, offset: self.end() };
+    fn push(&mut self, kind: u8, payload: &[u8]) -> FrameLocation {
+        let place = FrameLocation { segment: self.current.id, offset: self.end() };
         self.last_frame = Some(self.buf.len());
-        frame::push(&mut self.buf, place, self.batch, kind, payload);
+        frame::push(&mut self.buf, self.current.owner, place, self.batch, kind, payload);
         place
     }
 
     /// Puts a record at the log's end, in a new segment where this one is full.
-    fn place(&mut self, kind: u8, payload: &[u8]) -> Result<Place, StorageError> {
+    fn place(&mut self, kind: u8, payload: &[u8]) -> Result<FrameLocation, StorageError> {
         // Every segment keeps room to say that there is a next one.
-        let need = (FRAME_HEADER + payload.len() + FRAME_HEADER) as u64;
+        let need = (FRAME_HEADER_BYTES + payload.len() + FRAME_HEADER_BYTES) as u64;
         if self.end() + need > self.capacity {
             self.roll(need)?;
         }
@@ -249,12 +263,13 @@ impl Writer {
     }
 
     fn roll(&mut self, need: u64) -> Result<(), StorageError> {
-        let head = encode(Vec::new(), &self.head);
-        let least = (FILE_HEADER + FRAME_HEADER + head.len()) as u64 + need;
+        let (_, head) = self.encoded_head(self.owner);
+        let least = (FILE_HEADER_BYTES + FRAME_HEADER_BYTES + head.len()) as u64 + need;
         // A record larger than a segment gets a larger segment, which no spare fits.
         let spare = self.spare.as_deref().filter(|_| least <= self.segment_bytes);
-        let next = segment::create(&*self.disk, self.current.id + 1, spare)?;
-        self.shared.update(|memory| memory.files.insert(next.id, next.file.clone()));
+        let mut next = segment::create(&*self.disk, self.current.id + 1, spare)?;
+        next.owner = self.owner;
+        self.shared.update(|memory| memory.files.insert(next.id, (next.file.clone(), next.owner)));
         self.push(kind::NEXT, &[]);
         self.write()?;
         self.sync()?;
@@ -269,8 +284,8 @@ impl Writer {
     /// Ends the batch and makes it durable; does nothing where it is empty.
     fn flush(&mut self) -> Result<(), StorageError> {
         let Some(start) = self.last_frame else { return Ok(()) };
-        let place = Place { segment: self.current.id, offset: self.at + start as u64 };
-        frame::end_batch(&mut self.buf[start..], place);
+        let place = FrameLocation { segment: self.current.id, offset: self.at + start as u64 };
+        frame::end_batch(&mut self.buf[start..], self.current.owner, place);
         self.write()?;
         self.sync()?;
         self.batch += 1;
@@ -282,7 +297,7 @@ impl Writer {
         self.at += self.buf.len() as u64;
         self.last_frame = None;
         self.buf.clear();
-        if self.buf.capacity() > KEEP_BUFFER {
+        if self.buf.capacity() > KEPT_BUFFER_BYTES {
             self.buf = Vec::new();
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Handles to snapshot files, and names of those that are not finished.
+//! Handles to snapshot files, and the names of unfinished ones.
 
 use parking_lot::Mutex;
 use std::fmt;
@@ -11,8 +11,8 @@ use crate::storage::disk::{Disk, DiskFile, MemDisk};
 
 /// A whole, verified snapshot. Clones share it.
 ///
-/// It holds the file open: a transfer goes on after the name was removed for a newer snapshot. One that was received
-/// has no name yet, and is removed with its last handle unless it is installed.
+/// It holds the file open: a transfer goes on after the name was removed for a newer snapshot. A received
+/// snapshot has a temporary name, and is removed with its last handle unless it is installed.
 #[derive(Debug, Clone)]
 pub struct SnapshotFile {
     inner: Arc<Inner>,
@@ -41,8 +41,8 @@ impl SnapshotFile {
         Self { inner: Arc::new(Inner { meta, cluster, len, file, place, tmp: Mutex::new(tmp) }) }
     }
 
-    /// Stands for "no snapshot" where openraft's interface has no way to say that: its metadata has no
-    /// log id, and it has no bytes. It cannot be loaded.
+    /// A stand-in for "no snapshot", which openraft's interface cannot express. Its metadata has no log
+    /// id, and it has no bytes. It cannot be loaded.
     ///
     /// # Errors
     /// None in fact.
@@ -72,12 +72,12 @@ impl SnapshotFile {
         &self.inner.file
     }
 
-    /// Where it was when it was made, as an operator would name it.
+    /// The path it was made at, as an operator would name it.
     pub fn place(&self) -> &str {
         &self.inner.place
     }
 
-    /// The unfinished name, where it is one of this directory; taken once, by who installs it.
+    /// Takes the temporary name, if it is of this directory. Whoever installs the snapshot takes it, once.
     pub(super) fn take_tmp(&self, of: &Arc<dyn Disk>) -> Option<TmpName> {
         let mut tmp = self.inner.tmp.lock();
         tmp.take_if(|tmp| Arc::ptr_eq(&tmp.disk, of))
@@ -103,7 +103,7 @@ impl TmpName {
         Ok((Self { disk: disk.clone(), name: Some(name) }, file))
     }
 
-    /// Gives the file its final name; on an error it is removed.
+    /// Gives the file its final name. On an error it is removed.
     pub fn rename(mut self, to: &str) -> io::Result<()> {
         let Some(name) = &self.name else { return Ok(()) };
         self.disk.rename(name, to)?;

@@ -1,7 +1,7 @@
 //! The format of a snapshot file.
 //!
-//! Little-endian. A sealed head (see `sealed.rs`) with the postcard of [`Header`]; then blocks; the last is the end block,
-//! and the file ends with it:
+//! Little-endian. A file header (`file_header.rs`) whose body is the postcard of [`Header`], then blocks. The file ends
+//! with the end block:
 //!
 //! ```text
 //! block    kind u8 | length u32 | CRC-32C | payload | CRC-32C
@@ -14,11 +14,11 @@
 //!
 //! Version 1 had no log time in its header and, for keys, `1 records  key length u16 | value length u32 | key | value`.
 //!
-//! Each checksum continues the one before it, from the head's on, over everything but the checksums themselves: a block
-//! that is missing, doubled, moved, or from another file is told as surely as a flipped bit. The one in the
-//! block's head is there so that a length is believed before that much memory is taken for it.
+//! Each checksum continues the one before it, from the header's on, over everything but the checksums themselves. A
+//! block that is missing, doubled, moved, or from another file is told as surely as a flipped bit. The checksum in a
+//! block's head is checked before that much memory is taken for its payload.
 //!
-//! A block is closed once it has 256 KiB, so writer and reader hold that and one record.
+//! A block is closed once it has 256 KiB: writer and reader hold that and one record.
 
 use std::io;
 
@@ -52,10 +52,10 @@ const IS_BYTES: u8 = 1;
 const HAS_DEADLINE: u8 = 2;
 /// Small in tests, so that small maps have many blocks.
 const BLOCK_BYTES: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
-/// What is written is flushed this often, so that the last flush, and the log's beside it, wait for little.
+/// The most bytes between two flushes: the last flush, and the log's beside it, then wait for little.
 const FLUSH_BYTES: u64 = 8 << 20;
 
-/// What a snapshot says of itself.
+/// The body of a snapshot's header.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Header {
     pub cluster: ClusterId,
@@ -94,7 +94,7 @@ pub(super) struct Writer<'a> {
     flushed: u64,
     crc: u32,
     records: u64,
-    /// Of the block being filled.
+    /// The kind of the block being filled.
     kind: u8,
     /// The block being filled, from its head on.
     block: Vec<u8>,

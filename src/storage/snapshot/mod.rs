@@ -1,15 +1,15 @@
 //! Snapshots of the map: files `snapshot-<index, 16 hex digits>-<term, 8 hex digits>`.
 //!
 //! Contract:
-//! * A file with such a name is whole: it was written under another (`*.tmp`), flushed, read back and checked before it
-//!   was renamed. Older ones are removed only once the new name is durable.
+//! * A file with such a name is whole: it was written as `*.tmp`, flushed, read back and checked before
+//!   it was renamed. A file whose flush failed never gets such a name, and is removed. Older snapshots are removed only once the new name is durable.
 //! * A damaged newest snapshot is an error, never a reason to use an older one: the log that
 //!   followed the older one may have been purged.
-//! * The current snapshot never goes back: what would replace it by an older one is dropped.
-//! * Never the whole map in one buffer: one block (256 KiB) and one record, to write, to check and to load.
+//! * The current snapshot never goes back: an older one is dropped.
+//! * Writing, checking and loading take one block (256 KiB) and one record, never the whole map.
 //!
 //! All calls block (`spawn_blocking`). Caveats:
-//! * What is read back right after writing comes from the page cache: that checks the writer, not the disk.
+//! * Reading back right after writing reads the page cache: that checks the writer, not the disk.
 //! * Keys and values are not compressed.
 //! * With a directory in memory a snapshot is held beside the map, in the same memory.
 
@@ -39,7 +39,7 @@ use crate::raft_types::alias::{LogId, SnapshotMeta};
 use crate::storage::file_header::damaged;
 
 pub use file::SnapshotFile;
-pub use receive::Incoming;
+pub use receive::ReceivedSnapshot;
 pub use view::{SnapshotView, views};
 
 const PREFIX: &str = "snapshot-";
@@ -62,24 +62,24 @@ struct Shared {
     stopped: AtomicBool,
 }
 
-/// Index and term, as in a name.
-type Place = (u64, u64);
+/// Index and term of the last entry that a snapshot covers, as in its name.
+type SnapshotId = (u64, u64);
 
-fn place_of(log_id: &LogId) -> Place {
+fn snapshot_id(log_id: &LogId) -> SnapshotId {
     (log_id.index, log_id.leader_id.term)
 }
 
-fn name_of((index, term): Place) -> String {
+fn name_from_id((index, term): SnapshotId) -> String {
     format!("{PREFIX}{index:016x}-{term:08x}")
 }
 
-fn parse_name(name: &str) -> Option<Place> {
+fn id_in_name(name: &str) -> Option<SnapshotId> {
     let (index, term) = name.strip_prefix(PREFIX)?.split_once('-')?;
     let place = (u64::from_str_radix(index, 16).ok()?, u64::from_str_radix(term, 16).ok()?);
-    (name_of(place) == name).then_some(place)
+    (name_from_id(place) == name).then_some(place)
 }
 
-/// The state that a file holds.
+/// Reads the state that a file holds.
 fn read(file: &dyn DiskFile, place: &str) -> Result<KvStore, StorageError> {
     let mut kv = KvStore::new();
     let (reader, header) = Reader::open(file, place)?;
@@ -89,11 +89,11 @@ fn read(file: &dyn DiskFile, place: &str) -> Result<KvStore, StorageError> {
 }
 
 impl SnapshotStore {
-    /// Finds the newest snapshot and checks its head; removes unfinished ones and, after checking all of the
-    /// newest, older ones. [`load`](Self::load) checks the rest.
+    /// Finds the newest snapshot and checks its header; [`load`](Self::load) checks the rest. Removes
+    /// unfinished snapshots. Removes older ones after checking all of the newest.
     ///
     /// # Errors
-    /// `Damaged`, `Version`, `Io`; `Mixed` where the snapshot is of another cluster than the handle says.
+    /// `Damaged`, `Version`, `Io`. `Mixed`: the snapshot is of another cluster than the handle says.
     pub fn open(disk: Arc<dyn Disk>, cluster: ClusterHandle) -> Result<Self, StorageError> {
         let store = Self {
             shared: Arc::new(Shared {
@@ -110,11 +110,13 @@ impl SnapshotStore {
             if name.starts_with(PREFIX) && name.ends_with(TMP_SUFFIX) {
                 store.shared.disk.remove(&name).map_err(|error| store.io(&name, error))?;
             } else {
-                found.extend(parse_name(&name));
+                found.extend(id_in_name(&name));
             }
         }
         if let Some(newest) = found.iter().max() {
             let file = store.open_file(*newest, found.len() > 1)?;
+            // It got its name only after it was flushed, but a copied directory may not have been.
+            file.file().sync_data().map_err(|error| StorageError::io(file.place(), error))?;
             // If the process died between rename and flush, the name is only now made durable.
             store.shared.disk.sync_dir().map_err(|error| store.io("", error))?;
             store.remove_older(*newest)?;
@@ -128,11 +130,11 @@ impl SnapshotStore {
         self.shared.current.read().clone()
     }
 
-    /// Checks that no entry is missing between the snapshot and the log, which was purged up to and with
-    /// `purged`. To be called at every start: openraft does not tell a missing snapshot in each case.
+    /// Checks that no entry is missing between the snapshot and the log, which was purged up to and
+    /// including `purged`. Call it at every start: openraft does not notice each missing snapshot.
     ///
     /// # Errors
-    /// `Damaged` where the snapshot covers less.
+    /// `Damaged`: the snapshot covers less.
     pub fn check_log(&self, purged: Option<&LogId>) -> Result<(), StorageError> {
         let covered = self.current().and_then(|file| file.meta().last_log_id);
         match purged {
@@ -145,12 +147,12 @@ impl SnapshotStore {
         }
     }
 
-    /// Writes a snapshot, makes it the current one and removes the previous one. Where the current
-    /// one already covers as much, that is given and nothing is written.
+    /// Writes a snapshot, makes it the current one and removes the previous one. Writes nothing if the
+    /// current one covers as much, and returns that.
     ///
     /// # Errors
-    /// `Io`, with `InvalidInput` where `meta` has no log id, and `Interrupted` after [`stop`](Self::stop); the
-    /// current snapshot is then what it was.
+    /// `Io`; with `InvalidInput`: `meta` has no log id; with `Interrupted`: [`stop`](Self::stop) was called.
+    /// The current snapshot is then what it was.
     pub fn write(&self, meta: &SnapshotMeta, cluster: ClusterId, kv: &KvStore) -> Result<SnapshotFile, StorageError> {
         if meta.last_log_id.is_none() {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "a snapshot that covers no log entry");
@@ -187,16 +189,17 @@ impl SnapshotStore {
     ///
     /// # Errors
     /// `Io`.
-    pub fn receive(&self) -> Result<Incoming, StorageError> {
-        Incoming::new(self.clone(), &self.shared.disk, self.tmp_name("receive"))
+    pub fn receive(&self) -> Result<ReceivedSnapshot, StorageError> {
+        ReceivedSnapshot::new(self.clone(), &self.shared.disk, self.tmp_name("receive"))
     }
 
-    /// Makes a snapshot from [`Incoming::finish`] the current one, durably, and removes the previous one. Gives the
-    /// current one: another where that covers as much. A snapshot of another directory is copied.
+    /// Makes a snapshot from [`ReceivedSnapshot::finish`] the current one, durably, and removes the previous
+    /// one. Returns the current one, which is another if that covers as much. A snapshot of another
+    /// directory is copied.
     ///
     /// # Errors
-    /// `Io`; which of the two is in force after a restart is then not known, both being whole. What
-    /// [`Incoming::finish`] says of a copy.
+    /// `Io`: after a restart either of the two may be the current one; both are whole. For a copy also
+    /// the errors of [`ReceivedSnapshot::finish`].
     pub fn install(&self, file: &SnapshotFile) -> Result<SnapshotFile, StorageError> {
         let disk = &self.shared.disk;
         let Some(last) = &file.meta().last_log_id else { return Ok(file.clone()) };
@@ -208,8 +211,8 @@ impl SnapshotStore {
         if let Some(current) = covered() {
             return Ok(current);
         }
-        let place = place_of(last);
-        tmp.rename(&name_of(place)).map_err(|error| self.io(&name_of(place), error))?;
+        let place = snapshot_id(last);
+        tmp.rename(&name_from_id(place)).map_err(|error| self.io(&name_from_id(place), error))?;
         disk.sync_dir().map_err(|error| self.io("", error))?;
         *self.shared.current.write() = Some(file.clone());
         if let Err(error) = self.remove_older(place) {
@@ -232,7 +235,7 @@ impl SnapshotStore {
         }
     }
 
-    /// Reads a whole snapshot, checking all of it. Needs the memory of the new map and of one block.
+    /// Reads a whole snapshot and checks all of it. Takes the memory of the new map and of one block.
     ///
     /// # Errors
     /// `Damaged`, `Version`, `Io`.
@@ -240,13 +243,13 @@ impl SnapshotStore {
         read(&**file.file(), file.place())
     }
 
-    /// Makes writes in progress and to come fail with `Interrupted`, so that the directory is soon free after a
-    /// shutdown.
+    /// Makes writes, running and later, fail with `Interrupted`, so that a shutdown soon frees the
+    /// directory.
     pub fn stop(&self) {
         self.shared.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`stop`](Self::stop) was called.
+    /// True once [`stop`](Self::stop) was called.
     pub fn is_stopped(&self) -> bool {
         self.shared.stopped.load(Ordering::Relaxed)
     }
@@ -262,13 +265,13 @@ impl SnapshotStore {
         }
     }
 
-    fn open_file(&self, place: Place, verify: bool) -> Result<SnapshotFile, StorageError> {
-        let name = name_of(place);
+    fn open_file(&self, place: SnapshotId, verify: bool) -> Result<SnapshotFile, StorageError> {
+        let name = name_from_id(place);
         let shown = self.shared.disk.display(&name);
         let file = self.shared.disk.open(&name).map_err(|error| self.io(&name, error))?;
         let len = file.len().map_err(|error| self.io(&name, error))?;
         let (reader, header) = Reader::open(&*file, &shown)?;
-        if header.meta.last_log_id.as_ref().map(place_of) != Some(place) {
+        if header.meta.last_log_id.as_ref().map(snapshot_id) != Some(place) {
             return Err(damaged(&shown, 0, "its name and its head tell different log ids"));
         }
         self.check_cluster(&shown, header.cluster)?;
@@ -279,9 +282,9 @@ impl SnapshotStore {
     }
 
     /// Removes all before this one.
-    fn remove_older(&self, than: Place) -> Result<(), StorageError> {
+    fn remove_older(&self, than: SnapshotId) -> Result<(), StorageError> {
         for name in self.list()? {
-            if parse_name(&name).is_some_and(|place| place < than) {
+            if id_in_name(&name).is_some_and(|place| place < than) {
                 self.shared.disk.remove(&name).map_err(|error| self.io(&name, error))?;
             }
         }

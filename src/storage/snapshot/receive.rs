@@ -10,10 +10,10 @@ use crate::storage::StorageError;
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::file_header::damaged;
 
-/// The bytes of a snapshot, as they arrive, in a file that is removed if they never become whole. All
-/// calls block.
+/// A snapshot of which bytes still arrive. Its file is removed unless [`finish`](Self::finish) succeeds.
+/// All calls block.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct ReceivedSnapshot {
     store: SnapshotStore,
     tmp: TmpName,
     file: Arc<dyn DiskFile>,
@@ -22,10 +22,10 @@ pub struct Incoming {
     flushed: u64,
 }
 
-/// What arrived is flushed this often, so that the last flush, and the log's beside it, wait for little.
+/// The most bytes between two flushes: the last flush, and the log's beside it, then wait for little.
 const FLUSH_BYTES: u64 = 8 << 20;
 
-impl Incoming {
+impl ReceivedSnapshot {
     pub(super) fn new(store: SnapshotStore, disk: &Arc<dyn Disk>, name: String) -> Result<Self, StorageError> {
         let place = disk.display(&name);
         let (tmp, file) = TmpName::create(disk, name).map_err(|error| StorageError::io(&place, error))?;
@@ -35,7 +35,7 @@ impl Incoming {
     /// Adds the next bytes.
     ///
     /// # Errors
-    /// `Io`; drop it then.
+    /// `Io`, with `Interrupted` after [`SnapshotStore::stop`]. Drop it then.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
         self.store.go_on(&self.place)?;
         let io = |error| StorageError::io(&self.place, error);
@@ -53,13 +53,17 @@ impl Incoming {
         self.at
     }
 
-    /// Flushes and checks all of what arrived. The snapshot is then safe on the disk, but not this node's until it is
+    /// Flushes and checks all that arrived. The snapshot becomes this node's only when it is
     /// [installed](SnapshotStore::install): openraft first truncates what contradicts it.
     ///
     /// # Errors
-    /// `Io`. `Damaged`, `Version`, and `Mixed` (it is of another cluster) are about what was sent, not about this
-    /// node's directory: nothing is kept of it, and the sender may try again. `Damaged` also where
-    /// `expected` is given and differs from what the file says of itself.
+    /// * `Io`.
+    /// * `Damaged`: a checksum is wrong, or its metadata is not the `expected` one.
+    /// * `Version`: a newer hraftd wrote it.
+    /// * `Mixed`: it is of another cluster.
+    ///
+    /// All but `Io` are about the bytes that were sent, not about this node's directory. Nothing is kept,
+    /// and the sender may try again.
     pub fn finish(self, expected: Option<&SnapshotMeta>) -> Result<SnapshotFile, StorageError> {
         self.file.sync_data().map_err(|error| StorageError::io(&self.place, error))?;
         let (reader, header) = Reader::open(&*self.file, &self.place)?;

@@ -197,7 +197,7 @@ fn damage_is_always_told() {
     let mut kv = map(5, 50, 1000);
     kv.restore("large".into(), record(&[7; 20_000]));
     let good = sample(&kv);
-    let name = name_of((5, 1));
+    let name = name_from_id((5, 1));
     let check = |bytes: Vec<u8>, what: &str| {
         let disk = MemDisk::without_crashes();
         disk.put(&name, bytes.clone());
@@ -237,7 +237,7 @@ fn a_damaged_newest_is_no_reason_to_use_an_older_one() {
     let mut bytes = sample(&map(5, 10, 10));
     let at = bytes.len() - 20;
     bytes[at] ^= 1;
-    disk.put(&name_of((5, 1)), bytes);
+    disk.put(&name_from_id((5, 1)), bytes);
     assert!(matches!(restore(&disk), Err(StorageError::Damaged { .. })));
     assert_eq!(disk.list().unwrap().len(), 2, "the older one is left for who repairs it");
 }
@@ -246,18 +246,18 @@ fn a_damaged_newest_is_no_reason_to_use_an_older_one() {
 fn what_is_not_of_this_cluster_or_version_is_told() {
     let bytes = sample(&map(1, 10, 10));
     let disk = MemDisk::new();
-    disk.put(&name_of((5, 1)), bytes.clone());
+    disk.put(&name_from_id((5, 1)), bytes.clone());
     let found = open_as(&disk, Some(ClusterId(8)));
     assert!(matches!(found, Err(StorageError::Mixed { found: CLUSTER, expected: ClusterId(8), .. })));
     assert!(open_as(&disk, None).is_ok(), "not known yet");
     let other = open_as(&MemDisk::new(), Some(ClusterId(8))).unwrap();
     assert!(matches!(receive(&other, &bytes), Err(StorageError::Mixed { found: CLUSTER, .. })));
 
-    disk.put(&name_of((5, 1)), crate::storage::file_header::seal(format::MAGIC, 3, b"of another time").0);
+    disk.put(&name_from_id((5, 1)), crate::storage::file_header::seal(format::MAGIC, 3, b"of another time").0);
     assert!(matches!(open_as(&disk, None), Err(StorageError::Version { found: 3, known: 2, .. })));
 
     let disk = MemDisk::new();
-    disk.put(&name_of((6, 1)), bytes);
+    disk.put(&name_from_id((6, 1)), bytes);
     assert!(matches!(open_as(&disk, None), Err(StorageError::Damaged { .. })), "the name says another index");
 }
 
@@ -283,7 +283,7 @@ fn half_a_transfer_leaves_nothing() {
     let file = incoming.finish(Some(&meta(1, 5))).unwrap();
     assert_eq!(*store.install(&file).unwrap().meta(), meta(1, 5));
     assert_eq!(*store.install(&file).unwrap().meta(), meta(1, 5), "again");
-    assert_eq!(disk.list().unwrap(), [name_of((5, 1))]);
+    assert_eq!(disk.list().unwrap(), [name_from_id((5, 1))]);
 }
 
 #[test]
@@ -302,16 +302,16 @@ fn a_snapshot_of_another_directory_is_copied() {
 
 #[test]
 fn names_parse_back() {
-    let names: BTreeMap<Place, &str> = [
+    let names: BTreeMap<SnapshotId, &str> = [
         ((1, 2), "snapshot-0000000000000001-00000002"),
         ((u64::MAX, 1 << 40), "snapshot-ffffffffffffffff-10000000000"),
     ]
     .into();
     for (place, name) in names {
-        assert_eq!((name_of(place).as_str(), parse_name(name)), (name, Some(place)));
+        assert_eq!((name_from_id(place).as_str(), id_in_name(name)), (name, Some(place)));
     }
     for other in ["snapshot-1-2", "snapshot-build-1.tmp", "snapshot-000000000000000A-00000001", "log-1", "snapshot-"] {
-        assert_eq!(parse_name(other), None);
+        assert_eq!(id_in_name(other), None);
     }
 }
 

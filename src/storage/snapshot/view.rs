@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::format::{Item, Reader};
-use super::{name_of, parse_name, place_of};
+use super::{id_in_name, name_from_id, snapshot_id};
 use crate::kv::KvStore;
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::SnapshotMeta;
@@ -33,7 +33,7 @@ impl SnapshotView {
         let file = disk.open(&name).map_err(io)?;
         let bytes = file.len().map_err(io)?;
         let (_, header) = Reader::open(&*file, &place)?;
-        if header.meta.last_log_id.as_ref().map(place_of) != parse_name(&name) {
+        if header.meta.last_log_id.as_ref().map(snapshot_id) != id_in_name(&name) {
             return Err(damaged(&place, 0, "its name and its head tell different log ids"));
         }
         Ok(Self { name, meta: header.meta, cluster: header.cluster, bytes, file, place })
@@ -66,7 +66,7 @@ impl SnapshotView {
 /// `Io`: the directory cannot be read.
 pub fn views(disk: &dyn Disk) -> Result<Vec<Result<SnapshotView, StorageError>>, StorageError> {
     let names = disk.list().map_err(|error| StorageError::io(disk.display(""), error))?;
-    let mut places: Vec<_> = names.iter().filter_map(|name| parse_name(name)).collect();
+    let mut places: Vec<_> = names.iter().filter_map(|name| id_in_name(name)).collect();
     places.sort_unstable();
-    Ok(places.into_iter().rev().map(|place| SnapshotView::open(disk, name_of(place))).collect())
+    Ok(places.into_iter().rev().map(|place| SnapshotView::open(disk, name_from_id(place))).collect())
 }

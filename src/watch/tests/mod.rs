@@ -43,7 +43,7 @@ fn position(text: &str) -> Position {
 
 async fn next(watcher: &mut Watcher) -> Result<Vec<String>, Missed> {
     let events = timeout(SOON, watcher.next()).await.expect("an event")?;
-    Ok(events.iter().map(|event| Position::of(event).to_string()).collect())
+    Ok(events.iter().map(|event| Position::of_event(event).to_string()).collect())
 }
 
 async fn is_idle(watcher: &mut Watcher) -> bool {

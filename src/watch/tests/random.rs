@@ -53,7 +53,7 @@ fn entry(index: u64, random: &mut Random) -> Vec<Event> {
     (1..).zip(changes).map(|(n, change)| Event { index, n, change }).collect()
 }
 
-/// What one watcher saw, over all its connections.
+/// The events one watcher saw, over all its connections.
 struct Seen {
     filter: Filter,
     after: Position,
@@ -85,7 +85,7 @@ async fn watch(nodes: [Watches; 2], seed: u64, log: Arc<Log>) -> Seen {
         for _ in 0..random.below(50) {
             match timeout(Duration::from_millis(random.below(4)), watcher.next()).await {
                 Ok(Ok(events)) => {
-                    position = Position::of(events.last().unwrap());
+                    position = Position::of_event(events.last().unwrap());
                     seen.given.extend(events);
                 }
                 Ok(Err(_)) => {
@@ -139,13 +139,13 @@ async fn run(seed: u64, history: usize) -> (usize, usize) {
         }
     }
     nodes[1].append(&mut lag);
-    let last = Position::of(all.last().unwrap());
+    let last = Position::of_event(all.last().unwrap());
     log.last.set(last).unwrap();
     let (mut missed, mut given) = (0, 0);
     while let Some(seen) = timeout(SOON, watchers.join_next()).await.expect("a watcher knows that it has all") {
         let seen = seen.unwrap();
         let wanted: Vec<&Event> =
-            all.iter().filter(|event| Position::of(event) > seen.after && seen.filter.takes(event)).collect();
+            all.iter().filter(|event| Position::of_event(event) > seen.after && seen.filter.takes(event)).collect();
         let got: Vec<&Event> = seen.given.iter().collect();
         let shown = format!("seed {seed}: {:?} after {}, last {last}", seen.filter, seen.after);
         if seen.missed {

@@ -5,9 +5,9 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::storage::log::FORMAT_VERSION;
-use crate::storage::log::frame::{self, Place};
+use crate::storage::log::frame::{self, FrameLocation};
 use crate::storage::log::record::{Head, encode, kind};
-use crate::storage::log::segment::{self, FILE_HEADER};
+use crate::storage::log::segment::{self, FILE_HEADER_BYTES};
 
 /// Segments of a log: name, bytes, how many of them hold frames, and where the last batch starts.
 pub struct Layout {
@@ -25,8 +25,13 @@ fn layout(disk: &MemDisk) -> Layout {
     let (mut used, mut last) = (Vec::new(), (0, (0, 0)));
     for (nth, (name, bytes)) in files.iter().enumerate() {
         let segment = segment::id_of(name).unwrap();
-        let mut at = FILE_HEADER;
-        while let Some(frame) = bytes.get(at..).and_then(|b| frame::read(b, Place { segment, offset: at as u64 })) {
+        let mut at = FILE_HEADER_BYTES;
+        let read = |at: usize| {
+            let place = FrameLocation { segment, offset: at as u64 };
+            let owners = [small().owner, None];
+            owners.iter().find_map(|owner| frame::read(bytes.get(at..)?, *owner, place))
+        };
+        while let Some(frame) = read(at) {
             if frame.batch != last.0 {
                 last = (frame.batch, (nth, at));
             }
@@ -38,8 +43,12 @@ fn layout(disk: &MemDisk) -> Layout {
 }
 
 pub async fn played(seed: u64, close: bool) -> (Script, Layout) {
+    played_with(small(), seed, close).await
+}
+
+pub async fn played_with(options: LogOptions, seed: u64, close: bool) -> (Script, Layout) {
     let disk = MemDisk::new();
-    let store = open(&disk).unwrap();
+    let store = LogStore::open(Arc::new(disk.clone()), options).unwrap();
     let mut script = Script::new(SmallRng::seed_from_u64(seed), State::default());
     script.play(&store, 30).await;
     script.perform(&store, Step::Vote(vote(99))).await.unwrap();
@@ -60,7 +69,7 @@ pub fn put(files: &[(String, Vec<u8>)]) -> MemDisk {
     disk
 }
 
-/// What opening gives: damage, or a state.
+/// The result of opening: damage, or a state.
 async fn outcome(files: &[(String, Vec<u8>)], what: &str) -> Option<State> {
     match open(&put(files)) {
         Ok(store) => Some(state(&store).await),
@@ -164,7 +173,7 @@ async fn after_a_clean_stop_any_bad_frame_is_damage() {
     assert_eq!(outcome(&log.files, "more").await, None);
 }
 
-/// What a start leaves when it breaks off after a clean stop is known to the byte; nothing else passes for it.
+/// The bytes of a start that breaks off after a clean stop are known; nothing else passes for them.
 #[tokio::test]
 async fn a_flip_about_the_mark_of_a_clean_stop_is_seen_once_anything_was_acknowledged_behind() {
     let (mut script, log) = played(1, true).await;
@@ -202,7 +211,7 @@ async fn a_flip_about_the_mark_of_a_clean_stop_is_seen_once_anything_was_acknowl
     }
 }
 
-/// What was cut off may come back: a disk may lie about zeros. It must not pass for the new log.
+/// Bytes that were cut off may come back: a disk may lie about zeros. They must not pass for the new log.
 #[tokio::test]
 async fn after_a_cut_batch_numbers_are_new() {
     let (_, mut log) = played(1, false).await;
@@ -224,7 +233,7 @@ async fn an_oldest_segment_without_its_head_is_damage() {
     store.close().unwrap();
     let log = layout(&disk);
     assert!(log.files.len() == 1 && log.files[0].0 != segment::name(1), "one segment is left");
-    for kept in [0, FILE_HEADER] {
+    for kept in [0, FILE_HEADER_BYTES] {
         let mut files = log.files.clone();
         files[0].1[kept..].fill(0);
         assert_eq!(outcome(&files, "no head").await, None);
@@ -266,9 +275,11 @@ async fn an_unknown_version_is_told_as_such_wherever_it_is() {
     for nth in 0..log.files.len() {
         let mut files = log.files.clone();
         let id = segment::id_of(&files[nth].0).unwrap();
-        files[nth].1[..FILE_HEADER].copy_from_slice(&segment::header_of_version(id, FORMAT_VERSION + 1));
+        files[nth].1[..FILE_HEADER_BYTES].copy_from_slice(&segment::header_of_version(id, FORMAT_VERSION + 1));
         match open(&put(&files)) {
-            Err(StorageError::Version { file, found: 3, known: 2 }) => assert!(file.ends_with(&files[nth].0)),
+            Err(StorageError::Version { file, found, known: FORMAT_VERSION }) => {
+                assert!(found == FORMAT_VERSION + 1 && file.ends_with(&files[nth].0));
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -317,9 +328,9 @@ fn records_that_cannot_follow_are_damage() {
         let head = if records[0].0 == kind::HEAD { None } else { Some(head) };
         for (kind, batch, payload) in head.iter().chain(&records) {
             let at = bytes.len();
-            let place = Place { segment: 1, offset: at as u64 };
-            frame::push(&mut bytes, place, *batch, *kind, payload);
-            frame::end_batch(&mut bytes[at..], place);
+            let place = FrameLocation { segment: 1, offset: at as u64 };
+            frame::push(&mut bytes, None, place, *batch, *kind, payload);
+            frame::end_batch(&mut bytes[at..], None, place);
         }
         let opened = open(&put(&[(segment::name(1), bytes)]));
         assert_eq!(opened.is_ok(), good, "{records:?}: {:?}", opened.err());

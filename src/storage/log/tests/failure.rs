@@ -21,7 +21,7 @@ struct Gate {
     /// Flushes while armed.
     syncs: Arc<AtomicUsize>,
     arrivals: mpsc::Receiver<()>,
-    /// What a flush then gives; dropped, all succeed.
+    /// The results of the flushes; once it is dropped, all succeed.
     release: mpsc::Sender<io::Result<()>>,
 }
 
@@ -225,4 +225,78 @@ async fn a_committed_index_alone_is_soon_on_disk() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// As on ext4 and XFS: after a failed flush the pages are in memory and clean, and the next process reads them.
+#[tokio::test]
+async fn a_start_writes_what_a_failed_flush_left_in_memory() {
+    let Gate { disk, armed, arrivals, release, .. } = gated();
+    let store = LogStore::open(Arc::new(disk.clone()), roomy()).unwrap();
+    append(&store, vec![entry(1, 0, 10)]).await.unwrap();
+    armed.store(true, Ordering::SeqCst);
+    let failed = queue(&store, vec![entry(1, 1, 20_000)]).await;
+    arrivals.recv().unwrap();
+    armed.store(false, Ordering::SeqCst);
+    release.send(Err(io::Error::from_raw_os_error(5))).unwrap();
+    assert!(failed.await.unwrap().is_err());
+    disk.mem.lose_dirty();
+    drop(store);
+    let store = LogStore::open(Arc::new(disk.clone()), roomy()).unwrap();
+    assert_eq!(state(&store).await.entries.len(), 2, "the entry whose flush failed is read");
+    append(&store, vec![entry(1, 2, 10)]).await.unwrap();
+    let after = LogStore::open(Arc::new(disk.mem.crash(|_, _, _| 0)), roomy()).unwrap();
+    assert_eq!(state(&after).await.entries, [entry(1, 0, 10), entry(1, 1, 20_000), entry(1, 2, 10)]);
+}
+
+/// Each flush of a log with several segments fails once, those of starts and of a clean stop too.
+#[tokio::test]
+async fn no_failed_flush_leaves_a_hole_behind_the_next_start() {
+    let mut failures = 0;
+    for nth in 0.. {
+        let left = Arc::new(AtomicUsize::new(nth));
+        let hook = {
+            let left = left.clone();
+            move |change| match change {
+                Change::Sync if left.fetch_sub(1, Ordering::SeqCst) == 0 => Err(io::Error::from_raw_os_error(5)),
+                _ => Ok(()),
+            }
+        };
+        let disk = HookedDisk::new(MemDisk::new(), hook);
+        let options = || LogOptions { inline: true, ..small() };
+        let mut acknowledged = 0;
+        for start in 0..4 {
+            let Ok(store) = LogStore::open(Arc::new(disk.clone()), options()) else {
+                disk.mem.lose_dirty();
+                continue;
+            };
+            let mut next = store.last_log_index().map_or(0, |last| last + 1);
+            assert!(next >= acknowledged);
+            for _ in 0..12 {
+                if append(&store, vec![entry(1, next, 40), entry(1, next + 1, 40)]).await.is_err() {
+                    break;
+                }
+                next += 2;
+                acknowledged = next;
+            }
+            if start % 2 == 1 {
+                let _ = store.close();
+            }
+            if store.failed().borrow().is_some() {
+                disk.mem.lose_dirty();
+            }
+            drop(store);
+            let after = LogStore::open(Arc::new(disk.mem.crash(|_, _, _| 0)), options()).unwrap();
+            let found = state(&after).await.entries;
+            assert!(
+                found.len() as u64 >= acknowledged,
+                "flush {nth}, start {start}: {} of {acknowledged}",
+                found.len()
+            );
+        }
+        if left.load(Ordering::SeqCst) <= nth {
+            break;
+        }
+        failures += 1;
+    }
+    assert!(failures > 50, "{failures} flushes failed");
 }

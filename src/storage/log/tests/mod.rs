@@ -45,7 +45,7 @@ pub fn entry(term: u64, index: u64, bytes: usize) -> LogEntry {
 
 /// Segments of a few hundred bytes, next to no cache, nothing in the background.
 pub fn small() -> LogOptions {
-    LogOptions { segment_bytes: 700, cache_bytes: 300, prezero: false, ..LogOptions::default() }
+    LogOptions { segment_bytes: 700, cache_bytes: 300, prezero: false, owner: Some(1), ..LogOptions::default() }
 }
 
 pub fn open(disk: &MemDisk) -> Result<LogStore, StorageError> {
@@ -199,7 +199,7 @@ impl Script {
         }
     }
 
-    /// Whether a log that was reopened holds all that was acknowledged, and nothing invented.
+    /// Checks that a reopened log holds all that was acknowledged, and nothing invented.
     pub fn allows(&self, found: &State) -> bool {
         self.states[self.acknowledged..].contains(found)
     }

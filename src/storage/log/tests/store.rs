@@ -152,9 +152,39 @@ async fn segments_are_zeroed_ahead() {
 #[tokio::test]
 async fn files_of_others_are_left_alone_and_a_left_over_spare_goes() {
     let disk = MemDisk::new();
-    for name in ["identity", "log-notes", segment::SPARE] {
+    for name in ["identity", "log-notes", crate::storage::log::spare::SPARE_NAME] {
         disk.put(name, b"x".to_vec());
     }
     drop(open(&disk).unwrap());
     assert_eq!(disk.list().unwrap(), ["identity", &segment::name(1), "log-notes"]);
+}
+
+/// Files of two directories that were mixed: the node would have another's votes, and lack its own entries.
+#[tokio::test]
+async fn the_log_of_another_node_is_not_opened() {
+    let disk = MemDisk::new();
+    let store = open(&disk).unwrap();
+    append(&store, (0..60).map(|n| entry(1, n, 50)).collect()).await.unwrap();
+    store.close().unwrap();
+    drop(store);
+    let before: Vec<_> = disk.list().unwrap().iter().map(|name| disk.bytes(name)).collect();
+    let opened = LogStore::open(Arc::new(disk.clone()), LogOptions { owner: Some(2), ..small() });
+    assert!(matches!(opened, Err(StorageError::Foreign { found: 1, expected: 2, .. })), "{opened:?}");
+    assert!(disk.list().unwrap().iter().map(|name| disk.bytes(name)).eq(before), "nothing was changed");
+
+    // One segment in the place of another of the same id.
+    let other = MemDisk::new();
+    let store = LogStore::open(Arc::new(other.clone()), LogOptions { owner: Some(2), ..small() }).unwrap();
+    append(&store, (0..60).map(|n| entry(1, n, 50)).collect()).await.unwrap();
+    store.close().unwrap();
+    drop(store);
+    for id in 2..5 {
+        let mixed = MemDisk::new();
+        for name in disk.list().unwrap() {
+            let from = if name == segment::name(id) { &other } else { &disk };
+            mixed.put(&name, from.bytes(&name).unwrap());
+        }
+        let opened = open(&mixed);
+        assert!(matches!(opened, Err(StorageError::Damaged { .. })), "segment {id}: {opened:?}");
+    }
 }

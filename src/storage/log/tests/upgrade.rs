@@ -1,19 +1,19 @@
 //! A log that an older hraftd wrote: read, and gone on with in a segment of its own.
 
-use super::damage::{played, put};
+use super::damage::{played_with, put};
 use super::*;
 use crate::command::Action;
-use crate::storage::log::segment::{self, FILE_HEADER};
+use crate::storage::log::segment::{self, FILE_HEADER_BYTES};
 use crate::storage::log::{FORMAT_VERSION, LogView};
 use crate::storage::test_disk::crash_everywhere;
 use openraft::EntryPayload;
 
 /// A log as version 1 would have written it.
 async fn old(seed: u64, close: bool) -> (Script, MemDisk) {
-    let (script, mut log) = played(seed, close).await;
+    let (script, mut log) = played_with(LogOptions { owner: None, ..small() }, seed, close).await;
     for (name, bytes) in &mut log.files {
         let id = segment::id_of(name).unwrap();
-        bytes[..FILE_HEADER].copy_from_slice(&segment::header_of_version(id, 1));
+        bytes[..FILE_HEADER_BYTES].copy_from_slice(&segment::header_of_version(id, 1));
     }
     (script, put(&log.files))
 }
@@ -50,7 +50,7 @@ async fn an_old_log_is_gone_on_with_in_a_new_segment() {
     }
 }
 
-/// What an older hraftd would take for damage is only where it says "use a newer hraftd".
+/// Bytes that an older hraftd would take for damage stand only where it says "use a newer hraftd".
 #[test]
 fn no_crash_leaves_what_is_new_in_an_old_segment() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -65,7 +65,7 @@ fn no_crash_leaves_what_is_new_in_an_old_segment() {
         go_on,
         |disk, done| {
             let old_last = versions(disk).last() == Some(&1);
-            let view = LogView::read(disk);
+            let view = LogView::read(disk, None);
             assert!(view.damage.is_none(), "{view:?}");
             let mut entries = Vec::new();
             let take = |entry| {
