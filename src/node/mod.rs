@@ -9,16 +9,17 @@
 
 mod error;
 mod identity;
+mod leader;
 mod membership;
 mod opening;
 mod read;
 mod replication;
 pub mod rpc;
+mod state;
 mod status;
 mod tasks;
 #[cfg(test)]
 mod tests;
-mod view;
 mod write;
 
 use std::sync::{Arc, OnceLock};
@@ -41,17 +42,18 @@ use crate::storage::SnapshotStore;
 use crate::storage::log::LogStore;
 use crate::task;
 use crate::watch::Watches;
-use rpc::{Peers, Target};
+use rpc::Peers;
+use state::Phase;
 
 pub use error::NodeError;
 pub use identity::NodeIdentity;
-pub use membership::form::{Start, ask_whether_removed, is_at};
+pub use membership::form::Start;
+pub use membership::join::is_at;
+pub use membership::remove::ask_whether_removed;
 pub use opening::NodeSlot;
 pub use read::{Found, ReadLevel, ReadOptions, Settled, StateView};
-pub use view::{About, Cluster, ClusterServer, Server, State, Stats};
-
-/// Without a leader a request waits this long for one.
-const LEADER_WAIT: Duration = Duration::from_secs(3);
+pub use state::State;
+pub use status::{About, Cluster, ClusterServer, Server, Stats};
 
 /// A write that was applied.
 #[derive(Debug, Clone)]
@@ -83,19 +85,6 @@ impl RaftOptions {
     fn election_max(self) -> Duration {
         Duration::from_millis(self.election_max_ms)
     }
-}
-
-/// How far this node is in becoming one that serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    /// Not a member of a cluster, as far as it knows.
-    Joining,
-    /// A member that applies what its log says was committed before it was started.
-    Replaying,
-    /// Has its own past back, but has not been told how far the cluster is.
-    Recovering,
-    /// Has applied all that was committed when a leader first confirmed its index.
-    Ready,
 }
 
 struct Inner {
@@ -304,6 +293,15 @@ impl Node {
         self.inner.raft.metrics()
     }
 
+    /// A node that was removed, or whose cluster should not be there, says so instead of serving it.
+    fn refuse_stray(&self) -> Result<(), NodeError> {
+        self.refuse_removed()?;
+        match self.inner.me.foreign() {
+            Some(why) => Err(NodeError::Conflict(why)),
+            None => Ok(()),
+        }
+    }
+
     fn refuse_removed(&self) -> Result<(), NodeError> {
         match *self.inner.me.removed().borrow() {
             Some(index) => Err(NodeError::Removed(format!(
@@ -313,17 +311,6 @@ impl Node {
             None => Ok(()),
         }
     }
-}
-
-fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// Who leads, as this node believes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Leader {
-    NodeIdentity,
-    Other(Target),
 }
 
 fn raft_config(options: RaftOptions, may_elect: bool) -> Config {

@@ -8,21 +8,17 @@
 //! stops taking writes as soon as one of them calls it ([`crate::node::replication::serve`]).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use crate::node::rpc::{MemberAnswer, PeerReply, PeerRequest, Peers, Target};
-use crate::node::{Leader, Node, NodeError, Phase};
-use crate::node_id::{HostPort, PublicId};
-use crate::raft_types::{ClusterId, Member, RaftId, Role};
+use crate::node::leader::Leader;
+use crate::node::{Node, NodeError};
+use crate::node_id::HostPort;
+use crate::raft_types::{ClusterId, Member, Role};
 use crate::task;
-
-/// How long a node may take to say who it is.
-pub(in crate::node) const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a node that may form a cluster listens for one that is there already.
 const LISTEN: Duration = Duration::from_secs(1);
@@ -147,7 +143,7 @@ impl Node {
         let mut last_said = String::new();
         let mut pause = PAUSE.0;
         loop {
-            if self.leader() == Some(Leader::NodeIdentity) {
+            if self.leader() == Some(Leader::ThisNode) {
                 // It moved while it was the only voter: it has itself to ask.
                 let _ = self.join(id.clone(), None, Instant::now() + JOIN_TIMEOUT).await;
             }
@@ -190,89 +186,4 @@ enum Heard {
     Leader(HostPort),
     ListedCluster,
     Nothing,
-}
-
-/// Whether this Raft node answers at these addresses.
-pub async fn is_at(peers: &Arc<dyn Peers>, id: &PublicId, raft_id: RaftId) -> bool {
-    let target = Target { raft_id: None, id: id.clone() };
-    let answer = peers.call(&target, PeerRequest::Identify, IDENTIFY_TIMEOUT).await;
-    matches!(answer, Ok(PeerReply::Identify(who)) if who.raft_id == raft_id)
-}
-
-/// Asks the members a stopped node knew whether it is still one, each for at most a second; the
-/// membership index at which it was removed, if a leader that a quorum confirms says so.
-pub async fn ask_whether_removed(
-    peers: &Arc<dyn Peers>,
-    me: RaftId,
-    members: impl IntoIterator<Item = (RaftId, PublicId)>,
-) -> Option<u64> {
-    let timeout_each = Duration::from_secs(1);
-    let asked = members.into_iter().filter(|(raft_id, _)| *raft_id != me).map(async |(raft_id, id)| {
-        let target = Target { raft_id: Some(raft_id), id };
-        match timeout(timeout_each, peers.call(&target, PeerRequest::IsMember(me), timeout_each)).await {
-            Ok(Ok(PeerReply::IsMember(answer))) => Some(answer),
-            _ => None,
-        }
-    });
-    join_all(asked).await.into_iter().flatten().find_map(|answer| match answer {
-        MemberAnswer::Removed(index) => Some(index),
-        MemberAnswer::Member | MemberAnswer::Unknown => None,
-    })
-}
-
-impl Node {
-    /// How long a follower may hear no leader before that is worth a thought: an election should be
-    /// over by then.
-    pub(in crate::node) fn silence_allowed(&self) -> Duration {
-        self.inner.options.election_max() * 2
-    }
-
-    /// The task of a node that hears no leader: a removed node is not told, so it must ask.
-    pub(in crate::node) async fn ask_whether_removed(self) {
-        let silence = self.silence_allowed();
-        let started = Instant::now();
-        let mut removed = self.inner.me.removed();
-        let knew_members = !self.inner.is_new && !self.members().is_empty();
-        loop {
-            let quiet_since = self.inner.contact.age().unwrap_or_else(|| started.elapsed());
-            let wait = silence.saturating_sub(quiet_since).max(Duration::from_millis(500));
-            if timeout(wait, removed.wait_for(Option::is_some)).await.is_ok() {
-                return;
-            }
-            let members: Vec<_> = {
-                let metrics = self.inner.raft.metrics();
-                let metrics = metrics.borrow_watched();
-                metrics
-                    .committed_membership_config
-                    .nodes()
-                    .map(|(raft_id, member)| (*raft_id, member.id.clone()))
-                    .collect()
-            };
-            // One that joined by an entry that was lost with its leader was never a member: it asks to join
-            // again instead.
-            let was_member = knew_members || *self.inner.phase.borrow() > Phase::Joining;
-            let quiet = self.inner.contact.age().unwrap_or_else(|| started.elapsed()) >= silence;
-            if !quiet || !was_member || self.leader() == Some(Leader::NodeIdentity) {
-                continue;
-            }
-            if let Some(index) = ask_whether_removed(&self.inner.peers, self.inner.me.raft_id(), members).await {
-                self.leave(index).await;
-                return;
-            }
-        }
-    }
-
-    /// Stops taking part, for good.
-    async fn leave(&self, index: u64) {
-        self.inner.raft.runtime_config().elect(false);
-        let me = self.inner.me.clone();
-        match task::spawn_blocking(move || me.set_removed(index)).await {
-            Ok(Ok(())) => tracing::warn!(
-                "this node was removed from its cluster at index {index}: it takes no part any more and answers \
-                 requests with 503; start it again with --rjoin naming another node to join anew"
-            ),
-            Ok(Err(error)) => tracing::error!("cannot note that this node was removed: {error}"),
-            Err(error) => tracing::error!("cannot note that this node was removed: {error}"),
-        }
-    }
 }

@@ -11,8 +11,9 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::{ChangeMembers, ServerState};
 use tokio::time::Instant;
 
+use crate::node::Node;
+use crate::node::leader::{LEADER_WAIT, Leader};
 use crate::node::rpc::NotLeader;
-use crate::node::{LEADER_WAIT, Leader, Node};
 use crate::raft_types::{Member, RaftId, Role, TypeConfig};
 
 /// A learner this close to the end of the log, in entries, has caught up.
@@ -34,7 +35,7 @@ impl Node {
             if matches!(woken, Ok(Err(_))) {
                 return;
             }
-            if self.leader() != Some(Leader::NodeIdentity) {
+            if self.leader() != Some(Leader::ThisNode) {
                 continue;
             }
             let Some(promoted) = self.to_promote() else { continue };

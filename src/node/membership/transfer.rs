@@ -6,9 +6,10 @@ use openraft::LogIdOptionExt;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::{Instant, timeout_at};
 
+use crate::node::leader::Leader;
 use crate::node::membership::{AtLeader, find};
 use crate::node::status::silence;
-use crate::node::{Leader, Node, NodeError};
+use crate::node::{Node, NodeError};
 use crate::raft_types::RaftId;
 use crate::task;
 
@@ -21,7 +22,7 @@ impl Node {
     ///
     /// Caveat: openraft's transfer has no answer; it is only seen to have worked.
     pub async fn hand_over(&self, patience: Duration) {
-        if self.leader() != Some(Leader::NodeIdentity) {
+        if self.leader() != Some(Leader::ThisNode) {
             return;
         }
         let Some(successor) = self.successor() else { return };

@@ -21,12 +21,13 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Leader, Node, NodeError, Phase, State};
 use crate::command::{Key, LockView};
 use crate::duration::as_ms;
 use crate::kv::KvStore;
+use crate::node::leader::{Leader, LeaderWait};
 use crate::node::rpc::{NotLeader, PeerError, PeerReply, PeerRequest, Target};
-use crate::node::write::LeaderWait;
+use crate::node::state::Phase;
+use crate::node::{Node, NodeError, State};
 use crate::node_id::PublicId;
 use crate::raft_types::TypeConfig;
 use crate::record::Record;
@@ -207,7 +208,7 @@ impl Node {
 
     /// How old this node's state may be; `None` where it never heard from a leader.
     pub fn staleness(&self) -> Option<Duration> {
-        if self.leader() == Some(Leader::NodeIdentity) {
+        if self.leader() == Some(Leader::ThisNode) {
             return self.quorum_age();
         }
         self.inner.contact.staleness(self.applied_index())
@@ -224,7 +225,7 @@ impl Node {
         let mut patience = LeaderWait::new(deadline);
         loop {
             let answer = match self.leader_by(&patience).await? {
-                Leader::NodeIdentity => self.read_as_leader(key, options.min_index, deadline).await,
+                Leader::ThisNode => self.read_as_leader(key, options.min_index, deadline).await,
                 Leader::Other(target) => Box::pin(self.ask_leader(&target, key, options.min_index, deadline)).await,
             };
             match answer {
@@ -270,7 +271,7 @@ impl Node {
         let mut patience = LeaderWait::new(deadline);
         loop {
             let answer = match self.leader_by(&patience).await? {
-                Leader::NodeIdentity => self.weak_index_as_leader(),
+                Leader::ThisNode => self.weak_index_as_leader(),
                 Leader::Other(target) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     tokio::select! {

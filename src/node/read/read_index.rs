@@ -19,10 +19,10 @@ use openraft::{RaftState, ReadPolicy};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::node::leader::{Leader, LeaderWait};
 use crate::node::read::quorum_acks;
 use crate::node::rpc::{PeerReply, PeerRequest};
-use crate::node::write::LeaderWait;
-use crate::node::{Leader, Node, NodeError};
+use crate::node::{Node, NodeError};
 use crate::raft_types::alias::Vote;
 use crate::raft_types::{RaftId, TypeConfig};
 use crate::task;
@@ -82,7 +82,7 @@ impl Node {
 
     async fn confirm(self) -> Option<u64> {
         match self.leader()? {
-            Leader::NodeIdentity => self.confirm_as_leader().await,
+            Leader::ThisNode => self.confirm_as_leader().await,
             Leader::Other(target) => {
                 // What the log has, not what openraft tells: that comes after the vote is out.
                 let following = self.inner.log.vote();
@@ -102,7 +102,7 @@ impl Node {
         following: Option<Vote>,
         applied: u64,
     ) -> Option<u64> {
-        if self.leader() != Some(Leader::NodeIdentity) {
+        if self.leader() != Some(Leader::ThisNode) {
             return None;
         }
         let me = self.inner.me.raft_id();

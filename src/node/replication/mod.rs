@@ -4,9 +4,10 @@
 //! the receiver refused; the back-off never grows, because a node that forms a cluster listens for
 //! one second only, and a living leader must have called it by then.
 
-pub(in crate::node) mod append_stream;
+mod append_stream;
 pub(in crate::node) mod coarse_timer;
-pub(in crate::node) mod serve;
+mod receive_appends;
+mod serve;
 
 use parking_lot::Mutex;
 use std::future::Future;

@@ -10,8 +10,9 @@ use openraft::alias::SnapshotOf;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::Instant;
 
+use crate::node::leader::Leader;
 use crate::node::rpc::{Envelope, MemberAnswer, NotLeader, PeerReply, PeerRequest, Refusal};
-use crate::node::{Leader, Node, NodeError};
+use crate::node::{Node, NodeError};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{RaftId, TypeConfig};
 use crate::storage::{Incoming, SnapshotFile};
@@ -19,7 +20,7 @@ use crate::task;
 
 /// Whether a message is one that only a leader sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::node) enum Sender {
+pub(super) enum Sender {
     Leader,
     Any,
 }
@@ -92,7 +93,7 @@ impl Node {
         &self,
         done: impl Future<Output = Result<Result<(), NodeError>, NotLeader>>,
     ) -> Result<Result<(), NodeError>, NotLeader> {
-        if self.leader() == Some(Leader::NodeIdentity) { done.await } else { Err(NotLeader) }
+        if self.leader() == Some(Leader::ThisNode) { done.await } else { Err(NotLeader) }
     }
 
     /// Begins to receive a snapshot from the leader.
@@ -126,14 +127,14 @@ impl Node {
     }
 
     /// A leader was heard; how long ago a quorum had acknowledged it, and what it says is committed.
-    pub(in crate::node) fn heard_leader(&self, quorum_age_ms: Option<u64>, committed: u64) {
+    pub(super) fn heard_leader(&self, quorum_age_ms: Option<u64>, committed: u64) {
         self.inner.contact.heard();
         if let Some(age_ms) = quorum_age_ms {
             self.inner.contact.heard_quorum(Duration::from_millis(age_ms), committed);
         }
     }
 
-    pub(in crate::node) async fn admit(&self, envelope: &Envelope, sender: Sender) -> Result<(), Refusal> {
+    pub(super) async fn admit(&self, envelope: &Envelope, sender: Sender) -> Result<(), Refusal> {
         let me = &self.inner.me;
         let identification = || Box::new(me.identification(self.inner.log.is_empty()));
         let cluster = me.cluster();
@@ -195,7 +196,7 @@ impl Node {
 
     /// Whether a Raft node is a member: only a leader that a quorum confirms can know.
     async fn is_member(&self, raft_id: RaftId) -> MemberAnswer {
-        if self.leader() != Some(Leader::NodeIdentity) {
+        if self.leader() != Some(Leader::ThisNode) {
             return MemberAnswer::Unknown;
         }
         let Some(confirmed) = self.confirm_as_leader().await else { return MemberAnswer::Unknown };

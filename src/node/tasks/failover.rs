@@ -21,9 +21,9 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::raft::TransferLeaderRequest;
 use tokio::time::{sleep, timeout};
 
+use crate::node::Node;
+use crate::node::leader::{LOOK_AGAIN, Leader};
 use crate::node::rpc::{LeaderSeen, PeerError, PeerReply, PeerRequest, Target};
-use crate::node::write::LOOK_AGAIN;
-use crate::node::{Leader, Node};
 use crate::raft_types::alias::LogId;
 use crate::raft_types::{RaftId, TypeConfig};
 

@@ -5,16 +5,15 @@
 //! with the meaning they have in [`crate::node::write`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::command::{Command, Reply};
 use crate::duration::as_ms;
+use crate::node::leader::Leader;
 use crate::node::rpc::{ForwardError, PeerError, PeerReply, PeerRequest, Target};
-use crate::node::{Leader, Node, NodeError};
+use crate::node::{Node, NodeError};
 use crate::node_id::PublicId;
 use crate::task;
 
@@ -143,20 +142,5 @@ impl Node {
             Err(PeerError::Lost(why)) => Err(lost(why)),
             Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(ForwardError::NotLeader),
         }
-    }
-
-    /// As the leader: proposes what a follower passed on, all at once.
-    pub(in crate::node) async fn propose_all(
-        &self,
-        commands: Vec<Arc<Command>>,
-        timeout: Duration,
-    ) -> Vec<Result<(u64, Reply), ForwardError>> {
-        if self.leader() != Some(Leader::NodeIdentity) {
-            return vec![Err(ForwardError::NotLeader); commands.len()];
-        }
-        // A little earlier than the follower gives up, so that the reason travels back.
-        let deadline = Instant::now() + timeout.mul_f64(0.95);
-        let propose = async |mut command| self.propose(&mut command, deadline).await;
-        join_all(commands.into_iter().map(propose)).await
     }
 }

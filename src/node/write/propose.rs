@@ -9,14 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use openraft::Raft;
+use futures_util::future::join_all;
 use openraft::alias::CommittedLeaderIdOf;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::ClientWriteError;
+use openraft::{Raft, RaftMetrics, ServerState};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use crate::command::{Command, Reply};
+use crate::node::leader::{Leader, LeaderWait};
 use crate::node::replication::coarse_timer::CoarseTimer;
-
-use crate::command::Command;
+use crate::node::rpc::ForwardError;
+use crate::node::{Node, NodeError};
 use crate::raft_types::{Responder, TypeConfig};
 use crate::state_machine::StateMachine;
 
@@ -132,5 +137,64 @@ impl Queue {
                 }
             }
         }
+    }
+}
+
+impl Node {
+    /// Proposes a command if this node leads; what a forwarding peer is answered.
+    pub(in crate::node) async fn propose(
+        &self,
+        command: &mut Arc<Command>,
+        deadline: Instant,
+    ) -> Result<(u64, Reply), ForwardError> {
+        self.refuse_stray().map_err(ForwardError::Failed)?;
+        let term = self.term_led(deadline).await.ok_or(ForwardError::NotLeader)?;
+        // One that was tried before was appended to no log, and is not shared any more.
+        Arc::make_mut(command).stamp(self.clock().stamp_ms(term));
+        let unknown = |why: &str| ForwardError::Failed(NodeError::Timeout(why.to_owned()));
+        // The stamp is of this term's leader; in another term it is not appended.
+        let leader = CommittedLeaderIdOf::<TypeConfig>::new(term);
+        match timeout_at(deadline, self.inner.proposals.propose(command.clone(), leader)).await {
+            Ok(Ok(Ok(response))) => Ok((response.log_id.index, response.data)),
+            // openraft's contract: rejected before its entry was appended.
+            Ok(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => Err(ForwardError::NotLeader),
+            Ok(Ok(Err(ClientWriteError::LogEntryDiscarded(_)))) => {
+                Err(unknown("the leader changed before the entry was committed"))
+            }
+            Ok(Ok(Err(other))) => Err(ForwardError::Failed(NodeError::Internal(other.to_string()))),
+            Ok(Err(_)) => Err(unknown("this node is stopping")),
+            Err(_) => Err(unknown("a quorum did not acknowledge it in time")),
+        }
+    }
+
+    /// As the leader: proposes what a follower passed on, all at once.
+    pub(in crate::node) async fn propose_all(
+        &self,
+        commands: Vec<Arc<Command>>,
+        timeout: Duration,
+    ) -> Vec<Result<(u64, Reply), ForwardError>> {
+        if self.leader() != Some(Leader::ThisNode) {
+            return vec![Err(ForwardError::NotLeader); commands.len()];
+        }
+        // A little earlier than the follower gives up, so that the reason travels back.
+        let deadline = Instant::now() + timeout.mul_f64(0.95);
+        let propose = async |mut command| self.propose(&mut command, deadline).await;
+        join_all(commands.into_iter().map(propose)).await
+    }
+
+    /// The term in which this node leads, once it has applied what was before: only then it may tell log time.
+    async fn term_led(&self, deadline: Instant) -> Option<u64> {
+        let leads = |m: &RaftMetrics<TypeConfig>| m.state == ServerState::Leader;
+        let settled = |m: &RaftMetrics<TypeConfig>| {
+            !leads(m) || m.last_applied.is_some_and(|id| id.leader_id.term == m.current_term)
+        };
+        let mut metrics = self.metrics();
+        if let now = metrics.borrow_watched()
+            && settled(&now)
+        {
+            return leads(&now).then_some(now.current_term);
+        }
+        let waited = Box::pin(timeout_at(LeaderWait::new(deadline).until, metrics.wait_until(settled))).await;
+        waited.ok()?.ok().filter(|m| leads(m)).map(|m| m.current_term)
     }
 }
