@@ -1,4 +1,4 @@
-//! Who this node is, and what it has learnt about that.
+//! The identity of this node: its ids, its cluster, and whether it was removed.
 //!
 //! Invariants: the Raft id never changes while the process runs; the cluster id is set once, and is
 //! on disk before anything is answered in its name; once removed, a node stays removed.
@@ -21,9 +21,9 @@ type QuorumClock = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 pub struct NodeIdentity {
     store: IdentityStore,
     identity: RwLock<Identity>,
-    /// What it asks to be.
+    /// The role it asks for.
     pub role: Role,
-    /// Where its data is, for messages that tell which directory to delete.
+    /// The data directory, for messages that tell which one to delete.
     pub data_place: String,
     /// A random number of this process.
     boot: u64,
@@ -93,7 +93,7 @@ impl NodeIdentity {
         self.removed.subscribe()
     }
 
-    /// What another cluster's leader that called this node had to say, if one did.
+    /// The reason to refuse requests, once a leader of another cluster has called this node.
     pub fn foreign(&self) -> Option<String> {
         self.foreign.borrow().clone()
     }
@@ -120,7 +120,7 @@ impl NodeIdentity {
     /// Becomes part of a cluster, unless it is part of one already.
     ///
     /// # Errors
-    /// Where the identity cannot be written.
+    /// [`StorageError`]: the identity cannot be written.
     pub fn adopt_cluster(&self, cluster: ClusterId) -> Result<(), StorageError> {
         self.update(|identity| identity.cluster = identity.cluster.or(Some(cluster)))
     }
@@ -128,7 +128,7 @@ impl NodeIdentity {
     /// Makes the identity durable as it is.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// [`StorageError`]: it cannot be written.
     pub fn save(&self) -> Result<(), StorageError> {
         self.update(|_| {})
     }
@@ -136,7 +136,7 @@ impl NodeIdentity {
     /// Remembers for good that this node was removed.
     ///
     /// # Errors
-    /// Where the identity cannot be written.
+    /// [`StorageError`]: the identity cannot be written.
     pub fn set_removed(&self, index: u64) -> Result<(), StorageError> {
         self.update(|identity| identity.removed = Some(index))?;
         self.removed.send_replace(Some(index));
@@ -150,7 +150,7 @@ impl NodeIdentity {
         self.removed.send_replace(None);
     }
 
-    /// What it answers to [`PeerRequest::Identify`](crate::node::rpc::PeerRequest::Identify).
+    /// The answer to [`PeerRequest::Identify`](crate::node::rpc::PeerRequest::Identify).
     pub fn identification(&self, empty: bool) -> Identification {
         let identity = self.identity();
         Identification {

@@ -1,4 +1,4 @@
-//! Who leads, as this node believes, and how long a request waits to know.
+//! The leader this node believes in, and how long a request waits for one.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::raft_types::TypeConfig;
 pub(super) const LEADER_WAIT: Duration = Duration::from_secs(3);
 
 /// How long a leader that was succeeded may still take to answer.
-const LAST_WORDS: Duration = Duration::from_millis(300);
+const SUPERSEDED_ANSWER_WAIT: Duration = Duration::from_millis(300);
 
 /// How soon to look again where a leader is known but does not lead (yet, or any more).
-pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const LEADER_CHANGE_WAIT: Duration = Duration::from_millis(50);
 
-/// Who leads, as this node believes.
+/// The leader this node believes in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Leader {
     ThisNode,
@@ -44,21 +44,21 @@ impl LeaderWait {
 }
 
 impl Node {
-    /// The leader this node believes in, waiting for one as long as there is patience.
-    pub(super) async fn leader_by(&self, patience: &LeaderWait) -> Result<Leader, NodeError> {
+    /// The leader this node believes in, waiting for one as long as `wait` allows.
+    pub(super) async fn leader_by(&self, wait: &LeaderWait) -> Result<Leader, NodeError> {
         // Nearly always it is known: no timer is made for that.
         if *self.inner.phase.borrow() >= Phase::Replaying
             && let Some(leader) = self.leader()
         {
             return Ok(leader);
         }
-        Box::pin(self.wait_for_leader(patience)).await
+        Box::pin(self.wait_for_leader(wait)).await
     }
 
-    async fn wait_for_leader(&self, patience: &LeaderWait) -> Result<Leader, NodeError> {
-        self.wait_phase_until(Phase::Replaying, patience).await?;
+    async fn wait_for_leader(&self, wait: &LeaderWait) -> Result<Leader, NodeError> {
+        self.wait_phase_until(Phase::Replaying, wait).await?;
         let mut metrics = self.inner.raft.server_metrics();
-        let known = timeout_at(patience.until, metrics.wait_until(|m| m.current_leader.is_some())).await;
+        let known = timeout_at(wait.until, metrics.wait_until(|m| m.current_leader.is_some())).await;
         if let Ok(Ok(_)) = known
             && let Some(leader) = self.leader()
         {
@@ -88,20 +88,20 @@ impl Node {
             // Raft has ended; the caller's own deadline counts.
             return std::future::pending().await;
         }
-        tokio::time::sleep(LAST_WORDS).await;
+        tokio::time::sleep(SUPERSEDED_ANSWER_WAIT).await;
     }
 
-    /// After an attempt that changed nothing: waits for news, for a moment at most, while there is
-    /// patience.
-    pub(super) async fn wait_for_a_change(&self, patience: &mut LeaderWait) -> Result<(), NodeError> {
+    /// After an attempt that changed nothing: waits a moment for another leader, while `wait`
+    /// allows.
+    pub(super) async fn wait_for_a_change(&self, wait: &LeaderWait) -> Result<(), NodeError> {
         self.refuse_removed()?;
-        if Instant::now() >= patience.until {
+        if Instant::now() >= wait.until {
             return Err(self.no_leader().await);
         }
         let mut metrics = self.inner.raft.server_metrics();
         drop(metrics.borrow_and_update());
         // Both outcomes mean the same: try again.
-        let _ = timeout_at(patience.until.min(Instant::now() + LOOK_AGAIN), metrics.changed()).await;
+        let _ = timeout_at(wait.until.min(Instant::now() + LEADER_CHANGE_WAIT), metrics.changed()).await;
         Ok(())
     }
 

@@ -60,7 +60,7 @@ pub use status::{About, Cluster, ClusterServer, Server, Stats};
 pub struct Written {
     /// Index of its log entry.
     pub index: u64,
-    /// What applying it answered.
+    /// The answer that applying it gave.
     pub reply: Reply,
     /// The leader that proposed it, where this node passed it on.
     pub served_by: Option<PublicId>,
@@ -96,9 +96,9 @@ struct Inner {
     log: LogStore,
     snapshots: SnapshotStore,
     options: RaftOptions,
-    contact: read::freshness::LeaderFreshness,
-    calls: Arc<membership::strangers::Strangers>,
-    acks: Arc<read::quorum_acks::Acks>,
+    freshness: read::freshness::LeaderFreshness,
+    strangers: Arc<membership::strangers::Strangers>,
+    acks: Arc<read::quorum_acks::QuorumAcks>,
     phase: watch::Sender<Phase>,
     /// The runtime that it was started in.
     home: Handle,
@@ -109,7 +109,7 @@ struct Inner {
     membership_turn: Mutex<()>,
     /// The committed index that the log knew when it was opened.
     committed_at_open: u64,
-    /// Whether the log was empty when it was opened: what it names as members are others' words since.
+    /// The log was empty when it was opened: the members that it names came from others since.
     is_new: bool,
 }
 
@@ -125,10 +125,10 @@ impl std::fmt::Debug for Node {
     }
 }
 
-/// What a node runs on.
+/// The parts that a node is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// Who it is.
+    /// Its identity.
     pub me: Arc<NodeIdentity>,
     /// The way to the others.
     pub peers: Arc<dyn Peers>,
@@ -136,7 +136,7 @@ pub struct Parts {
     pub log: LogStore,
     /// Its state machine.
     pub machine: StateMachine,
-    /// Where snapshots are kept and received.
+    /// Keeps and receives snapshots.
     pub snapshots: SnapshotStore,
     /// The runtime of those who ask it; its own is the one that it is started in.
     pub clients: Handle,
@@ -165,13 +165,13 @@ impl Node {
         let internal = |error: &dyn std::fmt::Display| NodeError::Internal(format!("Raft does not start: {error}"));
         let config = raft_config(options, me.removed().borrow().is_none()).validate().map_err(|e| internal(&e))?;
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
-        let calls = Arc::new(membership::strangers::Strangers::default());
+        let strangers = Arc::new(membership::strangers::Strangers::default());
         let members = Arc::new(OnceLock::new());
-        let acks = Arc::new(read::quorum_acks::Acks::default());
+        let acks = Arc::new(read::quorum_acks::QuorumAcks::default());
         let network = replication::NetworkFactory {
             peers: peers.clone(),
             me: me.clone(),
-            calls: calls.clone(),
+            strangers: strangers.clone(),
             acks: acks.clone(),
             members: members.clone(),
             append_timeout: options.election_max().max(Duration::from_secs(2)),
@@ -198,8 +198,8 @@ impl Node {
             log,
             snapshots,
             options,
-            contact: read::freshness::LeaderFreshness::default(),
-            calls,
+            freshness: read::freshness::LeaderFreshness::default(),
+            strangers,
             acks,
             phase: watch::Sender::new(Phase::Joining),
             home: Handle::current(),
@@ -223,11 +223,11 @@ impl Node {
             // These wake many at once: from another runtime each would cost a wake of its own.
             task::spawn_on(&clients, node.clone().confirm_read_indexes(read_queue)),
             task::spawn_on(&clients, node.watches().clone().wake()),
-            task::spawn(node.clone().forward_batches(forward_queue)),
+            task::spawn(node.clone().forward_queued(forward_queue)),
             task::spawn(proposal_queue.run(node.inner.raft.clone())),
             task::spawn(node.clone().follow_phases()),
             task::spawn(node.clone().report_changes()),
-            task::spawn(node.clone().stand_by_the_leader()),
+            task::spawn(node.clone().watch_leader_process()),
             task::spawn(node.clone().promote_learners()),
             task::spawn(node.clone().ask_whether_removed()),
             task::spawn(node.clone().bound_the_log()),
@@ -248,7 +248,7 @@ impl Node {
         *self.inner.map.applied().borrow()
     }
 
-    /// What changes, and who watches.
+    /// Changes of the state, and those who watch them.
     pub fn watches(&self) -> &Watches {
         self.inner.map.watches()
     }

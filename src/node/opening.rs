@@ -1,4 +1,5 @@
-//! A node that may still be opening its storage: what both ports hold, so that they answer from the first moment.
+//! A node that may still be opening its storage, and the phases until it serves. Both ports hold a [`NodeSlot`], so that
+//! they answer from the first moment.
 //!
 //! Contract: until [`NodeSlot::started`] was called nothing of the node's state is told, because none is known; a key
 //! request waits for that as long as it would for a leader. From then on everything is the node's.
@@ -18,7 +19,7 @@ use crate::node::state::Phase;
 use crate::node::{About, Cluster, ClusterServer, Node, NodeError, Server, State, Stats};
 use crate::node_id::PublicId;
 
-/// A place for one node. Clones share it.
+/// Holds one node once it has started. Clones share it.
 #[derive(Debug, Clone)]
 pub struct NodeSlot {
     inner: Arc<Inner>,
@@ -33,12 +34,12 @@ struct Inner {
 }
 
 impl NodeSlot {
-    /// The place of a node that is not there yet; `has_cluster` where its directory belongs to a cluster.
+    /// A slot without a node; `has_cluster` says that the data directory belongs to a cluster.
     pub fn new(id: PublicId, has_cluster: bool) -> Self {
         Self { inner: Arc::new(Inner { id, has_cluster, since: SystemTime::now(), node: SetOnce::new() }) }
     }
 
-    /// From now on it is this node; a second one is ignored.
+    /// Puts the node in; a second one is ignored.
     pub fn started(&self, node: Node) {
         let _first = self.inner.node.set(node);
     }
@@ -73,7 +74,7 @@ impl NodeSlot {
         &self.inner.id
     }
 
-    /// What the node is doing; one that loads takes no part, like a learner.
+    /// The role that the node has now; one that loads takes no part, like a learner.
     pub fn state(&self) -> State {
         self.node().map_or(State::Learner, Node::state)
     }
@@ -162,7 +163,7 @@ impl Node {
         }
         let heard = match self.leader() {
             Some(Leader::ThisNode) => self.state() == State::Leader,
-            Some(Leader::Other(_)) => self.inner.contact.age().is_some_and(|age| age <= self.silence_allowed()),
+            Some(Leader::Other(_)) => self.inner.freshness.age().is_some_and(|age| age <= self.silence_allowed()),
             None => false,
         };
         if !heard {
@@ -180,9 +181,9 @@ impl Node {
         self.wait_phase_until(phase, &LeaderWait::new(deadline)).await
     }
 
-    pub(super) async fn wait_phase_until(&self, phase: Phase, patience: &LeaderWait) -> Result<(), NodeError> {
+    pub(super) async fn wait_phase_until(&self, phase: Phase, wait: &LeaderWait) -> Result<(), NodeError> {
         let mut now = self.inner.phase.subscribe();
-        let waited = timeout_at(patience.until, now.wait_for(|now| *now >= phase)).await;
+        let waited = timeout_at(wait.until, now.wait_for(|now| *now >= phase)).await;
         if let Ok(Ok(_)) = waited {
             return Ok(());
         }

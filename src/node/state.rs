@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::node::NodeError;
 
-/// What a node is doing, in the seed's words.
+/// The role a node has now; the names are those of the program that hraftd follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// Leads, and heard a quorum within the election maximum.

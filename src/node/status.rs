@@ -1,4 +1,4 @@
-//! What a node tells of itself and of its cluster.
+//! The status of a node and of its cluster; the edges only print it.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,14 +13,14 @@ use crate::raft_types::alias::LogId;
 use crate::raft_types::{RaftId, Role, TypeConfig};
 
 /// How long `cluster` waits for each member.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+const MEMBER_STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One member as the latest membership has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// Its public id.
     pub id: PublicId,
-    /// Whether it is a voter.
+    /// It is a voter.
     pub voter: bool,
 }
 
@@ -49,7 +49,7 @@ pub struct Stats {
     pub latest_configuration_index: u64,
     /// Voters other than this node.
     pub num_peers: usize,
-    /// What this node is doing.
+    /// The role of this node.
     pub state: State,
     /// The current term.
     pub term: u64,
@@ -60,9 +60,9 @@ pub struct Stats {
 pub struct ClusterServer {
     /// Its public id; the Raft address is `id.raddr`.
     pub id: PublicId,
-    /// What it says it is doing, or [`State::Lost`].
+    /// The state it tells, or [`State::Lost`].
     pub state: State,
-    /// Whether it is a voter.
+    /// It is a voter.
     pub voter: bool,
 }
 
@@ -75,7 +75,7 @@ pub struct Cluster {
     pub leader: Option<ClusterServer>,
     /// All members, ordered by id; before joining only this node.
     pub servers: Vec<ClusterServer>,
-    /// What an operator should mend.
+    /// Faults that an operator should mend.
     pub warnings: Vec<String>,
 }
 
@@ -97,12 +97,12 @@ pub struct About {
 pub(super) struct MemberView {
     pub(super) raft_id: RaftId,
     pub(super) server: Server,
-    /// What it asked to be.
+    /// The role it asked for.
     pub(super) role: Role,
 }
 
 impl Node {
-    /// What this node is doing.
+    /// The role this node has now.
     pub fn state(&self) -> State {
         if self.inner.me.removed().borrow().is_some() {
             return State::Shutdown;
@@ -183,7 +183,7 @@ impl Node {
             applied_index,
             commit_index,
             fsm_pending: commit_index.saturating_sub(applied_index),
-            last_contact: if state == State::Leader { Some(Duration::ZERO) } else { self.inner.contact.age() },
+            last_contact: if state == State::Leader { Some(Duration::ZERO) } else { self.inner.freshness.age() },
             last_log_index: metrics.last_log_index.unwrap_or(0),
             last_log_term: self.inner.log.last_log_id().map_or(0, |id| id.leader_id.term),
             last_snapshot_index: index(&metrics.snapshot),
@@ -198,7 +198,7 @@ impl Node {
 
     /// Asks all members at once what they are doing, each for at most a second.
     pub async fn cluster(&self) -> Cluster {
-        self.ask_members(STATUS_TIMEOUT).await
+        self.ask_members(MEMBER_STATUS_TIMEOUT).await
     }
 
     pub(super) async fn ask_members(&self, timeout: Duration) -> Cluster {
@@ -248,7 +248,7 @@ impl Node {
     }
 }
 
-/// What is wrong with a cluster of these voters.
+/// Warnings about a cluster of these voters.
 fn warnings(servers: &[ClusterServer]) -> Vec<String> {
     let voters: Vec<_> = servers.iter().filter(|server| server.voter).collect();
     let silent: Vec<_> =

@@ -21,26 +21,29 @@ use crate::raft_types::{ClusterId, Member, Role};
 use crate::task;
 
 /// How long a node that may form a cluster listens for one that is there already.
-const LISTEN: Duration = Duration::from_secs(1);
+const LISTEN_DURATION: Duration = Duration::from_secs(1);
 
 /// How long each listed node is given to answer a request to join; it answers when the joiner is a
 /// voter, and asking again is safe.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
+const JOIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long after a promise a joiner waits to see itself in the membership.
-const PROMISE_TIMEOUT: Duration = Duration::from_secs(2);
+const MEMBERSHIP_ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Pauses between two rounds of asking, growing from the first to the second.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// The first pause between two rounds of asking; each is twice the last one.
+const MIN_JOIN_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the command line said about finding a cluster.
+/// The longest pause between two rounds of asking.
+const MAX_JOIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// The command line's part in finding a cluster.
 #[derive(Debug, Clone)]
 pub struct Start {
     /// The listed nodes that are not this one, in their order.
     pub others: Vec<HostPort>,
-    /// Whether this node may form a cluster: it is the first of the list, or there is none.
+    /// This node may form a cluster: it is the first of the list, or there is no list.
     pub may_form: bool,
-    /// Whether the list was given and its first address is not known to be this node's.
+    /// The first address of the list, unless it is known to be this node's.
     pub first: Option<HostPort>,
     /// The id of the cluster, should this node form it.
     pub new_cluster: ClusterId,
@@ -62,9 +65,9 @@ impl Node {
         loop {
             if self.inner.log.is_empty() && start.may_form {
                 match self.listen(&start).await {
-                    Heard::Leader(caller) => start.others.insert(0, caller),
-                    Heard::ListedCluster => {}
-                    Heard::Nothing => return self.form(start.new_cluster).await,
+                    Listened::Leader(caller) => start.others.insert(0, caller),
+                    Listened::ListedCluster => {}
+                    Listened::Nothing => return self.form(start.new_cluster).await,
                 }
             }
             for member in self.members() {
@@ -98,10 +101,10 @@ impl Node {
         }
     }
 
-    async fn listen(&self, start: &Start) -> Heard {
-        let mut caller = self.inner.calls.leader();
+    async fn listen(&self, start: &Start) -> Listened {
+        let mut caller = self.inner.strangers.leader();
         let asked = async {
-            let probes = start.others.iter().map(|haddr| self.inner.peers.probe(haddr, LISTEN));
+            let probes = start.others.iter().map(|haddr| self.inner.peers.probe(haddr, LISTEN_DURATION));
             let found = join_all(probes).await;
             if found.into_iter().any(|probe| probe.is_ok_and(|probe| probe.has_cluster)) {
                 return;
@@ -110,13 +113,13 @@ impl Node {
         };
         tokio::select! {
             Ok(caller) = caller.wait_for(Option::is_some) => {
-                caller.as_ref().map_or(Heard::Nothing, |caller| {
+                caller.as_ref().map_or(Listened::Nothing, |caller| {
                     tracing::info!("the leader {caller} has this node as a member: rejoining");
-                    Heard::Leader(caller.haddr.clone())
+                    Listened::Leader(caller.haddr.clone())
                 })
             }
-            () = asked => Heard::ListedCluster,
-            () = sleep(LISTEN) => Heard::Nothing,
+            () = asked => Listened::ListedCluster,
+            () = sleep(LISTEN_DURATION) => Listened::Nothing,
         }
     }
 
@@ -139,17 +142,17 @@ impl Node {
     async fn ask_to_join(&self, start: &Start) -> Myself {
         let id = self.id();
         let raft_id = self.inner.me.raft_id();
-        let mut heard_myself = self.inner.calls.myself();
+        let mut heard_myself = self.inner.strangers.myself();
         let mut last_said = String::new();
-        let mut pause = PAUSE.0;
+        let mut pause = MIN_JOIN_PAUSE;
         loop {
             if self.leader() == Some(Leader::ThisNode) {
                 // It moved while it was the only voter: it has itself to ask.
-                let _ = self.join(id.clone(), None, Instant::now() + JOIN_TIMEOUT).await;
+                let _ = self.join(id.clone(), None, Instant::now() + JOIN_ANSWER_TIMEOUT).await;
             }
             for haddr in &start.others {
                 heard_myself.mark_unchanged();
-                let answer = self.inner.peers.ask_to_join(haddr, id, raft_id, JOIN_TIMEOUT).await;
+                let answer = self.inner.peers.ask_to_join(haddr, id, raft_id, JOIN_ANSWER_TIMEOUT).await;
                 if heard_myself.has_changed().unwrap_or(false) {
                     if start.first.as_ref() == Some(haddr) && self.inner.log.is_empty() {
                         return Myself;
@@ -160,7 +163,7 @@ impl Node {
                     Ok(Ok(())) => {
                         tracing::info!("joined through {haddr}");
                         // The caller sees the role arrive; where it does not, ask again.
-                        sleep(PROMISE_TIMEOUT).await;
+                        sleep(MEMBERSHIP_ARRIVAL_TIMEOUT).await;
                         continue;
                     }
                     Ok(Err(refusal)) => format!("{haddr} did not let this node join: {}", refusal.msg),
@@ -173,7 +176,7 @@ impl Node {
             }
             // Spread over the nodes, so that many that start at once do not ask in step.
             sleep(pause.mul_f64(0.75 + (raft_id % 64) as f64 / 128.0)).await;
-            pause = (pause * 2).min(PAUSE.1);
+            pause = (pause * 2).min(MAX_JOIN_PAUSE);
         }
     }
 }
@@ -182,7 +185,7 @@ impl Node {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Myself;
 
-enum Heard {
+enum Listened {
     Leader(HostPort),
     ListedCluster,
     Nothing,

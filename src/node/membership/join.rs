@@ -19,7 +19,7 @@ use crate::task;
 /// How long a node may take to say who it is.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether this Raft node answers at these addresses.
+/// Tells whether this Raft node answers at these addresses.
 pub async fn is_at(peers: &Arc<dyn Peers>, id: &PublicId, raft_id: RaftId) -> bool {
     let target = Target { raft_id: None, id: id.clone() };
     let answer = peers.call(&target, PeerRequest::Identify, IDENTIFY_TIMEOUT).await;

@@ -21,7 +21,7 @@ use openraft::{ChangeMembers, RaftMetrics};
 use tokio::time::{Instant, timeout_at};
 
 use crate::duration::as_ms;
-use crate::node::leader::{LOOK_AGAIN, Leader, LeaderWait};
+use crate::node::leader::{LEADER_CHANGE_WAIT, Leader, LeaderWait};
 use crate::node::rpc::{NotLeader, PeerError, PeerReply, PeerRequest};
 use crate::node::{Node, NodeError};
 use crate::node_id::PublicId;
@@ -30,7 +30,7 @@ use crate::raft_types::{Member, RaftId, TypeConfig};
 /// The inner result is the final answer; `NotLeader` sends the asker elsewhere.
 pub(super) type AtLeader = Result<Result<(), NodeError>, NotLeader>;
 
-/// What only the leader can do to the cluster.
+/// A change of the cluster that only the leader can make.
 #[derive(Debug, Clone)]
 enum Change {
     Join(PublicId),
@@ -46,7 +46,7 @@ impl Node {
     /// [`NodeError`]. After [`NodeError::Timeout`] it may still become one.
     pub async fn join(&self, id: PublicId, asker: Option<RaftId>, deadline: Instant) -> Result<(), NodeError> {
         if asker == Some(self.inner.me.raft_id()) {
-            self.inner.calls.heard_myself();
+            self.inner.strangers.heard_myself();
             return Err(NodeError::Conflict(format!("{id} asked itself to join")));
         }
         if id == *self.id() && asker.is_some() {
@@ -77,9 +77,9 @@ impl Node {
     /// Does something here if this node leads, else asks the leader to.
     async fn at_leader(&self, change: Change, deadline: Instant) -> Result<(), NodeError> {
         self.refuse_removed()?;
-        let mut patience = LeaderWait::new(deadline);
+        let wait = LeaderWait::new(deadline);
         loop {
-            let outcome = match self.leader_by(&patience).await? {
+            let outcome = match self.leader_by(&wait).await? {
                 Leader::ThisNode => match change.clone() {
                     Change::Join(id) => self.join_here(id, deadline).await,
                     Change::Remove { wanted, force } => self.remove_here(wanted, force, deadline).await,
@@ -105,7 +105,7 @@ impl Node {
             };
             match outcome {
                 Ok(done) => return done,
-                Err(NotLeader) => self.wait_for_a_change(&mut patience).await?,
+                Err(NotLeader) => self.wait_for_a_change(&wait).await?,
             }
         }
     }
@@ -140,7 +140,7 @@ impl Node {
                     ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
                 )))) => {
                     // Metrics lag a little behind openraft's own state.
-                    tokio::time::sleep(LOOK_AGAIN).await;
+                    tokio::time::sleep(LEADER_CHANGE_WAIT).await;
                 }
                 Ok(Err(RaftError::APIError(error))) => return Ok(Err(NodeError::Conflict(error.to_string()))),
                 Ok(Err(RaftError::Fatal(error))) => return unknown(&format!("this node is stopping ({error})")),

@@ -32,7 +32,7 @@ use crate::node_id::PublicId;
 use crate::raft_types::TypeConfig;
 use crate::record::Record;
 
-/// What a read promises; the names are rqlite's.
+/// The promise of a read; the names are rqlite's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadLevel {
     /// Sees every write acknowledged before the read began.
@@ -68,10 +68,10 @@ impl ReadLevel {
     }
 }
 
-/// What a reader asks for.
+/// The wishes of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// What the read promises.
+    /// The promise of the read.
     pub level: ReadLevel,
     /// With [`ReadLevel::None`]: refuse where the state may be older than this.
     pub freshness: Option<Duration>,
@@ -85,10 +85,10 @@ impl From<ReadLevel> for ReadOptions {
     }
 }
 
-/// What a read found.
+/// The result of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// What the key holds; `None` where there is no such key.
+    /// The record of the key; `None` where there is no such key.
     pub record: Option<Record>,
     /// The applied index it was read at.
     pub index: u64,
@@ -116,7 +116,7 @@ pub struct StateView {
     pub kv: KvStore,
     /// The applied index it is of.
     pub index: u64,
-    /// What can be said of it.
+    /// Its level and age.
     pub settled: Settled,
 }
 
@@ -145,7 +145,7 @@ impl Node {
         Ok(StateView { kv, index, settled })
     }
 
-    /// Who holds a lock, and the applied index of that.
+    /// Reads the holder of a lock, and the applied index of that.
     ///
     /// # Errors
     /// [`NodeError`].
@@ -211,7 +211,7 @@ impl Node {
         if self.leader() == Some(Leader::ThisNode) {
             return self.quorum_age();
         }
-        self.inner.contact.staleness(self.applied_index())
+        self.inner.freshness.staleness(self.applied_index())
     }
 
     fn is_voter(&self) -> bool {
@@ -222,15 +222,15 @@ impl Node {
 
     async fn read_at_leader(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
         self.refuse_stray()?;
-        let mut patience = LeaderWait::new(deadline);
+        let wait = LeaderWait::new(deadline);
         loop {
-            let answer = match self.leader_by(&patience).await? {
+            let answer = match self.leader_by(&wait).await? {
                 Leader::ThisNode => self.read_as_leader(key, options.min_index, deadline).await,
                 Leader::Other(target) => Box::pin(self.ask_leader(&target, key, options.min_index, deadline)).await,
             };
             match answer {
                 Ok(done) => return done,
-                Err(NotLeader) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
+                Err(NotLeader) => Box::pin(self.wait_for_a_change(&wait)).await?,
             }
         }
     }
@@ -265,12 +265,12 @@ impl Node {
         }
     }
 
-    /// What the node that believes it leads has applied.
+    /// The index that the node that believes it leads has applied.
     async fn weak_index(&self, deadline: Instant) -> Result<u64, NodeError> {
         self.refuse_stray()?;
-        let mut patience = LeaderWait::new(deadline);
+        let wait = LeaderWait::new(deadline);
         loop {
-            let answer = match self.leader_by(&patience).await? {
+            let answer = match self.leader_by(&wait).await? {
                 Leader::ThisNode => self.weak_index_as_leader(),
                 Leader::Other(target) => {
                     let left = deadline.saturating_duration_since(Instant::now());
@@ -289,7 +289,7 @@ impl Node {
             };
             match answer {
                 Ok(index) => return Ok(index),
-                Err(NotLeader) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
+                Err(NotLeader) => Box::pin(self.wait_for_a_change(&wait)).await?,
             }
         }
     }

@@ -29,14 +29,14 @@ pub(in crate::node) struct Sent {
 
 /// What was answered.
 #[derive(Debug, Default)]
-pub(in crate::node) struct Acks {
+pub(in crate::node) struct QuorumAcks {
     reads: AtomicU64,
     /// By member, the newest that it has answered, as one that follows this node.
     answered: Mutex<BTreeMap<RaftId, Sent>>,
     changed: Notify,
 }
 
-impl Acks {
+impl QuorumAcks {
     /// A read begins; its number.
     pub(in crate::node) fn begin(&self) -> u64 {
         self.reads.fetch_add(1, Ordering::SeqCst) + 1
@@ -123,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_sent_before_a_read_does_not_count_for_it() {
-        let acks = Acks::default();
+        let acks = QuorumAcks::default();
         let since = async |read| acks.since(read, 1, || vec![BTreeSet::from([1, 2, 3, 4, 5])]).await;
         let before = acks.sending();
         let read = acks.begin();
@@ -149,7 +149,7 @@ mod tests {
     /// The first answer of a member was kept, and nobody woken.
     #[tokio::test(start_paused = true)]
     async fn a_read_that_waits_is_woken_by_the_first_answer_of_all() {
-        let acks = Acks::default();
+        let acks = QuorumAcks::default();
         let read = acks.begin();
         let answers = async {
             tokio::task::yield_now().await;
@@ -162,7 +162,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_quorum_is_as_old_as_what_it_answered() {
-        let (acks, began) = (Acks::default(), Instant::now());
+        let (acks, began) = (QuorumAcks::default(), Instant::now());
         let voters = [BTreeSet::from([1, 2, 3, 4, 5])];
         let mut sent = Vec::new();
         for _ in 0..3 {

@@ -30,7 +30,7 @@ use crate::task;
 /// Answers a waiting reader: the index, or `None` where it must try again.
 type Waiter = oneshot::Sender<Option<u64>>;
 
-/// Where readers queue for the next confirmation.
+/// The queue of readers for the next confirmation.
 #[derive(Debug)]
 pub(in crate::node) struct ReadIndex(mpsc::UnboundedSender<Waiter>);
 
@@ -52,12 +52,12 @@ impl Node {
     /// An index confirmed by a quorum after this call began.
     pub(in crate::node) async fn read_index(&self, deadline: Instant) -> Result<u64, NodeError> {
         self.refuse_stray()?;
-        let mut patience = LeaderWait::new(deadline);
+        let wait = LeaderWait::new(deadline);
         loop {
-            self.leader_by(&patience).await?;
+            self.leader_by(&wait).await?;
             match timeout_at(deadline, self.inner.reads.next()).await {
                 Ok(Some(index)) => return Ok(index),
-                Ok(None) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
+                Ok(None) => Box::pin(self.wait_for_a_change(&wait)).await?,
                 Err(_) => return Err(NodeError::Timeout("no quorum confirmed the read in time".to_owned())),
             }
         }

@@ -1,10 +1,11 @@
-//! Entries on their way to a follower: a stream each way, answered in order.
+//! The leader's side of a stream of appends to one follower: requests one way, answers in the same order the other way.
 //!
-//! The leader does not wait for an answer before it sends what comes next. A commit index alone is held back for
-//! [`HOLD`], or a few milliseconds more where it comes after many entries: mostly entries follow that carry it, or a newer one. Who waits for it meanwhile is served by the
-//! heartbeat of its read index, a stream of a single request, which is sent at once.
+//! The leader does not wait for an answer before it sends the next request. It holds a commit index without entries back
+//! for [`COMMIT_INDEX_HOLD`], or a few milliseconds more after many entries: mostly entries follow that carry it, or a
+//! newer one. A reader that waits for the commit index is served by the heartbeat of its read index. That heartbeat is a
+//! stream of a single request and is sent at once.
 //!
-//! Where nothing is on its way for a while, the connection is closed; an answer that does not come is an error, upon
+//! The connection is closed after [`IDLE_STREAM_TIMEOUT`] without a request. An answer that does not come is an error, upon
 //! which openraft sends again.
 
 use std::collections::VecDeque;
@@ -23,35 +24,35 @@ use crate::node::rpc::{AppendStream, PeerError};
 use crate::raft_types::TypeConfig;
 
 /// How long a commit index waits for entries to travel with.
-const HOLD: Duration = Duration::from_millis(1);
+const COMMIT_INDEX_HOLD: Duration = Duration::from_millis(1);
 
-/// Requests on their way at a time: where a follower lags, each has a megabyte.
-const WINDOW: usize = 8;
+/// The most requests that wait for an answer; each has a megabyte where a follower lags.
+const MAX_UNANSWERED_REQUESTS: usize = 8;
 
 /// A connection that carries nothing for this long is closed.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE_STREAM_TIMEOUT: Duration = Duration::from_secs(30);
 
 type Request = AppendEntriesRequest<TypeConfig>;
-/// What became of a request, as openraft takes it.
-pub(in crate::node) type Outcome = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
+/// The outcome of a request, as openraft takes it.
+pub(in crate::node) type AppendOutcome = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
-/// The leader's side: what openraft wants to send, and the way it takes.
-pub(in crate::node) struct Appends<'a, S> {
+/// Sends the requests of openraft through one stream, and yields their outcomes.
+pub(in crate::node) struct AppendSession<'a, S> {
     network: &'a RaftNetwork,
     requests: S,
     /// Until it has failed.
-    way: Option<Box<dyn AppendStream>>,
+    stream: Option<Box<dyn AppendStream>>,
     /// A request without entries.
     held: Option<(Request, Instant)>,
     /// When they were sent.
     unanswered: VecDeque<Sent>,
-    /// The last time something was sent to an empty way, or answered.
+    /// The last time something was sent to an empty stream, or answered.
     moved: Instant,
-    alarm: CoarseTimer,
+    timer: CoarseTimer,
     ended: bool,
 }
 
-/// What may happen next.
+/// The next thing to happen.
 enum Event {
     Request(Option<Request>),
     Answer(Result<StreamAppendResult<TypeConfig>, PeerError>),
@@ -59,40 +60,40 @@ enum Event {
     Silence,
 }
 
-impl<'a, S: Stream<Item = Request> + Send + Unpin + 'a> Appends<'a, S> {
+impl<'a, S: Stream<Item = Request> + Send + Unpin + 'a> AppendSession<'a, S> {
     /// The outcomes of `requests`, first of which is `first`.
     pub(in crate::node) fn run(
         network: &'a RaftNetwork,
-        way: Box<dyn AppendStream>,
+        stream: Box<dyn AppendStream>,
         first: Request,
         requests: S,
-    ) -> impl Stream<Item = Outcome> + Send + 'a {
+    ) -> impl Stream<Item = AppendOutcome> + Send + 'a {
         let now = Instant::now();
         let requests = stream::iter([first]).chain(requests);
-        let appends = Appends {
+        let session = AppendSession {
             network,
             requests,
-            way: Some(way),
+            stream: Some(stream),
             held: None,
             unanswered: VecDeque::new(),
             moved: now,
-            alarm: CoarseTimer::new(),
+            timer: CoarseTimer::new(),
             ended: false,
         };
-        stream::unfold(Some(appends), |appends| async move {
-            let mut appends = appends?;
-            let outcome = appends.next().await?;
+        stream::unfold(Some(session), |session| async move {
+            let mut session = session?;
+            let outcome = session.next().await?;
             let goes_on = matches!(outcome, Ok(Ok(_)));
             Some((outcome, goes_on.then_some(appends)))
         })
     }
 }
 
-impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
-    async fn next(&mut self) -> Option<Outcome> {
+impl<S: Stream<Item = Request> + Send + Unpin> AppendSession<'_, S> {
+    async fn next(&mut self) -> Option<AppendOutcome> {
         loop {
             if self.ended && self.unanswered.is_empty() && self.held.is_none() {
-                self.network.keep(self.way.take());
+                self.network.keep_idle(self.stream.take());
                 return None;
             }
             match self.event().await {
@@ -104,7 +105,7 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
                     }
                 }
                 Event::Request(Some(request)) if request.entries.is_empty() => {
-                    let until = self.held.take().map_or_else(|| Instant::now() + HOLD, |(_, until)| until);
+                    let until = self.held.take().map_or_else(|| Instant::now() + COMMIT_INDEX_HOLD, |(_, until)| until);
                     self.held = Some((request, until));
                 }
                 Event::Request(Some(request)) => {
@@ -144,16 +145,17 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
     }
 
     async fn event(&mut self) -> Event {
-        let silence = self.moved + if !self.unanswered.is_empty() { self.network.append_timeout } else { IDLE };
+        let silence =
+            self.moved + if !self.unanswered.is_empty() { self.network.append_timeout } else { IDLE_STREAM_TIMEOUT };
         let held_until = self.held.as_ref().map(|(_, until)| *until);
         let (deadline, then) = match held_until {
             Some(until) if until < silence => (until, Event::HeldLongEnough),
             _ => (silence, Event::Silence),
         };
-        let wants_more = !self.ended && self.unanswered.len() < WINDOW;
+        let wants_more = !self.ended && self.unanswered.len() < MAX_UNANSWERED_REQUESTS;
         let answer = async {
-            match &mut self.way {
-                Some(way) => way.next().await,
+            match &mut self.stream {
+                Some(stream) => stream.next().await,
                 None => pending().await,
             }
         };
@@ -161,7 +163,7 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
             biased;
             answer = answer => Event::Answer(answer),
             request = self.requests.next(), if wants_more => Event::Request(request),
-            () = self.alarm.ring(deadline, self.moved) => then,
+            () = self.timer.wait_until(deadline, self.moved) => then,
         }
     }
 
@@ -177,8 +179,8 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
             self.moved = Instant::now();
         }
         self.unanswered.push_back(self.network.acks.sending());
-        let Some(way) = &mut self.way else { return Err(PeerError::Lost("it failed before".to_owned())) };
-        let sent = timeout(self.network.append_timeout, way.send(request)).await;
+        let Some(stream) = &mut self.stream else { return Err(PeerError::Lost("it failed before".to_owned())) };
+        let sent = timeout(self.network.append_timeout, stream.send(request)).await;
         sent.unwrap_or_else(|_| Err(PeerError::Lost("it takes no more".to_owned())))
     }
 }

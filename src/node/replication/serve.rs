@@ -1,4 +1,4 @@
-//! What a node answers its peers.
+//! Answers to peers.
 //!
 //! A message is taken only where it is for this Raft node and from this cluster; a node that
 //! belongs to no cluster yet takes the first leader's that knows its Raft id, and has that on disk
@@ -18,7 +18,7 @@ use crate::raft_types::{RaftId, TypeConfig};
 use crate::storage::{Incoming, SnapshotFile};
 use crate::task;
 
-/// Whether a message is one that only a leader sends.
+/// The sender that a message implies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sender {
     Leader,
@@ -72,7 +72,7 @@ impl Node {
             PeerRequest::WeakIndex => PeerReply::WeakIndex(self.weak_index_as_leader()),
             PeerRequest::Status => PeerReply::Status(self.state()),
             PeerRequest::LeaderWatch => {
-                self.hold().await;
+                self.hold_leader_watch().await;
                 PeerReply::LeaderWatch
             }
             PeerRequest::IsLeaderGone(seen) => PeerReply::IsLeaderGone(self.is_leader_gone(seen).await),
@@ -102,7 +102,7 @@ impl Node {
     /// [`Refusal`] where it is not for this node, or its file cannot be made.
     pub async fn receive_snapshot(&self, envelope: &Envelope) -> Result<Incoming, Refusal> {
         self.admit(envelope, Sender::Leader).await?;
-        self.inner.contact.heard();
+        self.inner.freshness.heard();
         let snapshots = self.inner.snapshots.clone();
         task::spawn_blocking(move || snapshots.receive())
             .await
@@ -120,7 +120,7 @@ impl Node {
         meta: SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> Result<PeerReply, Refusal> {
-        self.inner.contact.heard();
+        self.inner.freshness.heard();
         let snapshot = SnapshotOf::<TypeConfig, SnapshotFile> { meta, snapshot };
         let response = self.inner.raft.install_full_snapshot(vote, snapshot).await.map_err(|_| Refusal::Stopped)?;
         Ok(PeerReply::Snapshot(response.vote))
@@ -128,9 +128,9 @@ impl Node {
 
     /// A leader was heard; how long ago a quorum had acknowledged it, and what it says is committed.
     pub(super) fn heard_leader(&self, quorum_age_ms: Option<u64>, committed: u64) {
-        self.inner.contact.heard();
+        self.inner.freshness.heard();
         if let Some(age_ms) = quorum_age_ms {
-            self.inner.contact.heard_quorum(Duration::from_millis(age_ms), committed);
+            self.inner.freshness.heard_quorum(Duration::from_millis(age_ms), committed);
         }
     }
 
@@ -141,7 +141,7 @@ impl Node {
         if envelope.to_raft != Some(me.raft_id()) {
             if envelope.to == me.id() {
                 if sender == Sender::Leader {
-                    self.inner.calls.leader_called(envelope.from.clone());
+                    self.inner.strangers.leader_called(envelope.from.clone());
                 }
                 self.note_foreign_cluster(envelope, sender);
             }
@@ -186,7 +186,7 @@ impl Node {
             me.id(),
             me.data_place,
         );
-        if self.inner.calls.first_time(format!("{theirs} {}", envelope.from)) {
+        if self.inner.strangers.first_time(format!("{theirs} {}", envelope.from)) {
             tracing::error!("{what}");
         }
         if sender == Sender::Leader && envelope.to == me.id() {
@@ -194,7 +194,7 @@ impl Node {
         }
     }
 
-    /// Whether a Raft node is a member: only a leader that a quorum confirms can know.
+    /// Tells whether a Raft node is a member. Only a leader that a quorum confirms can know.
     async fn is_member(&self, raft_id: RaftId) -> MemberAnswer {
         if self.leader() != Some(Leader::ThisNode) {
             return MemberAnswer::Unknown;

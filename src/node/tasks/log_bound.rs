@@ -8,16 +8,16 @@ use tokio::time::{Instant, interval};
 use crate::node::Node;
 
 /// How often the size of the log is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOG_SIZE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A snapshot that was asked for and did not come is asked for again.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(30);
+const SNAPSHOT_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Node {
     /// Keeps the log bounded in bytes, not only in entries: big values fill a disk long before the
     /// snapshot threshold counts enough of them.
     pub(in crate::node) async fn bound_the_log(self) {
-        let mut tick = interval(LOOK_EVERY);
+        let mut tick = interval(LOG_SIZE_CHECK_INTERVAL);
         let mut asked = None;
         loop {
             tick.tick().await;
@@ -30,7 +30,8 @@ impl Node {
                 (metrics.snapshot, metrics.last_applied, metrics.purged)
             };
             // One that could not be written (a full disk) left the snapshot where it was: it is asked for again, later.
-            let due = asked.is_none_or(|(at, when): (_, Instant)| snapshot > at || when.elapsed() >= ASK_AGAIN_AFTER);
+            let due =
+                asked.is_none_or(|(at, when): (_, Instant)| snapshot > at || when.elapsed() >= SNAPSHOT_RETRY_INTERVAL);
             if due && applied > snapshot {
                 asked = Some((snapshot, Instant::now()));
                 if self.inner.raft.trigger().snapshot().await.is_err() {

@@ -12,13 +12,13 @@ use crate::node::status::even_voters;
 use crate::raft_types::RaftId;
 
 /// How often silence is noticed.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const SILENCE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A number of voters that stays this long is meant.
-const SETTLED_AFTER: Duration = Duration::from_secs(10);
+const EVEN_VOTERS_REPORT_DELAY: Duration = Duration::from_secs(10);
 
 /// A member that acknowledges nothing for this long is reported lost.
-const LOST_AFTER: Duration = Duration::from_secs(2);
+const MEMBER_LOST_AFTER: Duration = Duration::from_secs(2);
 
 impl Node {
     /// One line for each event an operator would act on.
@@ -29,7 +29,7 @@ impl Node {
         let mut since: BTreeMap<RaftId, Instant> = BTreeMap::new();
         let mut even = None;
         loop {
-            if matches!(timeout(LOOK_EVERY, server.changed()).await, Ok(Err(_))) {
+            if matches!(timeout(SILENCE_CHECK_INTERVAL, server.changed()).await, Ok(Err(_))) {
                 return;
             }
             let (leader, term) = {
@@ -42,7 +42,7 @@ impl Node {
             // The same leader in a later term was elected again.
             // After a restart the stored vote names a leader; it is one once it was heard.
             let mine = leader.as_ref().is_some_and(|(id, _)| *id == self.inner.me.raft_id());
-            let heard = mine || self.inner.contact.age().is_some();
+            let heard = mine || self.inner.freshness.age().is_some();
             let seen = leader.as_ref().filter(|_| heard).map(|(id, _)| (*id, term));
             if seen.is_some() && seen != last_leader {
                 if let Some((id, member)) = leader {
@@ -75,7 +75,7 @@ impl Node {
         };
         match even {
             Some((seen, since, said)) if *seen == voters => {
-                if !*said && since.elapsed() >= SETTLED_AFTER {
+                if !*said && since.elapsed() >= EVEN_VOTERS_REPORT_DELAY {
                     *said = true;
                     tracing::warn!("{what}");
                 }
@@ -93,9 +93,9 @@ impl Node {
                 continue;
             }
             let silent = match self.silence_of(member.raft_id) {
-                Some(silence) => silence > LOST_AFTER,
+                Some(silence) => silence > MEMBER_LOST_AFTER,
                 // Counted from when this leader first had it as a member.
-                None => since.entry(member.raft_id).or_insert_with(Instant::now).elapsed() > LOST_AFTER,
+                None => since.entry(member.raft_id).or_insert_with(Instant::now).elapsed() > MEMBER_LOST_AFTER,
             };
             let id = &member.server.id;
             if silent && lost.insert(member.raft_id) {

@@ -115,7 +115,7 @@ async fn network(ways: impl IntoIterator<Item = Way>) -> RaftNetwork {
     let mut factory = NetworkFactory {
         peers: Arc::new(Ways(Mutex::new(ways.into_iter().collect()))),
         me: Arc::new(NodeIdentity::new(store, identity, cluster, Role::Voter, "here".to_owned(), 1)),
-        calls: Arc::new(Strangers::default()),
+        strangers: Arc::new(Strangers::default()),
         acks: Arc::default(),
         members: Arc::new(OnceLock::new()),
         append_timeout: TIMEOUT,
@@ -137,7 +137,7 @@ fn request(index: Option<u64>, committed: u64) -> Request {
     }
 }
 
-/// What openraft wants to send, and what it learns of it.
+/// Requests of openraft, and the outcomes that it learns.
 macro_rules! session {
     ($network:expr, $requests:ident, $outcomes:ident) => {
         let ($requests, given) = mpsc::unbounded_channel::<Request>();

@@ -14,10 +14,10 @@ use crate::watch::Filter;
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often one who waits looks whether it still has a place.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const TICKET_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The same once the wait is over, and the place is about to end.
-const LOOK_AT_THE_END: Duration = Duration::from_millis(50);
+const ENDING_TICKET_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Node {
     /// Waits until a ticket waits no longer, or for as long as it may; what became of it by then. Where others may wait
@@ -47,7 +47,8 @@ impl Node {
                 return Err(NodeError::NotReady("this node is stopping; ask another".to_owned()));
             }
             // Either way the state is looked at again; a place that is given up is no event.
-            let look = if now < until { until.min(now + LOOK_EVERY) } else { now + LOOK_AT_THE_END };
+            let look =
+                if now < until { until.min(now + TICKET_CHECK_INTERVAL) } else { now + ENDING_TICKET_CHECK_INTERVAL };
             let _ = timeout_at(look, watcher.changed()).await;
         }
     }

@@ -25,9 +25,9 @@ impl Node {
     pub async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
         self.refuse_stray()?;
         let mut command = Arc::new(command);
-        let mut patience = LeaderWait::new(deadline);
+        let wait = LeaderWait::new(deadline);
         loop {
-            let attempt = match self.leader_by(&patience).await? {
+            let attempt = match self.leader_by(&wait).await? {
                 Leader::ThisNode => {
                     self.propose(&mut command, deadline).await.map(|(index, reply)| (index, reply, None))
                 }
@@ -39,7 +39,7 @@ impl Node {
             match attempt {
                 Ok((index, reply, served_by)) => return Ok(Written { index, reply, served_by }),
                 Err(ForwardError::Failed(error)) => return Err(error),
-                Err(ForwardError::NotLeader) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
+                Err(ForwardError::NotLeader) => Box::pin(self.wait_for_a_change(&wait)).await?,
             }
         }
     }

@@ -1,9 +1,8 @@
-//! Proposals travel to Raft together, where many come.
+//! Proposing commands to Raft, in batches.
 //!
-//! What a batch costs (a flush on each node, a message to each follower and back) hardly depends on how much is in it. So
-//! a command that finds none under way is proposed at once, and what comes meanwhile makes up the next batch, which goes
-//! out when the one before is applied. Where that takes long, as between distant nodes, it does not wait for longer than
-//! [`PACE`].
+//! A batch costs a flush on each node and a message to each follower and back, however much is in it. A command is
+//! therefore proposed at once if no batch is under way. Otherwise it joins the next batch, which goes out when the one
+//! before is applied, or after [`MAX_BATCH_WAIT`] where that takes longer, as between distant nodes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,32 +25,32 @@ use crate::raft_types::{Responder, TypeConfig};
 use crate::state_machine::StateMachine;
 
 /// The longest that a batch waits for the one before, about.
-const PACE: Duration = Duration::from_millis(5);
+const MAX_BATCH_WAIT: Duration = Duration::from_millis(5);
 
 /// The most commands in a batch.
-const MAX_COMMANDS: usize = 1024;
+const MAX_BATCH_COMMANDS: usize = 1024;
 
 /// Bytes of keys and values after which a batch is full.
-const MAX_BYTES: usize = 4 << 20;
+const MAX_BATCH_BYTES: usize = 4 << 20;
 
-/// What became of a proposal.
-pub(in crate::node) type Outcome = openraft::raft::ClientWriteResult<TypeConfig>;
+/// The result of a proposal.
+pub(in crate::node) type ProposalResult = openraft::raft::ClientWriteResult<TypeConfig>;
 
 /// A command, the leader it is for, and who waits for its outcome.
 struct Proposal {
     command: Arc<Command>,
     leader: CommittedLeaderIdOf<TypeConfig>,
-    responder: Responder<Outcome>,
+    responder: Responder<ProposalResult>,
 }
 
-/// Where proposals queue.
+/// The queue of proposals.
 #[derive(Debug)]
 pub(in crate::node) struct Proposals(mpsc::UnboundedSender<Proposal>);
 
 impl Proposals {
     pub(in crate::node) fn new() -> (Self, Queue) {
         let (queue, waiting) = mpsc::unbounded_channel();
-        (Self(queue), Queue { waiting, flights: Arc::default(), alarm: CoarseTimer::new() })
+        (Self(queue), Queue { waiting, in_flight: Arc::default(), timer: CoarseTimer::new() })
     }
 
     /// Has a command proposed; in another term than that of `leader` it is not appended. Nothing is told where Raft has
@@ -60,7 +59,7 @@ impl Proposals {
         &self,
         command: Arc<Command>,
         leader: CommittedLeaderIdOf<TypeConfig>,
-    ) -> oneshot::Receiver<Outcome> {
+    ) -> oneshot::Receiver<ProposalResult> {
         let (responder, outcome) = Responder::new();
         // Where nobody takes it, it is dropped, and that tells.
         let _ = self.0.send(Proposal { command, leader, responder });
@@ -70,24 +69,24 @@ impl Proposals {
 
 /// How many batches are under way.
 #[derive(Debug, Default)]
-struct Flights {
+struct BatchesInFlight {
     count: AtomicUsize,
-    landed: Notify,
+    ended: Notify,
 }
 
 /// A batch that is under way, until this is dropped.
-struct BatchInFlight(Arc<Flights>);
+struct BatchInFlight(Arc<BatchesInFlight>);
 
-impl Flights {
+impl BatchesInFlight {
     fn begin(self: &Arc<Self>) -> BatchInFlight {
         self.count.fetch_add(1, Ordering::AcqRel);
         BatchInFlight(self.clone())
     }
 
-    async fn all_landed(&self) {
+    async fn none_left(&self) {
         while self.count.load(Ordering::Acquire) > 0 {
             // One that lands between the look and this leaves a permit.
-            self.landed.notified().await;
+            self.ended.notified().await;
         }
     }
 }
@@ -95,16 +94,16 @@ impl Flights {
 impl Drop for BatchInFlight {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.landed.notify_one();
+            self.0.ended.notify_one();
         }
     }
 }
 
-/// What waits for a batch to land.
+/// The receiving end of [`Proposals`]: commands that wait for the batch before them.
 pub(in crate::node) struct Queue {
     waiting: mpsc::UnboundedReceiver<Proposal>,
-    flights: Arc<Flights>,
-    alarm: CoarseTimer,
+    in_flight: Arc<BatchesInFlight>,
+    timer: CoarseTimer,
 }
 
 impl Queue {
@@ -114,13 +113,13 @@ impl Queue {
             let now = Instant::now();
             tokio::select! {
                 biased;
-                () = self.flights.all_landed() => {}
-                () = self.alarm.ring(now + PACE, now) => {}
+                () = self.in_flight.none_left() => {}
+                () = self.timer.wait_until(now + MAX_BATCH_WAIT, now) => {}
             }
             let mut bytes = first.command.bytes();
             let mut batch = vec![first];
-            while batch.len() < MAX_COMMANDS
-                && bytes < MAX_BYTES
+            while batch.len() < MAX_BATCH_COMMANDS
+                && bytes < MAX_BATCH_BYTES
                 && let Ok(next) = self.waiting.try_recv()
             {
                 bytes += next.command.bytes();
@@ -128,7 +127,7 @@ impl Queue {
             }
             // Raft applies in order: with the last, all are.
             if let Some(last) = batch.last_mut() {
-                last.responder.hold(Box::new(self.flights.begin()));
+                last.responder.hold(Box::new(self.in_flight.begin()));
             }
             for Proposal { command, leader, responder } in batch {
                 if raft.write(command).with_leader(leader).responder(responder).await.is_err() {
