@@ -82,7 +82,8 @@ impl Client {
                     return;
                 }
             },
-            Reply::Failed(failure) if matches!(*failure, Failure::Locked(_)) => return,
+            // Lost where it was granted, and the answer too: a repetition comes too late.
+            Reply::Failed(failure) if matches!(*failure, Failure::Locked(_) | Failure::LockLost) => return,
             other => panic!("{other:?}"),
         };
         let from = Instant::now();

@@ -37,7 +37,7 @@ impl Node {
         // Only to be woken: what counts is the state.
         let mut watcher = self.watches().wait_for(Filter::Lock(name.clone()));
         loop {
-            let found = self.inner.map.ticket(name, ticket);
+            let found = self.still_held(name, self.inner.map.ticket(name, ticket));
             let now = Instant::now();
             if found != Ticket::Waits || now >= until + patience {
                 return Ok(found);
@@ -51,6 +51,15 @@ impl Node {
                 if now < until { until.min(now + TICKET_CHECK_INTERVAL) } else { now + ENDING_TICKET_CHECK_INTERVAL };
             let _ = timeout_at(look, watcher.changed()).await;
         }
+    }
+
+    /// A ticket that holds the lock, with the time that it still has: this node may apply late what was granted long ago.
+    /// Log time here is never early, and a moment late at most.
+    fn still_held(&self, name: &Key, found: Ticket) -> Ticket {
+        let Ticket::Holds { token, .. } = found else { return found };
+        let held = self.inner.map.lock(name).0.filter(|lock| lock.token == token);
+        let left_ms = held.map_or(0, |lock| lock.deadline_ms.saturating_sub(self.clock().now_ms()).min(lock.ttl_ms));
+        if left_ms == 0 { Ticket::Gone } else { Ticket::Holds { token, ttl_ms: left_ms } }
     }
 
     /// Gives the place of a ticket back, or the lock that it was just granted; goes on where the caller does not.
