@@ -123,12 +123,14 @@ impl Node {
     /// The read index, if this node leads and a quorum says so now.
     pub(in crate::node) async fn confirm_as_leader(&self) -> Option<u64> {
         let confirmed = async {
+            let vote = self.inner.log.vote()?;
             let read = self.inner.acks.begin();
             let linearizer = self.inner.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
             // openraft's own word is not enough, see `acks`; what it has sent for this read is answered by now, or soon.
             let me = self.inner.me.raft_id();
             self.inner.acks.since(read, me, || self.voters()).await;
-            Some(linearizer.read_log_id().index())
+            // Else the answers may be to a later term of this node, and another may have led before that.
+            (self.inner.log.vote() == Some(vote)).then(|| linearizer.read_log_id().index())
         };
         timeout(self.confirm_timeout(), confirmed).await.ok()?
     }
