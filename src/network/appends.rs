@@ -13,7 +13,7 @@ use axum::http::header::{CONNECTION, UPGRADE};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use hyper_util::rt::TokioIo;
-use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use openraft::raft::AppendEntriesRequest;
 use reqwest::Client;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ use super::client::{peer_error, read_answer};
 use super::server::Port;
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
 use crate::network::limits::{Bounded, Bounds};
-use crate::node::rpc::{AppendStream, BoxFuture, PeerError, Refusal, Target};
+use crate::node::rpc::{AppendStream, BoxFuture, PeerError, Refusal, StampedOutcome, Target};
 use crate::node::{Node, NodeIdentity};
 use crate::raft_types::TypeConfig;
 
@@ -97,7 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Send> AppendStream for Way<S> {
         })
     }
 
-    fn next(&mut self) -> BoxFuture<'_, Result<StreamAppendResult<TypeConfig>, PeerError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<StampedOutcome, PeerError>> {
         Box::pin(async move {
             match self.answers.next().await {
                 Some(Ok(frame)) => match wire::decode::<AppendAnswer>(&frame) {
@@ -149,7 +149,7 @@ pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Send + 'static>(node: Nod
         };
         Some((message.map_err(Refusal::Unreadable), (frames, gone)))
     });
-    let mut outcomes = pin!(node.answer_appends(Box::pin(requests)));
+    let mut outcomes = pin!(node.receive_appends(Box::pin(requests)));
     let mut stopped = pin!(node.failed());
     loop {
         let outcome: Option<AppendAnswer> = tokio::select! {
@@ -157,7 +157,7 @@ pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Send + 'static>(node: Nod
             _ = &mut stopped => Some(Err(Refusal::Stopped)),
         };
         let Some(outcome) = outcome else { return };
-        let ends = !matches!(outcome, Ok(Ok(_)));
+        let ends = !matches!(outcome, Ok((Ok(_), _)));
         let frame = wire::encode_framed(&outcome);
         let sent = timeout(ANSWER_TIMEOUT, answers.write_all(&frame)).await;
         if ends || !matches!(sent, Ok(Ok(()))) {

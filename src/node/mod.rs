@@ -25,7 +25,6 @@ mod write;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::runtime::Handle;
@@ -99,6 +98,7 @@ struct Inner {
     freshness: read::freshness::LeaderFreshness,
     strangers: Arc<membership::strangers::Strangers>,
     acks: Arc<read::quorum_acks::QuorumAcks>,
+    stamps: Arc<read::follower_stamps::FollowerStamps>,
     phase: watch::Sender<Phase>,
     /// The runtime that it was started in.
     home: Handle,
@@ -168,11 +168,14 @@ impl Node {
         let strangers = Arc::new(membership::strangers::Strangers::default());
         let members = Arc::new(OnceLock::new());
         let acks = Arc::new(read::quorum_acks::QuorumAcks::default());
+        let stamps = Arc::new(read::follower_stamps::FollowerStamps::default());
+        let freshness = read::freshness::LeaderFreshness::new(me.boot());
         let network = replication::NetworkFactory {
             peers: peers.clone(),
             me: me.clone(),
             strangers: strangers.clone(),
             acks: acks.clone(),
+            stamps: stamps.clone(),
             members: members.clone(),
             append_timeout: options.election_max().max(Duration::from_secs(2)),
         };
@@ -198,9 +201,10 @@ impl Node {
             log,
             snapshots,
             options,
-            freshness: read::freshness::LeaderFreshness::default(),
+            freshness,
             strangers,
             acks,
+            stamps,
             phase: watch::Sender::new(Phase::Joining),
             home: Handle::current(),
             reads,
@@ -211,12 +215,10 @@ impl Node {
             is_new,
         };
         let node = Self { inner: Arc::new(inner) };
-        let (authority, members) = (node.inner.raft.data_metrics(), node.inner.raft.server_metrics());
-        let (raft_id, acks) = (node.inner.me.raft_id(), node.inner.acks.clone());
-        node.inner.me.set_quorum_clock(Box::new(move || {
-            let acked = authority.borrow_watched().last_quorum_acked?.elapsed();
-            let age = acks.at_least(acked, raft_id, &members.borrow_watched().membership_config);
-            u64::try_from(age.as_millis()).ok()
+        // Weak: the identity is a part of the node.
+        let inner = Arc::downgrade(&node.inner);
+        node.inner.me.set_freshness_source(Box::new(move |member| {
+            inner.upgrade().map_or((None, None), |inner| Self { inner }.freshness_of(member))
         }));
         node.inner.me.set_log_clock(node.clock().clone());
         let tasks = Tasks(vec![

@@ -163,7 +163,9 @@ impl Node {
         }
         let heard = match self.leader() {
             Some(Leader::ThisNode) => self.state() == State::Leader,
-            Some(Leader::Other(_)) => self.inner.freshness.age().is_some_and(|age| age <= self.silence_allowed()),
+            Some(Leader::Other(_)) => {
+                self.inner.freshness.last_contact().is_some_and(|age| age <= self.silence_allowed())
+            }
             None => false,
         };
         if !heard {

@@ -51,11 +51,34 @@ pub struct Envelope {
     pub to: PublicId,
     /// The receiver's Raft id as the sender knows it; `None` only with [`PeerRequest::Identify`].
     pub to_raft: Option<RaftId>,
-    /// From a leader: how long ago a quorum had acknowledged it, in milliseconds.
-    pub quorum_age_ms: Option<u64>,
+    /// The newest stamp of the receiver that the sender has got with an answer.
+    pub echo: Option<Stamp>,
+    /// From a leader: how fresh the receiver is once it has applied enough.
+    pub confirmed: Option<Confirmed>,
     /// From a leader that stamps entries: its term, and log time now.
     pub log_time: Option<(u64, u64)>,
 }
+
+/// A moment on the clock of one process, which gives it away to get it back: nobody else can tell what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// A random number of the process.
+    pub boot: u64,
+    /// Microseconds on its clock.
+    pub micros: u64,
+}
+
+/// A leader's word: whatever anybody had seen committed when `stamp` was given, its index is at most `committed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// A moment on the receiver's own clock.
+    pub stamp: Stamp,
+    /// An index.
+    pub committed: u64,
+}
+
+/// The outcome of an append, and a stamp of the clock of the one who answers.
+pub type StampedOutcome = (StreamAppendResult<TypeConfig>, Stamp);
 
 /// One question to a peer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -154,8 +177,8 @@ impl From<TransferRequest> for TransferLeaderRequest<TypeConfig> {
 /// The answer to a [`PeerRequest`], variant by variant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum PeerReply {
-    /// To [`PeerRequest::Append`].
-    Append(AppendEntriesResponse<TypeConfig>),
+    /// To [`PeerRequest::Append`], with a stamp of the clock of the one who answers.
+    Append(AppendEntriesResponse<TypeConfig>, Stamp),
     /// To [`PeerRequest::Vote`] and [`PeerRequest::PreVote`].
     Vote(VoteResponse<TypeConfig>),
     /// To [`PeerRequest::TransferLeader`].
@@ -355,7 +378,7 @@ pub trait AppendStream: Send {
     ///
     /// # Errors
     /// [`PeerError`]: the stream is of no more use.
-    fn next(&mut self) -> BoxFuture<'_, Result<StreamAppendResult<TypeConfig>, PeerError>>;
+    fn next(&mut self) -> BoxFuture<'_, Result<StampedOutcome, PeerError>>;
 }
 
 /// Why a node did not let another join.

@@ -33,7 +33,8 @@ pub struct Stats {
     pub commit_index: u64,
     /// Committed entries that wait to be applied.
     pub fsm_pending: u64,
-    /// How long ago the leader was last heard; `Some(ZERO)` on the leader, `None` for never.
+    /// How long ago, at most, the leader was in contact with this node: since the newest moment on its own clock that
+    /// the leader gave back. `Some(ZERO)` on the leader, `None` for never.
     pub last_contact: Option<Duration>,
     /// Index of the last entry in the log.
     pub last_log_index: u64,
@@ -124,11 +125,7 @@ impl Node {
         self.quorum_age_of(metrics).is_none_or(|age| age <= self.inner.options.election_max())
     }
 
-    /// As the leader: how long ago a quorum acknowledged it.
-    pub(super) fn quorum_age(&self) -> Option<Duration> {
-        self.quorum_age_of(&self.inner.raft.metrics().borrow_watched())
-    }
-
+    /// As the leader: how long ago, at most, a quorum followed it.
     fn quorum_age_of(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
         let membership = &metrics.membership_config;
         if membership.voter_ids().all(|id| id == metrics.id) {
@@ -183,7 +180,11 @@ impl Node {
             applied_index,
             commit_index,
             fsm_pending: commit_index.saturating_sub(applied_index),
-            last_contact: if state == State::Leader { Some(Duration::ZERO) } else { self.inner.freshness.age() },
+            last_contact: if state == State::Leader {
+                Some(Duration::ZERO)
+            } else {
+                self.inner.freshness.last_contact()
+            },
             last_log_index: metrics.last_log_index.unwrap_or(0),
             last_log_term: self.inner.log.last_log_id().map_or(0, |id| id.leader_id.term),
             last_snapshot_index: index(&metrics.snapshot),

@@ -101,7 +101,7 @@ impl Node {
         let mut removed = self.inner.me.removed();
         let knew_members = !self.inner.is_new && !self.members().is_empty();
         loop {
-            let quiet_since = self.inner.freshness.age().unwrap_or_else(|| started.elapsed());
+            let quiet_since = self.inner.freshness.since_received().unwrap_or_else(|| started.elapsed());
             let wait = silence.saturating_sub(quiet_since).max(Duration::from_millis(500));
             if timeout(wait, removed.wait_for(Option::is_some)).await.is_ok() {
                 return;
@@ -118,7 +118,7 @@ impl Node {
             // One that joined by an entry that was lost with its leader was never a member: it asks to join
             // again instead.
             let was_member = knew_members || *self.inner.phase.borrow() > Phase::Joining;
-            let quiet = self.inner.freshness.age().unwrap_or_else(|| started.elapsed()) >= silence;
+            let quiet = self.inner.freshness.since_received().unwrap_or_else(|| started.elapsed()) >= silence;
             if !quiet || !was_member || self.leader() == Some(Leader::ThisNode) {
                 continue;
             }

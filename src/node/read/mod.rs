@@ -5,11 +5,11 @@
 //! * `weak`: the map of the node that believes it leads, at most one hop away. It is refused once
 //!   that node has not heard a quorum for the election maximum, so a leader that was cut off answers
 //!   old data no longer than that.
-//! * `none`: this node's own map, now. How old it may be is counted from the last moment at which a
-//!   quorum acknowledged the leader and of which everything committed is applied here
-//!   ([`crate::node::read::freshness`]).
+//! * `none`: this node's own map, now. Its age counts from the last moment, on this node's own clock,
+//!   of which everything committed is applied here ([`crate::node::read::freshness`]).
 //! * `auto`: `weak` on a voter, `none` on a learner, as rqlite has it.
 
+pub(in crate::node) mod follower_stamps;
 pub(in crate::node) mod freshness;
 pub(in crate::node) mod quorum_acks;
 pub(in crate::node) mod read_index;
@@ -204,14 +204,6 @@ impl Node {
             )));
         }
         Ok(Settled { level: ReadLevel::None, staleness })
-    }
-
-    /// How old this node's state may be; `None` where it never heard from a leader.
-    pub fn staleness(&self) -> Option<Duration> {
-        if self.leader() == Some(Leader::ThisNode) {
-            return self.quorum_age();
-        }
-        self.inner.freshness.staleness(self.applied_index())
     }
 
     fn is_voter(&self) -> bool {

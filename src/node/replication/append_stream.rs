@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use crate::node::read::quorum_acks::Sent;
 use crate::node::replication::RaftNetwork;
 use crate::node::replication::coarse_timer::CoarseTimer;
-use crate::node::rpc::{AppendStream, PeerError};
+use crate::node::rpc::{AppendStream, PeerError, StampedOutcome};
 use crate::raft_types::TypeConfig;
 
 /// How long a commit index waits for entries to travel with.
@@ -55,7 +55,7 @@ pub(in crate::node) struct AppendSession<'a, S> {
 /// The next thing to happen.
 enum Event {
     Request(Option<Request>),
-    Answer(Result<StreamAppendResult<TypeConfig>, PeerError>),
+    Answer(Result<StampedOutcome, PeerError>),
     HeldLongEnough,
     Silence,
 }
@@ -84,7 +84,7 @@ impl<'a, S: Stream<Item = Request> + Send + Unpin + 'a> AppendSession<'a, S> {
             let mut session = session?;
             let outcome = session.next().await?;
             let goes_on = matches!(outcome, Ok(Ok(_)));
-            Some((outcome, goes_on.then_some(appends)))
+            Some((outcome, goes_on.then_some(session)))
         })
     }
 }
@@ -120,13 +120,13 @@ impl<S: Stream<Item = Request> + Send + Unpin> AppendSession<'_, S> {
                         return Some(Err(self.network.failed(error)));
                     }
                 }
-                Event::Answer(Ok(outcome)) => {
+                Event::Answer(Ok((outcome, stamp))) => {
                     let Some(sent) = self.unanswered.pop_front() else {
                         let error = PeerError::Lost("an answer to nothing".to_owned());
                         return Some(Err(self.network.failed(error)));
                     };
                     if !matches!(outcome, Err(StreamAppendError::HigherVote(_))) {
-                        self.network.answered(sent);
+                        self.network.answered(sent, stamp);
                     }
                     self.moved = Instant::now();
                     return Some(Ok(outcome));
@@ -178,7 +178,7 @@ impl<S: Stream<Item = Request> + Send + Unpin> AppendSession<'_, S> {
         if self.unanswered.is_empty() {
             self.moved = Instant::now();
         }
-        self.unanswered.push_back(self.network.acks.sending());
+        self.unanswered.push_back(self.network.acks.sending(request.leader_commit));
         let Some(stream) = &mut self.stream else { return Err(PeerError::Lost("it failed before".to_owned())) };
         let sent = timeout(self.network.append_timeout, stream.send(request)).await;
         sent.unwrap_or_else(|_| Err(PeerError::Lost("it takes no more".to_owned())))

@@ -27,9 +27,12 @@ use openraft::{RaftMetrics, RaftNetworkFactory};
 
 use crate::node::identity::NodeIdentity;
 use crate::node::membership::strangers::Strangers;
+use crate::node::read::follower_stamps::FollowerStamps;
 use crate::node::read::quorum_acks::{QuorumAcks, Sent};
 use crate::node::replication::append_stream::{AppendOutcome, AppendSession};
-use crate::node::rpc::{AppendStream, PeerError, PeerReply, PeerRequest, Peers, Refusal, Target, TransferRequest};
+use crate::node::rpc::{
+    AppendStream, PeerError, PeerReply, PeerRequest, Peers, Refusal, Stamp, Target, TransferRequest,
+};
 use crate::raft_types::alias::Vote;
 use crate::raft_types::{Member, RaftId, TypeConfig};
 use crate::storage::SnapshotFile;
@@ -50,6 +53,7 @@ pub(super) struct NetworkFactory {
     pub(super) me: Arc<NodeIdentity>,
     pub(super) strangers: Arc<Strangers>,
     pub(super) acks: Arc<QuorumAcks>,
+    pub(super) stamps: Arc<FollowerStamps>,
     /// The members' present addresses; set once Raft runs.
     pub(super) members: Arc<OnceLock<Metrics>>,
     /// How long an append of entries may take before it is sent again.
@@ -65,6 +69,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
             me: self.me.clone(),
             strangers: self.strangers.clone(),
             acks: self.acks.clone(),
+            stamps: self.stamps.clone(),
             members: self.members.clone(),
             target: Target { raft_id: Some(target), id: node.id.clone() },
             append_timeout: self.append_timeout,
@@ -79,6 +84,7 @@ pub(super) struct RaftNetwork {
     me: Arc<NodeIdentity>,
     strangers: Arc<Strangers>,
     pub(super) acks: Arc<QuorumAcks>,
+    stamps: Arc<FollowerStamps>,
     members: Arc<OnceLock<Metrics>>,
     target: Target,
     pub(super) append_timeout: Duration,
@@ -99,10 +105,11 @@ impl RaftNetwork {
         moved.unwrap_or_else(|| self.target.clone())
     }
 
-    /// The member has answered what was sent then, as one that follows this node.
-    pub(super) fn answered(&self, sent: Sent) {
+    /// The member has answered what was sent then, as one that follows this node, and gave this stamp.
+    pub(super) fn answered(&self, sent: Sent, stamp: Stamp) {
         if let Some(raft_id) = self.target.raft_id {
             self.acks.answered(raft_id, sent);
+            self.stamps.received(raft_id, stamp);
         }
     }
 
@@ -111,7 +118,7 @@ impl RaftNetwork {
         *self.idle_stream.lock() = stream;
     }
 
-    /// The stream that was idle_stream, where it still is one, or another.
+    /// The idle stream, if it is still open, or a new one.
     async fn append_stream(&self) -> Result<Option<Box<dyn AppendStream>>, PeerError> {
         let idle_stream = self.idle_stream.lock().take();
         if let Some(mut stream) = idle_stream
@@ -173,11 +180,11 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         // A heartbeat is abandoned by openraft after its interval. Entries have a disk to reach on
         // the other side: sending them again because of a slow flush would only make it slower.
         let timeout = if rpc.entries.is_empty() { option.soft_ttl() } else { self.append_timeout };
-        let sent = self.acks.sending();
+        let sent = self.acks.sending(rpc.leader_commit);
         match self.call(PeerRequest::Append(rpc), timeout).await? {
-            PeerReply::Append(response) => {
+            PeerReply::Append(response, stamp) => {
                 if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
-                    self.answered(sent);
+                    self.answered(sent, stamp);
                 }
                 Ok(response)
             }

@@ -1,52 +1,50 @@
 //! A follower's side of a stream of appends.
+//!
+//! openraft takes the requests and yields their outcomes in the same order. Beside them go the envelopes of requests that
+//! are not answered yet: what a leader says of freshness counts once its request is accepted.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
-use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 
 use crate::node::Node;
 use crate::node::replication::serve::Sender;
-use crate::node::rpc::{Envelope, Refusal};
+use crate::node::rpc::{Confirmed, Envelope, Refusal, Stamp, StampedOutcome};
 use crate::raft_types::TypeConfig;
 
 type Request = AppendEntriesRequest<TypeConfig>;
 
-/// What a follower makes of a leader's requests.
-struct Taken<S> {
+/// The requests of one stream that are for this node.
+struct AdmittedRequests<S> {
     node: Node,
     requests: S,
-    noted: Arc<Noted>,
+    unanswered: Arc<Unanswered>,
 }
 
-/// What is known of requests that are not answered yet, and why the last one was refused.
+/// The part of requests that openraft does not take, until they are answered.
 #[derive(Default)]
-struct Noted {
-    /// How long ago a quorum had acknowledged the leader, in milliseconds, and what it says is committed.
-    pending: Mutex<VecDeque<(Option<u64>, u64)>>,
+struct Unanswered {
+    freshness: Mutex<VecDeque<(Option<Stamp>, Option<Confirmed>)>>,
+    /// Why the last request was not taken; nothing comes after it.
     refused: Mutex<Option<Refusal>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
-    mutex.lock()
-}
-
-impl<S: Stream<Item = Result<(Envelope, Request), Refusal>> + Send + Unpin> Taken<S> {
+impl<S: Stream<Item = Result<(Envelope, Request), Refusal>> + Send + Unpin> AdmittedRequests<S> {
     async fn next(&mut self) -> Option<Request> {
         let (envelope, request) = match self.admitted().await? {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                *lock(&self.noted.refused) = Some(refusal);
+                *self.unanswered.refused.lock() = Some(refusal);
                 return None;
             }
         };
         if let Some((term, ms)) = envelope.log_time {
             self.node.clock().noted(term, ms);
         }
-        let committed = request.leader_commit.map_or(0, |id| id.index);
-        lock(&self.noted.pending).push_back((envelope.quorum_age_ms, committed));
+        self.unanswered.freshness.lock().push_back((envelope.echo, envelope.confirmed));
         Some(request)
     }
 
@@ -59,28 +57,28 @@ impl<S: Stream<Item = Result<(Envelope, Request), Refusal>> + Send + Unpin> Take
 }
 
 impl Node {
-    /// What becomes of a leader's requests, in order; it ends after the first that fails, or that could not be taken.
-    pub fn answer_appends(
+    /// Takes a leader's requests and yields their outcomes, in order. Ends after the first that fails, or that could not
+    /// be taken.
+    pub fn receive_appends(
         &self,
         requests: impl Stream<Item = Result<(Envelope, Request), Refusal>> + Send + Unpin + 'static,
-    ) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, Refusal>> + Send + 'static {
-        let noted = Arc::<Noted>::default();
-        let taken = Taken { node: self.clone(), requests, noted: noted.clone() };
-        let taken = stream::unfold(taken, |mut taken| async move { Some((taken.next().await?, taken)) });
-        let (node, of_answers) = (self.clone(), noted.clone());
-        let answers = self.inner.raft.stream_append(taken).map(move |outcome| {
+    ) -> impl Stream<Item = Result<StampedOutcome, Refusal>> + Send + 'static {
+        let unanswered = Arc::<Unanswered>::default();
+        let admitted = AdmittedRequests { node: self.clone(), requests, unanswered: unanswered.clone() };
+        let admitted = stream::unfold(admitted, |mut admitted| async move { Some((admitted.next().await?, admitted)) });
+        let (node, answered) = (self.clone(), unanswered.clone());
+        let outcomes = self.inner.raft.stream_append(admitted).map(move |outcome| {
             // A Raft that has stopped has no answer to give; the sender must not take that for one.
             let outcome = outcome.map_err(|_| Refusal::Stopped)?;
-            let noted = lock(&of_answers.pending).pop_front();
+            let freshness = answered.freshness.lock().pop_front();
             if !matches!(outcome, Err(StreamAppendError::HigherVote(_)))
-                && let Some((quorum_age_ms, committed)) = noted
+                && let Some((echo, confirmed)) = freshness
             {
-                node.heard_leader(quorum_age_ms, committed);
+                node.inner.freshness.heard(echo, confirmed);
             }
-            Ok(outcome)
+            Ok((outcome, node.inner.freshness.stamp()))
         });
-        answers.chain(
-            stream::once(async move { lock(&noted.refused).take() }).filter_map(async |refused| refused.map(Err)),
-        )
+        let refused = stream::once(async move { unanswered.refused.lock().take() });
+        outcomes.chain(refused.filter_map(async |refused| refused.map(Err)))
     }
 }

@@ -47,12 +47,11 @@ impl Node {
                 if let Some((term, ms)) = envelope.log_time {
                     self.clock().noted(term, ms);
                 }
-                let committed = rpc.leader_commit.map_or(0, |id| id.index);
                 let response = raft.append_entries(rpc).await.map_err(stopped)?;
                 if !matches!(response, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
-                    self.heard_leader(envelope.quorum_age_ms, committed);
+                    self.inner.freshness.heard(envelope.echo, envelope.confirmed);
                 }
-                PeerReply::Append(response)
+                PeerReply::Append(response, self.inner.freshness.stamp())
             }
             PeerRequest::Vote(rpc) => PeerReply::Vote(raft.vote(rpc).await.map_err(stopped)?),
             PeerRequest::PreVote(rpc) => PeerReply::Vote(raft.pre_vote(rpc).await.map_err(stopped)?),
@@ -102,7 +101,7 @@ impl Node {
     /// [`Refusal`] where it is not for this node, or its file cannot be made.
     pub async fn receive_snapshot(&self, envelope: &Envelope) -> Result<Incoming, Refusal> {
         self.admit(envelope, Sender::Leader).await?;
-        self.inner.freshness.heard();
+        self.inner.freshness.received();
         let snapshots = self.inner.snapshots.clone();
         task::spawn_blocking(move || snapshots.receive())
             .await
@@ -120,18 +119,10 @@ impl Node {
         meta: SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> Result<PeerReply, Refusal> {
-        self.inner.freshness.heard();
+        self.inner.freshness.received();
         let snapshot = SnapshotOf::<TypeConfig, SnapshotFile> { meta, snapshot };
         let response = self.inner.raft.install_full_snapshot(vote, snapshot).await.map_err(|_| Refusal::Stopped)?;
         Ok(PeerReply::Snapshot(response.vote))
-    }
-
-    /// A leader was heard; how long ago a quorum had acknowledged it, and what it says is committed.
-    pub(super) fn heard_leader(&self, quorum_age_ms: Option<u64>, committed: u64) {
-        self.inner.freshness.heard();
-        if let Some(age_ms) = quorum_age_ms {
-            self.inner.freshness.heard_quorum(Duration::from_millis(age_ms), committed);
-        }
     }
 
     pub(super) async fn admit(&self, envelope: &Envelope, sender: Sender) -> Result<(), Refusal> {

@@ -42,7 +42,7 @@ impl Node {
             // The same leader in a later term was elected again.
             // After a restart the stored vote names a leader; it is one once it was heard.
             let mine = leader.as_ref().is_some_and(|(id, _)| *id == self.inner.me.raft_id());
-            let heard = mine || self.inner.freshness.age().is_some();
+            let heard = mine || self.inner.freshness.since_received().is_some();
             let seen = leader.as_ref().filter(|_| heard).map(|(id, _)| (*id, term));
             if seen.is_some() && seen != last_leader {
                 if let Some((id, member)) = leader {
