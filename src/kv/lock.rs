@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::event::{Change, Events};
-use crate::command::{Failure, Key, LockView, Reply};
+use crate::command::{Action, Failure, Key, LockView, Reply};
 
 /// A lock that is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +102,28 @@ impl Locks {
         self.deadlines.remove(&(before, name.clone(), ticket));
         self.deadlines.insert((after, name.clone(), ticket));
         Reply::Granted { token, ttl_ms }
+    }
+
+    /// The answer to a repeated request. A grant that was kept says nothing of now: it is told again only where it still
+    /// holds, with the time that is left. Else the repetition is refused as a new request would be, with the holder.
+    pub(super) fn replay(&self, now_ms: u64, action: &Action, reply: Reply) -> Reply {
+        let Reply::Replayed { index, reply: kept } = &reply else { return reply };
+        let (name, renewed) = match (action, &**kept) {
+            (Action::Acquire { name, .. }, Reply::Granted { .. } | Reply::Queued) => (name, None),
+            (Action::Renew { name, token, .. }, Reply::Granted { .. }) => (name, Some(*token)),
+            _ => return reply,
+        };
+        let Some(lock) = self.held.get(name) else { return Reply::failed(Failure::LockLost) };
+        let is_holder = renewed.map_or(lock.ticket == *index, |token| lock.token == token);
+        if is_holder && lock.holder.deadline_ms > now_ms {
+            let held = Reply::Granted { token: lock.token, ttl_ms: lock.holder.deadline_ms - now_ms };
+            return Reply::Replayed { index: *index, reply: Box::new(held) };
+        }
+        match renewed {
+            None if lock.waiters.contains_key(index) => reply,
+            None if !is_holder => Reply::failed(Failure::Locked(lock.view())),
+            _ => Reply::failed(Failure::LockLost),
+        }
     }
 
     pub(super) fn release(

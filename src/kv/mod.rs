@@ -86,7 +86,7 @@ impl KvStore {
                 self.log_time_ms = self.log_time_ms.max(*stamp_ms);
                 let Some(retry) = retry else { return self.act(index, action, &mut events) };
                 if let Some(reply) = self.retries.check(limits, self.log_time_ms, retry) {
-                    return reply;
+                    return self.locks.replay(self.log_time_ms, action, reply);
                 }
                 let reply = self.act(index, action, &mut events);
                 self.retries.keep(index, self.log_time_ms, retry, &reply);

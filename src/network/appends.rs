@@ -12,7 +12,7 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use hyper_util::rt::TokioIo;
-use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use openraft::raft::AppendEntriesRequest;
 use reqwest::Client;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::time::timeout;
@@ -24,7 +24,7 @@ use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
 use crate::network::limits::{LimitedCodec, PortLimits};
 use crate::network::validate::{self, Local};
-use crate::node::rpc::{AppendStream, BoxFuture, PeerError, Refusal, Target};
+use crate::node::rpc::{AppendStream, BoxFuture, PeerError, Refusal, StampedOutcome, Target};
 use crate::node::{Node, NodeIdentity};
 use crate::raft_types::TypeConfig;
 
@@ -103,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Send> AppendStream for LeaderSide<S> {
         })
     }
 
-    fn next(&mut self) -> BoxFuture<'_, Result<StreamAppendResult<TypeConfig>, PeerError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<StampedOutcome, PeerError>> {
         Box::pin(async move {
             match self.answers.next().await {
                 Some(Ok(frame)) => match wire::decode::<AppendAnswer>(&frame) {
@@ -172,7 +172,7 @@ pub(crate) async fn serve_appends<S: AsyncRead + AsyncWrite + Send + 'static>(
         });
         Some((message.map_err(Refusal::Unreadable), (frames, gone, checks)))
     });
-    let mut outcomes = pin!(node.answer_appends(Box::pin(requests)));
+    let mut outcomes = pin!(node.receive_appends(Box::pin(requests)));
     let mut stopped = pin!(node.failed());
     loop {
         let outcome: Option<AppendAnswer> = tokio::select! {
@@ -180,7 +180,7 @@ pub(crate) async fn serve_appends<S: AsyncRead + AsyncWrite + Send + 'static>(
             _ = &mut stopped => Some(Err(Refusal::Stopped)),
         };
         let Some(outcome) = outcome else { return };
-        let ends = !matches!(outcome, Ok(Ok(_)));
+        let ends = !matches!(outcome, Ok((Ok(_), _)));
         let frame = wire::encode_framed(&outcome);
         let sent = timeout(ANSWER_TIMEOUT, answers.write_all(&frame)).await;
         if ends || !matches!(sent, Ok(Ok(()))) {

@@ -3,17 +3,17 @@
 //! postcard names no fields, so any change to a message's types needs a new [`VERSION`]; another
 //! version is refused in words, never guessed at.
 
-use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use openraft::raft::AppendEntriesRequest;
 use serde::Serialize;
 
-use crate::node::rpc::{Envelope, PeerReply, PeerRequest, Refusal};
+use crate::node::rpc::{Envelope, PeerReply, PeerRequest, Refusal, StampedOutcome};
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 
 pub(crate) use super::decode::decode;
 
-/// Version of all messages. 2: stamped commands, records.
-pub(super) const VERSION: u8 = 2;
+/// Version of all messages. 2: stamped commands, records. 3: stamps that go out and come back.
+pub(super) const VERSION: u8 = 3;
 
 /// The path of a request with one answer.
 pub(super) const CALL_PATH: &str = "/raft/v1/call";
@@ -39,7 +39,7 @@ pub(super) const MAX_HEAD_BYTES: usize = 1 << 20;
 pub(super) type AppendMessage = (Envelope, AppendEntriesRequest<TypeConfig>);
 
 /// The answer to one.
-pub(super) type AppendAnswer = Result<StreamAppendResult<TypeConfig>, Refusal>;
+pub(super) type AppendAnswer = Result<StampedOutcome, Refusal>;
 
 /// The head of a snapshot stream; the bytes of the file follow.
 pub(super) type SnapshotHead = (Envelope, Vote, SnapshotMeta);
@@ -67,6 +67,7 @@ pub(crate) type Request = (Envelope, PeerRequest);
 mod tests {
     use super::*;
     use crate::command::Command;
+    use crate::node::rpc::{Confirmed, Stamp};
 
     fn envelope() -> Envelope {
         Envelope {
@@ -75,7 +76,8 @@ mod tests {
             from_raft: 7,
             to: "[::1]:1,[::1]:2".parse().unwrap(),
             to_raft: Some(u64::MAX),
-            quorum_age_ms: Some(3),
+            echo: Some(Stamp { boot: u64::MAX, micros: 5 }),
+            confirmed: Some(Confirmed { stamp: Stamp { boot: 1, micros: u64::MAX }, committed: 3 }),
             log_time: Some((4, u64::MAX)),
         }
     }

@@ -1,4 +1,4 @@
-//! What can go wrong with a request, without a word about HTTP.
+//! Errors of requests; none knows of HTTP.
 
 use serde::{Deserialize, Serialize};
 

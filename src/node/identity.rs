@@ -1,4 +1,4 @@
-//! Who this node is, and what it has learnt about that.
+//! The identity of this node: its ids, its cluster, and whether it was removed.
 //!
 //! Invariants: the Raft id never changes while the process runs; the cluster id is set once, and is
 //! on disk before anything is answered in its name; once removed, a node stays removed.
@@ -9,21 +9,21 @@ use std::sync::OnceLock;
 use tokio::sync::watch;
 
 use crate::log_time::LogClock;
-use crate::node::rpc::{Envelope, Identification, Target};
+use crate::node::rpc::{Confirmed, Envelope, Identification, Stamp, Target};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId, Role};
 use crate::storage::{ClusterHandle, Identity, IdentityStore, StorageError};
 
-/// Tells how long ago a quorum acknowledged this node as its leader, in milliseconds.
-type QuorumClock = Box<dyn Fn() -> Option<u64> + Send + Sync>;
+/// Gives the newest stamp got from a member, and the word to it about its freshness.
+type FreshnessSource = Box<dyn Fn(RaftId) -> (Option<Stamp>, Option<Confirmed>) + Send + Sync>;
 
 /// This node's identity, shared by all its parts.
 pub struct NodeIdentity {
     store: IdentityStore,
     identity: RwLock<Identity>,
-    /// What it asks to be.
+    /// The role it asks for.
     pub role: Role,
-    /// Where its data is, for messages that tell which directory to delete.
+    /// The data directory, for messages that tell which one to delete.
     pub data_place: String,
     /// A random number of this process.
     boot: u64,
@@ -33,7 +33,7 @@ pub struct NodeIdentity {
     removed: watch::Sender<Option<u64>>,
     /// Set where a leader of another cluster called this node by its public id.
     foreign: watch::Sender<Option<String>>,
-    quorum_clock: OnceLock<QuorumClock>,
+    freshness_source: OnceLock<FreshnessSource>,
     log_clock: OnceLock<LogClock>,
 }
 
@@ -63,7 +63,7 @@ impl NodeIdentity {
             cluster,
             removed,
             foreign: watch::Sender::default(),
-            quorum_clock: OnceLock::new(),
+            freshness_source: OnceLock::new(),
             log_clock: OnceLock::new(),
         }
     }
@@ -93,7 +93,7 @@ impl NodeIdentity {
         self.removed.subscribe()
     }
 
-    /// What another cluster's leader that called this node had to say, if one did.
+    /// The reason to refuse requests, once a leader of another cluster has called this node.
     pub fn foreign(&self) -> Option<String> {
         self.foreign.borrow().clone()
     }
@@ -120,7 +120,7 @@ impl NodeIdentity {
     /// Becomes part of a cluster, unless it is part of one already.
     ///
     /// # Errors
-    /// Where the identity cannot be written.
+    /// [`StorageError`]: the identity cannot be written.
     pub fn adopt_cluster(&self, cluster: ClusterId) -> Result<(), StorageError> {
         self.update(|identity| identity.cluster = identity.cluster.or(Some(cluster)))
     }
@@ -128,7 +128,7 @@ impl NodeIdentity {
     /// Makes the identity durable as it is.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// [`StorageError`]: it cannot be written.
     pub fn save(&self) -> Result<(), StorageError> {
         self.update(|_| {})
     }
@@ -136,7 +136,7 @@ impl NodeIdentity {
     /// Remembers for good that this node was removed.
     ///
     /// # Errors
-    /// Where the identity cannot be written.
+    /// [`StorageError`]: the identity cannot be written.
     pub fn set_removed(&self, index: u64) -> Result<(), StorageError> {
         self.update(|identity| identity.removed = Some(index))?;
         self.removed.send_replace(Some(index));
@@ -150,7 +150,7 @@ impl NodeIdentity {
         self.removed.send_replace(None);
     }
 
-    /// What it answers to [`PeerRequest::Identify`](crate::node::rpc::PeerRequest::Identify).
+    /// The answer to [`PeerRequest::Identify`](crate::node::rpc::PeerRequest::Identify).
     pub fn identification(&self, empty: bool) -> Identification {
         let identity = self.identity();
         Identification {
@@ -163,10 +163,10 @@ impl NodeIdentity {
         }
     }
 
-    /// From now on messages tell how fresh this node's authority is.
-    pub(super) fn set_quorum_clock(&self, clock: QuorumClock) {
-        // There is one Raft a process; a second clock would say the same.
-        let _ = self.quorum_clock.set(clock);
+    /// From now on messages give stamps back and tell how fresh their receivers are.
+    pub(super) fn set_freshness_source(&self, source: FreshnessSource) {
+        // There is one Raft a process; a second source would say the same.
+        let _ = self.freshness_source.set(source);
     }
 
     /// From now on messages tell log time, where this node leads.
@@ -174,9 +174,17 @@ impl NodeIdentity {
         let _ = self.log_clock.set(clock);
     }
 
+    /// A random number of this process.
+    pub(super) fn boot(&self) -> u64 {
+        self.boot
+    }
+
     /// The envelope of a message to `target`.
     pub fn envelope(&self, target: &Target) -> Envelope {
-        let quorum_age_ms = self.quorum_clock.get().and_then(|clock| clock());
+        let (echo, confirmed) = match (self.freshness_source.get(), target.raft_id) {
+            (Some(source), Some(raft_id)) => source(raft_id),
+            _ => (None, None),
+        };
         let identity = self.identity();
         Envelope {
             cluster: identity.cluster,
@@ -184,7 +192,8 @@ impl NodeIdentity {
             from_raft: identity.raft_id,
             to: target.id.clone(),
             to_raft: target.raft_id,
-            quorum_age_ms,
+            echo,
+            confirmed,
             log_time: self.log_clock.get().and_then(LogClock::led),
         }
     }

@@ -9,22 +9,22 @@
 
 mod error;
 mod identity;
+mod leader;
 mod membership;
 mod opening;
 mod read;
 mod replication;
 pub mod rpc;
+mod state;
 mod status;
 mod tasks;
 #[cfg(test)]
 mod tests;
-mod view;
 mod write;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::runtime::Handle;
@@ -41,24 +41,25 @@ use crate::storage::SnapshotStore;
 use crate::storage::log::LogStore;
 use crate::task;
 use crate::watch::Watches;
-use rpc::{Peers, Target};
+use rpc::Peers;
+use state::Phase;
 
 pub use error::NodeError;
 pub use identity::NodeIdentity;
-pub use membership::form::{Start, ask_whether_removed, is_at};
+pub use membership::form::Start;
+pub use membership::join::is_at;
+pub use membership::remove::ask_whether_removed;
 pub use opening::NodeSlot;
 pub use read::{Found, ReadLevel, ReadOptions, Settled, StateView};
-pub use view::{About, Cluster, ClusterServer, Server, State, Stats};
-
-/// Without a leader a request waits this long for one.
-const LEADER_WAIT: Duration = Duration::from_secs(3);
+pub use state::State;
+pub use status::{About, Cluster, ClusterServer, Server, Stats};
 
 /// A write that was applied.
 #[derive(Debug, Clone)]
 pub struct Written {
     /// Index of its log entry.
     pub index: u64,
-    /// What applying it answered.
+    /// The answer that applying it gave.
     pub reply: Reply,
     /// The leader that proposed it, where this node passed it on.
     pub served_by: Option<PublicId>,
@@ -85,19 +86,6 @@ impl RaftOptions {
     }
 }
 
-/// How far this node is in becoming one that serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    /// Not a member of a cluster, as far as it knows.
-    Joining,
-    /// A member that applies what its log says was committed before it was started.
-    Replaying,
-    /// Has its own past back, but has not been told how far the cluster is.
-    Recovering,
-    /// Has applied all that was committed when a leader first confirmed its index.
-    Ready,
-}
-
 struct Inner {
     id: PublicId,
     raft: Raft<TypeConfig, StateMachine>,
@@ -107,9 +95,10 @@ struct Inner {
     log: LogStore,
     snapshots: SnapshotStore,
     options: RaftOptions,
-    contact: read::freshness::LeaderFreshness,
-    calls: Arc<membership::strangers::Strangers>,
-    acks: Arc<read::quorum_acks::Acks>,
+    freshness: read::freshness::LeaderFreshness,
+    strangers: Arc<membership::strangers::Strangers>,
+    acks: Arc<read::quorum_acks::QuorumAcks>,
+    stamps: Arc<read::follower_stamps::FollowerStamps>,
     phase: watch::Sender<Phase>,
     /// The runtime that it was started in.
     home: Handle,
@@ -120,7 +109,7 @@ struct Inner {
     membership_turn: Mutex<()>,
     /// The committed index that the log knew when it was opened.
     committed_at_open: u64,
-    /// Whether the log was empty when it was opened: what it names as members are others' words since.
+    /// The log was empty when it was opened: the members that it names came from others since.
     is_new: bool,
 }
 
@@ -136,10 +125,10 @@ impl std::fmt::Debug for Node {
     }
 }
 
-/// What a node runs on.
+/// The parts that a node is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// Who it is.
+    /// Its identity.
     pub me: Arc<NodeIdentity>,
     /// The way to the others.
     pub peers: Arc<dyn Peers>,
@@ -147,7 +136,7 @@ pub struct Parts {
     pub log: LogStore,
     /// Its state machine.
     pub machine: StateMachine,
-    /// Where snapshots are kept and received.
+    /// Keeps and receives snapshots.
     pub snapshots: SnapshotStore,
     /// The runtime of those who ask it; its own is the one that it is started in.
     pub clients: Handle,
@@ -176,14 +165,17 @@ impl Node {
         let internal = |error: &dyn std::fmt::Display| NodeError::Internal(format!("Raft does not start: {error}"));
         let config = raft_config(options, me.removed().borrow().is_none()).validate().map_err(|e| internal(&e))?;
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
-        let calls = Arc::new(membership::strangers::Strangers::default());
+        let strangers = Arc::new(membership::strangers::Strangers::default());
         let members = Arc::new(OnceLock::new());
-        let acks = Arc::new(read::quorum_acks::Acks::default());
+        let acks = Arc::new(read::quorum_acks::QuorumAcks::default());
+        let stamps = Arc::new(read::follower_stamps::FollowerStamps::default());
+        let freshness = read::freshness::LeaderFreshness::new(me.boot());
         let network = replication::NetworkFactory {
             peers: peers.clone(),
             me: me.clone(),
-            calls: calls.clone(),
+            strangers: strangers.clone(),
             acks: acks.clone(),
+            stamps: stamps.clone(),
             members: members.clone(),
             append_timeout: options.election_max().max(Duration::from_secs(2)),
         };
@@ -209,9 +201,10 @@ impl Node {
             log,
             snapshots,
             options,
-            contact: read::freshness::LeaderFreshness::default(),
-            calls,
+            freshness,
+            strangers,
             acks,
+            stamps,
             phase: watch::Sender::new(Phase::Joining),
             home: Handle::current(),
             reads,
@@ -222,23 +215,21 @@ impl Node {
             is_new,
         };
         let node = Self { inner: Arc::new(inner) };
-        let (authority, members) = (node.inner.raft.data_metrics(), node.inner.raft.server_metrics());
-        let (raft_id, acks) = (node.inner.me.raft_id(), node.inner.acks.clone());
-        node.inner.me.set_quorum_clock(Box::new(move || {
-            let acked = authority.borrow_watched().last_quorum_acked?.elapsed();
-            let age = acks.at_least(acked, raft_id, &members.borrow_watched().membership_config);
-            u64::try_from(age.as_millis()).ok()
+        // Weak: the identity is a part of the node.
+        let inner = Arc::downgrade(&node.inner);
+        node.inner.me.set_freshness_source(Box::new(move |member| {
+            inner.upgrade().map_or((None, None), |inner| Self { inner }.freshness_of(member))
         }));
         node.inner.me.set_log_clock(node.clock().clone());
         let tasks = Tasks(vec![
             // These wake many at once: from another runtime each would cost a wake of its own.
             task::spawn_on(&clients, node.clone().confirm_read_indexes(read_queue)),
             task::spawn_on(&clients, node.watches().clone().wake()),
-            task::spawn(node.clone().forward_batches(forward_queue)),
+            task::spawn(node.clone().forward_queued(forward_queue)),
             task::spawn(proposal_queue.run(node.inner.raft.clone())),
             task::spawn(node.clone().follow_phases()),
             task::spawn(node.clone().report_changes()),
-            task::spawn(node.clone().stand_by_the_leader()),
+            task::spawn(node.clone().watch_leader_process()),
             task::spawn(node.clone().promote_learners()),
             task::spawn(node.clone().ask_whether_removed()),
             task::spawn(node.clone().bound_the_log()),
@@ -259,7 +250,7 @@ impl Node {
         *self.inner.map.applied().borrow()
     }
 
-    /// What changes, and who watches.
+    /// Changes of the state, and those who watch them.
     pub fn watches(&self) -> &Watches {
         self.inner.map.watches()
     }
@@ -304,6 +295,15 @@ impl Node {
         self.inner.raft.metrics()
     }
 
+    /// A node that was removed, or whose cluster should not be there, says so instead of serving it.
+    fn refuse_stray(&self) -> Result<(), NodeError> {
+        self.refuse_removed()?;
+        match self.inner.me.foreign() {
+            Some(why) => Err(NodeError::Conflict(why)),
+            None => Ok(()),
+        }
+    }
+
     fn refuse_removed(&self) -> Result<(), NodeError> {
         match *self.inner.me.removed().borrow() {
             Some(index) => Err(NodeError::Removed(format!(
@@ -313,17 +313,6 @@ impl Node {
             None => Ok(()),
         }
     }
-}
-
-fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// Who leads, as this node believes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Leader {
-    NodeIdentity,
-    Other(Target),
 }
 
 fn raft_config(options: RaftOptions, may_elect: bool) -> Config {

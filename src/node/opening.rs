@@ -1,4 +1,5 @@
-//! A node that may still be opening its storage: what both ports hold, so that they answer from the first moment.
+//! A node that may still be opening its storage, and the phases until it serves. Both ports hold a [`NodeSlot`], so that
+//! they answer from the first moment.
 //!
 //! Contract: until [`NodeSlot::started`] was called nothing of the node's state is told, because none is known; a key
 //! request waits for that as long as it would for a leader. From then on everything is the node's.
@@ -7,15 +8,18 @@
 //! node that comes back empty does not form a second cluster while the others are loading.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, timeout_at};
 
-use crate::node::{About, Cluster, ClusterServer, LEADER_WAIT, Node, NodeError, Server, State, Stats, hostname};
+use crate::node::leader::{LEADER_WAIT, Leader, LeaderWait};
+use crate::node::state::Phase;
+use crate::node::{About, Cluster, ClusterServer, Node, NodeError, Server, State, Stats};
 use crate::node_id::PublicId;
 
-/// A place for one node. Clones share it.
+/// Holds one node once it has started. Clones share it.
 #[derive(Debug, Clone)]
 pub struct NodeSlot {
     inner: Arc<Inner>,
@@ -30,12 +34,12 @@ struct Inner {
 }
 
 impl NodeSlot {
-    /// The place of a node that is not there yet; `has_cluster` where its directory belongs to a cluster.
+    /// A slot without a node; `has_cluster` says that the data directory belongs to a cluster.
     pub fn new(id: PublicId, has_cluster: bool) -> Self {
         Self { inner: Arc::new(Inner { id, has_cluster, since: SystemTime::now(), node: SetOnce::new() }) }
     }
 
-    /// From now on it is this node; a second one is ignored.
+    /// Puts the node in; a second one is ignored.
     pub fn started(&self, node: Node) {
         let _first = self.inner.node.set(node);
     }
@@ -70,7 +74,7 @@ impl NodeSlot {
         &self.inner.id
     }
 
-    /// What the node is doing; one that loads takes no part, like a learner.
+    /// The role that the node has now; one that loads takes no part, like a learner.
     pub fn state(&self) -> State {
         self.node().map_or(State::Learner, Node::state)
     }
@@ -114,6 +118,85 @@ impl NodeSlot {
     }
 }
 
+impl Node {
+    /// Moves [`Phase`] on, from joining to ready.
+    pub(super) async fn follow_phases(self) {
+        let me = self.inner.me.raft_id();
+        let mut metrics = self.metrics();
+        // Only a *committed* membership makes a member.
+        if metrics.wait_until(|m| m.committed_membership_config.get_node(&me).is_some()).await.is_err() {
+            return;
+        }
+        self.inner.phase.send_replace(Phase::Replaying);
+        let mut applied = self.inner.map.applied();
+        if applied.wait_for(|applied| *applied >= self.inner.committed_at_open).await.is_err() {
+            return;
+        }
+        self.inner.phase.send_replace(Phase::Recovering);
+        loop {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            if let Ok(index) = self.read_index(deadline).await
+                && self.wait_applied(index, deadline).await.is_ok()
+            {
+                break;
+            }
+            if self.inner.me.removed().borrow().is_some() {
+                return;
+            }
+        }
+        self.inner.phase.send_replace(Phase::Ready);
+        tracing::info!("ready: caught up with the cluster at index {}", self.applied_index());
+    }
+
+    /// Ok where key requests would be served; otherwise why not.
+    ///
+    /// # Errors
+    /// [`NodeError::Removed`], [`NodeError::NotReady`], [`NodeError::NoLeader`].
+    pub fn ready(&self) -> Result<(), NodeError> {
+        self.refuse_removed()?;
+        if let Some(why) = self.inner.me.foreign() {
+            return Err(NodeError::NotReady(why));
+        }
+        let phase = *self.inner.phase.borrow();
+        if phase != Phase::Ready {
+            return Err(phase.not_ready());
+        }
+        let heard = match self.leader() {
+            Some(Leader::ThisNode) => self.state() == State::Leader,
+            Some(Leader::Other(_)) => {
+                self.inner.freshness.last_contact().is_some_and(|age| age <= self.silence_allowed())
+            }
+            None => false,
+        };
+        if !heard {
+            return Err(NodeError::NoLeader("no leader is known that a quorum follows".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Waits, as long as a request waits for a leader, until this node has come so far.
+    pub(super) async fn wait_phase(&self, phase: Phase, deadline: Instant) -> Result<(), NodeError> {
+        self.refuse_removed()?;
+        if *self.inner.phase.borrow() >= phase {
+            return Ok(());
+        }
+        self.wait_phase_until(phase, &LeaderWait::new(deadline)).await
+    }
+
+    pub(super) async fn wait_phase_until(&self, phase: Phase, wait: &LeaderWait) -> Result<(), NodeError> {
+        let mut now = self.inner.phase.subscribe();
+        let waited = timeout_at(wait.until, now.wait_for(|now| *now >= phase)).await;
+        if let Ok(Ok(_)) = waited {
+            return Ok(());
+        }
+        Err(self.inner.phase.borrow().not_ready())
+    }
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 fn not_ready() -> NodeError {
     NodeError::NotReady("this node is still loading its data; the log says when it is ready".to_owned())
 }
@@ -121,7 +204,6 @@ fn not_ready() -> NodeError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
     async fn before_the_node_is_there_nothing_is_told_of_it() {

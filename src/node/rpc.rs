@@ -1,4 +1,4 @@
-//! What nodes say to one another, and the seam it goes through.
+//! The messages between nodes, and the seam they go through.
 //!
 //! [`Peers`] is implemented by the HTTP transport and by simulations; nothing here knows a socket.
 //! One request enum and one reply enum carry everything but snapshots, which are streamed.
@@ -38,7 +38,7 @@ pub struct Target {
     pub id: PublicId,
 }
 
-/// Who a message is from, and for whom.
+/// The sender and the receiver of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     /// The sender's cluster; `None` before it has joined one.
@@ -51,11 +51,34 @@ pub struct Envelope {
     pub to: PublicId,
     /// The receiver's Raft id as the sender knows it; `None` only with [`PeerRequest::Identify`].
     pub to_raft: Option<RaftId>,
-    /// From a leader: how long ago a quorum had acknowledged it, in milliseconds.
-    pub quorum_age_ms: Option<u64>,
-    /// Of a leader that stamps entries: its term, and what log time it is.
+    /// The newest stamp of the receiver that the sender has got with an answer.
+    pub echo: Option<Stamp>,
+    /// From a leader: how fresh the receiver is once it has applied enough.
+    pub confirmed: Option<Confirmed>,
+    /// From a leader that stamps entries: its term, and log time now.
     pub log_time: Option<(u64, u64)>,
 }
+
+/// A moment on the clock of one process, which gives it away to get it back: nobody else can tell what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// A random number of the process.
+    pub boot: u64,
+    /// Microseconds on its clock.
+    pub micros: u64,
+}
+
+/// A leader's word: whatever anybody had seen committed when `stamp` was given, its index is at most `committed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// A moment on the receiver's own clock.
+    pub stamp: Stamp,
+    /// An index.
+    pub committed: u64,
+}
+
+/// The outcome of an append, and a stamp of the clock of the one who answers.
+pub type StampedOutcome = (StreamAppendResult<TypeConfig>, Stamp);
 
 /// One question to a peer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,7 +93,7 @@ pub enum PeerRequest {
     TransferLeader(TransferRequest),
     /// Propose these commands, or say that you cannot; never pass them on again.
     Forward {
-        /// What to propose, in this order.
+        /// The commands, in this order.
         commands: Vec<Arc<Command>>,
         /// How long the client still waits, in milliseconds.
         timeout_ms: u64,
@@ -88,12 +111,12 @@ pub enum PeerRequest {
     ReadIndex {
         /// The newest vote that the asker has begun to save: who it follows.
         following: Option<Vote>,
-        /// What it has applied.
+        /// The index that it has applied.
         applied: u64,
     },
     /// Give the index you have applied if you believe that you lead.
     WeakIndex,
-    /// What are you doing?
+    /// Tell your [`State`].
     Status,
     /// Which Raft node answers at this address?
     Identify,
@@ -154,8 +177,8 @@ impl From<TransferRequest> for TransferLeaderRequest<TypeConfig> {
 /// The answer to a [`PeerRequest`], variant by variant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum PeerReply {
-    /// To [`PeerRequest::Append`].
-    Append(AppendEntriesResponse<TypeConfig>),
+    /// To [`PeerRequest::Append`], with a stamp of the clock of the one who answers.
+    Append(AppendEntriesResponse<TypeConfig>, Stamp),
     /// To [`PeerRequest::Vote`] and [`PeerRequest::PreVote`].
     Vote(VoteResponse<TypeConfig>),
     /// To [`PeerRequest::TransferLeader`].
@@ -197,7 +220,7 @@ pub enum ForwardError {
     Failed(NodeError),
 }
 
-/// Who a node is.
+/// The identity of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identification {
     /// The public id it goes by.
@@ -206,9 +229,9 @@ pub struct Identification {
     pub raft_id: RaftId,
     /// The cluster it belongs to, if any.
     pub cluster: Option<ClusterId>,
-    /// Whether it has no vote, no log and no snapshot.
+    /// It has no vote, no log and no snapshot.
     pub empty: bool,
-    /// What it asks to be.
+    /// The role it asks for.
     pub role: Role,
     /// A random number of the process.
     pub boot: u64,
@@ -225,7 +248,7 @@ pub struct LeaderSeen {
     pub boot: Option<u64>,
 }
 
-/// Whether a Raft node is a member.
+/// The membership of a Raft node, as a leader knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberAnswer {
     /// It is.
@@ -277,10 +300,10 @@ pub enum PeerError {
     Refused(Refusal),
 }
 
-/// What a node at a client address said of itself.
+/// A node's answer at its client address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// Whether it is a member of a cluster.
+    /// It is a member of a cluster.
     pub has_cluster: bool,
 }
 
@@ -355,12 +378,12 @@ pub trait AppendStream: Send {
     ///
     /// # Errors
     /// [`PeerError`]: the stream is of no more use.
-    fn next(&mut self) -> BoxFuture<'_, Result<StreamAppendResult<TypeConfig>, PeerError>>;
+    fn next(&mut self) -> BoxFuture<'_, Result<StampedOutcome, PeerError>>;
 }
 
 /// Why a node did not let another join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinRefusal {
-    /// What it said.
+    /// Its own words.
     pub msg: String,
 }

@@ -1,32 +1,109 @@
-//! What a node tells of itself and of its cluster.
+//! The status of a node and of its cluster; the edges only print it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Instant as _, RaftMetrics, ServerState};
-use tokio::time::Instant;
 
-use super::{Cluster, ClusterServer, Leader, Node, NodeError, Phase, Server, State, Stats};
 use crate::node::rpc::{PeerReply, PeerRequest, Target};
-use crate::node::write::LeaderWait;
+use crate::node::{Node, State};
+use crate::node_id::PublicId;
 use crate::raft_types::alias::LogId;
 use crate::raft_types::{RaftId, Role, TypeConfig};
 
 /// How long `cluster` waits for each member.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+const MEMBER_STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One member as the latest membership has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Its public id.
+    pub id: PublicId,
+    /// It is a voter.
+    pub voter: bool,
+}
+
+/// The source of `GET /hraftd/raft/stats`.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    /// Index of the last entry applied to the map; 0 for none, as for all indexes and terms here.
+    pub applied_index: u64,
+    /// Index of the last entry known to be committed.
+    pub commit_index: u64,
+    /// Committed entries that wait to be applied.
+    pub fsm_pending: u64,
+    /// How long ago, at most, the leader was in contact with this node: since the newest moment on its own clock that
+    /// the leader gave back. `Some(ZERO)` on the leader, `None` for never.
+    pub last_contact: Option<Duration>,
+    /// Index of the last entry in the log.
+    pub last_log_index: u64,
+    /// Term of the last entry in the log.
+    pub last_log_term: u64,
+    /// Index of the last entry in the newest snapshot.
+    pub last_snapshot_index: u64,
+    /// Term of the last entry in the newest snapshot.
+    pub last_snapshot_term: u64,
+    /// Members of the latest membership, voters and learners, ordered by id.
+    pub latest_configuration: Vec<Server>,
+    /// Index of the entry that holds the latest membership.
+    pub latest_configuration_index: u64,
+    /// Voters other than this node.
+    pub num_peers: usize,
+    /// The role of this node.
+    pub state: State,
+    /// The current term.
+    pub term: u64,
+}
+
+/// One line of `GET /hraftd/raft/cluster`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterServer {
+    /// Its public id; the Raft address is `id.raddr`.
+    pub id: PublicId,
+    /// The state it tells, or [`State::Lost`].
+    pub state: State,
+    /// It is a voter.
+    pub voter: bool,
+}
+
+/// The source of `GET /hraftd/raft/cluster`.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// The node that was asked.
+    pub current: ClusterServer,
+    /// The leader, where one is known.
+    pub leader: Option<ClusterServer>,
+    /// All members, ordered by id; before joining only this node.
+    pub servers: Vec<ClusterServer>,
+    /// Faults that an operator should mend.
+    pub warnings: Vec<String>,
+}
+
+/// The source of `GET /hraftd/raft/node`.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// When the process started.
+    pub start_time: SystemTime,
+    /// The public id.
+    pub id: PublicId,
+    /// Name of the machine.
+    pub hostname: String,
+    /// A digest of the state and the applied index it is of: equal on all nodes at an index. `None` while the node loads.
+    pub digest: Option<(u64, u64)>,
+}
 
 /// A member of the latest membership.
 #[derive(Debug, Clone)]
 pub(super) struct MemberView {
     pub(super) raft_id: RaftId,
     pub(super) server: Server,
-    /// What it asked to be.
+    /// The role it asked for.
     pub(super) role: Role,
 }
 
 impl Node {
-    /// What this node is doing.
+    /// The role this node has now.
     pub fn state(&self) -> State {
         if self.inner.me.removed().borrow().is_some() {
             return State::Shutdown;
@@ -63,11 +140,7 @@ impl Node {
         self.quorum_age_of(metrics).is_none_or(|age| age <= self.inner.options.election_max())
     }
 
-    /// As the leader: how long ago a quorum acknowledged it.
-    pub(super) fn quorum_age(&self) -> Option<Duration> {
-        self.quorum_age_of(&self.inner.raft.metrics().borrow_watched())
-    }
-
+    /// As the leader: how long ago, at most, a quorum followed it.
     fn quorum_age_of(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
         let membership = &metrics.membership_config;
         if membership.voter_ids().all(|id| id == metrics.id) {
@@ -99,6 +172,14 @@ impl Node {
         silence(&self.inner.raft.metrics().borrow_watched(), raft_id)
     }
 
+    /// As the leader: whether a member acknowledged something within the election maximum.
+    pub(super) fn answered_lately(&self, raft_id: RaftId) -> bool {
+        if raft_id == self.inner.me.raft_id() {
+            return true;
+        }
+        self.silence_of(raft_id).is_some_and(|silence| silence <= self.inner.options.election_max())
+    }
+
     /// The source of `GET /hraftd/raft/stats`.
     pub fn stats(&self) -> Stats {
         let members = self.members();
@@ -114,7 +195,11 @@ impl Node {
             applied_index,
             commit_index,
             fsm_pending: commit_index.saturating_sub(applied_index),
-            last_contact: if state == State::Leader { Some(Duration::ZERO) } else { self.inner.contact.age() },
+            last_contact: if state == State::Leader {
+                Some(Duration::ZERO)
+            } else {
+                self.inner.freshness.last_contact()
+            },
             last_log_index: metrics.last_log_index.unwrap_or(0),
             last_log_term: self.inner.log.last_log_id().map_or(0, |id| id.leader_id.term),
             last_snapshot_index: index(&metrics.snapshot),
@@ -129,7 +214,7 @@ impl Node {
 
     /// Asks all members at once what they are doing, each for at most a second.
     pub async fn cluster(&self) -> Cluster {
-        self.ask_members(STATUS_TIMEOUT).await
+        self.ask_members(MEMBER_STATUS_TIMEOUT).await
     }
 
     pub(super) async fn ask_members(&self, timeout: Duration) -> Cluster {
@@ -177,51 +262,9 @@ impl Node {
     pub fn digest(&self) -> (u64, u64) {
         self.inner.map.digest()
     }
-
-    /// Ok where key requests would be served; otherwise why not.
-    ///
-    /// # Errors
-    /// [`NodeError::Removed`], [`NodeError::NotReady`], [`NodeError::NoLeader`].
-    pub fn ready(&self) -> Result<(), NodeError> {
-        self.refuse_removed()?;
-        if let Some(why) = self.inner.me.foreign() {
-            return Err(NodeError::NotReady(why));
-        }
-        let phase = *self.inner.phase.borrow();
-        if phase != Phase::Ready {
-            return Err(phase.not_ready());
-        }
-        let heard = match self.leader() {
-            Some(Leader::NodeIdentity) => self.state() == State::Leader,
-            Some(Leader::Other(_)) => self.inner.contact.age().is_some_and(|age| age <= self.silence_allowed()),
-            None => false,
-        };
-        if !heard {
-            return Err(NodeError::NoLeader("no leader is known that a quorum follows".to_owned()));
-        }
-        Ok(())
-    }
-
-    /// Waits, as long as a request waits for a leader, until this node has come so far.
-    pub(super) async fn wait_phase(&self, phase: Phase, deadline: Instant) -> Result<(), NodeError> {
-        self.refuse_removed()?;
-        if *self.inner.phase.borrow() >= phase {
-            return Ok(());
-        }
-        self.wait_phase_until(phase, &LeaderWait::new(deadline)).await
-    }
-
-    pub(super) async fn wait_phase_until(&self, phase: Phase, patience: &LeaderWait) -> Result<(), NodeError> {
-        let mut now = self.inner.phase.subscribe();
-        let waited = tokio::time::timeout_at(patience.until, now.wait_for(|now| *now >= phase)).await;
-        if let Ok(Ok(_)) = waited {
-            return Ok(());
-        }
-        Err(self.inner.phase.borrow().not_ready())
-    }
 }
 
-/// What is wrong with a cluster of these voters.
+/// Warnings about a cluster of these voters.
 fn warnings(servers: &[ClusterServer]) -> Vec<String> {
     let voters: Vec<_> = servers.iter().filter(|server| server.voter).collect();
     let silent: Vec<_> =
@@ -264,18 +307,4 @@ pub(super) fn even_voters(voters: usize) -> Option<String> {
 pub(super) fn silence(metrics: &RaftMetrics<TypeConfig>, raft_id: RaftId) -> Option<Duration> {
     let acked = metrics.heartbeat.as_ref()?.get(&raft_id)?.as_ref()?;
     Some(acked.elapsed())
-}
-
-impl Phase {
-    /// The error of a request that came before its time.
-    fn not_ready(self) -> NodeError {
-        NodeError::NotReady(
-            match self {
-                Phase::Joining => "this node has not joined a cluster yet; the log says whom it asks",
-                Phase::Replaying => "this node is still applying its own log; try again",
-                Phase::Recovering | Phase::Ready => "this node has not heard yet how far its cluster is; try again",
-            }
-            .to_owned(),
-        )
-    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use openraft::raft::AppendEntriesRequest;
 use tokio::io::{DuplexStream, duplex};
 use tokio::time::{Instant, timeout};
 
@@ -42,7 +42,7 @@ impl AppendStream for Seen {
         self.0.send(request)
     }
 
-    fn next(&mut self) -> BoxFuture<'_, Result<StreamAppendResult<TypeConfig>, PeerError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<StampedOutcome, PeerError>> {
         self.0.next()
     }
 }
@@ -57,7 +57,7 @@ fn leads(request: &AppendEntriesRequest<TypeConfig>) {
 fn word(answer: &wire::Answer) -> Option<Word> {
     match answer {
         Ok(PeerReply::Vote(vote)) if vote.vote_granted => Some(Word::Vote),
-        Ok(PeerReply::Append(_)) => Some(Word::Append),
+        Ok(PeerReply::Append(..)) => Some(Word::Append),
         _ => None,
     }
 }

@@ -200,6 +200,7 @@ fn summary(faults: &[u64], counted: u64) -> Summary {
             ("entries", seen.committed.newest()),
             ("register reads", reads),
             ("register writes", writes as u64),
+            ("ages checked", seen.linearizable.ages()),
             ("values stored", seen.acknowledged.count() as u64),
             ("increments", counted),
             ("holds of locks", seen.locks.count() as u64),

@@ -24,7 +24,7 @@ use crate::api::response::{Answer, json};
 use crate::api::service::Service;
 use crate::api::write::{self, Outcome, Time};
 use crate::api::{App, spec, timer};
-use crate::command::{Action, Key, LockView, Reply};
+use crate::command::{Action, Failure, Key, LockView, Reply};
 use crate::duration::as_ms;
 use crate::kv::Ticket;
 use crate::node::{NodeError, ReadLevel, ReadOptions};
@@ -104,6 +104,11 @@ pub(in crate::api) async fn post<S: Service>(
             Ok(outcome.answer(Ok(json::response(granted(&name, token, ttl_ms)))))
         }
         Reply::Queued => wait_for(app, &name, outcome, place, Instant::now() + wait).await,
+        Reply::Failed(ref failure) if matches!(**failure, Failure::LockLost) => {
+            let why = " by this request, which lost it since; a request with another Idempotency-Key asks anew";
+            let error = locked(&name, None, why, app.service.log_time_ms());
+            Ok(outcome.answer(Err(error)))
+        }
         _ => Ok(refused(outcome, app, &name)),
     }
 }

@@ -96,7 +96,7 @@ impl Model {
         self.forget(4);
         if let Some(kept) = self.kept.iter().find(|kept| kept.key == retry.key && kept.deadline > self.now) {
             return match kept.digest == retry.digest {
-                true => Reply::Replayed { index: kept.index, reply: Box::new(kept.reply.clone()) },
+                true => self.replayed(&action, kept.index, &kept.reply),
                 false => Reply::failed(Failure::RetryMismatch),
             };
         }
@@ -117,6 +117,30 @@ impl Model {
         let (key, deadline) = (retry.key.to_string(), self.now + retry.window_ms);
         self.kept.push(Kept { key, digest: retry.digest, index, deadline, bytes, reply: kept });
         reply
+    }
+
+    /// What was granted is told again only to who has it, or waits for it.
+    fn replayed(&self, action: &Action, index: u64, kept: &Reply) -> Reply {
+        let again = |reply: Reply| Reply::Replayed { index, reply: Box::new(reply) };
+        let claim = match (action, kept) {
+            (Action::Acquire { name, .. }, Reply::Granted { .. } | Reply::Queued) => {
+                self.claims.iter().find(|claim| claim.name == *name && claim.ticket == index)
+            }
+            (Action::Renew { name, token, .. }, Reply::Granted { .. }) => {
+                self.claims.iter().find(|claim| claim.name == *name && claim.token == Some(*token))
+            }
+            _ => return again(kept.clone()),
+        };
+        match (claim, action) {
+            (Some(Claim { token: None, .. }), _) => again(kept.clone()),
+            (Some(Claim { token: Some(token), deadline, .. }), _) if *deadline > self.now => {
+                again(Reply::Granted { token: *token, ttl_ms: deadline - self.now })
+            }
+            (None, Action::Acquire { name, .. }) => {
+                Reply::failed(self.view(name).map_or(Failure::LockLost, Failure::Locked))
+            }
+            _ => Reply::failed(Failure::LockLost),
+        }
     }
 
     /// Forgets outcomes that are due, the earliest first.

@@ -39,6 +39,34 @@ fn a_refusal_is_an_outcome_and_what_was_read_is_not_kept() {
     assert_eq!(kv.keyed(0, "t", 1, txn), replayed(4, results(OpResult::NotKept)));
 }
 
+/// A grant is told again for as long as it holds, and with what is left of it.
+#[test]
+fn a_repeated_grant_is_one_that_holds() {
+    let again = |index, token, ttl_ms| replayed(index, Reply::Granted { token, ttl_ms });
+    let renew = |token| Action::Renew { name: "l".into(), token, ttl_ms: None };
+    let mut kv = Kv::default();
+    kv.keyed(0, "a", 1, acquire(500, 0));
+    assert_eq!(kv.keyed(100, "a", 1, acquire(500, 0)), again(1, 1, 400));
+    kv.keyed(200, "r", 1, renew(1));
+    assert_eq!(kv.keyed(300, "r", 1, renew(1)), again(3, 1, 400));
+    assert_eq!(kv.keyed(300, "a", 1, acquire(500, 0)), again(1, 1, 400), "it was renewed meanwhile");
+    assert_eq!(kv.keyed(300, "w", 1, acquire(100, 900)), Reply::Queued);
+    assert_eq!(kv.keyed(400, "w", 1, acquire(100, 900)), replayed(6, Reply::Queued));
+    // Its time is up, and no tick has said so yet.
+    assert_eq!(failure(kv.keyed(700, "a", 1, acquire(500, 0))), Failure::LockLost);
+    assert_eq!(failure(kv.keyed(700, "r", 1, renew(1))), Failure::LockLost);
+    kv.tick(700);
+    let Failure::Locked(view) = failure(kv.keyed(710, "a", 1, acquire(500, 0))) else { panic!("another has it") };
+    assert_eq!((view.token, view.ticket), (10, 6));
+    assert_eq!(failure(kv.keyed(710, "r", 1, renew(1))), Failure::LockLost);
+    assert_eq!(kv.keyed(710, "w", 1, acquire(100, 900)), again(6, 10, 90));
+    kv.at(720, Action::Release { name: "l".into(), token: 10 });
+    for (key, action) in [("a", acquire(500, 0)), ("r", renew(1)), ("w", acquire(100, 900))] {
+        assert_eq!(failure(kv.keyed(730, key, 1, action)), Failure::LockLost, "{key}: nobody has it");
+    }
+    assert_eq!(kv.kv.lock("l"), None, "a repetition takes nothing");
+}
+
 #[test]
 fn where_there_is_no_room_nothing_is_done_and_nothing_dropped() {
     let limits = Limits { kept: 3, kept_bytes: 1 << 20 };

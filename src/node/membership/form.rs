@@ -8,43 +8,42 @@
 //! stops taking writes as soon as one of them calls it ([`crate::node::replication::serve`]).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use crate::node::rpc::{MemberAnswer, PeerReply, PeerRequest, Peers, Target};
-use crate::node::{Leader, Node, NodeError, Phase};
-use crate::node_id::{HostPort, PublicId};
-use crate::raft_types::{ClusterId, Member, RaftId, Role};
+use crate::node::leader::Leader;
+use crate::node::{Node, NodeError};
+use crate::node_id::HostPort;
+use crate::raft_types::{ClusterId, Member, Role};
 use crate::task;
 
-/// How long a node may take to say who it is.
-pub(in crate::node) const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// How long a node that may form a cluster listens for one that is there already.
-const LISTEN: Duration = Duration::from_secs(1);
+const LISTEN_DURATION: Duration = Duration::from_secs(1);
 
 /// How long each listed node is given to answer a request to join; it answers when the joiner is a
 /// voter, and asking again is safe.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
+const JOIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long after a promise a joiner waits to see itself in the membership.
-const PROMISE_TIMEOUT: Duration = Duration::from_secs(2);
+const MEMBERSHIP_ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Pauses between two rounds of asking, growing from the first to the second.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// The first pause between two rounds of asking; each is twice the last one.
+const MIN_JOIN_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the command line said about finding a cluster.
+/// The longest pause between two rounds of asking.
+const MAX_JOIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// The command line's part in finding a cluster.
 #[derive(Debug, Clone)]
 pub struct Start {
     /// The listed nodes that are not this one, in their order.
     pub others: Vec<HostPort>,
-    /// Whether this node may form a cluster: it is the first of the list, or there is none.
+    /// This node may form a cluster: it is the first of the list, or there is no list.
     pub may_form: bool,
-    /// Whether the list was given and its first address is not known to be this node's.
+    /// The first address of the list, unless it is known to be this node's.
     pub first: Option<HostPort>,
     /// The id of the cluster, should this node form it.
     pub new_cluster: ClusterId,
@@ -66,9 +65,9 @@ impl Node {
         loop {
             if self.inner.log.is_empty() && start.may_form {
                 match self.listen(&start).await {
-                    Heard::Leader(caller) => start.others.insert(0, caller),
-                    Heard::ListedCluster => {}
-                    Heard::Nothing => return self.form(start.new_cluster).await,
+                    Listened::Leader(caller) => start.others.insert(0, caller),
+                    Listened::ListedCluster => {}
+                    Listened::Nothing => return self.form(start.new_cluster).await,
                 }
             }
             for member in self.members() {
@@ -102,10 +101,10 @@ impl Node {
         }
     }
 
-    async fn listen(&self, start: &Start) -> Heard {
-        let mut caller = self.inner.calls.leader();
+    async fn listen(&self, start: &Start) -> Listened {
+        let mut caller = self.inner.strangers.leader();
         let asked = async {
-            let probes = start.others.iter().map(|haddr| self.inner.peers.probe(haddr, LISTEN));
+            let probes = start.others.iter().map(|haddr| self.inner.peers.probe(haddr, LISTEN_DURATION));
             let found = join_all(probes).await;
             if found.into_iter().any(|probe| probe.is_ok_and(|probe| probe.has_cluster)) {
                 return;
@@ -114,13 +113,13 @@ impl Node {
         };
         tokio::select! {
             Ok(caller) = caller.wait_for(Option::is_some) => {
-                caller.as_ref().map_or(Heard::Nothing, |caller| {
+                caller.as_ref().map_or(Listened::Nothing, |caller| {
                     tracing::info!("the leader {caller} has this node as a member: rejoining");
-                    Heard::Leader(caller.haddr.clone())
+                    Listened::Leader(caller.haddr.clone())
                 })
             }
-            () = asked => Heard::ListedCluster,
-            () = sleep(LISTEN) => Heard::Nothing,
+            () = asked => Listened::ListedCluster,
+            () = sleep(LISTEN_DURATION) => Listened::Nothing,
         }
     }
 
@@ -143,17 +142,17 @@ impl Node {
     async fn ask_to_join(&self, start: &Start) -> Myself {
         let id = self.id();
         let raft_id = self.inner.me.raft_id();
-        let mut heard_myself = self.inner.calls.myself();
+        let mut heard_myself = self.inner.strangers.myself();
         let mut last_said = String::new();
-        let mut pause = PAUSE.0;
+        let mut pause = MIN_JOIN_PAUSE;
         loop {
-            if self.leader() == Some(Leader::NodeIdentity) {
+            if self.leader() == Some(Leader::ThisNode) {
                 // It moved while it was the only voter: it has itself to ask.
-                let _ = self.join(id.clone(), None, Instant::now() + JOIN_TIMEOUT).await;
+                let _ = self.join(id.clone(), None, Instant::now() + JOIN_ANSWER_TIMEOUT).await;
             }
             for haddr in &start.others {
                 heard_myself.mark_unchanged();
-                let answer = self.inner.peers.ask_to_join(haddr, id, raft_id, JOIN_TIMEOUT).await;
+                let answer = self.inner.peers.ask_to_join(haddr, id, raft_id, JOIN_ANSWER_TIMEOUT).await;
                 if heard_myself.has_changed().unwrap_or(false) {
                     if start.first.as_ref() == Some(haddr) && self.inner.log.is_empty() {
                         return Myself;
@@ -164,7 +163,7 @@ impl Node {
                     Ok(Ok(())) => {
                         tracing::info!("joined through {haddr}");
                         // The caller sees the role arrive; where it does not, ask again.
-                        sleep(PROMISE_TIMEOUT).await;
+                        sleep(MEMBERSHIP_ARRIVAL_TIMEOUT).await;
                         continue;
                     }
                     Ok(Err(refusal)) => format!("{haddr} did not let this node join: {}", refusal.msg),
@@ -177,7 +176,7 @@ impl Node {
             }
             // Spread over the nodes, so that many that start at once do not ask in step.
             sleep(pause.mul_f64(0.75 + (raft_id % 64) as f64 / 128.0)).await;
-            pause = (pause * 2).min(PAUSE.1);
+            pause = (pause * 2).min(MAX_JOIN_PAUSE);
         }
     }
 }
@@ -186,93 +185,8 @@ impl Node {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Myself;
 
-enum Heard {
+enum Listened {
     Leader(HostPort),
     ListedCluster,
     Nothing,
-}
-
-/// Whether this Raft node answers at these addresses.
-pub async fn is_at(peers: &Arc<dyn Peers>, id: &PublicId, raft_id: RaftId) -> bool {
-    let target = Target { raft_id: None, id: id.clone() };
-    let answer = peers.call(&target, PeerRequest::Identify, IDENTIFY_TIMEOUT).await;
-    matches!(answer, Ok(PeerReply::Identify(who)) if who.raft_id == raft_id)
-}
-
-/// Asks the members a stopped node knew whether it is still one, each for at most a second; the
-/// membership index at which it was removed, if a leader that a quorum confirms says so.
-pub async fn ask_whether_removed(
-    peers: &Arc<dyn Peers>,
-    me: RaftId,
-    members: impl IntoIterator<Item = (RaftId, PublicId)>,
-) -> Option<u64> {
-    let timeout_each = Duration::from_secs(1);
-    let asked = members.into_iter().filter(|(raft_id, _)| *raft_id != me).map(async |(raft_id, id)| {
-        let target = Target { raft_id: Some(raft_id), id };
-        match timeout(timeout_each, peers.call(&target, PeerRequest::IsMember(me), timeout_each)).await {
-            Ok(Ok(PeerReply::IsMember(answer))) => Some(answer),
-            _ => None,
-        }
-    });
-    join_all(asked).await.into_iter().flatten().find_map(|answer| match answer {
-        MemberAnswer::Removed(index) => Some(index),
-        MemberAnswer::Member | MemberAnswer::Unknown => None,
-    })
-}
-
-impl Node {
-    /// How long a follower may hear no leader before that is worth a thought: an election should be
-    /// over by then.
-    pub(in crate::node) fn silence_allowed(&self) -> Duration {
-        self.inner.options.election_max() * 2
-    }
-
-    /// The task of a node that hears no leader: a removed node is not told, so it must ask.
-    pub(in crate::node) async fn ask_whether_removed(self) {
-        let silence = self.silence_allowed();
-        let started = Instant::now();
-        let mut removed = self.inner.me.removed();
-        let knew_members = !self.inner.is_new && !self.members().is_empty();
-        loop {
-            let quiet_since = self.inner.contact.age().unwrap_or_else(|| started.elapsed());
-            let wait = silence.saturating_sub(quiet_since).max(Duration::from_millis(500));
-            if timeout(wait, removed.wait_for(Option::is_some)).await.is_ok() {
-                return;
-            }
-            let members: Vec<_> = {
-                let metrics = self.inner.raft.metrics();
-                let metrics = metrics.borrow_watched();
-                metrics
-                    .committed_membership_config
-                    .nodes()
-                    .map(|(raft_id, member)| (*raft_id, member.id.clone()))
-                    .collect()
-            };
-            // One that joined by an entry that was lost with its leader was never a member: it asks to join
-            // again instead.
-            let was_member = knew_members || *self.inner.phase.borrow() > Phase::Joining;
-            let quiet = self.inner.contact.age().unwrap_or_else(|| started.elapsed()) >= silence;
-            if !quiet || !was_member || self.leader() == Some(Leader::NodeIdentity) {
-                continue;
-            }
-            if let Some(index) = ask_whether_removed(&self.inner.peers, self.inner.me.raft_id(), members).await {
-                self.leave(index).await;
-                return;
-            }
-        }
-    }
-
-    /// Stops taking part, for good.
-    async fn leave(&self, index: u64) {
-        self.inner.raft.runtime_config().elect(false);
-        let me = self.inner.me.clone();
-        match task::spawn_blocking(move || me.set_removed(index)).await {
-            Ok(Ok(())) => tracing::warn!(
-                "this node was removed from its cluster at index {index}: it takes no part any more and answers \
-                 requests with 503; start it again with --rjoin naming another node to join anew"
-            ),
-            Ok(Err(error)) => tracing::error!("cannot note that this node was removed: {error}"),
-            Err(error) => tracing::error!("cannot note that this node was removed: {error}"),
-        }
-    }
 }

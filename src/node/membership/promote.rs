@@ -1,7 +1,7 @@
 //! Learners that have caught up become the voters they asked to be.
 //!
-//! What a member asked to be is in the membership itself, so whoever leads finishes a promotion, or a
-//! joint membership, that another began.
+//! The membership itself says which role a member asked for. Any leader can therefore finish a
+//! promotion, or a joint membership, that another began.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,15 +11,16 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::{ChangeMembers, ServerState};
 use tokio::time::Instant;
 
+use crate::node::Node;
+use crate::node::leader::{LEADER_WAIT, Leader};
 use crate::node::rpc::NotLeader;
-use crate::node::{LEADER_WAIT, Leader, Node};
 use crate::raft_types::{Member, RaftId, Role, TypeConfig};
 
 /// A learner this close to the end of the log, in entries, has caught up.
-const CAUGHT_UP_LAG: u64 = 100;
+const CAUGHT_UP_LAG_ENTRIES: u64 = 100;
 
 /// How often the leader looks whether those who are to be promoted have caught up.
-const PROMOTE_EVERY: Duration = Duration::from_millis(100);
+const PROMOTION_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Node {
     /// The task that, on the leader, promotes learners that have caught up and asked to be voters,
@@ -29,12 +30,12 @@ impl Node {
         loop {
             // A new leader or membership is an event; that a learner has caught up is none that is rarer than this.
             let look_again =
-                if is_promotion_ahead(&server.borrow_and_update()) { PROMOTE_EVERY } else { Duration::MAX };
+                if is_promotion_ahead(&server.borrow_and_update()) { PROMOTION_CHECK_INTERVAL } else { Duration::MAX };
             let woken = tokio::time::timeout(look_again, server.changed()).await;
             if matches!(woken, Ok(Err(_))) {
                 return;
             }
-            if self.leader() != Some(Leader::NodeIdentity) {
+            if self.leader() != Some(Leader::ThisNode) {
                 continue;
             }
             let Some(promoted) = self.to_promote() else { continue };
@@ -70,7 +71,7 @@ impl Node {
         let ready: BTreeSet<RaftId> = stored
             .nodes()
             .filter(|(id, member)| member.role == Role::Voter && !voters.contains(id))
-            .filter(|(id, _)| matched(id).is_some_and(|index| index + CAUGHT_UP_LAG >= end))
+            .filter(|(id, _)| matched(id).is_some_and(|index| index + CAUGHT_UP_LAG_ENTRIES >= end))
             .map(|(id, _)| *id)
             .collect();
         let joint = stored.membership().get_joint_config().len() > 1;
@@ -78,7 +79,7 @@ impl Node {
     }
 }
 
-/// Whether this node leads, and a joint membership is to be finished or somebody promoted.
+/// Tells whether this node leads, and a joint membership is to be finished or somebody promoted.
 fn is_promotion_ahead(server: &RaftServerMetrics<TypeConfig>) -> bool {
     let membership = &server.membership_config;
     let voters: BTreeSet<RaftId> = membership.voter_ids().collect();

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::node_id::PublicId;
 
-/// What was heard from strangers.
+/// The calls of strangers.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Strangers {
     /// The last leader that called this node's address but meant another Raft node.
@@ -41,7 +41,7 @@ impl Strangers {
         self.myself.subscribe()
     }
 
-    /// Whether this has not been said before; from now on it has.
+    /// True for the first call with this text only.
     pub(in crate::node) fn first_time(&self, what: String) -> bool {
         let mut said = self.said.lock();
         // Bounded: each entry is a pair of nodes, but ids come from the network.

@@ -1,19 +1,29 @@
 //! Handing leadership over: when the leader is told to stop, or asked to.
+//!
+//! openraft takes no writes from the moment it begins a transfer, and has no way back: a target that stands still costs an
+//! election timeout without a leader. The target is therefore asked for an answer right before. One that comes to stand
+//! still within that round trip costs as much as ever.
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use openraft::LogIdOptionExt;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::node::leader::Leader;
 use crate::node::membership::{AtLeader, find};
+use crate::node::rpc::{PeerReply, PeerRequest, Target};
 use crate::node::status::silence;
-use crate::node::{Leader, Node, NodeError};
+use crate::node::{Node, NodeError};
 use crate::raft_types::RaftId;
 use crate::task;
 
 /// Longer than this a transfer does not take; openraft refuses writes meanwhile.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A member that is to lead answers within this, or is not given the leadership.
+const TARGET_ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
 
 impl Node {
     /// If this node leads, hands leadership to the voter that has most of the log and answered within
@@ -21,10 +31,10 @@ impl Node {
     ///
     /// Caveat: openraft's transfer has no answer; it is only seen to have worked.
     pub async fn hand_over(&self, patience: Duration) {
-        if self.leader() != Some(Leader::NodeIdentity) {
+        if self.leader() != Some(Leader::ThisNode) {
             return;
         }
-        let Some(successor) = self.successor() else { return };
+        let Some(successor) = self.successor().await else { return };
         match self.transfer_to(successor, Instant::now() + patience).await {
             Some(leader) => tracing::info!("leadership handed over to {}", self.name_of(leader)),
             None => tracing::warn!("leadership could not be handed over in time; the others will elect a leader"),
@@ -33,7 +43,7 @@ impl Node {
 
     /// As the leader that is to be removed: whether another leads now. The caller has the turn.
     pub(in crate::node) async fn step_aside(&self, deadline: Instant) -> bool {
-        let Some(successor) = self.successor() else { return false };
+        let Some(successor) = self.successor().await else { return false };
         self.transfer_to(successor, deadline.min(Instant::now() + TRANSFER_TIMEOUT)).await.is_some()
     }
 
@@ -42,7 +52,7 @@ impl Node {
     pub(in crate::node) async fn lead_here(&self, wanted: Option<String>, deadline: Instant) -> AtLeader {
         let node = self.clone();
         let done = task::spawn(async move {
-            let to = match node.choose(wanted.as_deref()) {
+            let to = match node.choose(wanted.as_deref()).await {
                 Ok(to) => to,
                 Err(error) => return Ok(Err(error)),
             };
@@ -54,6 +64,9 @@ impl Node {
             let Ok(_turn) = timeout_at(deadline, node.inner.membership_turn.lock()).await else {
                 return Ok(Err(NodeError::Timeout("a membership change took too long".to_owned())));
             };
+            if !node.answers_now(to).await {
+                return Ok(Err(NodeError::Conflict(format!("{name} does not answer, so it cannot lead"))));
+            }
             Ok(match node.transfer_to(to, deadline.min(Instant::now() + TRANSFER_TIMEOUT)).await {
                 Some(leader) if leader == to => Ok(()),
                 Some(other) => {
@@ -65,10 +78,10 @@ impl Node {
         done.await.unwrap_or_else(|error| Ok(Err(NodeError::Internal(error.to_string()))))
     }
 
-    fn choose(&self, wanted: Option<&str>) -> Result<RaftId, NodeError> {
+    async fn choose(&self, wanted: Option<&str>) -> Result<RaftId, NodeError> {
         let Some(wanted) = wanted else {
             let none = || NodeError::Conflict("no other voter answers, so there is none to lead".to_owned());
-            return self.successor().ok_or_else(none);
+            return self.successor().await.ok_or_else(none);
         };
         let members = self.members();
         let member = find::find(&members, wanted)?;
@@ -96,12 +109,32 @@ impl Node {
         timeout_at(deadline, handed).await.ok()?.ok()?.current_leader
     }
 
-    fn successor(&self) -> Option<RaftId> {
+    /// Asks a member for any answer at all.
+    async fn answers_now(&self, raft_id: RaftId) -> bool {
+        let members = self.members();
+        let Some(member) = members.iter().find(|member| member.raft_id == raft_id) else { return false };
+        let target = Target { raft_id: Some(raft_id), id: member.server.id.clone() };
+        let asked = self.inner.peers.call(&target, PeerRequest::Status, TARGET_ANSWER_TIMEOUT);
+        matches!(timeout(TARGET_ANSWER_TIMEOUT, asked).await, Ok(Ok(PeerReply::Status(_))))
+    }
+
+    /// The voter that has most of the log, of those that answer now.
+    async fn successor(&self) -> Option<RaftId> {
+        let candidates = self.candidates();
+        let answers = join_all(candidates.iter().map(|id| self.answers_now(*id))).await;
+        candidates.into_iter().zip(answers).find_map(|(id, answers)| answers.then_some(id))
+    }
+
+    /// The other voters that answered within two heartbeats, those with most of the log first.
+    fn candidates(&self) -> Vec<RaftId> {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
         let recent = Duration::from_millis(self.inner.options.heartbeat_ms * 2);
         let answered = |id: &RaftId| silence(&metrics, *id).is_some_and(|silence| silence <= recent);
         let matched = |id: &RaftId| metrics.replication.as_ref().and_then(|r| r.get(id)).map_or(0, |m| m.next_index());
-        metrics.membership_config.voter_ids().filter(|id| *id != metrics.id && answered(id)).max_by_key(matched)
+        let voters = metrics.membership_config.voter_ids();
+        let mut candidates: Vec<RaftId> = voters.filter(|id| *id != metrics.id && answered(id)).collect();
+        candidates.sort_by_key(|id| std::cmp::Reverse(matched(id)));
+        candidates
     }
 }

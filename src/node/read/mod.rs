@@ -5,11 +5,11 @@
 //! * `weak`: the map of the node that believes it leads, at most one hop away. It is refused once
 //!   that node has not heard a quorum for the election maximum, so a leader that was cut off answers
 //!   old data no longer than that.
-//! * `none`: this node's own map, now. How old it may be is counted from the last moment at which a
-//!   quorum acknowledged the leader and of which everything committed is applied here
-//!   ([`crate::node::read::freshness`]).
+//! * `none`: this node's own map, now. Its age counts from the last moment, on this node's own clock,
+//!   of which everything committed is applied here ([`crate::node::read::freshness`]).
 //! * `auto`: `weak` on a voter, `none` on a learner, as rqlite has it.
 
+pub(in crate::node) mod follower_stamps;
 pub(in crate::node) mod freshness;
 pub(in crate::node) mod quorum_acks;
 pub(in crate::node) mod read_index;
@@ -21,17 +21,18 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Leader, Node, NodeError, Phase, State};
 use crate::command::{Key, LockView};
 use crate::duration::as_ms;
 use crate::kv::KvStore;
+use crate::node::leader::{Leader, LeaderWait};
 use crate::node::rpc::{NotLeader, PeerError, PeerReply, PeerRequest, Target};
-use crate::node::write::LeaderWait;
+use crate::node::state::Phase;
+use crate::node::{Node, NodeError, State};
 use crate::node_id::PublicId;
 use crate::raft_types::TypeConfig;
 use crate::record::Record;
 
-/// What a read promises; the names are rqlite's.
+/// The promise of a read; the names are rqlite's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadLevel {
     /// Sees every write acknowledged before the read began.
@@ -67,10 +68,10 @@ impl ReadLevel {
     }
 }
 
-/// What a reader asks for.
+/// The wishes of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// What the read promises.
+    /// The promise of the read.
     pub level: ReadLevel,
     /// With [`ReadLevel::None`]: refuse where the state may be older than this.
     pub freshness: Option<Duration>,
@@ -84,10 +85,10 @@ impl From<ReadLevel> for ReadOptions {
     }
 }
 
-/// What a read found.
+/// The result of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// What the key holds; `None` where there is no such key.
+    /// The record of the key; `None` where there is no such key.
     pub record: Option<Record>,
     /// The applied index it was read at.
     pub index: u64,
@@ -115,7 +116,7 @@ pub struct StateView {
     pub kv: KvStore,
     /// The applied index it is of.
     pub index: u64,
-    /// What can be said of it.
+    /// Its level and age.
     pub settled: Settled,
 }
 
@@ -144,7 +145,7 @@ impl Node {
         Ok(StateView { kv, index, settled })
     }
 
-    /// Who holds a lock, and the applied index of that.
+    /// Reads the holder of a lock, and the applied index of that.
     ///
     /// # Errors
     /// [`NodeError`].
@@ -205,14 +206,6 @@ impl Node {
         Ok(Settled { level: ReadLevel::None, staleness })
     }
 
-    /// How old this node's state may be; `None` where it never heard from a leader.
-    pub fn staleness(&self) -> Option<Duration> {
-        if self.leader() == Some(Leader::NodeIdentity) {
-            return self.quorum_age();
-        }
-        self.inner.contact.staleness(self.applied_index())
-    }
-
     fn is_voter(&self) -> bool {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -221,15 +214,15 @@ impl Node {
 
     async fn read_at_leader(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
         self.refuse_stray()?;
-        let mut patience = LeaderWait::new(deadline);
+        let wait = LeaderWait::new(deadline);
         loop {
-            let answer = match self.leader_by(&patience).await? {
-                Leader::NodeIdentity => self.read_as_leader(key, options.min_index, deadline).await,
+            let answer = match self.leader_by(&wait).await? {
+                Leader::ThisNode => self.read_as_leader(key, options.min_index, deadline).await,
                 Leader::Other(target) => Box::pin(self.ask_leader(&target, key, options.min_index, deadline)).await,
             };
             match answer {
                 Ok(done) => return done,
-                Err(NotLeader) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
+                Err(NotLeader) => Box::pin(self.wait_for_a_change(&wait)).await?,
             }
         }
     }
@@ -264,13 +257,13 @@ impl Node {
         }
     }
 
-    /// What the node that believes it leads has applied.
+    /// The index that the node that believes it leads has applied.
     async fn weak_index(&self, deadline: Instant) -> Result<u64, NodeError> {
         self.refuse_stray()?;
-        let mut patience = LeaderWait::new(deadline);
+        let wait = LeaderWait::new(deadline);
         loop {
-            let answer = match self.leader_by(&patience).await? {
-                Leader::NodeIdentity => self.weak_index_as_leader(),
+            let answer = match self.leader_by(&wait).await? {
+                Leader::ThisNode => self.weak_index_as_leader(),
                 Leader::Other(target) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     tokio::select! {
@@ -288,7 +281,7 @@ impl Node {
             };
             match answer {
                 Ok(index) => return Ok(index),
-                Err(NotLeader) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
+                Err(NotLeader) => Box::pin(self.wait_for_a_change(&wait)).await?,
             }
         }
     }

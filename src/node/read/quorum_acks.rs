@@ -1,12 +1,18 @@
-//! Who has answered this leader since a read began.
+//! The members that have answered this leader since a read began.
 //!
 //! Reads count requests themselves instead of going by openraft's times of acknowledgement. Where several appends are under
 //! way to a follower (`appends`), openraft takes the answer to one for an answer to those behind it that add no entries
 //! (0.10.0-alpha.37, `InflightAppendQueue::drain_acked`): a leader that was cut off just now would confirm a read by an
 //! answer to what it sent before the read began, while another leader was elected in between.
 //!
-//! No clock is needed for that. Reads have numbers, and each request carries away the number of the newest read that began before
-//! it was sent. How long ago a quorum answered, which is told with weaker reads, counts from the time of sending, likewise.
+//! No clock is needed for that. Reads have numbers, and each request carries away the number of the newest read that began
+//! before it was sent. The age of a quorum, which is told with weaker reads, counts from the time of sending, likewise.
+//!
+//! Answers are kept without the term that they were given in. That is sound for a leader that has given no later vote than
+//! the one it leads by: a member that followed this node in that term or an earlier one, at some moment, had then given no
+//! later vote either. A caller that counts answers must therefore compare the vote before and after
+//! ([`Node::confirm_as_leader`](crate::node::Node::confirm_as_leader)): answers to a *later* term of this node would else
+//! confirm a read of an earlier one, while another led in between.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +23,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::raft_types::RaftId;
-use crate::raft_types::alias::StoredMembership;
+use crate::raft_types::alias::{LogId, StoredMembership};
 
 /// When something was sent.
 #[derive(Debug, Clone, Copy)]
@@ -27,24 +33,35 @@ pub(in crate::node) struct Sent {
     at: Instant,
 }
 
-/// What was answered.
+/// The answers of all members.
 #[derive(Debug, Default)]
-pub(in crate::node) struct Acks {
+pub(in crate::node) struct QuorumAcks {
     reads: AtomicU64,
     /// By member, the newest that it has answered, as one that follows this node.
     answered: Mutex<BTreeMap<RaftId, Sent>>,
     changed: Notify,
+    /// The newest commit index that was told to any member.
+    told_commit: Mutex<Option<LogId>>,
 }
 
-impl Acks {
+impl QuorumAcks {
     /// A read begins; its number.
     pub(in crate::node) fn begin(&self) -> u64 {
         self.reads.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Something is about to be sent: what to give to [`answered`](Self::answered) once it is answered.
-    pub(in crate::node) fn sending(&self) -> Sent {
+    /// A request is about to be sent that tells this commit index. Gives what to pass to
+    /// [`answered`](Self::answered) once it is answered.
+    pub(in crate::node) fn sending(&self, commit: Option<LogId>) -> Sent {
+        let mut told = self.told_commit.lock();
+        *told = (*told).max(commit);
+        drop(told);
         Sent { read: self.reads.load(Ordering::SeqCst), at: Instant::now() }
+    }
+
+    /// The newest commit index that any member can have heard of from this node.
+    pub(in crate::node) fn told_commit(&self) -> Option<LogId> {
+        *self.told_commit.lock()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<RaftId, Sent>> {
@@ -66,8 +83,17 @@ impl Acks {
 
     /// When the newest was sent that a majority of each of these sets of voters has answered, where `me` has answered all.
     pub(in crate::node) fn last_quorum(&self, me: RaftId, configs: &[BTreeSet<RaftId>]) -> Option<Instant> {
+        self.last_quorum_of(|id| id == me, configs)
+    }
+
+    /// The same, where all members for which `follows_now` holds have answered all.
+    pub(in crate::node) fn last_quorum_of(
+        &self,
+        follows_now: impl Fn(RaftId) -> bool,
+        configs: &[BTreeSet<RaftId>],
+    ) -> Option<Instant> {
         let (answered, now) = (self.lock(), Instant::now());
-        reached(configs, |id| if id == me { Some(now) } else { answered.get(&id).map(|sent| sent.at) })
+        reached(configs, |id| if follows_now(id) { Some(now) } else { answered.get(&id).map(|sent| sent.at) })
     }
 
     /// How long ago a quorum answered: as openraft has it, or longer.
@@ -100,7 +126,7 @@ impl Acks {
     }
 }
 
-/// Whether these are a majority of each of these sets of voters.
+/// Tells whether these are a majority of each of these sets of voters.
 pub(in crate::node) fn is_quorum(configs: &[BTreeSet<RaftId>], is_one: impl Fn(RaftId) -> bool) -> bool {
     reached(configs, |id| Some(is_one(id))) == Some(true)
 }
@@ -123,15 +149,15 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_sent_before_a_read_does_not_count_for_it() {
-        let acks = Acks::default();
+        let acks = QuorumAcks::default();
         let since = async |read| acks.since(read, 1, || vec![BTreeSet::from([1, 2, 3, 4, 5])]).await;
-        let before = acks.sending();
+        let before = acks.sending(None);
         let read = acks.begin();
         let mut quorum = Box::pin(since(read));
         acks.answered(2, before);
         acks.answered(3, before);
         assert_eq!(quorum.as_mut().now_or_never(), None);
-        let after = acks.sending();
+        let after = acks.sending(None);
         acks.answered(2, after);
         acks.answered(6, after);
         assert_eq!(quorum.as_mut().now_or_never(), None, "two of five, and one who is none of them");
@@ -149,11 +175,11 @@ mod tests {
     /// The first answer of a member was kept, and nobody woken.
     #[tokio::test(start_paused = true)]
     async fn a_read_that_waits_is_woken_by_the_first_answer_of_all() {
-        let acks = Acks::default();
+        let acks = QuorumAcks::default();
         let read = acks.begin();
         let answers = async {
             tokio::task::yield_now().await;
-            acks.answered(2, acks.sending());
+            acks.answered(2, acks.sending(None));
         };
         let confirmed = acks.since(read, 1, || vec![BTreeSet::from([1, 2, 3])]);
         let both = async { tokio::join!(confirmed, answers) };
@@ -162,11 +188,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_quorum_is_as_old_as_what_it_answered() {
-        let (acks, began) = (Acks::default(), Instant::now());
+        let (acks, began) = (QuorumAcks::default(), Instant::now());
         let voters = [BTreeSet::from([1, 2, 3, 4, 5])];
         let mut sent = Vec::new();
         for _ in 0..3 {
-            sent.push(acks.sending());
+            sent.push(acks.sending(None));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         let at = |secs| Some(began + Duration::from_secs(secs));

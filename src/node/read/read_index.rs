@@ -19,10 +19,10 @@ use openraft::{RaftState, ReadPolicy};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::node::leader::{Leader, LeaderWait};
 use crate::node::read::quorum_acks;
 use crate::node::rpc::{PeerReply, PeerRequest};
-use crate::node::write::LeaderWait;
-use crate::node::{Leader, Node, NodeError};
+use crate::node::{Node, NodeError};
 use crate::raft_types::alias::Vote;
 use crate::raft_types::{RaftId, TypeConfig};
 use crate::task;
@@ -30,7 +30,7 @@ use crate::task;
 /// Answers a waiting reader: the index, or `None` where it must try again.
 type Waiter = oneshot::Sender<Option<u64>>;
 
-/// Where readers queue for the next confirmation.
+/// The queue of readers for the next confirmation.
 #[derive(Debug)]
 pub(in crate::node) struct ReadIndex(mpsc::UnboundedSender<Waiter>);
 
@@ -52,12 +52,12 @@ impl Node {
     /// An index confirmed by a quorum after this call began.
     pub(in crate::node) async fn read_index(&self, deadline: Instant) -> Result<u64, NodeError> {
         self.refuse_stray()?;
-        let mut patience = LeaderWait::new(deadline);
+        let wait = LeaderWait::new(deadline);
         loop {
-            self.leader_by(&patience).await?;
+            self.leader_by(&wait).await?;
             match timeout_at(deadline, self.inner.reads.next()).await {
                 Ok(Some(index)) => return Ok(index),
-                Ok(None) => Box::pin(self.wait_for_a_change(&mut patience)).await?,
+                Ok(None) => Box::pin(self.wait_for_a_change(&wait)).await?,
                 Err(_) => return Err(NodeError::Timeout("no quorum confirmed the read in time".to_owned())),
             }
         }
@@ -82,7 +82,7 @@ impl Node {
 
     async fn confirm(self) -> Option<u64> {
         match self.leader()? {
-            Leader::NodeIdentity => self.confirm_as_leader().await,
+            Leader::ThisNode => self.confirm_as_leader().await,
             Leader::Other(target) => {
                 // What the log has, not what openraft tells: that comes after the vote is out.
                 let following = self.inner.log.vote();
@@ -102,7 +102,7 @@ impl Node {
         following: Option<Vote>,
         applied: u64,
     ) -> Option<u64> {
-        if self.leader() != Some(Leader::NodeIdentity) {
+        if self.leader() != Some(Leader::ThisNode) {
             return None;
         }
         let me = self.inner.me.raft_id();
@@ -123,12 +123,14 @@ impl Node {
     /// The read index, if this node leads and a quorum says so now.
     pub(in crate::node) async fn confirm_as_leader(&self) -> Option<u64> {
         let confirmed = async {
+            let vote = self.inner.log.vote()?;
             let read = self.inner.acks.begin();
             let linearizer = self.inner.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
             // openraft's own word is not enough, see `acks`; what it has sent for this read is answered by now, or soon.
             let me = self.inner.me.raft_id();
             self.inner.acks.since(read, me, || self.voters()).await;
-            Some(linearizer.read_log_id().index())
+            // Else the answers may be to a later term of this node, and another may have led before that.
+            (self.inner.log.vote() == Some(vote)).then(|| linearizer.read_log_id().index())
         };
         timeout(self.confirm_timeout(), confirmed).await.ok()?
     }

@@ -1,16 +1,15 @@
-//! Entries on their way to a follower: a stream each way, answered in order.
+//! The leader's side of a stream of appends to one follower: requests one way, answers in the same order the other way.
 //!
-//! The leader does not wait for an answer before it sends what comes next. A commit index alone is held back for
-//! [`HOLD`], or a few milliseconds more where it comes after many entries: mostly entries follow that carry it, or a newer one. Who waits for it meanwhile is served by the
-//! heartbeat of its read index, a stream of a single request, which is sent at once.
+//! The leader does not wait for an answer before it sends the next request. It holds a commit index without entries back
+//! for [`COMMIT_INDEX_HOLD`], or a few milliseconds more after many entries: mostly entries follow that carry it, or a
+//! newer one. A reader that waits for the commit index is served by the heartbeat of its read index. That heartbeat is a
+//! stream of a single request and is sent at once.
 //!
-//! Where nothing is on its way for a while, the connection is closed; an answer that does not come is an error, upon
+//! The connection is closed after [`IDLE_STREAM_TIMEOUT`] without a request. An answer that does not come is an error, upon
 //! which openraft sends again.
 
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::pending;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -18,85 +17,83 @@ use openraft::errors::{NetworkError, RPCError};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
 use tokio::time::{Instant, timeout};
 
-use crate::node::Node;
 use crate::node::read::quorum_acks::Sent;
 use crate::node::replication::RaftNetwork;
 use crate::node::replication::coarse_timer::CoarseTimer;
-use crate::node::replication::serve::Sender;
-use crate::node::rpc::{AppendStream, Envelope, PeerError, Refusal};
+use crate::node::rpc::{AppendStream, PeerError, StampedOutcome};
 use crate::raft_types::TypeConfig;
 
 /// How long a commit index waits for entries to travel with.
-const HOLD: Duration = Duration::from_millis(1);
+const COMMIT_INDEX_HOLD: Duration = Duration::from_millis(1);
 
-/// Requests on their way at a time: where a follower lags, each has a megabyte.
-const WINDOW: usize = 8;
+/// The most requests that wait for an answer; each has a megabyte where a follower lags.
+const MAX_UNANSWERED_REQUESTS: usize = 8;
 
 /// A connection that carries nothing for this long is closed.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE_STREAM_TIMEOUT: Duration = Duration::from_secs(30);
 
 type Request = AppendEntriesRequest<TypeConfig>;
-/// What became of a request, as openraft takes it.
-pub(in crate::node) type Outcome = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
+/// The outcome of a request, as openraft takes it.
+pub(in crate::node) type AppendOutcome = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
-/// The leader's side: what openraft wants to send, and the way it takes.
-pub(in crate::node) struct Appends<'a, S> {
+/// Sends the requests of openraft through one stream, and yields their outcomes.
+pub(in crate::node) struct AppendSession<'a, S> {
     network: &'a RaftNetwork,
     requests: S,
     /// Until it has failed.
-    way: Option<Box<dyn AppendStream>>,
+    stream: Option<Box<dyn AppendStream>>,
     /// A request without entries.
     held: Option<(Request, Instant)>,
     /// When they were sent.
     unanswered: VecDeque<Sent>,
-    /// The last time something was sent to an empty way, or answered.
+    /// The last time something was sent to an empty stream, or answered.
     moved: Instant,
-    alarm: CoarseTimer,
+    timer: CoarseTimer,
     ended: bool,
 }
 
-/// What may happen next.
+/// The next thing to happen.
 enum Event {
     Request(Option<Request>),
-    Answer(Result<StreamAppendResult<TypeConfig>, PeerError>),
+    Answer(Result<StampedOutcome, PeerError>),
     HeldLongEnough,
     Silence,
 }
 
-impl<'a, S: Stream<Item = Request> + Send + Unpin + 'a> Appends<'a, S> {
+impl<'a, S: Stream<Item = Request> + Send + Unpin + 'a> AppendSession<'a, S> {
     /// The outcomes of `requests`, first of which is `first`.
     pub(in crate::node) fn run(
         network: &'a RaftNetwork,
-        way: Box<dyn AppendStream>,
+        stream: Box<dyn AppendStream>,
         first: Request,
         requests: S,
-    ) -> impl Stream<Item = Outcome> + Send + 'a {
+    ) -> impl Stream<Item = AppendOutcome> + Send + 'a {
         let now = Instant::now();
         let requests = stream::iter([first]).chain(requests);
-        let appends = Appends {
+        let session = AppendSession {
             network,
             requests,
-            way: Some(way),
+            stream: Some(stream),
             held: None,
             unanswered: VecDeque::new(),
             moved: now,
-            alarm: CoarseTimer::new(),
+            timer: CoarseTimer::new(),
             ended: false,
         };
-        stream::unfold(Some(appends), |appends| async move {
-            let mut appends = appends?;
-            let outcome = appends.next().await?;
+        stream::unfold(Some(session), |session| async move {
+            let mut session = session?;
+            let outcome = session.next().await?;
             let goes_on = matches!(outcome, Ok(Ok(_)));
-            Some((outcome, goes_on.then_some(appends)))
+            Some((outcome, goes_on.then_some(session)))
         })
     }
 }
 
-impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
-    async fn next(&mut self) -> Option<Outcome> {
+impl<S: Stream<Item = Request> + Send + Unpin> AppendSession<'_, S> {
+    async fn next(&mut self) -> Option<AppendOutcome> {
         loop {
             if self.ended && self.unanswered.is_empty() && self.held.is_none() {
-                self.network.keep(self.way.take());
+                self.network.keep_idle(self.stream.take());
                 return None;
             }
             match self.event().await {
@@ -108,7 +105,7 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
                     }
                 }
                 Event::Request(Some(request)) if request.entries.is_empty() => {
-                    let until = self.held.take().map_or_else(|| Instant::now() + HOLD, |(_, until)| until);
+                    let until = self.held.take().map_or_else(|| Instant::now() + COMMIT_INDEX_HOLD, |(_, until)| until);
                     self.held = Some((request, until));
                 }
                 Event::Request(Some(request)) => {
@@ -123,13 +120,13 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
                         return Some(Err(self.network.failed(error)));
                     }
                 }
-                Event::Answer(Ok(outcome)) => {
+                Event::Answer(Ok((outcome, stamp))) => {
                     let Some(sent) = self.unanswered.pop_front() else {
                         let error = PeerError::Lost("an answer to nothing".to_owned());
                         return Some(Err(self.network.failed(error)));
                     };
                     if !matches!(outcome, Err(StreamAppendError::HigherVote(_))) {
-                        self.network.answered(sent);
+                        self.network.answered(sent, stamp);
                     }
                     self.moved = Instant::now();
                     return Some(Ok(outcome));
@@ -148,16 +145,17 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
     }
 
     async fn event(&mut self) -> Event {
-        let silence = self.moved + if !self.unanswered.is_empty() { self.network.append_timeout } else { IDLE };
+        let silence =
+            self.moved + if !self.unanswered.is_empty() { self.network.append_timeout } else { IDLE_STREAM_TIMEOUT };
         let held_until = self.held.as_ref().map(|(_, until)| *until);
         let (deadline, then) = match held_until {
             Some(until) if until < silence => (until, Event::HeldLongEnough),
             _ => (silence, Event::Silence),
         };
-        let wants_more = !self.ended && self.unanswered.len() < WINDOW;
+        let wants_more = !self.ended && self.unanswered.len() < MAX_UNANSWERED_REQUESTS;
         let answer = async {
-            match &mut self.way {
-                Some(way) => way.next().await,
+            match &mut self.stream {
+                Some(stream) => stream.next().await,
                 None => pending().await,
             }
         };
@@ -165,7 +163,7 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
             biased;
             answer = answer => Event::Answer(answer),
             request = self.requests.next(), if wants_more => Event::Request(request),
-            () = self.alarm.ring(deadline, self.moved) => then,
+            () = self.timer.wait_until(deadline, self.moved) => then,
         }
     }
 
@@ -180,80 +178,9 @@ impl<S: Stream<Item = Request> + Send + Unpin> Appends<'_, S> {
         if self.unanswered.is_empty() {
             self.moved = Instant::now();
         }
-        self.unanswered.push_back(self.network.acks.sending());
-        let Some(way) = &mut self.way else { return Err(PeerError::Lost("it failed before".to_owned())) };
-        let sent = timeout(self.network.append_timeout, way.send(request)).await;
+        self.unanswered.push_back(self.network.acks.sending(request.leader_commit));
+        let Some(stream) = &mut self.stream else { return Err(PeerError::Lost("it failed before".to_owned())) };
+        let sent = timeout(self.network.append_timeout, stream.send(request)).await;
         sent.unwrap_or_else(|_| Err(PeerError::Lost("it takes no more".to_owned())))
-    }
-}
-
-/// What a follower makes of a leader's requests.
-struct Taken<S> {
-    node: Node,
-    requests: S,
-    noted: Arc<Noted>,
-}
-
-/// What is known of requests that are not answered yet, and why the last one was refused.
-#[derive(Default)]
-struct Noted {
-    /// How long ago a quorum had acknowledged the leader, in milliseconds, and what it says is committed.
-    pending: Mutex<VecDeque<(Option<u64>, u64)>>,
-    refused: Mutex<Option<Refusal>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
-    mutex.lock()
-}
-
-impl<S: Stream<Item = Result<(Envelope, Request), Refusal>> + Send + Unpin> Taken<S> {
-    async fn next(&mut self) -> Option<Request> {
-        let (envelope, request) = match self.admitted().await? {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                *lock(&self.noted.refused) = Some(refusal);
-                return None;
-            }
-        };
-        if let Some((term, ms)) = envelope.log_time {
-            self.node.clock().noted(term, ms);
-        }
-        let committed = request.leader_commit.map_or(0, |id| id.index);
-        lock(&self.noted.pending).push_back((envelope.quorum_age_ms, committed));
-        Some(request)
-    }
-
-    async fn admitted(&mut self) -> Option<Result<(Envelope, Request), Refusal>> {
-        Some(match self.requests.next().await? {
-            Ok((envelope, request)) => self.node.admit(&envelope, Sender::Leader).await.map(|()| (envelope, request)),
-            Err(refusal) => Err(refusal),
-        })
-    }
-}
-
-impl Node {
-    /// What becomes of a leader's requests, in order; it ends after the first that fails, or that could not be taken.
-    pub fn answer_appends(
-        &self,
-        requests: impl Stream<Item = Result<(Envelope, Request), Refusal>> + Send + Unpin + 'static,
-    ) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, Refusal>> + Send + 'static {
-        let noted = Arc::<Noted>::default();
-        let taken = Taken { node: self.clone(), requests, noted: noted.clone() };
-        let taken = stream::unfold(taken, |mut taken| async move { Some((taken.next().await?, taken)) });
-        let (node, of_answers) = (self.clone(), noted.clone());
-        let answers = self.inner.raft.stream_append(taken).map(move |outcome| {
-            // A Raft that has stopped has no answer to give; the sender must not take that for one.
-            let outcome = outcome.map_err(|_| Refusal::Stopped)?;
-            let noted = lock(&of_answers.pending).pop_front();
-            if !matches!(outcome, Err(StreamAppendError::HigherVote(_)))
-                && let Some((quorum_age_ms, committed)) = noted
-            {
-                node.heard_leader(quorum_age_ms, committed);
-            }
-            Ok(outcome)
-        });
-        answers.chain(
-            stream::once(async move { lock(&noted.refused).take() }).filter_map(async |refused| refused.map(Err)),
-        )
     }
 }

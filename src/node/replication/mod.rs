@@ -4,9 +4,10 @@
 //! the receiver refused; the back-off never grows, because a node that forms a cluster listens for
 //! one second only, and a living leader must have called it by then.
 
-pub(in crate::node) mod append_stream;
+mod append_stream;
 pub(in crate::node) mod coarse_timer;
-pub(in crate::node) mod serve;
+mod receive_appends;
+mod serve;
 
 use parking_lot::Mutex;
 use std::future::Future;
@@ -26,15 +27,18 @@ use openraft::{RaftMetrics, RaftNetworkFactory};
 
 use crate::node::identity::NodeIdentity;
 use crate::node::membership::strangers::Strangers;
-use crate::node::read::quorum_acks::{Acks, Sent};
-use crate::node::replication::append_stream::{Appends, Outcome};
-use crate::node::rpc::{AppendStream, PeerError, PeerReply, PeerRequest, Peers, Refusal, Target, TransferRequest};
+use crate::node::read::follower_stamps::FollowerStamps;
+use crate::node::read::quorum_acks::{QuorumAcks, Sent};
+use crate::node::replication::append_stream::{AppendOutcome, AppendSession};
+use crate::node::rpc::{
+    AppendStream, PeerError, PeerReply, PeerRequest, Peers, Refusal, Stamp, Target, TransferRequest,
+};
 use crate::raft_types::alias::Vote;
 use crate::raft_types::{Member, RaftId, TypeConfig};
 use crate::storage::SnapshotFile;
 
 /// A silent member is called at least this often.
-const RETRY_SILENT_MEMBER: Duration = Duration::from_millis(200);
+const SILENT_MEMBER_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Without any progress for this long, a snapshot transfer is given up and started again.
 const SNAPSHOT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,9 +51,10 @@ pub(super) type Metrics = openraft::alias::WatchReceiverOf<TypeConfig, RaftMetri
 pub(super) struct NetworkFactory {
     pub(super) peers: Arc<dyn Peers>,
     pub(super) me: Arc<NodeIdentity>,
-    pub(super) calls: Arc<Strangers>,
-    pub(super) acks: Arc<Acks>,
-    /// Where members are now; set once Raft runs.
+    pub(super) strangers: Arc<Strangers>,
+    pub(super) acks: Arc<QuorumAcks>,
+    pub(super) stamps: Arc<FollowerStamps>,
+    /// The members' present addresses; set once Raft runs.
     pub(super) members: Arc<OnceLock<Metrics>>,
     /// How long an append of entries may take before it is sent again.
     pub(super) append_timeout: Duration,
@@ -62,12 +67,13 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
         RaftNetwork {
             peers: self.peers.clone(),
             me: self.me.clone(),
-            calls: self.calls.clone(),
+            strangers: self.strangers.clone(),
             acks: self.acks.clone(),
+            stamps: self.stamps.clone(),
             members: self.members.clone(),
             target: Target { raft_id: Some(target), id: node.id.clone() },
             append_timeout: self.append_timeout,
-            kept: Mutex::default(),
+            idle_stream: Mutex::default(),
         }
     }
 }
@@ -76,13 +82,14 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
 pub(super) struct RaftNetwork {
     peers: Arc<dyn Peers>,
     me: Arc<NodeIdentity>,
-    calls: Arc<Strangers>,
-    pub(super) acks: Arc<Acks>,
+    strangers: Arc<Strangers>,
+    pub(super) acks: Arc<QuorumAcks>,
+    stamps: Arc<FollowerStamps>,
     members: Arc<OnceLock<Metrics>>,
     target: Target,
     pub(super) append_timeout: Duration,
-    /// A way for appends that nothing is on.
-    kept: Mutex<Option<Box<dyn AppendStream>>>,
+    /// A stream for appends that nothing is on.
+    idle_stream: Mutex<Option<Box<dyn AppendStream>>>,
 }
 
 impl RaftNetwork {
@@ -98,25 +105,26 @@ impl RaftNetwork {
         moved.unwrap_or_else(|| self.target.clone())
     }
 
-    /// The member has answered what was sent then, as one that follows this node.
-    pub(super) fn answered(&self, sent: Sent) {
+    /// The member has answered what was sent then, as one that follows this node, and gave this stamp.
+    pub(super) fn answered(&self, sent: Sent, stamp: Stamp) {
         if let Some(raft_id) = self.target.raft_id {
             self.acks.answered(raft_id, sent);
+            self.stamps.received(raft_id, stamp);
         }
     }
 
-    /// Keeps a way for appends until there are more of them.
-    pub(super) fn keep(&self, way: Option<Box<dyn AppendStream>>) {
-        *self.kept.lock() = way;
+    /// Keeps a stream for appends until there are more of them.
+    pub(super) fn keep_idle(&self, stream: Option<Box<dyn AppendStream>>) {
+        *self.idle_stream.lock() = stream;
     }
 
-    /// The way that was kept, where it still is one, or another.
-    async fn way(&self) -> Result<Option<Box<dyn AppendStream>>, PeerError> {
-        let kept = self.kept.lock().take();
-        if let Some(mut way) = kept
-            && way.next().now_or_never().is_none()
+    /// The idle stream, if it is still open, or a new one.
+    async fn append_stream(&self) -> Result<Option<Box<dyn AppendStream>>, PeerError> {
+        let idle_stream = self.idle_stream.lock().take();
+        if let Some(mut stream) = idle_stream
+            && stream.next().now_or_never().is_none()
         {
-            return Ok(Some(way));
+            return Ok(Some(stream));
         }
         self.peers.open_appends(&self.target(), self.append_timeout).await
     }
@@ -137,7 +145,7 @@ impl RaftNetwork {
         if let PeerError::Refused(Refusal::WrongCluster(who) | Refusal::WrongTarget(who)) = error
             && let (Some(mine), Some(theirs)) = (self.me.cluster(), who.cluster)
             && mine != theirs
-            && self.calls.first_time(format!("refused {theirs} {}", who.id))
+            && self.strangers.first_time(format!("refused {theirs} {}", who.id))
         {
             tracing::error!(
                 "{} is of cluster {theirs} and refuses {} of cluster {mine}: if the node there is the stray one, stop \
@@ -172,11 +180,11 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         // A heartbeat is abandoned by openraft after its interval. Entries have a disk to reach on
         // the other side: sending them again because of a slow flush would only make it slower.
         let timeout = if rpc.entries.is_empty() { option.soft_ttl() } else { self.append_timeout };
-        let sent = self.acks.sending();
+        let sent = self.acks.sending(rpc.leader_commit);
         match self.call(PeerRequest::Append(rpc), timeout).await? {
-            PeerReply::Append(response) => {
+            PeerReply::Append(response, stamp) => {
                 if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
-                    self.answered(sent);
+                    self.answered(sent, stamp);
                 }
                 Ok(response)
             }
@@ -188,15 +196,15 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         &'s mut self,
         mut requests: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Outcome>, RPCError<TypeConfig>>>
+    ) -> BoxFuture<'s, Result<BoxStream<'s, AppendOutcome>, RPCError<TypeConfig>>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         Box::pin(async move {
             // Nothing is opened for what never comes.
             let Some(first) = requests.next().await else { return Ok(stream::empty().boxed()) };
-            Ok(match self.way().await.map_err(|error| self.failed(error))? {
-                Some(way) => Appends::run(self, way, first, requests).boxed(),
+            Ok(match self.append_stream().await.map_err(|error| self.failed(error))? {
+                Some(stream) => AppendSession::run(self, stream, first, requests).boxed(),
                 None => stream_append_sequential(self, stream::iter([first]).chain(requests), option).await?,
             })
         })
@@ -255,6 +263,6 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
     }
 
     fn backoff(&self) -> Option<Backoff> {
-        Some(Backoff::new(std::iter::repeat(RETRY_SILENT_MEMBER)))
+        Some(Backoff::new(std::iter::repeat(SILENT_MEMBER_RETRY_INTERVAL)))
     }
 }

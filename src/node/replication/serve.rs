@@ -1,4 +1,4 @@
-//! What a node answers its peers.
+//! Answers to peers.
 //!
 //! A message is taken only where it is for this Raft node and from this cluster; a node that
 //! belongs to no cluster yet takes the first leader's that knows its Raft id, and has that on disk
@@ -10,16 +10,17 @@ use openraft::alias::SnapshotOf;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::Instant;
 
+use crate::node::leader::Leader;
 use crate::node::rpc::{Envelope, MemberAnswer, NotLeader, PeerReply, PeerRequest, Refusal};
-use crate::node::{Leader, Node, NodeError};
+use crate::node::{Node, NodeError};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{RaftId, TypeConfig};
 use crate::storage::{ReceivedSnapshot, SnapshotFile};
 use crate::task;
 
-/// Whether a message is one that only a leader sends.
+/// The sender that a message implies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::node) enum Sender {
+pub(super) enum Sender {
     Leader,
     Any,
 }
@@ -46,12 +47,11 @@ impl Node {
                 if let Some((term, ms)) = envelope.log_time {
                     self.clock().noted(term, ms);
                 }
-                let committed = rpc.leader_commit.map_or(0, |id| id.index);
                 let response = raft.append_entries(rpc).await.map_err(stopped)?;
                 if !matches!(response, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
-                    self.heard_leader(envelope.quorum_age_ms, committed);
+                    self.inner.freshness.heard(envelope.echo, envelope.confirmed);
                 }
-                PeerReply::Append(response)
+                PeerReply::Append(response, self.inner.freshness.stamp())
             }
             PeerRequest::Vote(rpc) => PeerReply::Vote(raft.vote(rpc).await.map_err(stopped)?),
             PeerRequest::PreVote(rpc) => PeerReply::Vote(raft.pre_vote(rpc).await.map_err(stopped)?),
@@ -71,7 +71,7 @@ impl Node {
             PeerRequest::WeakIndex => PeerReply::WeakIndex(self.weak_index_as_leader()),
             PeerRequest::Status => PeerReply::Status(self.state()),
             PeerRequest::LeaderWatch => {
-                self.hold().await;
+                self.hold_leader_watch().await;
                 PeerReply::LeaderWatch
             }
             PeerRequest::IsLeaderGone(seen) => PeerReply::IsLeaderGone(self.is_leader_gone(seen).await),
@@ -92,7 +92,7 @@ impl Node {
         &self,
         done: impl Future<Output = Result<Result<(), NodeError>, NotLeader>>,
     ) -> Result<Result<(), NodeError>, NotLeader> {
-        if self.leader() == Some(Leader::NodeIdentity) { done.await } else { Err(NotLeader) }
+        if self.leader() == Some(Leader::ThisNode) { done.await } else { Err(NotLeader) }
     }
 
     /// Begins to receive a snapshot from the leader.
@@ -101,7 +101,7 @@ impl Node {
     /// [`Refusal`] where it is not for this node, or its file cannot be made.
     pub async fn receive_snapshot(&self, envelope: &Envelope) -> Result<ReceivedSnapshot, Refusal> {
         self.admit(envelope, Sender::Leader).await?;
-        self.inner.contact.heard();
+        self.inner.freshness.received();
         let snapshots = self.inner.snapshots.clone();
         task::spawn_blocking(move || snapshots.receive())
             .await
@@ -119,28 +119,20 @@ impl Node {
         meta: SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> Result<PeerReply, Refusal> {
-        self.inner.contact.heard();
+        self.inner.freshness.received();
         let snapshot = SnapshotOf::<TypeConfig, SnapshotFile> { meta, snapshot };
         let response = self.inner.raft.install_full_snapshot(vote, snapshot).await.map_err(|_| Refusal::Stopped)?;
         Ok(PeerReply::Snapshot(response.vote))
     }
 
-    /// A leader was heard; how long ago a quorum had acknowledged it, and what it says is committed.
-    pub(in crate::node) fn heard_leader(&self, quorum_age_ms: Option<u64>, committed: u64) {
-        self.inner.contact.heard();
-        if let Some(age_ms) = quorum_age_ms {
-            self.inner.contact.heard_quorum(Duration::from_millis(age_ms), committed);
-        }
-    }
-
-    pub(in crate::node) async fn admit(&self, envelope: &Envelope, sender: Sender) -> Result<(), Refusal> {
+    pub(super) async fn admit(&self, envelope: &Envelope, sender: Sender) -> Result<(), Refusal> {
         let me = &self.inner.me;
         let identification = || Box::new(me.identification(self.inner.log.is_empty()));
         let cluster = me.cluster();
         if envelope.to_raft != Some(me.raft_id()) {
             if envelope.to == me.id() {
                 if sender == Sender::Leader {
-                    self.inner.calls.leader_called(envelope.from.clone());
+                    self.inner.strangers.leader_called(envelope.from.clone());
                 }
                 self.note_foreign_cluster(envelope, sender);
             }
@@ -185,7 +177,7 @@ impl Node {
             me.id(),
             me.data_place,
         );
-        if self.inner.calls.first_time(format!("{theirs} {}", envelope.from)) {
+        if self.inner.strangers.first_time(format!("{theirs} {}", envelope.from)) {
             tracing::error!("{what}");
         }
         if sender == Sender::Leader && envelope.to == me.id() {
@@ -193,9 +185,9 @@ impl Node {
         }
     }
 
-    /// Whether a Raft node is a member: only a leader that a quorum confirms can know.
+    /// Tells whether a Raft node is a member. Only a leader that a quorum confirms can know.
     async fn is_member(&self, raft_id: RaftId) -> MemberAnswer {
-        if self.leader() != Some(Leader::NodeIdentity) {
+        if self.leader() != Some(Leader::ThisNode) {
             return MemberAnswer::Unknown;
         }
         let Some(confirmed) = self.confirm_as_leader().await else { return MemberAnswer::Unknown };

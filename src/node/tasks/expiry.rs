@@ -16,13 +16,13 @@ use crate::command::{Action, Reply};
 use crate::node::{Node, State};
 
 /// How often it is looked whether something is due.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const DEADLINE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// While there are deadlines, log time is noted at least this often, in milliseconds; a look earlier, to be in time.
-const NOTE_EVERY_MS: u64 = 4_500;
+const MAX_TICK_SILENCE_MS: u64 = 4_500;
 
 /// The most that one entry drops.
-const MOST: u32 = 1_000;
+const MAX_EXPIRED_PER_TICK: u32 = 1_000;
 
 /// A tick that is not committed by then is proposed anew: it may be lost, and two do no harm.
 const TICK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ impl Node {
     /// The task that proposes ticks while this node leads.
     pub(in crate::node) async fn tick(self) {
         let mut server = self.inner.raft.server_metrics();
-        let mut look = interval(LOOK_EVERY);
+        let mut look = interval(DEADLINE_CHECK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if server.wait_until(|m| m.state == ServerState::Leader).await.is_err() {
@@ -41,7 +41,7 @@ impl Node {
             // One that is cut off would fill its log with ticks that nobody wants.
             while self.state() == State::Leader && self.is_tick_due() {
                 let deadline = Instant::now() + TICK_TIMEOUT;
-                match self.propose(&mut Arc::new(Action::Tick { most: MOST }.into()), deadline).await {
+                match self.propose(&mut Arc::new(Action::Tick { most: MAX_EXPIRED_PER_TICK }.into()), deadline).await {
                     Ok((_, Reply::Ticked { more: true })) => {}
                     // Done for now, or not the leader any more; the next look tells.
                     _ => break,
@@ -56,6 +56,6 @@ impl Node {
         let now = self.clock().now_ms();
         // A new leader tells at once what time it is, for those who were down and may lead next.
         let is_silent = self.clock().led().is_none();
-        is_silent || now >= deadline || now.saturating_sub(applied_ms) >= NOTE_EVERY_MS
+        is_silent || now >= deadline || now.saturating_sub(applied_ms) >= MAX_TICK_SILENCE_MS
     }
 }

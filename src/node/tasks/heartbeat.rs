@@ -32,7 +32,7 @@ impl Node {
                 }
                 Some(heartbeat)
             } else {
-                self.inner.contact.age().filter(|age| *age < quiet).map(|age| quiet - age)
+                self.inner.freshness.since_received().filter(|age| *age < quiet).map(|age| quiet - age)
             };
             raft.runtime_config().tick(idle.is_none());
             let woken = timeout(idle.unwrap_or(quiet), server.changed()).await;

@@ -26,7 +26,7 @@ use crate::storage::disk::MemDisk;
 use crate::storage::{ClusterHandle, Identity, IdentityStore, SnapshotFile};
 
 type Request = AppendEntriesRequest<TypeConfig>;
-type Answer = Result<StreamAppendResult<TypeConfig>, PeerError>;
+type Answer = Result<StampedOutcome, PeerError>;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -50,6 +50,11 @@ impl AppendStream for Way {
     fn next(&mut self) -> BoxFuture<'_, Answer> {
         Box::pin(async { self.answers.recv().await.unwrap_or_else(|| Err(PeerError::Lost("closed".to_owned()))) })
     }
+}
+
+/// An answer with some stamp.
+fn stamped(outcome: StreamAppendResult<TypeConfig>) -> Answer {
+    Ok((outcome, Stamp { boot: 2, micros: 1 }))
 }
 
 fn way() -> (Way, End) {
@@ -115,8 +120,9 @@ async fn network(ways: impl IntoIterator<Item = Way>) -> RaftNetwork {
     let mut factory = NetworkFactory {
         peers: Arc::new(Ways(Mutex::new(ways.into_iter().collect()))),
         me: Arc::new(NodeIdentity::new(store, identity, cluster, Role::Voter, "here".to_owned(), 1)),
-        calls: Arc::new(Strangers::default()),
+        strangers: Arc::new(Strangers::default()),
         acks: Arc::default(),
+        stamps: Arc::default(),
         members: Arc::new(OnceLock::new()),
         append_timeout: TIMEOUT,
     };
@@ -137,7 +143,7 @@ fn request(index: Option<u64>, committed: u64) -> Request {
     }
 }
 
-/// What openraft wants to send, and what it learns of it.
+/// Requests of openraft, and the outcomes that it learns.
 macro_rules! session {
     ($network:expr, $requests:ident, $outcomes:ident) => {
         let ($requests, given) = mpsc::unbounded_channel::<Request>();
@@ -163,13 +169,13 @@ async fn a_commit_alone_waits_for_entries_and_no_longer_than_it_may() {
         requests.send(request(None, 4)).unwrap();
         requests.send(request(Some(5), 4)).unwrap();
         assert_eq!(end.requests.recv().await.unwrap().entries.len(), 1, "one message tells both");
-        end.answers.send(Ok(Ok(Some(log_id(5))))).unwrap();
+        end.answers.send(stamped(Ok(Some(log_id(5))))).unwrap();
         let held = Instant::now();
         requests.send(request(None, 5)).unwrap();
         let alone = end.requests.recv().await.unwrap();
         assert_eq!((alone.entries.len(), alone.leader_commit), (0, Some(log_id(5))));
         assert!(held.elapsed() <= Duration::from_millis(3), "{:?}", held.elapsed());
-        end.answers.send(Ok(Ok(Some(log_id(5))))).unwrap();
+        end.answers.send(stamped(Ok(Some(log_id(5))))).unwrap();
         drop(requests);
     };
     let (all, ()) = tokio::join!(outcomes, driven);
@@ -192,9 +198,9 @@ async fn an_answer_to_what_was_sent_before_a_read_confirms_nothing() {
         let mut confirmed = std::pin::pin!(acks.since(read, 1, voters));
         requests.send(request(None, 4)).unwrap();
         end.requests.recv().await.unwrap();
-        end.answers.send(Ok(Ok(Some(log_id(5))))).unwrap();
+        end.answers.send(stamped(Ok(Some(log_id(5))))).unwrap();
         assert!(timeout(Duration::from_millis(100), confirmed.as_mut()).await.is_err(), "its answer may be older");
-        end.answers.send(Ok(Ok(Some(log_id(5))))).unwrap();
+        end.answers.send(stamped(Ok(Some(log_id(5))))).unwrap();
         confirmed.await;
         drop(requests);
     };
@@ -213,7 +219,7 @@ async fn a_heartbeat_waits_for_nothing() {
     let began = Instant::now();
     let driven = async {
         end.requests.recv().await.unwrap();
-        end.answers.send(Ok(Ok(Some(log_id(4))))).unwrap();
+        end.answers.send(stamped(Ok(Some(log_id(4))))).unwrap();
     };
     let (all, ()) = tokio::join!(outcomes, driven);
     assert_eq!((all.len(), began.elapsed()), (1, Duration::ZERO));
@@ -233,7 +239,7 @@ async fn many_are_on_their_way_at_a_time_but_not_all() {
         }
         assert_eq!(arrived, 8);
         for index in 1..=20 {
-            end.answers.send(Ok(Ok(Some(log_id(index))))).unwrap();
+            end.answers.send(stamped(Ok(Some(log_id(index))))).unwrap();
             if index <= 12 {
                 end.requests.recv().await.unwrap();
             }
@@ -285,7 +291,7 @@ async fn a_way_is_used_again_unless_it_broke_meanwhile() {
         drop(requests);
         let driven = async {
             first_end.requests.recv().await.unwrap();
-            first_end.answers.send(Ok(Ok(Some(log_id(1))))).unwrap();
+            first_end.answers.send(stamped(Ok(Some(log_id(1))))).unwrap();
         };
         let (all, ()) = tokio::join!(outcomes, driven);
         assert_eq!(all.len(), 1);
@@ -296,7 +302,7 @@ async fn a_way_is_used_again_unless_it_broke_meanwhile() {
     drop(requests);
     let driven = async {
         second_end.requests.recv().await.unwrap();
-        second_end.answers.send(Ok(Ok(Some(log_id(2))))).unwrap();
+        second_end.answers.send(stamped(Ok(Some(log_id(2))))).unwrap();
     };
     let (all, ()) = tokio::join!(outcomes, driven);
     assert!(matches!(all[..], [Ok(Ok(_))]), "{all:?}");
@@ -310,7 +316,7 @@ async fn nothing_to_send_for_long_gives_the_way_up() {
     requests.send(request(Some(1), 0)).unwrap();
     let driven = async {
         end.requests.recv().await.unwrap();
-        end.answers.send(Ok(Ok(Some(log_id(1))))).unwrap();
+        end.answers.send(stamped(Ok(Some(log_id(1))))).unwrap();
         assert!(end.requests.recv().await.is_none());
     };
     let began = Instant::now();

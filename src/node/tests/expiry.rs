@@ -41,7 +41,7 @@ async fn a_key_lives_as_long_as_it_should_and_hardly_longer() {
     sim.all_equal().await;
 }
 
-/// Where nothing has a deadline, nobody writes.
+/// Nobody writes if nothing has a deadline.
 #[tokio::test(start_paused = true)]
 async fn no_deadline_no_tick() {
     let sim = Sim::start(1, Vec::new()).await;

@@ -18,9 +18,9 @@ use crate::watch::Filter;
 
 const LOCKS: [&str; 2] = ["l", "m"];
 
-/// What a client knows of a lock that it had.
+/// A client's knowledge of a lock that it had.
 #[derive(Debug)]
-struct Held {
+struct Holding {
     lock: &'static str,
     ticket: u64,
     token: u64,
@@ -34,7 +34,7 @@ struct Client {
     rng: StdRng,
     name: String,
     requests: u64,
-    held: Arc<Mutex<Vec<Held>>>,
+    held: Arc<Mutex<Vec<Holding>>>,
 }
 
 impl Client {
@@ -82,7 +82,8 @@ impl Client {
                     return;
                 }
             },
-            Reply::Failed(failure) if matches!(*failure, Failure::Locked(_)) => return,
+            // Lost where it was granted, and the answer too: a repetition comes too late.
+            Reply::Failed(failure) if matches!(*failure, Failure::Locked(_) | Failure::LockLost) => return,
             other => panic!("{other:?}"),
         };
         let from = Instant::now();
@@ -106,7 +107,7 @@ impl Client {
                 until = until.min(sent);
             }
         }
-        self.held.lock().push(Held { lock, ticket, token, from, until });
+        self.held.lock().push(Holding { lock, ticket, token, from, until });
     }
 }
 
@@ -173,7 +174,7 @@ async fn one_holder_at_a_time_and_first_come_first_served_under_faults() {
             let lock_tokens = &tokens[lock];
             assert!(kv.lock(lock).is_none_or(|view| Some(&view.token) == lock_tokens.last()));
             held.sort_by_key(|held| held.token);
-            let held: Vec<&Held> = held.iter().filter(|held| held.lock == lock).collect();
+            let held: Vec<&Holding> = held.iter().filter(|held| held.lock == lock).collect();
             for pair in held.windows(2) {
                 let what = format!("seed {seed}: {pair:?}");
                 assert!(pair[0].token < pair[1].token && pair[0].ticket < pair[1].ticket, "{what}");

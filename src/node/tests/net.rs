@@ -27,9 +27,9 @@ use crate::storage::{ClusterHandle, Identity, IdentityStore, SnapshotFile, Snaps
 pub(super) struct Net {
     nodes: Mutex<BTreeMap<u16, Node>>,
     cut: Mutex<HashSet<(u16, u16)>>,
-    /// Who gets nothing of the log.
+    /// Nodes that get nothing of the log.
     starved: Mutex<HashSet<u16>>,
-    /// Of the answers to writes that were passed on, which ones are lost; 0: none.
+    /// Every so many answers to a forwarded write one is lost; 0: none.
     lose_nth: AtomicU64,
     answers: AtomicU64,
     /// How many snapshots were sent and installed.

@@ -1,4 +1,4 @@
-//! What would be easy to get wrong, and seen by nobody until it counts.
+//! Faults that are easy to make and that nobody sees until they count.
 
 use std::sync::Arc;
 use std::time::Duration;

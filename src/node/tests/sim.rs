@@ -19,7 +19,7 @@ use crate::watch::{Filter, Position};
 
 pub(super) const PORTS: [u16; 3] = [1, 2, 3];
 
-/// What changed, by where it is in the log, and when it was first seen. Every node must tell the same.
+/// All changes by their place in the log, and when each was first seen. Every node must tell the same.
 #[derive(Debug, Default)]
 pub(super) struct History(Mutex<BTreeMap<Position, (Change, Instant)>>);
 

@@ -1,48 +1,47 @@
-//! Writes of a follower travel to the leader together, where many wait.
+//! Forwarding writes to the leader, in batches.
 //!
 //! A few requests are under way at a time; what arrives meanwhile makes up the next one. So a write
 //! alone leaves at once, and a thousand cost a handful of round trips. Outcomes are told one by one,
 //! with the meaning they have in [`crate::node::write`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::command::{Command, Reply};
 use crate::duration::as_ms;
+use crate::node::leader::Leader;
 use crate::node::rpc::{ForwardError, PeerError, PeerReply, PeerRequest, Target};
-use crate::node::{Leader, Node, NodeError};
+use crate::node::{Node, NodeError};
 use crate::node_id::PublicId;
 use crate::task;
 
 /// Requests under way at a time.
-const IN_FLIGHT: usize = 4;
+const MAX_REQUESTS_IN_FLIGHT: usize = 4;
 
 /// The most commands in one request.
-const MAX_COMMANDS: usize = 512;
+const MAX_REQUEST_COMMANDS: usize = 512;
 
 /// Bytes of keys and values after which a request is full.
-const MAX_BYTES: usize = 1 << 20;
+const MAX_REQUEST_BYTES: usize = 1 << 20;
 
-/// What became of a command that was passed on, and who led.
-type Outcome = Result<(u64, Reply, PublicId), ForwardError>;
+/// The result of a command that was passed on, and the leader that gave it.
+type ForwardResult = Result<(u64, Reply, PublicId), ForwardError>;
 
 /// A command that waits to be passed on.
-pub(in crate::node) struct Waiting {
+pub(in crate::node) struct QueuedCommand {
     command: Arc<Command>,
     deadline: Instant,
-    told: oneshot::Sender<Outcome>,
+    told: oneshot::Sender<ForwardResult>,
 }
 
-/// Where commands queue to be passed on.
+/// The queue of commands to pass on.
 #[derive(Debug)]
-pub(in crate::node) struct Forwarder(mpsc::UnboundedSender<Waiting>);
+pub(in crate::node) struct Forwarder(mpsc::UnboundedSender<QueuedCommand>);
 
 impl Forwarder {
-    pub(in crate::node) fn new() -> (Self, mpsc::UnboundedReceiver<Waiting>) {
+    pub(in crate::node) fn new() -> (Self, mpsc::UnboundedReceiver<QueuedCommand>) {
         let (queue, waiting) = mpsc::unbounded_channel();
         (Self(queue), waiting)
     }
@@ -54,9 +53,9 @@ fn unknown(why: String) -> ForwardError {
 
 impl Node {
     /// Passes a command on to the leader, with others that wait.
-    pub(in crate::node) async fn forward(&self, command: Arc<Command>, deadline: Instant) -> Outcome {
+    pub(in crate::node) async fn forward(&self, command: Arc<Command>, deadline: Instant) -> ForwardResult {
         let (told, outcome) = oneshot::channel();
-        if self.inner.forwarder.0.send(Waiting { command, deadline, told }).is_err() {
+        if self.inner.forwarder.0.send(QueuedCommand { command, deadline, told }).is_err() {
             return Err(ForwardError::Failed(NodeError::Internal("this node is stopping".to_owned())));
         }
         match timeout_at(deadline, outcome).await {
@@ -67,20 +66,20 @@ impl Node {
     }
 
     /// The task that passes commands on.
-    pub(in crate::node) async fn forward_batches(self, mut queue: mpsc::UnboundedReceiver<Waiting>) {
-        let permits = Arc::new(Semaphore::new(IN_FLIGHT));
-        let mut room = Vec::new();
+    pub(in crate::node) async fn forward_queued(self, mut queue: mpsc::UnboundedReceiver<QueuedCommand>) {
+        let permits = Arc::new(Semaphore::new(MAX_REQUESTS_IN_FLIGHT));
+        let mut queued = Vec::new();
         loop {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
-            if queue.recv_many(&mut room, MAX_COMMANDS).await == 0 {
+            if queue.recv_many(&mut queued, MAX_REQUEST_COMMANDS).await == 0 {
                 return;
             }
-            let mut batch = Vec::with_capacity(room.len());
+            let mut batch = Vec::with_capacity(queued.len());
             let mut bytes = 0;
-            for waiting in room.drain(..) {
+            for waiting in queued.drain(..) {
                 bytes += waiting.command.bytes();
                 batch.push(waiting);
-                if bytes >= MAX_BYTES {
+                if bytes >= MAX_REQUEST_BYTES {
                     // Each request stays within what one RPC may carry, whatever came at once.
                     let full = std::mem::take(&mut batch);
                     bytes = 0;
@@ -95,7 +94,7 @@ impl Node {
         }
     }
 
-    async fn forward_batch(self, batch: Vec<Waiting>) {
+    async fn forward_batch(self, batch: Vec<QueuedCommand>) {
         // Who gave up while it waited is not passed on: its outcome is certain.
         let (commands, told): (Vec<_>, Vec<_>) = batch
             .into_iter()
@@ -106,7 +105,7 @@ impl Node {
         let (target, outcomes) = match self.leader() {
             Some(Leader::Other(target)) => {
                 let count = commands.len();
-                let outcomes = self.pass_on(&target, commands, deadline).await;
+                let outcomes = self.send_to_leader(&target, commands, deadline).await;
                 (Some(target), outcomes.unwrap_or_else(|error| vec![Err(error); count]))
             }
             _ => (None, vec![Err(ForwardError::NotLeader); told.len()]),
@@ -122,7 +121,7 @@ impl Node {
         }
     }
 
-    async fn pass_on(
+    async fn send_to_leader(
         &self,
         target: &Target,
         commands: Vec<Arc<Command>>,
@@ -143,20 +142,5 @@ impl Node {
             Err(PeerError::Lost(why)) => Err(lost(why)),
             Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(ForwardError::NotLeader),
         }
-    }
-
-    /// As the leader: proposes what a follower passed on, all at once.
-    pub(in crate::node) async fn propose_all(
-        &self,
-        commands: Vec<Arc<Command>>,
-        timeout: Duration,
-    ) -> Vec<Result<(u64, Reply), ForwardError>> {
-        if self.leader() != Some(Leader::NodeIdentity) {
-            return vec![Err(ForwardError::NotLeader); commands.len()];
-        }
-        // A little earlier than the follower gives up, so that the reason travels back.
-        let deadline = Instant::now() + timeout.mul_f64(0.95);
-        let propose = async |mut command| self.propose(&mut command, deadline).await;
-        join_all(commands.into_iter().map(propose)).await
     }
 }

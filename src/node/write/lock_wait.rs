@@ -14,10 +14,10 @@ use crate::watch::Filter;
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often one who waits looks whether it still has a place.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const TICKET_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The same once the wait is over, and the place is about to end.
-const LOOK_AT_THE_END: Duration = Duration::from_millis(50);
+const ENDING_TICKET_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Node {
     /// Waits until a ticket waits no longer, or for as long as it may; what became of it by then. Where others may wait
@@ -37,7 +37,7 @@ impl Node {
         // Only to be woken: what counts is the state.
         let mut watcher = self.watches().wait_for(Filter::Lock(name.clone()));
         loop {
-            let found = self.inner.map.ticket(name, ticket);
+            let found = self.still_held(name, self.inner.map.ticket(name, ticket));
             let now = Instant::now();
             if found != Ticket::Waits || now >= until + patience {
                 return Ok(found);
@@ -47,9 +47,19 @@ impl Node {
                 return Err(NodeError::NotReady("this node is stopping; ask another".to_owned()));
             }
             // Either way the state is looked at again; a place that is given up is no event.
-            let look = if now < until { until.min(now + LOOK_EVERY) } else { now + LOOK_AT_THE_END };
+            let look =
+                if now < until { until.min(now + TICKET_CHECK_INTERVAL) } else { now + ENDING_TICKET_CHECK_INTERVAL };
             let _ = timeout_at(look, watcher.changed()).await;
         }
+    }
+
+    /// A ticket that holds the lock, with the time that it still has: this node may apply late what was granted long ago.
+    /// Log time here is never early, and a moment late at most.
+    fn still_held(&self, name: &Key, found: Ticket) -> Ticket {
+        let Ticket::Holds { token, .. } = found else { return found };
+        let held = self.inner.map.lock(name).0.filter(|lock| lock.token == token);
+        let left_ms = held.map_or(0, |lock| lock.deadline_ms.saturating_sub(self.clock().now_ms()).min(lock.ttl_ms));
+        if left_ms == 0 { Ticket::Gone } else { Ticket::Holds { token, ttl_ms: left_ms } }
     }
 
     /// Gives the place of a ticket back, or the lock that it was just granted; goes on where the caller does not.

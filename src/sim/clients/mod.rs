@@ -90,6 +90,8 @@ pub struct Answer {
     pub index: u64,
     /// True for a page that is not the last.
     pub more: bool,
+    /// `X-Hraftd-Staleness-Ms`.
+    pub staleness_ms: Option<u64>,
     pub json: Value,
 }
 
@@ -163,11 +165,11 @@ impl Client {
         match self.shared.net.request(port, request, patience).await {
             Ok(response) => {
                 let status = response.status().as_u16();
-                let index =
-                    response.headers().get("x-hraftd-index").and_then(|value| value.to_str().ok()?.parse().ok());
+                let number = |name: &str| -> Option<u64> { response.headers().get(name)?.to_str().ok()?.parse().ok() };
+                let (index, staleness_ms) = (number("x-hraftd-index"), number("x-hraftd-staleness-ms"));
                 let json = serde_json::from_slice(response.body()).unwrap_or(Value::Null);
                 let more = response.headers().contains_key("link");
-                let answer = Answer { status, index: index.unwrap_or(0), more, json };
+                let answer = Answer { status, index: index.unwrap_or(0), more, staleness_ms, json };
                 world::note("answered", &[port.into(), status.into(), answer.index]);
                 match status {
                     200 | 201 | 304 | 404 => Outcome::Done(answer),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Ask, Client, Outcome};
 use crate::sim::invariants::linearizable::Linearizable;
 use crate::sim::linear::{Op, What};
@@ -9,6 +11,9 @@ use crate::sim::world;
 
 /// How many there are.
 pub const KEYS: u64 = 3;
+
+/// A weak read is no older than the election maximum, and the moment that the leader takes to apply what it has committed.
+const WEAK_BOUND: Duration = Duration::from_millis(400 + 5);
 
 pub fn name(number: u64) -> String {
     format!("reg{number}")
@@ -137,6 +142,7 @@ impl Client {
         let least = if min_index > 0 { format!("&min_index={min_index}") } else { String::new() };
         let ask = Ask::new("GET", format!("/hraftd/key/{key}?level={level}{least}"), String::new());
         let (floor, called, patience) = (floor(), self.now(), self.patience());
+        let asked = Instant::now();
         let outcome = self.ask(port, &ask, patience).await;
         let returned = self.now();
         let Outcome::Done(answer) = outcome else { return None };
@@ -148,6 +154,15 @@ impl Client {
             if level == "linearizable" {
                 seen.linearizable.answered(&format!("a read of {key} at {port}"), floor, index)?;
                 seen.linearizable.add(key, Op { what: What::Get(value), called, returned: Some(returned) });
+            }
+            let bound = match level {
+                "none" => answer.staleness_ms.map(Duration::from_millis),
+                "weak" => Some(WEAK_BOUND),
+                _ => None,
+            };
+            if let Some(bound) = bound {
+                let what = format!("a read of {key} at {port} with level={level}");
+                seen.linearizable.no_older(&what, asked, bound, index)?;
             }
             if index < min_index {
                 return Err(format!("linearizable: a read at min_index={min_index} is of {index}"));

@@ -6,7 +6,7 @@ use compact_str::CompactString;
 use openraft::EntryPayload;
 
 use super::{Applied, Checked};
-use crate::command::{Command, Reply};
+use crate::command::{Command, Failure, Reply};
 
 #[derive(Debug, Default)]
 pub struct ExactlyOnce {
@@ -29,6 +29,17 @@ impl ExactlyOnce {
                 Ok(())
             }
             (Some((at, first)), Reply::Replayed { index: told, reply }) if at == told && *first == **reply => Ok(()),
+            // A lock is told as it is now; that nothing is done is for `locks` to see.
+            (Some((at, Reply::Granted { .. } | Reply::Queued)), Reply::Replayed { index: told, reply })
+                if at == told && matches!(**reply, Reply::Granted { .. }) =>
+            {
+                Ok(())
+            }
+            (Some((_, Reply::Granted { .. } | Reply::Queued)), Reply::Failed(failure))
+                if matches!(**failure, Failure::Locked(_) | Failure::LockLost) =>
+            {
+                Ok(())
+            }
             (Some((at, first)), reply) => Err(format!(
                 "exactly once: {} was done at {at} with {first:?}, and again at {index} with {reply:?}",
                 retry.key

@@ -3,6 +3,9 @@
 //! committed at its index.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Checked;
 use super::state::{Held, State};
@@ -13,7 +16,11 @@ pub struct Linearizable {
     histories: BTreeMap<String, Vec<Op>>,
     /// The newest index that an answered request saw or made.
     seen: u64,
+    /// When `seen` came to be that.
+    grew: Vec<(Instant, u64)>,
     reads: u64,
+    /// Ages that were checked.
+    ages: u64,
 }
 
 /// True for the keys that are registers.
@@ -34,8 +41,31 @@ impl Linearizable {
                 "linearizable: {what} is of index {index}, and {floor} was answered before it was sent"
             ));
         }
-        self.seen = self.seen.max(index);
+        if index > self.seen {
+            self.seen = index;
+            self.grew.push((Instant::now(), index));
+        }
         Ok(())
+    }
+
+    /// A read that was asked for at this moment says that it is of `index`, and no older than this.
+    pub fn no_older(&mut self, what: &str, asked: Instant, age: Duration, index: u64) -> Checked {
+        self.ages += 1;
+        let Some(since) = asked.checked_sub(age) else { return Ok(()) };
+        let before = self.grew.partition_point(|(at, _)| *at < since);
+        match before.checked_sub(1).map(|last| self.grew[last]) {
+            Some((at, newest)) if newest > index => Err(format!(
+                "staleness: {what} is of {index} and at most {age:?} old, and {newest} was answered {:?} before it was \
+                 asked for",
+                asked - at
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many ages were checked.
+    pub fn ages(&self) -> u64 {
+        self.ages
     }
 
     /// A read showed this, at any level.

@@ -49,6 +49,16 @@ impl Locks {
             }
         }
         let EntryPayload::Normal(command) = &applied.entry.payload else { return Ok(()) };
+        if let (Command::Stamped(Stamped { action, .. }), Reply::Replayed { reply, .. }) = (&**command, applied.reply)
+            && let Action::Acquire { name, .. } | Action::Renew { name, .. } = action
+            && let Reply::Granted { token, ttl_ms } = **reply
+            && (self.holders.get(name) != Some(&token) || ttl_ms == 0)
+        {
+            let (holder, index) = (self.holders.get(name), applied.index());
+            return Err(format!(
+                "locks: a repetition at {index} is told that {token} holds {name} for {ttl_ms} ms, and {holder:?} holds it"
+            ));
+        }
         match (&**command, applied.reply) {
             (Command::Stamped(Stamped { action: Action::Renew { name, token, .. }, .. }), Reply::Granted { .. })
                 if self.holders.get(name) != Some(token) =>
