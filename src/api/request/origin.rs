@@ -1,7 +1,9 @@
-//! Requests that a web page made a browser send. There is no authentication, so a page on another site could
-//! otherwise write here (cross-site request), or read here under a name of its own (DNS rebinding).
+//! Requests that a web page made a browser send. There is no authentication, so a page on another
+//! site could otherwise write here (cross-site request), or read here under a name of its own (DNS
+//! rebinding).
 //!
-//! `curl` and the like send no `Origin` and are not touched, nor is a client without `Host` (HTTP/1.0).
+//! `curl` and the like send no `Origin` and are not touched, nor is a client of HTTP/1.0 without
+//! `Host`.
 
 use axum::http::HeaderValue;
 use axum::http::header::{HOST, ORIGIN};
@@ -11,7 +13,7 @@ use crate::api::response::error::ApiError;
 use crate::api::response::text;
 use crate::node_id;
 
-/// Whether the request may be served.
+/// Refuses a request that a web page of another site made.
 pub fn check(head: &Parts, loopback_only: bool) -> Result<(), ApiError> {
     let host = match head.headers.get(HOST) {
         Some(host) => Some(as_str(host)?),

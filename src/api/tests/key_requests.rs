@@ -171,6 +171,10 @@ async fn browsers_and_other_hosts() {
     server.raw(&post(&host, "Host: evil.example\r\n")).await.is_error(403, "forbidden", "loopback");
     server.raw("GET /raft/stats HTTP/1.0\r\nHost: evil.example\r\n\r\n").await.is_error(403, "forbidden", "loopback");
     server.raw("GET /nope HTTP/1.0\r\nOrigin: http://x\r\n\r\n").await.is_error(403, "forbidden", "http://x");
+    for path in ["/raft/stats", "/hraftd/txn", "/hraftd/watch?prefix="] {
+        let refused = server.ask_with("DELETE", path, &["Origin: null"], b"").await;
+        refused.is_error(403, "forbidden", "null");
+    }
     assert!(server.fake.keys().is_empty());
     assert_eq!(server.raw(&post(&host, &format!("Origin: http://{addr}\r\n"))).await.status, 200);
     assert_eq!(server.raw("GET /key/k HTTP/1.0\r\n\r\n").await.status, 200);
