@@ -45,7 +45,7 @@ pub use service::Service;
 use admission::{Admission, Pass};
 use keys::KeyRoute;
 use request::body::BodyMemory;
-use request::origin;
+use request::{content, origin};
 use response::Answer;
 use response::error::ApiError;
 use response::memory::{self, AnswerMemory};
@@ -166,9 +166,15 @@ impl<S: Service> App<S> {
         }
     }
 
+    /// Refuses what no request may be.
+    fn check(&self, head: &Parts) -> Result<(), ApiError> {
+        origin::check(head, self.settings.loopback_only)?;
+        content::check(head)
+    }
+
     /// Takes on a request about keys, locks and the like, or says why not.
     fn admit(&self, head: &Parts) -> Result<Pass<'_>, ApiError> {
-        origin::check(head, self.settings.loopback_only)?;
+        self.check(head)?;
         match head.extensions.get::<Excess>() {
             None => self.admission.enter(&head.method),
             Some(Excess) => Err(admission::too_many_connections()),

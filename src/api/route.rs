@@ -22,7 +22,6 @@ use futures_util::future::BoxFuture;
 use super::admission::Pass;
 use super::service::Service;
 use super::{App, Kind, admin, lock, txn, watch};
-use crate::api::request::origin;
 use crate::api::response::Answer;
 use crate::api::response::error::ApiError;
 
@@ -100,7 +99,7 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
     let admin = admin
         .method_not_allowed_fallback(|request: Request| async move { method_not_allowed(&request.into_parts().0) })
         .fallback(|uri: Uri| async move { ApiError::no_route(uri.path()) })
-        .layer(middleware::from_fn_with_state(app.clone(), check_origin::<S>));
+        .layer(middleware::from_fn_with_state(app.clone(), check::<S>));
 
     let locks = || {
         get(data(Kind::Plain, |app, head, _, mut pass| Box::pin(async move { lock::get(app, head, &mut pass).await })))
@@ -131,9 +130,9 @@ pub fn without_foreign_allow(mut response: Response) -> Response {
 }
 
 /// A page of another site gets nothing, not even a 404.
-async fn check_origin<S: Service>(State(app): State<Arc<App<S>>>, request: Request, next: Next) -> Response {
+async fn check<S: Service>(State(app): State<Arc<App<S>>>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
-    match origin::check(&head, app.settings.loopback_only) {
+    match app.check(&head) {
         Ok(()) => next.run(Request::from_parts(head, body)).await,
         Err(refused) => refused.into_response(),
     }

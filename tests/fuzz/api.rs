@@ -68,7 +68,8 @@ async fn answered(api: &Api<Fake>, request: Request<Body>) {
     let before = api.app.service.digest();
     let response = api.answer(request).await;
     let status = response.status();
-    let known = matches!(status.as_u16(), 200 | 201 | 304 | 400 | 403..=405 | 409 | 410 | 412 | 413 | 422 | 503 | 504);
+    let known =
+        matches!(status.as_u16(), 200 | 201 | 304 | 400 | 403..=405 | 409 | 410 | 412 | 413 | 415 | 422 | 503 | 504);
     assert!(known, "{method} {uri}: {status}");
     let is_json = response.headers().get(header::CONTENT_TYPE) == Some(&json::CONTENT);
     let is_stored = response.headers().contains_key(header::CONTENT_SECURITY_POLICY);
@@ -90,7 +91,7 @@ async fn answered(api: &Api<Fake>, request: Request<Body>) {
         assert!(method == "HEAD" || shown.starts_with("{\"ok\":false,\"code\":\""), "{method} {uri}: {shown}");
     }
     // These are found while a request is read, before anything of it is proposed.
-    if matches!(status.as_u16(), 400 | 403..=405 | 413) {
+    if matches!(status.as_u16(), 400 | 403..=405 | 413 | 415) {
         assert_eq!(api.app.service.digest(), before, "{method} {uri} was refused, and has changed something");
     }
 }

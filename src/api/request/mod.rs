@@ -4,6 +4,7 @@
 
 pub(super) mod body;
 pub(super) mod conditions;
+pub(super) mod content;
 pub(super) mod deadline;
 pub(super) mod idempotency;
 pub(super) mod json_body;

@@ -1,6 +1,6 @@
 //! Why a request is refused. The one place that knows the status and the code of each reason.
 
-use axum::http::header::{ALLOW, RETRY_AFTER};
+use axum::http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -44,6 +44,7 @@ pub enum Code {
     Compacted,
     PreconditionFailed,
     TooLarge,
+    UnsupportedMediaType,
     IdempotencyMismatch,
     Internal,
     NoLeader,
@@ -73,6 +74,8 @@ pub enum ApiError {
     RequestTimeout(String),
     /// A limit, named with its flag.
     TooLarge(String),
+    /// The body is compressed.
+    UnsupportedMediaType(String),
     /// A condition of the request does not hold.
     Precondition {
         /// Says what was demanded.
@@ -124,6 +127,7 @@ impl ApiError {
             Self::Compacted(msg) => (StatusCode::GONE, Code::Compacted, msg),
             Self::IdempotencyMismatch(msg) => (StatusCode::UNPROCESSABLE_ENTITY, Code::IdempotencyMismatch, msg),
             Self::Overloaded(msg) => (StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, msg),
+            Self::UnsupportedMediaType(msg) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, msg),
             Self::TooLarge(msg) => (StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, msg),
             Self::Node(NodeError::Conflict(msg)) => (StatusCode::CONFLICT, Code::Conflict, msg),
             Self::Node(NodeError::NoLeader(msg)) => (StatusCode::SERVICE_UNAVAILABLE, Code::NoLeader, msg),
@@ -159,6 +163,9 @@ impl IntoResponse for ApiError {
             Self::MethodNotAllowed { allow, .. } => {
                 headers.extend(HeaderValue::try_from(allow).ok().map(|allow| (ALLOW, allow)));
             }
+            Self::UnsupportedMediaType(_) => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            }
             Self::Locked { retry_after, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after));
             }
@@ -186,6 +193,7 @@ mod tests {
             (ApiError::MethodNotAllowed { msg: m(), allow: "GET".to_owned() }, 405, "method_not_allowed"),
             (ApiError::RequestTimeout(m()), 408, "request_timeout"),
             (ApiError::TooLarge(m()), 413, "too_large"),
+            (ApiError::UnsupportedMediaType(m()), 415, "unsupported_media_type"),
             (ApiError::Overloaded(m()), 503, "overloaded"),
             (NodeError::BadRequest(m()).into(), 400, "bad_request"),
             (NodeError::NotFound(m()).into(), 404, "not_found"),

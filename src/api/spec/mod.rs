@@ -120,6 +120,7 @@ fn complete(operation: &mut Operation, method: &str) {
     if has_body {
         refusals.push(("408", "the body did not arrive in time"));
         refusals.push(("413", "a value or a body over its limit; the message names the flag"));
+        refusals.push(("415", "the body is compressed"));
     }
     let responses = &mut operation.responses.responses;
     for (status, why) in refusals {
@@ -142,6 +143,10 @@ fn complete(operation: &mut Operation, method: &str) {
                 ObjectBuilder::new().schema_type(Type::String).build(),
                 "the node that served it",
             );
+        }
+        if status == "415" {
+            let header = HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).build();
+            response.headers.insert("Accept-Encoding".to_owned(), header.into());
         }
         if status == "503" {
             let header = HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::Integer))).build();
