@@ -110,3 +110,13 @@ async fn a_compressed_body_is_refused() {
     assert_eq!(server.ask_with("PUT", "/key/k", &["Content-Encoding: identity"], b"1").await.status, 201);
     assert_eq!(server.ask_with("GET", "/key/k", &["Content-Encoding: gzip"], b"").await.status, 200);
 }
+
+/// Issue 18, D2: `curl -C 3 -T file` replaced a value by the end of it.
+#[tokio::test]
+async fn a_part_of_a_value_does_not_replace_it() {
+    let server = Server::start().await;
+    assert_eq!(server.ask("PUT", "/key/k", "foobar").await.status, 201);
+    let part = server.ask_with("PUT", "/key/k", &["Content-Range: bytes 3-5/6"], b"bar").await;
+    part.is_error(400, "bad_request", "Content-Range");
+    assert_eq!(server.get("/key/k?raw").await.body, "foobar");
+}
