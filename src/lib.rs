@@ -16,7 +16,7 @@
 //!   ├── kv           pure: keys, locks, kept outcomes and `apply(index, Command) -> Reply`;
 //!   │                no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       raft_types, node_id, command, record, log_time, duration, exit, platform, task: leaves
+//!       json, raft_types, node_id, command, record, log_time, duration, exit, platform, task: leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
@@ -56,6 +56,7 @@ pub mod exit;
 #[path = "../tests/fuzz/mod.rs"]
 mod fuzz;
 pub mod http;
+mod json;
 pub mod kv;
 pub mod log_time;
 pub mod network;

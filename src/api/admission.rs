@@ -1,13 +1,17 @@
-//! How much is taken on at a time. What is beyond it is refused at once, cheaply, with 503 and `Retry-After`: so those
-//! that were taken on are done in time, memory is bounded, and nothing queues that nobody waits for any more.
+//! Bounds how much is taken on at a time.
 //!
-//! * Requests at work: a read from its head, a write from the end of its body to its answer, so that slow senders hold
-//!   no place. Only those about keys, locks and the like: an operator who asks for `stats` or moves leadership is heard
-//!   under any load.
-//! * Waiting: long polls, waiters for locks, watchers, and reads for a `min_index=` that is yet to come. They have a bound
-//!   of their own, and no place among those at work.
-//! * Writes whose `timeout=` is shorter than what writes take now: an entry that comes too late is work for nothing.
-//! * Answers that are long and not yet taken by their clients: [`answers`](crate::api::response::memory).
+//! A request beyond a bound is refused at once, cheaply, with 503 and `Retry-After`. This way
+//! requests that were taken on are done in time, memory is bounded, and nothing queues that nobody
+//! waits for any more.
+//!
+//! * Requests at work: a read from its head on, a write from the end of its body on, so that slow
+//!   senders hold no place. Only requests about keys, locks and the like count: an operator is
+//!   heard under any load.
+//! * Waiting requests: long polls, waiters for locks, watchers, and reads for a `min_index=` that
+//!   is yet to come. They have a bound of their own, and no place among those at work.
+//! * Writes whose `timeout=` is shorter than what writes take now: an entry that comes too late is
+//!   work for nothing.
+//! * Long answers that clients have not taken yet: [`crate::api::response::memory`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -20,28 +24,29 @@ use tokio::time::Instant;
 use crate::api::response::error::ApiError;
 use crate::node::ReadOptions;
 
-/// So few writes at a time are always tried: how long writes take is known from those that are done.
-const ALWAYS: usize = 64;
+/// This many writes at a time are always tried: how long writes take is known from those that are
+/// done.
+const ALWAYS_TRIED_WRITES: usize = 64;
 
 /// A newer time counts for one in so many.
-const SMOOTH: u64 = 16;
+const MEAN_OF_WRITES: u64 = 16;
 
-/// The bounds of one node, and how full they are.
+/// The bounds of one node, and what is left of them.
 #[derive(Debug)]
 pub(super) struct Admission {
     at_work: Semaphore,
     waiting: Arc<Semaphore>,
-    pace: Pace,
+    pace: WritePace,
 }
 
 impl Admission {
     pub(super) fn new(max_at_work: usize, max_waiting: usize) -> Self {
         let places = |most: usize| Semaphore::new(most.min(Semaphore::MAX_PERMITS));
-        Self { at_work: places(max_at_work), waiting: Arc::new(places(max_waiting)), pace: Pace::default() }
+        Self { at_work: places(max_at_work), waiting: Arc::new(places(max_waiting)), pace: WritePace::default() }
     }
 
-    /// Takes a request on. A read has its place until the pass is dropped; a write takes it [later](Self::write), and is
-    /// refused here already where there is none.
+    /// Takes a request on. A read has its place until the pass is dropped; a write takes it
+    /// [later](Self::write), and is refused here already where there is none.
     pub(super) fn enter(&self, method: &Method) -> Result<Pass<'_>, ApiError> {
         let at_work = self.place()?;
         let is_read = matches!(*method, Method::GET | Method::HEAD);
@@ -57,7 +62,7 @@ impl Admission {
         let (began, place) = (Instant::now(), self.place()?);
         let left = deadline.saturating_duration_since(began);
         let takes = Duration::from_micros(self.pace.takes_us.load(Relaxed));
-        let hopeless = left < takes && self.pace.writing.load(Relaxed) >= ALWAYS;
+        let hopeless = left < takes && self.pace.writing.load(Relaxed) >= ALWAYS_TRIED_WRITES;
         if left.is_zero() || hopeless {
             return Err(overloaded(format_args!(
                 "a write takes some {} ms now, and this one has {} ms left of its timeout=",
@@ -103,7 +108,8 @@ impl Pass<'_> {
         self.at_work = None;
     }
 
-    /// A read at a node that has applied `index` by now.
+    /// Moves a read to those who wait if the node, which has applied `index`, is not as far as it
+    /// asks for.
     pub(super) fn read(&mut self, options: &ReadOptions, index: u64) -> Result<(), ApiError> {
         if options.min_index > index {
             self.will_wait()?;
@@ -112,7 +118,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// For what waits on after the request is answered.
+    /// The place among those who wait, for a stream that goes on after the request is answered.
     pub(super) fn into_waiting(self) -> Option<OwnedSemaphorePermit> {
         self.waiting
     }
@@ -120,7 +126,7 @@ impl Pass<'_> {
 
 /// How long writes take, and how many are under way.
 #[derive(Debug, Default)]
-struct Pace {
+struct WritePace {
     writing: AtomicUsize,
     /// A running mean. Writers may overwrite each other's: it is an estimate.
     takes_us: AtomicU64,
@@ -129,7 +135,7 @@ struct Pace {
 /// A write under way.
 #[derive(Debug)]
 pub(super) struct Writing<'a> {
-    pace: &'a Pace,
+    pace: &'a WritePace,
     began: Instant,
     _place: SemaphorePermit<'a>,
 }
@@ -138,7 +144,7 @@ impl Drop for Writing<'_> {
     fn drop(&mut self) {
         let took = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mean = self.pace.takes_us.load(Relaxed);
-        self.pace.takes_us.store(mean - mean / SMOOTH + took / SMOOTH, Relaxed);
+        self.pace.takes_us.store(mean - mean / MEAN_OF_WRITES + took / MEAN_OF_WRITES, Relaxed);
         self.pace.writing.fetch_sub(1, Relaxed);
     }
 }
@@ -195,14 +201,14 @@ mod tests {
             tokio::time::advance(Duration::from_millis(300)).await;
             drop(writing);
         }
-        let few: Vec<Writing<'_>> = (0..ALWAYS).map(|_| admission.write(within(1)).unwrap()).collect();
+        let few: Vec<Writing<'_>> = (0..ALWAYS_TRIED_WRITES).map(|_| admission.write(within(1)).unwrap()).collect();
         assert!(admission.write(within(200)).is_err());
         drop(admission.write(within(400)).unwrap());
         // Once they are fast again, that is known from those that are always tried.
         drop(few);
         (0..200).for_each(|_| drop(admission.write(within(1)).unwrap()));
-        let _few: Vec<Writing<'_>> = (0..ALWAYS).map(|_| admission.write(within(1)).unwrap()).collect();
+        let _few: Vec<Writing<'_>> = (0..ALWAYS_TRIED_WRITES).map(|_| admission.write(within(1)).unwrap()).collect();
         drop(admission.write(within(1)).unwrap());
-        assert_eq!(admission.pace.writing.load(Relaxed), ALWAYS);
+        assert_eq!(admission.pace.writing.load(Relaxed), ALWAYS_TRIED_WRITES);
     }
 }

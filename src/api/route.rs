@@ -1,44 +1,32 @@
-//! Which path is which route, and which methods it takes. Knows no handler.
+//! Which path and method go to which handler.
 //!
 //! `/hraftd/key…` and `/hraftd/raft…` answer without the `/hraftd` too; newer routes have one path.
+//!
+//! Requests about keys do not come here: they are most of all, and the way through a router is
+//! eight allocations ([`KeyRoute`](super::keys::KeyRoute)). A key must be spared the decoding of a
+//! router's path parameters, and so must the name of a lock: handlers read the raw path.
 
-use axum::http::Method;
+use std::sync::Arc;
 
-/// A path that exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route<'a> {
-    /// `/hraftd/key`: many keys.
-    Keys,
-    /// `/hraftd/key/{key}`: what follows `/key/`, still encoded; may be empty.
-    Key(&'a str),
-    /// `/hraftd/lock/{name}`: what follows `/lock/`, still encoded; may be empty.
-    Lock(&'a str),
-    /// `/hraftd/txn`.
-    Txn,
-    /// `/hraftd/watch`.
-    Watch,
-    /// All that is not about keys.
-    Other(Other),
-}
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::ALLOW;
+use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, post};
+use futures_util::future::BoxFuture;
 
-/// The routes with a fixed path that are not about keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Other {
-    Index,
-    Stats,
-    Cluster,
-    State,
-    Node,
-    Health,
-    Ready,
-    Join,
-    Remove,
-    Leader,
-    OpenApi,
-}
+use super::admission::Pass;
+use super::service::Service;
+use super::{App, Kind, admin, lock, txn, watch};
+use crate::api::response::Answer;
+use crate::api::response::error::ApiError;
 
-/// What `GET /` shows, in this order.
+/// All routes, in the order in which `GET /` shows them. 405 takes its `Allow` from here: `GET`
+/// stands for `HEAD` too.
 pub const LIST: &[&str] = &[
     "GET /",
     "GET /openapi.json",
@@ -66,59 +54,108 @@ pub const LIST: &[&str] = &[
     "POST /hraftd/raft/leader",
 ];
 
-impl<'a> Route<'a> {
-    /// The route of a raw, still encoded path.
-    pub fn of(path: &'a str) -> Option<Self> {
-        match path {
-            "/" => return Some(Self::Other(Other::Index)),
-            "/openapi.json" => return Some(Self::Other(Other::OpenApi)),
-            _ => {}
+/// Has no end, so that there is no head alone.
+const WATCH: &str = "/hraftd/watch";
+
+/// The methods of a raw path, as the `Allow` header lists them.
+fn allowed(path: &str) -> String {
+    let path = path.strip_prefix("/hraftd").unwrap_or(path);
+    let is_same = |listed: &str| {
+        let listed = listed.strip_prefix("/hraftd").unwrap_or(listed);
+        listed.split_once('{').map_or(listed == path, |(fixed, _)| path.starts_with(fixed))
+    };
+    let mut methods = Vec::new();
+    for (method, listed) in LIST.iter().filter_map(|line| line.split_once(' ')).filter(|(_, listed)| is_same(listed)) {
+        methods.push(method);
+        if method == "GET" && listed != WATCH {
+            methods.push("HEAD");
         }
-        match path.strip_prefix("/hraftd/") {
-            Some("txn") => return Some(Self::Txn),
-            Some("watch") => return Some(Self::Watch),
-            Some(rest) => {
-                if let Some(name) = rest.strip_prefix("lock/") {
-                    return Some(Self::Lock(name));
-                }
-            }
-            None => {}
-        }
-        let path = path.strip_prefix("/hraftd").unwrap_or(path);
-        if let Some(key) = path.strip_prefix("/key/") {
-            return Some(Self::Key(key));
-        }
-        if path == "/key" {
-            return Some(Self::Keys);
-        }
-        Some(Self::Other(match path.strip_prefix("/raft/")? {
-            "stats" => Other::Stats,
-            "cluster" => Other::Cluster,
-            "state" => Other::State,
-            "node" => Other::Node,
-            "health" => Other::Health,
-            "ready" => Other::Ready,
-            "join" => Other::Join,
-            "remove" => Other::Remove,
-            "leader" => Other::Leader,
-            _ => return None,
-        }))
+    }
+    methods.join(", ")
+}
+
+/// The error of a path that does not take this method.
+pub fn method_not_allowed(head: &Parts) -> ApiError {
+    ApiError::method(&head.method, allowed(head.uri.path()))
+}
+
+/// All routes but those of keys.
+pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
+    let mut admin = Router::new().route("/", get(admin::index)).route("/openapi.json", get(admin::openapi));
+    let raft: [(&str, MethodRouter<Arc<App<S>>>); 9] = [
+        ("stats", get(admin::status::stats)),
+        ("cluster", get(admin::status::cluster)),
+        ("state", get(admin::status::state)),
+        ("node", get(admin::status::node)),
+        ("health", get(admin::health)),
+        ("ready", get(admin::ready)),
+        ("join", post(admin::membership::join)),
+        ("remove", delete(admin::membership::remove)),
+        ("leader", post(admin::membership::leader)),
+    ];
+    for (name, methods) in raft {
+        admin = admin.route(&format!("/hraftd/raft/{name}"), methods.clone()).route(&format!("/raft/{name}"), methods);
+    }
+    let admin = admin
+        .method_not_allowed_fallback(|request: Request| async move { method_not_allowed(&request.into_parts().0) })
+        .fallback(|uri: Uri| async move { ApiError::no_route(uri.path()) })
+        .layer(middleware::from_fn_with_state(app.clone(), check::<S>));
+
+    let locks = || {
+        get(data(Kind::Plain, |app, head, _, mut pass| Box::pin(async move { lock::get(app, head, &mut pass).await })))
+            .post(data(Kind::Plain, |app, head, body, mut pass| {
+                Box::pin(async move { lock::acquire::post(app, head, body, &mut pass).await })
+            }))
+            .put(data(Kind::Plain, |app, head, body, _| Box::pin(lock::renew(app, head, body))))
+            .delete(data(Kind::Plain, |app, head, body, _| Box::pin(lock::release(app, head, body))))
+    };
+    let refused = data::<S>(Kind::Plain, |_, head, _, _| Box::pin(async { Err(method_not_allowed(head)) }));
+    let watches = get(data(Kind::Watch, |app, head, _, pass| Box::pin(watch::watch(app, head, pass))));
+    let about_data = Router::new()
+        .route("/hraftd/txn", post(data(Kind::Txn, |app, head, body, _| Box::pin(txn::post(app, head, body)))))
+        .route(WATCH, watches.head(refused.clone()))
+        .route("/hraftd/lock/", locks())
+        .route("/hraftd/lock/{*name}", locks())
+        .method_not_allowed_fallback(refused);
+    admin.merge(about_data).with_state(app.clone())
+}
+
+/// axum adds an `Allow` to all that answers a method which a route does not take, a 403 and a 503
+/// too; only a 405 has one, which it brought itself.
+pub fn without_foreign_allow(mut response: Response) -> Response {
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().remove(ALLOW);
+    }
+    response
+}
+
+/// A page of another site gets nothing, not even a 404.
+async fn check<S: Service>(State(app): State<Arc<App<S>>>, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match app.check(&head) {
+        Ok(()) => next.run(Request::from_parts(head, body)).await,
+        Err(refused) => refused.into_response(),
     }
 }
 
-impl Other {
-    /// The methods it takes, as the `Allow` header lists them.
-    pub fn allow(self) -> &'static str {
-        match self {
-            Self::Join | Self::Leader => "POST",
-            Self::Remove => "DELETE",
-            _ => "GET, HEAD",
-        }
-    }
+/// Handles a request that was taken on.
+type Work<S> = for<'a> fn(&'a Arc<App<S>>, &'a Parts, Body, Pass<'a>) -> BoxFuture<'a, Result<Answer, ApiError>>;
 
-    /// Whether it takes this method.
-    pub fn takes(self, method: &Method) -> bool {
-        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+/// A handler of requests about locks, transactions and the like: they pass admission, and have
+/// headers of their own.
+fn data<S: Service>(
+    kind: Kind,
+    work: Work<S>,
+) -> impl Fn(State<Arc<App<S>>>, Request) -> BoxFuture<'static, Response> + Clone + Send + Sync + 'static {
+    move |State(app), request| {
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let answer = match app.admit(&head) {
+                Ok(pass) => work(&app, &head, body, pass).await,
+                Err(refused) => Err(refused),
+            };
+            app.finish(answer, kind)
+        })
     }
 }
 
@@ -127,41 +164,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths() {
-        let cases = [
-            ("/", Some(Route::Other(Other::Index))),
-            ("/hraftd/key", Some(Route::Keys)),
-            ("/key", Some(Route::Keys)),
-            ("/hraftd/key/", Some(Route::Key(""))),
-            ("/hraftd/key/a/b//c%2F/", Some(Route::Key("a/b//c%2F/"))),
-            ("/key//", Some(Route::Key("/"))),
-            ("/key/../raft/stats", Some(Route::Key("../raft/stats"))),
-            ("/raft/stats", Some(Route::Other(Other::Stats))),
-            ("/hraftd/raft/remove", Some(Route::Other(Other::Remove))),
-            ("", None),
-            ("*", None),
-            ("//", None),
-            ("/hraftd", None),
-            ("/hraftd/", None),
-            ("/hraftdkey", None),
-            ("/hraftd/hraftd/key", None),
-            ("/keys", None),
-            ("/hraftd/raft", None),
-            ("/hraftd/raft/stats/", None),
-            ("/HRAFTD/KEY", None),
-        ];
-        for (path, route) in cases {
-            assert_eq!(Route::of(path), route, "{path}");
-        }
-    }
-
-    #[test]
-    fn the_list_is_of_routes() {
-        for line in LIST {
-            let (method, path) = line.split_once(' ').unwrap();
-            if let Route::Other(other) = Route::of(path).unwrap() {
-                assert!(other.takes(&method.parse().unwrap()), "{line}");
-            }
+    fn methods_of_paths() {
+        for (path, methods) in [
+            ("/", "GET, HEAD"),
+            ("/hraftd/key", "GET, HEAD, POST, DELETE"),
+            ("/key", "GET, HEAD, POST, DELETE"),
+            ("/hraftd/key/", "GET, HEAD, PUT, POST, DELETE"),
+            ("/key/a%2Fb/c", "GET, HEAD, PUT, POST, DELETE"),
+            ("/hraftd/watch", "GET"),
+            ("/hraftd/txn", "POST"),
+            ("/hraftd/lock/a", "GET, HEAD, POST, PUT, DELETE"),
+            ("/raft/stats", "GET, HEAD"),
+            ("/hraftd/raft/remove", "DELETE"),
+        ] {
+            assert_eq!(allowed(path), methods, "{path}");
         }
     }
 }

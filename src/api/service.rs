@@ -1,4 +1,4 @@
-//! What the API needs of a node, so that its tests can do without one.
+//! The part of a node that the API needs, so that its tests can do without a node.
 
 use std::future::Future;
 use std::time::Duration;

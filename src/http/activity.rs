@@ -1,13 +1,16 @@
-//! What a connection is doing, as far as its time limits care: idle, amid a request head, or busy with a request.
+//! The state of a connection, as far as its time limits care: idle, amid a request head, or busy
+//! with a request.
 //!
-//! Shared by the socket (sees bytes come), the service (sees a head complete) and the response body (its drop is the
-//! end of the request). One relaxed atomic per step and no clock: hyper's own header timer would allocate and
-//! register a timer per request, and would close kept-alive connections after the header's time.
+//! Shared by the socket (sees bytes come), the service (sees a head complete) and the response body
+//! (its drop is the end of the request). One relaxed atomic per step and no clock: hyper's own
+//! header timer would allocate and register a timer per request, and would close kept-alive
+//! connections after the header's time.
 //!
 //! A [`Watchdog`] looks in at intervals and counts how many looks nothing changed.
 //!
-//! A streamed body is asked for no more than [`AHEAD`] beyond what the socket took: hyper alone would queue sixteen of its
-//! pieces for each client that does not read, and thousands of watchers may not.
+//! A streamed body is asked for no more than [`AHEAD_BYTES`] beyond what the socket took: hyper
+//! alone would queue sixteen of its pieces for each client that does not read, and thousands of
+//! watchers may not.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,11 +27,12 @@ use crate::http::HttpLimits;
 const IDLE: u64 = 0;
 const HEAD: u64 = 1;
 const BUSY: u64 = 2;
-/// The phase is in the low bits; the rest counts changes, so that the watchdog tells one request from the next.
+/// The phase is in the low bits; the rest counts changes, so that the watchdog tells one request
+/// from the next.
 const PHASE: u64 = 3;
 
 /// Bytes of a streamed body that may wait to be written when the next piece is asked for.
-const AHEAD: usize = 8 << 10;
+const AHEAD_BYTES: usize = 8 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct ConnectionActivity {
@@ -37,9 +41,10 @@ pub(super) struct ConnectionActivity {
     pub(super) write_blocked: AtomicBool,
     /// Counts writes that the client took something of.
     writes: AtomicU64,
-    /// Bytes of a streamed body that the socket has not taken yet, at most: what frames them counts as taken, too.
+    /// Bytes of a streamed body that the socket has not taken yet, at most: what frames them counts
+    /// as taken, too.
     ahead: AtomicUsize,
-    /// Who waits for `ahead` to shrink.
+    /// The task that waits for `ahead` to shrink.
     waits: AtomicWaker,
     /// Close without lingering: there is nothing the client could miss.
     pub(super) no_linger: AtomicBool,
@@ -99,18 +104,18 @@ impl Drop for Busy {
 
 /// A response body that ends its request when hyper is done with it.
 #[derive(Debug)]
-pub(super) struct PulseBody {
+pub(super) struct TrackedBody {
     inner: Body,
     busy: Busy,
 }
 
-impl PulseBody {
+impl TrackedBody {
     pub(super) fn new(inner: Body, busy: Busy) -> Self {
         Self { inner, busy }
     }
 }
 
-impl HttpBody for PulseBody {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -121,7 +126,7 @@ impl HttpBody for PulseBody {
         if self.inner.size_hint().exact().is_some() {
             return Pin::new(&mut self.inner).poll_frame(cx);
         }
-        if self.busy.0.ahead.load(Relaxed) >= AHEAD {
+        if self.busy.0.ahead.load(Relaxed) >= AHEAD_BYTES {
             self.busy.0.waits.register(cx.waker());
             return Poll::Pending;
         }
@@ -182,24 +187,24 @@ impl Watchdog {
         }
     }
 
-    /// Waits until `pulse` breaks a limit.
-    pub(super) async fn overdue(&mut self, pulse: &ConnectionActivity) -> Overdue {
+    /// Waits until `activity` breaks a limit.
+    pub(super) async fn overdue(&mut self, activity: &ConnectionActivity) -> Overdue {
         loop {
             tokio::time::sleep(self.every).await;
-            if let Some(overdue) = self.look(pulse) {
+            if let Some(overdue) = self.look(activity) {
                 return overdue;
             }
         }
     }
 
-    fn look(&mut self, pulse: &ConnectionActivity) -> Option<Overdue> {
-        let blocked = pulse.blocked();
+    fn look(&mut self, activity: &ConnectionActivity) -> Option<Overdue> {
+        let blocked = activity.blocked();
         let same = blocked.is_some() && blocked == std::mem::replace(&mut self.last_blocked, blocked);
         self.blocked = if same { self.blocked + 1 } else { 0 };
         if self.blocked >= self.write_looks {
             return Some(Overdue::Write);
         }
-        let beat = pulse.beat.load(Relaxed);
+        let beat = activity.beat.load(Relaxed);
         if beat != self.last {
             // The first look at something new finds it up to one interval old: not counted.
             (self.last, self.unchanged) = (beat, 0);
@@ -227,37 +232,37 @@ mod tests {
             ..HttpLimits::default()
         };
         let mut dog = Watchdog::new(&limits);
-        let pulse = Arc::new(ConnectionActivity::default());
-        let mut look = |pulse: &ConnectionActivity| dog.look(pulse);
+        let activity = Arc::new(ConnectionActivity::default());
+        let mut look = |activity: &ConnectionActivity| dog.look(activity);
 
-        assert_eq!([look(&pulse), look(&pulse), look(&pulse)], [None; 3]);
-        assert_eq!(look(&pulse), Some(Overdue::Idle));
-        pulse.received();
-        assert_eq!([look(&pulse), look(&pulse)], [None; 2]);
+        assert_eq!([look(&activity), look(&activity), look(&activity)], [None; 3]);
+        assert_eq!(look(&activity), Some(Overdue::Idle));
+        activity.received();
+        assert_eq!([look(&activity), look(&activity)], [None; 2]);
         // More bytes of the same head buy no time.
-        pulse.received();
-        assert_eq!(look(&pulse), Some(Overdue::Head));
-        let busy = pulse.begin();
-        pulse.received();
-        assert!((0..100).all(|_| look(&pulse).is_none()), "a request has no limit here");
+        activity.received();
+        assert_eq!(look(&activity), Some(Overdue::Head));
+        let busy = activity.begin();
+        activity.received();
+        assert!((0..100).all(|_| look(&activity).is_none()), "a request has no limit here");
         // An answer that the client takes, however slowly, has none either.
         for _ in 0..100 {
-            pulse.wrote(Some(1));
-            pulse.wrote(None);
-            assert_eq!([look(&pulse), look(&pulse), look(&pulse)], [None; 3]);
-            pulse.wrote(Some(1));
-            assert_eq!(look(&pulse), None);
+            activity.wrote(Some(1));
+            activity.wrote(None);
+            assert_eq!([look(&activity), look(&activity), look(&activity)], [None; 3]);
+            activity.wrote(Some(1));
+            assert_eq!(look(&activity), None);
         }
-        pulse.wrote(None);
-        assert_eq!([look(&pulse), look(&pulse), look(&pulse)], [None; 3]);
-        assert_eq!(look(&pulse), Some(Overdue::Write));
-        pulse.wrote(Some(1));
+        activity.wrote(None);
+        assert_eq!([look(&activity), look(&activity), look(&activity)], [None; 3]);
+        assert_eq!(look(&activity), Some(Overdue::Write));
+        activity.wrote(Some(1));
         drop(busy);
-        assert!(pulse.is_idle());
+        assert!(activity.is_idle());
         // Requests between two looks are seen, though the phase is the same.
         for _ in 0..100 {
-            drop(pulse.begin());
-            assert_eq!(look(&pulse), None);
+            drop(activity.begin());
+            assert_eq!(look(&activity), None);
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::socket::Socket;
 use super::{Excess, Handler, HttpLimits};
-use crate::http::activity::{ConnectionActivity, Overdue, PulseBody, Watchdog};
+use crate::http::activity::{ConnectionActivity, Overdue, TrackedBody, Watchdog};
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
@@ -29,21 +29,21 @@ pub(super) async fn run(
     excess: bool,
     stop: CancellationToken,
 ) {
-    let pulse = Arc::new(ConnectionActivity::default());
-    let socket = Socket::new(stream, pulse.clone(), limits.linger_bytes, limits.linger);
+    let activity = Arc::new(ConnectionActivity::default());
+    let socket = Socket::new(stream, activity.clone(), limits.linger_bytes, limits.linger);
     let service = service_fn({
-        let pulse = pulse.clone();
+        let activity = activity.clone();
         move |mut request: Request<Incoming>| {
             if excess {
                 request.extensions_mut().insert(Excess);
             }
-            let busy = pulse.begin();
+            let busy = activity.begin();
             let answer = handler.answer(request.map(Body::new));
-            async move { Ok::<_, Infallible>(answer.await.map(|body| PulseBody::new(body, busy))) }
+            async move { Ok::<_, Infallible>(answer.await.map(|body| TrackedBody::new(body, busy))) }
         }
     });
     let mut connection = http1::Builder::new()
-        // Ours is cheaper and knows idle from slow: see `pulse`.
+        // Ours is cheaper and knows idle from slow: see `activity`.
         .header_read_timeout(None)
         .max_buf_size(limits.max_head_bytes)
         .keep_alive(!excess)
@@ -55,12 +55,12 @@ pub(super) async fn run(
         tokio::select! {
             biased;
             result = &mut connection => drop(ended(result)),
-            _overdue = watchdog.overdue(&pulse) => {}
+            _overdue = watchdog.overdue(&activity) => {}
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     result = &mut connection => drop(ended(result)),
-                    _overdue = watchdog.overdue(&pulse) => {}
+                    _overdue = watchdog.overdue(&activity) => {}
                 }
             }
         }
@@ -69,20 +69,20 @@ pub(super) async fn run(
     let overdue = tokio::select! {
         biased;
         result = &mut connection => ended(result),
-        overdue = watchdog.overdue(&pulse) => Some(overdue),
+        overdue = watchdog.overdue(&activity) => Some(overdue),
         () = stop.cancelled() => {
-            pulse.no_linger.store(pulse.is_idle(), Relaxed);
+            activity.no_linger.store(activity.is_idle(), Relaxed);
             pin::Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
                 biased;
                 result = &mut connection => ended(result),
-                overdue = watchdog.overdue(&pulse) => Some(overdue),
+                overdue = watchdog.overdue(&activity) => Some(overdue),
             }
         }
     };
 
     // An answer that the client does not take must not get a second one in its midst.
-    if overdue == Some(Overdue::Head) && !pulse.write_blocked.load(Relaxed) {
+    if overdue == Some(Overdue::Head) && !activity.write_blocked.load(Relaxed) {
         let mut socket = connection.into_parts().io.into_inner();
         if socket.write_all(REQUEST_TIMEOUT).await.is_ok() {
             let _ = socket.shutdown().await;
@@ -90,7 +90,8 @@ pub(super) async fn run(
     }
 }
 
-/// A connection that ended by itself has broken no limit. Clients break off and send garbage: no more than debug.
+/// A connection that ended by itself has broken no limit. Clients break off and send garbage: no
+/// more than debug.
 fn ended(result: hyper::Result<()>) -> Option<Overdue> {
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended");

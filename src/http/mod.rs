@@ -1,16 +1,18 @@
 //! The accept loop that both ports share: HTTP/1.1 connections in, a [`Handler`] behind.
 //!
-//! Contract of [`serve`]: bytes that are no HTTP, slow clients, a full table of file descriptors or a panic in a
-//! handler cost at most their own connection, never the server. Once the shutdown future is done it accepts nothing
-//! more, lets requests in flight end, and returns within `limits.drain`.
+//! Contract of [`serve`]: bytes that are no HTTP, slow clients, a full table of file descriptors or
+//! a panic in a handler cost at most their own connection, never the server. Once the shutdown
+//! future is done it accepts nothing more, lets requests in flight end, and returns within
+//! `limits.drain`.
 //!
-//! Beyond `limits.connections` a client is still heard, once: its one request is marked [`Excess`], and the router says
-//! what becomes of it. Beyond [`MORE`] of these nothing is accepted: clients wait in the kernel's queue.
+//! Beyond `limits.connections` a client is still heard, once: its one request is marked [`Excess`],
+//! and the handler decides about it. Beyond [`MAX_EXCESS_CONNECTIONS`] of these nothing is
+//! accepted: clients wait in the kernel's queue.
 //!
 //! Knows nothing of keys, of Raft or of JSON: a request too broken to parse gets a bare status.
 //!
-//! Caveats: a request body has no deadline here, its handler sets one. Timers are coarse (see [`pulse`]): a limit is
-//! kept to within half of `header_timeout`.
+//! Caveats: a request body has no deadline here, its handler sets one. Timers are coarse (see
+//! [`activity`]): a limit is kept to within half of `header_timeout`.
 
 mod activity;
 mod connection;
@@ -36,24 +38,26 @@ use tokio_util::sync::CancellationToken;
 /// How long to wait after a failed accept that is not the fault of one client, such as EMFILE.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// What is wrong with accepting is logged at most this often.
+/// Failures to accept are logged at most this often.
 const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(30);
 
-/// What the kernel takes of an answer beyond what it has sent: else it takes MiBs for a client that does not read, and
-/// thousands of watchers may not. What is under way is not counted, so that long ways lose nothing.
-const UNSENT: u32 = 128 << 10;
+/// The kernel takes this much of an answer beyond what it has sent. Without a bound it takes MiBs
+/// for each of thousands of watchers that do not read. Bytes under way are not counted: a long way
+/// loses nothing.
+const UNSENT_BYTES: u32 = 128 << 10;
 
 /// Connections beyond the limit that are answered at a time.
-const MORE: usize = 256;
+const MAX_EXCESS_CONNECTIONS: usize = 256;
 
 /// How long each of them may take for its request, and for taking the answer.
-const MORE_WITHIN: Duration = Duration::from_secs(2);
+const EXCESS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// On a request (as an extension) of a connection beyond [`HttpLimits::connections`], which ends with the answer.
+/// On a request (as an extension) of a connection beyond [`HttpLimits::connections`], which ends
+/// with the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Excess;
 
-/// What one connection may cost.
+/// The limits of a port and of each connection.
 #[derive(Debug, Clone)]
 pub struct HttpLimits {
     /// From the first byte of a request to the end of its head; then a bare 408.
@@ -64,9 +68,10 @@ pub struct HttpLimits {
     pub write_timeout: Duration,
     /// The largest request head; then a bare 431. At least 8 KiB. Also the size of the read buffer.
     pub max_head_bytes: usize,
-    /// Whether handlers may make something else of a connection. One that is overdue is closed without a word then.
+    /// Handlers may upgrade a connection. If so, one that is overdue is closed without a word.
     pub upgrades: bool,
-    /// How much a client may still send after we closed, so that it gets to read the answer (a 413, say).
+    /// How much a client may still send after we closed, so that it gets to read the answer (a 413,
+    /// say).
     pub linger_bytes: usize,
     /// How long it may take for that.
     pub linger: Duration,
@@ -78,8 +83,8 @@ pub struct HttpLimits {
 
 impl HttpLimits {
     /// For a connection beyond the limit.
-    fn of_excess(&self) -> Self {
-        let within = |limit: Duration| limit.min(MORE_WITHIN);
+    fn for_excess(&self) -> Self {
+        let within = |limit: Duration| limit.min(EXCESS_TIMEOUT);
         Self {
             header_timeout: within(self.header_timeout),
             idle_timeout: within(self.idle_timeout),
@@ -105,7 +110,7 @@ impl Default for HttpLimits {
     }
 }
 
-/// What answers the requests of a port: an axum router, or something in front of one.
+/// Answers the requests of a port: an axum router, or something in front of one.
 pub trait Handler: Clone + Send + Sync + 'static {
     /// Answers one request.
     fn answer(&self, request: Request) -> impl Future<Output = Response> + Send + use<Self>;
@@ -117,8 +122,8 @@ impl Handler for axum::Router {
     }
 }
 
-/// Serves `handler` on `listener` until `shutdown` is done, then drains. Connections are given to `threads` in turn; they
-/// are the caller's where there are none.
+/// Serves `handler` on `listener` until `shutdown` is done, then drains. Connections are given to
+/// `threads` in turn; if there are none, the caller's runtime serves them.
 pub async fn serve(
     listener: TcpListener,
     handler: impl Handler,
@@ -130,20 +135,20 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     let mut complaints = Complaints::default();
     let mut shutdown = pin!(shutdown);
-    let of_excess = limits.of_excess();
+    let excess_limits = limits.for_excess();
     let mut threads = threads.iter().cycle();
     loop {
         let open = connections.len();
         tokio::select! {
             _ = &mut shutdown => break,
             Some(ended) = connections.join_next() => note_end(ended),
-            accepted = listener.accept(), if open < limits.connections.saturating_add(MORE) => match accepted {
+            accepted = listener.accept(), if open < limits.connections.saturating_add(MAX_EXCESS_CONNECTIONS) => match accepted {
                 Ok((stream, _)) => {
                     let excess = open >= limits.connections;
                     if excess {
                         complaints.note(&"as many connections as this node takes: no more of them are served for now");
                     }
-                    let limits = if excess { &of_excess } else { &limits };
+                    let limits = if excess { &excess_limits } else { &limits };
                     start(&mut connections, stream, &handler, threads.next(), limits, excess, &stop);
                 }
                 Err(error) if is_clients_fault(&error) => {}
@@ -182,7 +187,7 @@ fn start(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
-    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
+    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES) {
         tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
     }
     // A child token each: polling the shared one would have all connections contend for its lock.
@@ -220,7 +225,7 @@ fn is_clients_fault(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// What is wrong with accepting, logged once in a while: EMFILE would otherwise fill the disk with its log.
+/// Logs failures to accept once in a while: EMFILE would otherwise fill the disk with its log.
 #[derive(Default)]
 struct Complaints {
     last: Option<Instant>,

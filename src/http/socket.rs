@@ -1,8 +1,10 @@
-//! The TCP stream under hyper: reports what it sees to the [`ConnectionActivity`], and lingers when it closes.
+//! The TCP stream under hyper. It reports what it sees to the [`ConnectionActivity`], and lingers
+//! when it closes.
 //!
-//! Closing a socket with unread bytes sends a reset, which can overtake the answer: a client that is still sending
-//! its 100 MB would never see the 413. So the end of a connection is: end our side, then read and throw away until
-//! the client ends its side, or a bound of bytes or of time is reached.
+//! Closing a socket with unread bytes sends a reset, which can overtake the answer: a client that
+//! is still sending its 100 MB would never see the 413. Therefore a connection ends in this order:
+//! end our side, then read and drop until the client ends its side, or a bound of bytes or of time
+//! is reached.
 
 use std::future::Future;
 use std::io;
@@ -18,13 +20,13 @@ use tokio::time::Sleep;
 
 use crate::http::activity::ConnectionActivity;
 
-/// So few bytes are put together: the kernel takes one piece in less time than two.
-const SHORT: usize = 1 << 10;
+/// Writes up to this are put together: the kernel takes one piece in less time than two.
+const SHORT_WRITE_BYTES: usize = 1 << 10;
 
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
-    pulse: Arc<ConnectionActivity>,
+    activity: Arc<ConnectionActivity>,
     linger_bytes: usize,
     linger: Duration,
     /// Runs once our side is ended.
@@ -34,18 +36,18 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(
         stream: TcpStream,
-        pulse: Arc<ConnectionActivity>,
+        activity: Arc<ConnectionActivity>,
         linger_bytes: usize,
         linger: Duration,
     ) -> Self {
-        Self { stream, pulse, linger_bytes, linger, lingering: None }
+        Self { stream, activity, linger_bytes, linger, lingering: None }
     }
 
     fn note_write(&self, result: &Poll<io::Result<usize>>) {
         match result {
-            Poll::Ready(Ok(bytes)) => self.pulse.wrote(Some(*bytes)),
+            Poll::Ready(Ok(bytes)) => self.activity.wrote(Some(*bytes)),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.pulse.wrote(None),
+            Poll::Pending => self.activity.wrote(None),
         }
     }
 }
@@ -55,7 +57,7 @@ impl AsyncRead for Socket {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.pulse.received();
+            self.activity.received();
         }
         result
     }
@@ -74,8 +76,8 @@ impl AsyncWrite for Socket {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        if length <= SHORT && bufs.len() > 1 {
-            let mut together = [0; SHORT];
+        if length <= SHORT_WRITE_BYTES && bufs.len() > 1 {
+            let mut together = [0; SHORT_WRITE_BYTES];
             let mut end = 0;
             for buf in bufs {
                 together[end..end + buf.len()].copy_from_slice(buf);
@@ -106,7 +108,7 @@ impl AsyncWrite for Socket {
                     tracing::debug!(%error, "shutdown of a connection");
                     return Poll::Ready(Ok(()));
                 }
-                if this.pulse.no_linger.load(Relaxed) {
+                if this.activity.no_linger.load(Relaxed) {
                     return Poll::Ready(Ok(()));
                 }
                 this.lingering.insert(Box::pin(tokio::time::sleep(this.linger)))

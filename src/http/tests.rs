@@ -175,7 +175,8 @@ impl Endless {
     }
 }
 
-/// One that does not read costs what the kernel takes and little more, and is cut off; one that reads is not.
+/// One that does not read costs what the kernel takes and little more, and is cut off; one that
+/// reads is not.
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_cut_off() {
     let seen = Arc::default();
@@ -318,7 +319,8 @@ async fn what_is_too_much_waits_and_is_served_once_there_is_room() {
     let limits = HttpLimits { connections: 1, header_timeout: Duration::from_secs(600), ..HttpLimits::default() };
     let server = Server::start(router, limits).await;
     // All say nothing: those in excess have two seconds for that, the others as long as they like.
-    let silent: Vec<TcpStream> = futures_util::future::join_all((0..MORE + 10).map(|_| server.connect())).await;
+    let silent: Vec<TcpStream> =
+        futures_util::future::join_all((0..MAX_EXCESS_CONNECTIONS + 10).map(|_| server.connect())).await;
     let answer = server.exchange(HELLO).await;
     assert!(answer.ends_with("excess: true"), "{answer}");
     drop(silent);

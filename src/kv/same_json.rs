@@ -9,7 +9,9 @@
 
 use sha2::{Digest as _, Sha256};
 
-/// The deepest nesting that is compared. The stack has room for it.
+use crate::json;
+
+/// The deepest arrays and objects that are looked into; the stack holds so many.
 pub(crate) const MAX_DEPTH: usize = 256;
 
 /// A JSON text taken apart.
@@ -164,17 +166,9 @@ impl<'a> Parser<'a> {
 
     fn text(&mut self) -> Option<Vec<u8>> {
         let rest = self.json.get(self.at..)?;
-        let mut end = 1;
-        loop {
-            match rest.get(end)? {
-                b'"' => break,
-                b'\\' => end += 2,
-                _ => end += 1,
-            }
-        }
-        let text = &rest[..=end];
-        self.at += end + 1;
-        if text.contains(&b'\\') { unescape(text) } else { Some(text[1..end].to_vec()) }
+        let text = &rest[..json::string_end(rest, 0)?];
+        self.at += text.len();
+        if text.contains(&b'\\') { unescape(text) } else { Some(text[1..text.len() - 1].to_vec()) }
     }
 
     fn word(&mut self) -> Option<Tree<'a>> {

@@ -108,7 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Send> AppendStream for LeaderSide<S> {
             match self.answers.next().await {
                 Some(Ok(frame)) => match wire::decode::<AppendAnswer>(&frame) {
                     Ok(Ok(outcome)) => {
-                        validate::append_reply(self.term, &outcome).map(|()| outcome).map_err(PeerError::Lost)
+                        validate::append_reply(self.term, &outcome.0).map(|()| outcome).map_err(PeerError::Lost)
                     }
                     Ok(Err(refusal)) => Err(PeerError::Refused(refusal)),
                     Err(why) => Err(PeerError::Lost(format!("an unreadable answer: {why}"))),

@@ -114,7 +114,8 @@ mod tests {
             from_raft: 7,
             to: "127.0.0.1:3,127.0.0.1:4".parse().unwrap(),
             to_raft: None,
-            quorum_age_ms: None,
+            echo: None,
+            confirmed: None,
             log_time: None,
         }
     }

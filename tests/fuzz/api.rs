@@ -7,8 +7,14 @@ use http_body_util::BodyExt;
 
 use super::fake::Fake;
 use super::{settings, *};
+use crate::api::keys::incr::IncrParams;
+use crate::api::keys::listing::ListParams;
+use crate::api::request::conditions::{self, CasParams};
+use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::query::Query;
-use crate::api::request::{conditions, idempotency, json_body, key_path, value};
+use crate::api::request::read::ReadParams;
+use crate::api::request::ttl::TtlParams;
+use crate::api::request::{json_body, key_path, value};
 use crate::api::response::{json, text};
 use crate::fuzz::{SOME, bounded};
 
@@ -18,8 +24,8 @@ const PART: &[u8] = b"\n---\n";
 /// A stream is read for so long; the clock stands still but for who waits for it.
 const A_WHILE: Duration = Duration::from_secs(90);
 
-fn app(fake: Fake) -> Arc<App<Fake>> {
-    Arc::new(App::new(fake, settings()))
+fn api(fake: Fake) -> Api<Fake> {
+    Api::new(fake, settings())
 }
 
 fn parts<'a>(mut input: &'a [u8], part: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
@@ -57,12 +63,13 @@ fn request(input: &[u8]) -> Option<Request<Body>> {
 }
 
 /// What every answer keeps.
-async fn answered(app: &Arc<App<Fake>>, request: Request<Body>) {
+async fn answered(api: &Api<Fake>, request: Request<Body>) {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let before = app.service.digest();
-    let response = dispatch(app, request).await;
+    let before = api.app.service.digest();
+    let response = api.answer(request).await;
     let status = response.status();
-    let known = matches!(status.as_u16(), 200 | 201 | 304 | 400 | 403..=405 | 409 | 410 | 412 | 413 | 422 | 503 | 504);
+    let known =
+        matches!(status.as_u16(), 200 | 201 | 304 | 400 | 403..=405 | 409 | 410 | 412 | 413 | 415 | 422 | 503 | 504);
     assert!(known, "{method} {uri}: {status}");
     let is_json = response.headers().get(header::CONTENT_TYPE) == Some(&json::CONTENT);
     let is_stored = response.headers().contains_key(header::CONTENT_SECURITY_POLICY);
@@ -84,18 +91,18 @@ async fn answered(app: &Arc<App<Fake>>, request: Request<Body>) {
         assert!(method == "HEAD" || shown.starts_with("{\"ok\":false,\"code\":\""), "{method} {uri}: {shown}");
     }
     // These are found while a request is read, before anything of it is proposed.
-    if matches!(status.as_u16(), 400 | 403..=405 | 413) {
-        assert_eq!(app.service.digest(), before, "{method} {uri} was refused, and has changed something");
+    if matches!(status.as_u16(), 400 | 403..=405 | 413 | 415) {
+        assert_eq!(api.app.service.digest(), before, "{method} {uri} was refused, and has changed something");
     }
 }
 
 fn requests(input: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let app = app(Fake::default());
+        let api = api(Fake::default());
         for part in parts(input, PART).take(16) {
             if let Some(request) = request(part) {
-                answered(&app, request).await;
+                answered(&api, request).await;
             }
         }
     });
@@ -167,15 +174,12 @@ fn transactions() {
 /// Lines: a query, a header, a path. Each parser takes each.
 #[test]
 fn words() {
-    const KNOWN: &[&str] =
-        &["level", "freshness", "min_index", "timeout", "ttl", "force", "cas", "incr", "key", "prefix"];
     check!(name = "words").with_iterations(SOME).for_each(|input: &[u8]| {
         for line in parts(input, b"\n").take(4) {
             headers(line);
             let Ok(text) = std::str::from_utf8(line) else { continue };
             bounded(line.len(), 60, 4096, || {
-                let parsed = Query::parse_repeatable(Some(text), KNOWN, Some("key"));
-                match parsed {
+                match Query::parse::<AllKinds>(Some(text)) {
                     Ok(query) => query_values(&query),
                     Err(error) => refused(error),
                 }
@@ -199,18 +203,14 @@ fn words() {
     });
 }
 
+/// Parameters of all kinds.
+type AllKinds = (ListParams, ReadParams, TtlParams, IncrParams);
+
 fn query_values(query: &Query<'_>) {
-    let results = [
-        query.text("prefix").err(),
-        query.duration_within("ttl", Duration::from_secs(1), Duration::from_secs(9)).err(),
-        query.timeout(Duration::from_secs(1), Duration::from_secs(60)).err(),
-        query.switch("force").err(),
-        query.index("cas").err(),
-        query.integer("incr").err(),
-        keys::read_options(query, ReadLevel::Linearizable).err(),
-    ];
-    results.into_iter().flatten().for_each(refused);
-    assert!(query.values("key").count() <= query.given().count());
+    match query.read::<AllKinds>() {
+        Ok((_, read, ..)) => read.resolve(ReadLevel::Linearizable).err().into_iter().for_each(refused),
+        Err(error) => refused(error),
+    }
 }
 
 fn key(raw: &str) {
@@ -228,11 +228,11 @@ fn headers(line: &[u8]) {
     for name in [header::IF_MATCH, header::IF_NONE_MATCH] {
         let request = Request::builder().header(name, &value).header("idempotency-key", &value);
         let (head, ()) = request.body(()).expect("a header's value").into_parts();
-        if let Err(error) = conditions::of_write(&head, &Query::default()) {
+        if let Err(error) = conditions::of_write(&head, &CasParams::default()) {
             refused(error);
         }
-        match idempotency::of(&head, line, 1) {
-            Ok(retry) => assert!(retry.is_some_and(|retry| retry.key.as_bytes() == line)),
+        match IdempotencyHeader::parse(&head.headers) {
+            Ok(header) => assert!(header.retry(&head, line, 1).is_some_and(|retry| retry.key.as_bytes() == line)),
             Err(error) => refused(error),
         }
     }

@@ -8,27 +8,26 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_O
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
+use utoipa::IntoParams;
 
 use crate::api::admission::Pass;
-use crate::api::keys::{read_options, too_slow};
-use crate::api::request::conditions::Tags;
-use crate::api::request::query::Query;
-use crate::api::request::{conditions, key_path};
-use crate::api::response::error::ApiError;
+use crate::api::request::conditions::{ConditionHeaders, Tags};
+use crate::api::request::deadline;
+use crate::api::request::key_path::KeyPath;
+use crate::api::request::query;
+use crate::api::request::read::{self, ReadParams};
+use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::{Answer, etag, json, metadata, text};
 use crate::api::service::Service;
-use crate::api::write::Time;
-use crate::api::{App, spec, timer, within};
+use crate::api::{App, spec};
 use crate::command::Key;
 use crate::node::{Found, NodeError, ReadLevel, ReadOptions};
 use crate::record::Record;
 use crate::watch::Filter;
 
-/// The longest `wait=`.
-pub(in crate::api) const MAX_WAIT: Duration = Duration::from_secs(300);
-
-/// What is sent of a key.
+/// The form in which a key is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Json,
@@ -36,22 +35,31 @@ enum Form {
     Meta,
 }
 
+/// The parameters of this request alone.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub struct GetParams {
+    /// the value alone, with its Content-Type; a JSON string unquoted
+    raw: bool,
+    /// with metadata; not together with raw
+    meta: bool,
+    /// how long to wait for news, at most 5m
+    #[serde(deserialize_with = "deadline::wait")]
+    #[param(value_type = Option<String>, pattern = "^[0-9]+(ms|s|m|h)$")]
+    wait: Option<Duration>,
+}
+
 /// Reads one key
 ///
-/// As `{"key":value}`, as the value alone (`raw`) or with metadata (`meta`). With `wait` it is a long poll: with
-/// `If-None-Match` until the key is another (304 when the time is up), without until it exists (404).
+/// As `{"key":value}`, as the value alone (`raw`) or with metadata (`meta`). With `wait` it is a
+/// long poll: with `If-None-Match` until the key is another (304 when the time is up), without
+/// until it exists (404).
 #[utoipa::path(
     get,
     path = "/hraftd/key/{key}",
     tag = "keys",
-    params(
-        spec::KeyPath,
-        spec::ReadParams,
-        spec::ConditionHeaders,
-        ("raw" = Option<bool>, Query, description = "the value alone, with its Content-Type; a JSON string unquoted"),
-        ("meta" = Option<bool>, Query, description = "with metadata; not together with raw"),
-        ("wait" = Option<String>, Query, description = "how long to wait for news, at most 5m", pattern = "^[0-9]+(ms|s|m|h)$"),
-    ),
+    params(KeyPath, ReadParams, ConditionHeaders, GetParams),
     responses(
         (
             status = 200,
@@ -60,54 +68,50 @@ enum Form {
             headers(("ETag" = String, description = "modify_index in quotes"))
         ),
         (status = 304, description = "as If-None-Match has it", headers(("ETag" = String))),
-        (status = 404, description = "no such key", body = spec::Problem),
-        (status = 412, description = "not as If-Match demands", body = spec::Problem),
+        (status = 404, description = "no such key", body = Problem),
+        (status = 412, description = "not as If-Match demands", body = Problem),
     )
 )]
-pub(in crate::api) async fn get<S: Service>(
+pub async fn get<S: Service>(
     app: &App<S>,
     raw_key: &str,
     head: &Parts,
     pass: &mut Pass<'_>,
 ) -> Result<Answer, ApiError> {
-    let known = ["level", "freshness", "min_index", "timeout", "raw", "meta", "wait"];
-    let query = Query::parse(head.uri.query(), &known)?;
-    let form = match (query.switch("raw")?, query.switch("meta")?) {
+    let (read, GetParams { raw, meta, wait }): (ReadParams, _) = query::parse(head.uri.query())?;
+    let form = match (raw, meta) {
         (true, true) => return Err(ApiError::BadRequest("raw and meta are two forms; ask for one".to_owned())),
         (true, false) => Form::Raw,
         (false, true) => Form::Meta,
         (false, false) => Form::Json,
     };
-    let options = read_options(&query, app.settings.read_level)?;
-    let time = Time::of(&query)?;
-    let wait = query.duration_within("wait", Duration::ZERO, MAX_WAIT)?;
-    let (is, is_not) = (conditions::if_match(&head.headers)?, conditions::if_none_match(&head.headers)?);
-    let key = key_path::decode(raw_key)?;
+    let (options, deadline) = read.resolve(app.settings.read_level)?;
+    let ConditionHeaders { if_match, if_none_match } = ConditionHeaders::parse(&head.headers)?;
+    let KeyPath { key } = KeyPath::parse(raw_key)?;
     pass.read(&options, app.service.applied_index())?;
     if wait.is_some() {
         pass.will_wait()?;
     }
 
-    let read = pin!(app.service.read(&key, options, time.deadline));
-    let mut found = within(pin!(timer(time.deadline)), read).await.unwrap_or_else(|| Err(too_slow(&time)))?;
+    // Pinned before it is passed on: a future that takes another by value has room for it twice.
+    let read = pin!(app.service.read(&key, options, deadline.at));
+    let mut found = read::in_time(&deadline, read).await?;
     if let Some(wait) = wait
-        && !is_news(&found, is_not.as_ref())
+        && !is_news(&found, if_none_match.as_ref())
     {
         pass.waits();
         let until = Instant::now() + wait;
-        found = Box::pin(wait_for_news(app, &key, found, is_not.as_ref(), time.timeout, until)).await?;
+        found = Box::pin(wait_for_news(app, &key, found, if_none_match.as_ref(), deadline.timeout, until)).await?;
     }
     let index = found.record.as_ref().map(Record::modify_index);
     let result = match &found.record {
-        record if is.as_ref().is_some_and(|is| !is.match_index(index)) => Err(ApiError::Precondition {
+        record if if_match.as_ref().is_some_and(|tags| !tags.match_index(index)) => Err(ApiError::Precondition {
             msg: format!("{} is not as If-Match demands", text::quoted(&key)),
-            current: record
-                .as_ref()
-                .map_or_else(|| b"null".to_vec(), |record| metadata::object(&key, record, app.service.log_time_ms())),
+            current: metadata::current(&key, record.as_ref(), app.service.log_time_ms()),
         }),
         None => Err(NodeError::NotFound(format!("there is no key {}", text::quoted(&key))).into()),
         Some(record) => {
-            let mut response = if is_not.as_ref().is_some_and(|is_not| is_not.match_index(index)) {
+            let mut response = if if_none_match.as_ref().is_some_and(|tags| tags.match_index(index)) {
                 let mut response = Response::new(Body::empty());
                 *response.status_mut() = StatusCode::NOT_MODIFIED;
                 response
@@ -128,7 +132,7 @@ pub(in crate::api) async fn get<S: Service>(
     head,
     path = "/hraftd/key/{key}",
     tag = "keys",
-    params(spec::KeyPath, spec::ReadParams, spec::ConditionHeaders),
+    params(KeyPath, ReadParams, ConditionHeaders),
     responses(
         (status = 200, description = "it exists", headers(("ETag" = String, description = "modify_index in quotes"))),
         (status = 304, description = "as If-None-Match has it", headers(("ETag" = String))),
@@ -136,7 +140,7 @@ pub(in crate::api) async fn get<S: Service>(
         (status = 412, description = "not as If-Match demands"),
     )
 )]
-pub(in crate::api) async fn head<S: Service>(
+pub async fn head<S: Service>(
     app: &App<S>,
     raw_key: &str,
     head: &Parts,
@@ -145,13 +149,15 @@ pub(in crate::api) async fn head<S: Service>(
     get(app, raw_key, head, pass).await
 }
 
-/// Whether a long poll has its answer: the key is another than the client has; without a condition, that it is there.
+/// Tells whether a long poll has its answer: the key is another than the client has, or, without a
+/// condition, it is there.
 fn is_news(found: &Found, is_not: Option<&Tags>) -> bool {
     let index = found.record.as_ref().map(Record::modify_index);
     is_not.map_or(index.is_some(), |is_not| !is_not.match_index(index))
 }
 
-/// Reads this node's own state again whenever the key may have changed, from what was read already on.
+/// Reads this node's own state again whenever the key may have changed, from what was read already
+/// on.
 async fn wait_for_news<S: Service>(
     app: &App<S>,
     key: &Key,
@@ -193,7 +199,7 @@ fn show(form: Form, key: &str, record: &Record, log_time_ms: u64) -> Response {
     }
 }
 
-/// The value alone. Whoever wrote it must not get to run scripts in the name of this node.
+/// The value alone. A value must not get to run scripts in the name of this node.
 fn raw(record: &Record) -> Response {
     let is_text = !record.is_bytes() && record.value().first() == Some(&b'"');
     let unquoted = is_text.then(|| serde_json::from_slice::<String>(record.value()).ok()).flatten();

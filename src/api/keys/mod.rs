@@ -1,66 +1,109 @@
-//! The key requests: `/hraftd/key` and `/hraftd/key/{key}`.
+//! The key requests: `/hraftd/key` for many keys, `/hraftd/key/{key}` for one.
 //!
 //! Every answer, an error too, has `X-Hraftd-Index` and `X-Hraftd-Served-By`.
 
-pub(in crate::api) mod get;
-pub(in crate::api) mod listing;
-pub(in crate::api) mod write;
+pub(super) mod delete;
+pub(super) mod get;
+pub(super) mod incr;
+pub(super) mod listing;
+pub(super) mod post;
+pub(super) mod put;
 
 use axum::body::Body;
 use axum::http::Method;
 use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
 
-use super::App;
-use super::admission::Pass;
-use super::service::Service;
-use super::write::Time;
-use crate::api::request::query::Query;
+use crate::api::App;
+use crate::api::admission::Pass;
+use crate::api::request::conditions::{self, CasParams};
+use crate::api::request::deadline::{Deadline, WriteParams};
+use crate::api::request::query;
+use crate::api::request::ttl::TtlParams;
+use crate::api::response::Answer;
 use crate::api::response::error::ApiError;
-use crate::api::response::{Answer, text};
-use crate::node::{NodeError, ReadLevel, ReadOptions};
+use crate::api::route;
+use crate::api::service::Service;
+use crate::command::Condition;
 
-/// Answers a request for the raw key of a path, or for `/hraftd/key`.
-pub(super) async fn answer<S: Service>(
+/// The keys that a path under `/hraftd/key` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyRoute<'a> {
+    /// `/hraftd/key`: many keys.
+    Many,
+    /// `/hraftd/key/{key}`: what follows `/key/`, still encoded; may be empty.
+    One(&'a str),
+}
+
+impl<'a> KeyRoute<'a> {
+    /// The route of a raw path, or of what follows its `/hraftd`; `None`: it is about something
+    /// else.
+    pub fn parse(path: &'a str) -> Option<Self> {
+        let rest = path.strip_prefix("/hraftd").unwrap_or(path).strip_prefix("/key")?;
+        if rest.is_empty() { Some(Self::Many) } else { rest.strip_prefix('/').map(Self::One) }
+    }
+}
+
+/// Handles a request that was taken on.
+pub async fn handle<S: Service>(
     app: &App<S>,
-    raw_key: Option<&str>,
+    route: KeyRoute<'_>,
     head: &Parts,
     body: Body,
     pass: &mut Pass<'_>,
 ) -> Result<Answer, ApiError> {
-    // In a box is what is rare: a future has room for its largest branch, and is moved and zeroed on the way of each request.
-    match (raw_key, &head.method) {
-        (None, &Method::POST) => write::post(app, head, body).await,
-        (None, &(Method::GET | Method::HEAD)) => Box::pin(listing::get(app, head, pass)).await,
-        (None, &Method::DELETE) => Box::pin(listing::delete(app, head, body)).await,
-        (None, method) => Err(ApiError::method(method, "GET, HEAD, POST, DELETE")),
-        (Some(raw), &Method::GET) => get::get(app, raw, head, pass).await,
-        (Some(raw), &Method::HEAD) => get::head(app, raw, head, pass).await,
-        (Some(raw), &Method::PUT) => write::put(app, raw, head, body).await,
-        (Some(raw), &Method::POST) => write::post_key(app, raw, head, body).await,
-        (Some(raw), &Method::DELETE) => write::delete(app, raw, head, body).await,
-        (Some(_), method) => Err(ApiError::method(method, "GET, HEAD, PUT, POST, DELETE")),
+    // What is rare is boxed: a future has room for its largest branch, and is moved and zeroed for
+    // each request.
+    match (route, &head.method) {
+        (KeyRoute::One(raw), &Method::GET) => get::get(app, raw, head, pass).await,
+        (KeyRoute::One(raw), &Method::HEAD) => get::head(app, raw, head, pass).await,
+        (KeyRoute::One(raw), &Method::PUT) => put::put(app, raw, head, body).await,
+        (KeyRoute::One(raw), &Method::POST) => incr::post(app, raw, head, body).await,
+        (KeyRoute::One(raw), &Method::DELETE) => delete::delete(app, raw, head, body).await,
+        (KeyRoute::Many, &Method::POST) => post::post(app, head, body).await,
+        (KeyRoute::Many, &(Method::GET | Method::HEAD)) => Box::pin(listing::get(app, head, pass)).await,
+        (KeyRoute::Many, &Method::DELETE) => Box::pin(listing::delete::delete(app, head, body)).await,
+        _ => Err(route::method_not_allowed(head)),
     }
 }
 
-/// A read that was not answered in time.
-pub(super) fn too_slow(time: &Time) -> NodeError {
-    NodeError::Timeout(format!("no answer within {}; ?level=none reads this node's own copy", time.spell()))
+/// The common part of writes that store something.
+struct WriteRequest {
+    deadline: Deadline,
+    ttl_ms: Option<u64>,
+    conditions: Vec<Condition>,
 }
 
-/// From `level=`, `freshness=` and `min_index=`.
-pub(super) fn read_options(query: &Query<'_>, default: ReadLevel) -> Result<ReadOptions, ApiError> {
-    let level = match query.value("level")? {
-        None => default,
-        Some(name) => ReadLevel::from_name(name).ok_or_else(|| {
-            ApiError::BadRequest(format!("unknown read level {}; take linearizable, weak or none", text::quoted(name)))
-        })?,
-    };
-    let freshness = query.duration("freshness")?;
-    if freshness.is_some() && !matches!(level, ReadLevel::None | ReadLevel::Auto) {
-        return Err(ApiError::BadRequest(format!(
-            "freshness bounds how old level=none may be; it means nothing with level={}",
-            level.as_str()
-        )));
+impl WriteRequest {
+    /// Reads the query and the conditions; `P` is what this write takes beside what all take.
+    fn parse<P: DeserializeOwned>(head: &Parts) -> Result<(Self, P), ApiError> {
+        let (time, ttl, cas, params): (WriteParams, TtlParams, CasParams, P) = query::parse(head.uri.query())?;
+        let conditions = conditions::of_write(head, &cas)?;
+        Ok((Self { deadline: time.deadline(), ttl_ms: ttl.ttl_ms(), conditions }, params))
     }
-    Ok(ReadOptions { level, freshness, min_index: query.index("min_index")?.unwrap_or(0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_keys() {
+        for (path, route) in [
+            ("/hraftd/key", Some(KeyRoute::Many)),
+            ("/key", Some(KeyRoute::Many)),
+            ("/hraftd/key/", Some(KeyRoute::One(""))),
+            ("/hraftd/key/a/b//c%2F/", Some(KeyRoute::One("a/b//c%2F/"))),
+            ("/key//", Some(KeyRoute::One("/"))),
+            ("/key/../raft/stats", Some(KeyRoute::One("../raft/stats"))),
+            ("/hraftdkey", None),
+            ("/hraftd/hraftd/key", None),
+            ("/keys", None),
+            ("/HRAFTD/KEY", None),
+            ("/hraftd", None),
+            ("", None),
+        ] {
+            assert_eq!(KeyRoute::parse(path), route, "{path}");
+        }
+    }
 }

@@ -1,29 +1,35 @@
 //! `POST /hraftd/lock/{name}`: takes the lock, or waits for it.
 //!
-//! The place in the queue is replicated, the waiting is this node's. Whoever does not get to hear of a lock must not hold
-//! it: an answer that nobody waits for any more gives it back ([`Place`]). Not so where the request has an
-//! `Idempotency-Key`: then a repetition finds it, and several nodes may wait for one place. None of them gives it back, not
-//! even when the time is up: another may just have told the client that it has the lock. Its deadline in log time ends
-//! it for all of them.
+//! The place in the queue is replicated; the waiting is this node's. A client that does not get to
+//! hear of a lock must not hold it:
+//!
+//! * An answer that nobody waits for any more gives the lock back, or the place in its queue
+//!   ([`QueuePlace`]).
+//! * With an `Idempotency-Key` it does not: a repetition finds the lock, and several nodes may wait
+//!   for one place. None of them gives it back, even when the time is up: another may just have
+//!   told the client that it has the lock. Its deadline in log time ends it for all of them.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
+use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
+use utoipa::IntoParams;
 
-use super::{granted, locked, name_of, refused, ttl_of};
+use super::{locked, refused};
+use crate::api::App;
 use crate::api::admission::Pass;
-use crate::api::keys::get::MAX_WAIT;
-use crate::api::request::query::Query;
-use crate::api::request::{conditions, idempotency, json_body};
-use crate::api::response::error::ApiError;
-use crate::api::response::{Answer, json};
+use crate::api::request::deadline::{self, WriteParams};
+use crate::api::request::idempotency::IdempotencyHeader;
+use crate::api::request::key_path::LockPath;
+use crate::api::request::{conditions, idempotency, json_body, query};
+use crate::api::response::Answer;
+use crate::api::response::error::{ApiError, Problem};
+use crate::api::response::lock::LockAnswer;
 use crate::api::service::Service;
-use crate::api::write::{self, Outcome, Time};
-use crate::api::{App, spec, timer};
+use crate::api::write::{self, WriteOutcome};
 use crate::command::{Action, Failure, Key, LockView, Reply};
 use crate::duration::as_ms;
 use crate::kv::Ticket;
@@ -31,10 +37,26 @@ use crate::node::{NodeError, ReadLevel, ReadOptions};
 use crate::task;
 
 /// How long an answer waits until a place is given back; then that goes on without it.
-const CANCEL_WITHIN: Duration = Duration::from_secs(1);
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 
-/// How much longer than asked for it is waited for the leader to say that a place with a key has ended.
+/// How much longer than asked for it is waited for the leader to say that a place with a key has
+/// ended.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long to hold a lock, and how long to wait for it.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub struct AcquireParams {
+    /// how long it is held unless it is renewed, 1s to 24h
+    #[serde(deserialize_with = "super::ttl")]
+    #[param(value_type = String, required = true, pattern = "^[0-9]+(ms|s|m|h)$")]
+    ttl: Option<Duration>,
+    /// how long to wait for it, at most 5m
+    #[serde(deserialize_with = "deadline::wait")]
+    #[param(value_type = Option<String>, pattern = "^[0-9]+(ms|s|m|h)$")]
+    wait: Option<Duration>,
+}
 
 /// Takes a lock
 ///
@@ -43,54 +65,48 @@ const ENDS_WITHIN: Duration = Duration::from_secs(2);
     post,
     path = "/hraftd/lock/{name}",
     tag = "locks",
-    params(
-        spec::LockPath,
-        ("ttl" = String, Query, description = "how long it is held unless it is renewed, 1s to 24h", pattern = "^[0-9]+(ms|s|m|h)$"),
-        ("wait" = Option<String>, Query, description = "how long to wait for it, at most 5m", pattern = "^[0-9]+(ms|s|m|h)$"),
-        spec::WriteParams,
-        spec::RetryParams,
-    ),
+    params(LockPath, AcquireParams, WriteParams, IdempotencyHeader),
     request_body(content = Option<serde_json::Value>, description = "shown to others"),
     responses(
-        (status = 200, description = "it is held", body = spec::LockAnswer),
+        (status = 200, description = "it is held", body = LockAnswer),
         (
             status = 409,
             description = "somebody else holds it",
-            body = spec::Problem,
+            body = Problem,
             headers(("Retry-After" = u64, description = "seconds that the holder has left"))
         ),
-        (status = 422, description = "the Idempotency-Key came with another request", body = spec::Problem),
+        (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub(in crate::api) async fn post<S: Service>(
+pub async fn post<S: Service>(
     app: &Arc<App<S>>,
-    raw_name: &str,
     head: &Parts,
     body: Body,
     pass: &mut Pass<'_>,
 ) -> Result<Answer, ApiError> {
-    let query = Query::parse(head.uri.query(), &["ttl", "wait", "timeout"])?;
-    let time = Time::of(&query)?;
-    let Some(ttl_ms) = ttl_of(&query)? else {
+    let (AcquireParams { ttl, wait }, time): (_, WriteParams) = query::parse(head.uri.query())?;
+    let deadline = time.deadline();
+    let Some(ttl_ms) = ttl.map(as_ms) else {
         return Err(ApiError::BadRequest("say how long the lock is held unless it is renewed: ttl=15s".to_owned()));
     };
-    let wait = query.duration_within("wait", Duration::ZERO, MAX_WAIT)?.unwrap_or_default();
-    let name = name_of(raw_name)?;
+    let wait = wait.unwrap_or_default();
+    let LockPath { name } = LockPath::parse(head)?;
     if !wait.is_zero() {
         pass.will_wait()?;
     }
     conditions::none(head, "a lock is taken where nobody holds it")?;
-    let (body, _room) = write::read_body(app, body, &time, pin!(timer(time.deadline))).await?;
+    let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
     let most = app.settings.max_value_bytes;
     let shown = write::parsed(&body, move |body| shown_body(body, most)).await?;
     let action = Action::Acquire { name: name.clone(), ttl_ms, body: shown, wait_ms: as_ms(wait) };
 
-    // A task of its own: the entry may be on its way when the client goes, and then its outcome must be known.
+    // A task of its own: the entry may be on its way when the client goes, and then its outcome
+    // must be known.
     let (shared, head, asked) = (app.clone(), head.clone(), name.clone());
     let written = task::spawn(async move {
-        let outcome = write::write(&shared, action, &head, &body, &time).await?;
+        let outcome = write::write(&shared, action, &head, &body, &deadline).await?;
         let is_place = matches!(outcome.reply, Reply::Granted { .. } | Reply::Queued);
-        let place = (is_place && !idempotency::is_keyed(&head)).then(|| Place {
+        let place = (is_place && !idempotency::is_keyed(&head)).then(|| QueuePlace {
             app: shared,
             name: asked,
             ticket: outcome.index,
@@ -100,14 +116,14 @@ pub(in crate::api) async fn post<S: Service>(
     let (outcome, place) = write::joined(written).await??;
     match outcome.reply {
         Reply::Granted { token, ttl_ms } => {
-            Place::keep(place);
-            Ok(outcome.answer(Ok(json::response(granted(&name, token, ttl_ms)))))
+            QueuePlace::keep(place);
+            Ok(outcome.into_answer(Ok(LockAnswer::response(&name, token, ttl_ms))))
         }
         Reply::Queued => wait_for(app, &name, outcome, place, Instant::now() + wait).await,
         Reply::Failed(ref failure) if matches!(**failure, Failure::LockLost) => {
             let why = " by this request, which lost it since; a request with another Idempotency-Key asks anew";
             let error = locked(&name, None, why, app.service.log_time_ms());
-            Ok(outcome.answer(Err(error)))
+            Ok(outcome.into_answer(Err(error)))
         }
         _ => Ok(refused(outcome, app, &name)),
     }
@@ -131,8 +147,8 @@ fn shown_body(body: &bytes::Bytes, most: usize) -> Result<Option<bytes::Bytes>, 
 async fn wait_for<S: Service>(
     app: &Arc<App<S>>,
     name: &Key,
-    outcome: Outcome,
-    place: Option<Place<S>>,
+    outcome: WriteOutcome,
+    place: Option<QueuePlace<S>>,
     until: Instant,
 ) -> Result<Answer, ApiError> {
     let is_mine = place.is_some();
@@ -140,8 +156,8 @@ async fn wait_for<S: Service>(
     let became = app.service.await_ticket(name, outcome.index, until, patience).await;
     let result = match became {
         Ok(Ticket::Holds { token, ttl_ms }) => {
-            Place::keep(place);
-            Ok(json::response(granted(name, token, ttl_ms)))
+            QueuePlace::keep(place);
+            Ok(LockAnswer::response(name, token, ttl_ms))
         }
         Ok(Ticket::Waits) if !is_mine => {
             let why = "the wait is over, and no leader says what became of the place in the queue: repeat the request with \
@@ -150,7 +166,7 @@ async fn wait_for<S: Service>(
         }
         Ok(became) => {
             let index = if became == Ticket::Waits { give_back(app, name, outcome.index).await } else { 0 };
-            Place::keep(place);
+            QueuePlace::keep(place);
             let why = if Instant::now() >= until {
                 ", and was for all of wait="
             } else {
@@ -162,19 +178,19 @@ async fn wait_for<S: Service>(
         Err(error) => {
             if is_mine {
                 give_back(app, name, outcome.index).await;
-                Place::keep(place);
+                QueuePlace::keep(place);
             }
             Err(error.into())
         }
     };
     let index = app.service.applied_index();
-    let answer = outcome.answer(result);
+    let answer = outcome.into_answer(result);
     Ok(Answer { index: answer.index.max(index), ..answer })
 }
 
 /// Gives a place up; the index of the entry that did, where that is known in time.
 async fn give_back<S: Service>(app: &Arc<App<S>>, name: &Key, ticket: u64) -> u64 {
-    let deadline = Instant::now() + CANCEL_WITHIN;
+    let deadline = Instant::now() + GIVE_BACK_WITHIN;
     let cancel = Action::Cancel { name: name.clone(), ticket };
     match timeout_at(deadline, app.service.write(cancel.into(), deadline)).await {
         Ok(Ok(written)) => written.index,
@@ -185,23 +201,23 @@ async fn give_back<S: Service>(app: &Arc<App<S>>, name: &Key, ticket: u64) -> u6
     }
 }
 
-/// Who holds the lock, for those who did not get it: as far as this node knows.
+/// The holder of the lock as far as this node knows, for a client that did not get it.
 async fn holder<S: Service>(app: &Arc<App<S>>, name: &Key, min_index: u64) -> Option<LockView> {
     let options = ReadOptions { min_index, ..ReadLevel::None.into() };
-    let deadline = Instant::now() + CANCEL_WITHIN;
+    let deadline = Instant::now() + GIVE_BACK_WITHIN;
     let read = timeout_at(deadline, app.service.lock(name, options, deadline)).await;
     read.ok()?.ok()?.0
 }
 
 /// A lock, or a place in its queue, that is given back unless somebody gets to hear of it.
-struct Place<S: Service> {
+struct QueuePlace<S: Service> {
     app: Arc<App<S>>,
     name: Key,
     ticket: u64,
 }
 
-impl<S: Service> Place<S> {
-    /// It is settled what becomes of it.
+impl<S: Service> QueuePlace<S> {
+    /// Keeps the place: it is settled what becomes of it.
     fn keep(place: Option<Self>) {
         if let Some(mut place) = place {
             place.ticket = SETTLED;
@@ -212,7 +228,7 @@ impl<S: Service> Place<S> {
 /// No entry has this index.
 const SETTLED: u64 = 0;
 
-impl<S: Service> Drop for Place<S> {
+impl<S: Service> Drop for QueuePlace<S> {
     fn drop(&mut self) {
         if self.ticket != SETTLED {
             self.app.service.cancel_ticket(self.name.clone(), self.ticket);

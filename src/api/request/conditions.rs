@@ -1,25 +1,28 @@
-//! Conditional requests (RFC 9110, 13): `If-Match`, `If-None-Match`, and `?cas=` for those who find headers clumsy.
+//! Conditional requests (RFC 9110, 13): `If-Match`, `If-None-Match`, and `?cas=` for those who find
+//! headers clumsy.
 //!
 //! The ETag of a key is its `modify_index` in quotes. Other tags are legal and match nothing.
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use crate::api::request::query::Query;
+use crate::api::request::query;
 use crate::api::response::error::ApiError;
 use crate::command::Condition;
 
 /// The tags of one header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tags {
-    /// `*`: whatever is there.
+    /// `*`: any version.
     Any,
-    /// Indexes.
+    /// These versions, by `modify_index`.
     These(Vec<u64>),
 }
 
 impl Tags {
-    /// Whether what was last changed at `index` is meant; `None`: nothing is there.
+    /// Tells whether a key that was last changed at `index` is meant; `None`: there is no such key.
     pub fn match_index(&self, index: Option<u64>) -> bool {
         match (self, index) {
             (_, None) => false,
@@ -29,39 +32,71 @@ impl Tags {
     }
 }
 
-/// `If-Match`, compared strongly: a weak tag matches nothing.
-pub fn if_match(headers: &HeaderMap) -> Result<Option<Tags>, ApiError> {
-    tags(headers, header::IF_MATCH, false)
+/// Conditions on one key.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct ConditionHeaders {
+    /// ETags of which one must be the key's, or `*`: it exists.
+    #[param(rename = "If-Match", value_type = Option<String>, example = "\"17\"")]
+    pub if_match: Option<Tags>,
+    /// ETags of which none may be the key's, or `*`: it does not exist.
+    #[param(rename = "If-None-Match", value_type = Option<String>, example = "*")]
+    pub if_none_match: Option<Tags>,
 }
 
-/// `If-None-Match`, compared weakly.
-pub fn if_none_match(headers: &HeaderMap) -> Result<Option<Tags>, ApiError> {
-    tags(headers, header::IF_NONE_MATCH, true)
+/// A condition as a parameter.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub struct CasParams {
+    /// The `modify_index` that the key must have; 0: it must not exist. Not together with the
+    /// headers.
+    #[serde(deserialize_with = "query::index")]
+    #[param(minimum = 0)]
+    cas: Option<u64>,
 }
 
-/// What a write demands of its key.
-pub fn of_write(head: &Parts, query: &Query<'_>) -> Result<Vec<Condition>, ApiError> {
-    let (is, is_not) = (if_match(&head.headers)?, if_none_match(&head.headers)?);
-    if let Some(index) = query.index("cas")? {
-        if is.is_some() || is_not.is_some() {
+impl ConditionHeaders {
+    /// Reads them. `If-Match` is compared strongly: a weak tag matches nothing; `If-None-Match` is
+    /// compared weakly.
+    ///
+    /// # Errors
+    /// [`ApiError::BadRequest`]: a header is no list of tags.
+    pub fn parse(headers: &HeaderMap) -> Result<Self, ApiError> {
+        Ok(Self {
+            if_match: tags(headers, header::IF_MATCH, false)?,
+            if_none_match: tags(headers, header::IF_NONE_MATCH, true)?,
+        })
+    }
+}
+
+/// The conditions of a write on its key.
+///
+/// # Errors
+/// [`ApiError::BadRequest`]: a header is no list of tags, or there is `cas=` too.
+pub fn of_write(head: &Parts, cas: &CasParams) -> Result<Vec<Condition>, ApiError> {
+    let ConditionHeaders { if_match, if_none_match } = ConditionHeaders::parse(&head.headers)?;
+    if let Some(index) = cas.cas {
+        if if_match.is_some() || if_none_match.is_some() {
             return Err(ApiError::BadRequest(
                 "there is cas= and If-Match or If-None-Match; give the condition in one form".to_owned(),
             ));
         }
         return Ok(vec![if index == 0 { Condition::Missing } else { Condition::ModifiedBy(vec![index]) }]);
     }
-    let is = is.map(|tags| match tags {
+    let if_match = if_match.map(|tags| match tags {
         Tags::Any => Condition::Exists,
         Tags::These(indexes) => Condition::ModifiedBy(indexes),
     });
-    let is_not = is_not.map(|tags| match tags {
+    let if_none_match = if_none_match.map(|tags| match tags {
         Tags::Any => Condition::Missing,
         Tags::These(indexes) => Condition::NotModifiedBy(indexes),
     });
-    Ok(is.into_iter().chain(is_not).collect())
+    Ok(if_match.into_iter().chain(if_none_match).collect())
 }
 
-/// Refuses conditions where none can be kept: a write that was to depend on one must not be done without.
+/// Refuses conditions where none can be kept: a write that was to depend on one must not be done
+/// without.
 pub fn none(head: &Parts, instead: &str) -> Result<(), ApiError> {
     match [header::IF_MATCH, header::IF_NONE_MATCH].iter().find(|name| head.headers.contains_key(*name)) {
         Some(name) => Err(ApiError::BadRequest(format!("{name} is about one key; {instead}"))),
@@ -130,8 +165,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let head = request.body(()).unwrap().into_parts().0;
-        let query = Query::parse(query, &["cas"]).unwrap();
-        of_write(&head, &query).map_err(|error| format!("{error:?}"))
+        let (cas,) = query::parse(query).unwrap();
+        of_write(&head, &cas).map_err(|error| format!("{error:?}"))
     }
 
     #[test]

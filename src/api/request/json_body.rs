@@ -1,10 +1,10 @@
 //! The body of `POST /hraftd/key`: one JSON object, its members become keys and values.
 //!
-//! Values are kept as the bytes that were sent, without surrounding white space: no number is read, so none changes.
-//! They are slices of the body, not copies.
+//! Values are kept as the bytes that were sent, without surrounding white space: no number is read,
+//! so none changes. They are slices of the body, not copies.
 //!
-//! Hostile bodies: nesting is counted before anything is parsed, without recursion; white space, brackets and keys
-//! cost time in proportion to the body, which is bounded.
+//! Hostile bodies: nesting is counted before anything is parsed, without recursion; white space,
+//! brackets and keys cost time in proportion to the body, which is bounded.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -20,6 +20,7 @@ use crate::api::request::key_path;
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
 use crate::command::Key;
+use crate::json;
 
 /// How deep arrays and objects may nest; the body's own object is the first level.
 pub(in crate::api) const MAX_DEPTH: usize = 128;
@@ -47,7 +48,7 @@ pub fn one(body: &Bytes) -> Result<Bytes, ApiError> {
 pub(in crate::api) fn text_of(body: &Bytes, most: usize) -> Result<&str, String> {
     let json = std::str::from_utf8(body)
         .map_err(|error| format!("it is not UTF-8 (from byte {} on); JSON always is", error.valid_up_to()))?;
-    match too_deep(body, most) {
+    match json::too_deep(body, most) {
         Some(at) => Err(format!("it nests deeper than {most} levels at byte {at}")),
         None => Ok(json),
     }
@@ -69,7 +70,7 @@ pub(in crate::api) fn repeated<'a>(members: &'a [Member<'_>]) -> Option<&'a str>
     members.iter().map(|(name, _)| &**name).find(|name| !seen.insert(*name))
 }
 
-/// Whether the text of a value is within its limit.
+/// Refuses a value whose text is longer than its limit.
 pub(in crate::api) fn check_value(key: &str, value: &RawValue, max_value_bytes: usize) -> Result<(), ApiError> {
     let length = value.get().len();
     if length <= max_value_bytes {
@@ -97,37 +98,6 @@ fn check(members: &[Member<'_>], max_value_bytes: usize) -> Result<(), ApiError>
 
 fn bad(why: String) -> ApiError {
     ApiError::BadRequest(format!("the body must be one JSON object such as {{\"k1\":\"v1\"}}: {why}"))
-}
-
-/// Where the nesting gets deeper than allowed. Only brackets outside strings count; whether the rest is JSON is for
-/// the parser to say.
-fn too_deep(json: &[u8], most: usize) -> Option<usize> {
-    let mut depth = 0_usize;
-    let mut at = 0;
-    while let Some(&byte) = json.get(at) {
-        match byte {
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > most {
-                    return Some(at);
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => {
-                at += 1;
-                while let Some(&byte) = json.get(at) {
-                    match byte {
-                        b'"' => break,
-                        b'\\' => at += 2,
-                        _ => at += 1,
-                    }
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    None
 }
 
 /// A name, and the text of what it names.

@@ -1,21 +1,70 @@
-//! A key as it stands in a path: all that follows `/key/`, percent-decoded once, nothing normalised.
+//! A key as it stands in a path: all that follows `/key/`, percent-decoded once, nothing
+//! normalised.
 
 use std::borrow::Cow;
 
+use axum::http::request::Parts;
 use compact_str::CompactString;
+use utoipa::IntoParams;
 
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
 use crate::command::{Key, MAX_KEY_BYTES};
 
-/// Decodes and checks the raw text after `/key/`. `+` is a plus.
+/// The key of a path.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct KeyPath {
+    /// All that follows `/key/`, percent-decoded once; at most 4096 bytes of UTF-8.
+    #[param(value_type = String, min_length = 1)]
+    pub key: Key,
+}
+
+impl KeyPath {
+    /// Decodes and checks the raw text after `/key/`.
+    ///
+    /// # Errors
+    /// Those of [`decode`].
+    pub fn parse(raw: &str) -> Result<Self, ApiError> {
+        decode(raw).map(|key| Self { key })
+    }
+}
+
+/// The lock of a path.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct LockPath {
+    /// As keys are named.
+    #[param(value_type = String, min_length = 1)]
+    pub name: Key,
+}
+
+impl LockPath {
+    /// Decodes and checks what follows `/hraftd/lock/` in the path of a request.
+    ///
+    /// # Errors
+    /// Those of [`decode`].
+    pub fn parse(head: &Parts) -> Result<Self, ApiError> {
+        decode(head.uri.path().strip_prefix("/hraftd/lock/").unwrap_or_default()).map(|name| Self { name }).map_err(
+            |error| match error {
+                ApiError::BadRequest(why) => ApiError::BadRequest(format!("a lock is named as a key is: {why}")),
+                other => other,
+            },
+        )
+    }
+}
+
+/// Decodes and checks a key or a name in a path. `+` is a plus.
+///
+/// # Errors
+/// [`ApiError::BadRequest`]: its escapes are no UTF-8, or it is no key.
 pub fn decode(raw: &str) -> Result<Key, ApiError> {
     let key = percent_decode(raw).map_err(|why| ApiError::BadRequest(format!("the key in the path {why}")))?;
     check(&key)?;
     Ok(CompactString::from(key))
 }
 
-/// Whether a decoded key, from a path or a body, may be one.
+/// Refuses what cannot be a key. `key` is decoded; it comes from a path, a query or a body.
 pub fn check(key: &str) -> Result<(), ApiError> {
     if key.is_empty() {
         return Err(ApiError::BadRequest("the key is empty; a key has at least one character".to_owned()));
@@ -25,6 +74,18 @@ pub fn check(key: &str) -> Result<(), ApiError> {
         return Err(ApiError::BadRequest(msg));
     }
     Ok(())
+}
+
+/// Refuses a prefix that is longer than any key: nothing begins with it, and it need not go into
+/// the log.
+pub fn check_prefix(prefix: &str) -> Result<(), ApiError> {
+    if prefix.len() <= MAX_KEY_BYTES {
+        return Ok(());
+    }
+    Err(ApiError::BadRequest(format!(
+        "the prefix {} is longer than {MAX_KEY_BYTES} bytes, the limit of a key",
+        text::quoted(prefix)
+    )))
 }
 
 /// Decodes `%XX` once, strictly; the error continues a sentence.

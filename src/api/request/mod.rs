@@ -1,12 +1,16 @@
-//! What a client request says: its query, body, conditions, key and origin, read and checked.
+//! Reads and checks what a client request says: its query, body, conditions, key and origin.
 //!
 //! Nothing here knows what a request is for; each resource asks for the parts that it takes.
 
-pub(in crate::api) mod body;
-pub(in crate::api) mod conditions;
-pub(in crate::api) mod idempotency;
-pub(in crate::api) mod json_body;
-pub(in crate::api) mod key_path;
-pub(in crate::api) mod origin;
-pub(in crate::api) mod query;
-pub(in crate::api) mod value;
+pub(super) mod body;
+pub(super) mod conditions;
+pub(super) mod content;
+pub(super) mod deadline;
+pub(super) mod idempotency;
+pub(super) mod json_body;
+pub(super) mod key_path;
+pub(super) mod origin;
+pub(super) mod query;
+pub(super) mod read;
+pub(super) mod ttl;
+pub(super) mod value;

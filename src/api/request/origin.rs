@@ -1,35 +1,38 @@
-//! Requests that a web page made a browser send. There is no authentication, so a page on another site could
-//! otherwise write here (cross-site request), or read here under a name of its own (DNS rebinding).
+//! Requests that a web page made a browser send. There is no authentication, so a page on another
+//! site could otherwise write here (cross-site request), or read here under a name of its own (DNS
+//! rebinding).
 //!
-//! `curl` and the like send no `Origin` and are not touched, nor is a client without `Host` (HTTP/1.0).
+//! `curl` and the like send no `Origin` and are not touched, nor is a client of HTTP/1.0 without
+//! `Host`.
 
-use axum::http::HeaderValue;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, Version};
 
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
 use crate::node_id;
 
-/// Whether the request may be served.
+/// Refuses a request that a web page of another site made.
 pub fn check(head: &Parts, loopback_only: bool) -> Result<(), ApiError> {
-    let host = match head.headers.get(HOST) {
-        Some(host) => Some(as_str(host)?),
-        None => head.uri.authority().map(|authority| authority.as_str()),
-    };
-    if loopback_only {
-        let named = head.headers.get_all(HOST);
-        let asked = if named.iter().next().is_some() { None } else { host };
-        for host in named.iter().map(as_str).chain(asked.map(Ok)) {
-            let host = host?;
-            if !is_loopback(host) {
-                return Err(ApiError::Forbidden(format!(
-                    "this node listens on loopback only and {} is another host; call it localhost or 127.0.0.1, or \
-                     start it with another --haddr",
-                    text::quoted(host)
-                )));
-            }
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(_), Some(_)) => return bad("there are several Host headers; a request has one (RFC 9112, 3.2)"),
+        (None, _) if head.version == Version::HTTP_11 => {
+            return bad("there is no Host header; a request of HTTP/1.1 has one (RFC 9112, 3.2)");
         }
+        (Some(host), None) => Some(as_str(host)?),
+        (None, _) => head.uri.authority().map(|authority| authority.as_str()),
+    };
+    if loopback_only
+        && let Some(host) = host
+        && !is_loopback(host)
+    {
+        return Err(ApiError::Forbidden(format!(
+            "this node listens on loopback only and {} is another host; call it localhost or 127.0.0.1, or start it \
+             with another --haddr",
+            text::quoted(host)
+        )));
     }
     for origin in head.headers.get_all(ORIGIN) {
         let origin = as_str(origin)?;
@@ -41,6 +44,10 @@ pub fn check(head: &Parts, loopback_only: bool) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+fn bad<T>(why: &str) -> Result<T, ApiError> {
+    Err(ApiError::BadRequest(why.to_owned()))
 }
 
 fn as_str(value: &HeaderValue) -> Result<&str, ApiError> {
@@ -68,9 +75,10 @@ mod tests {
 
     fn allowed(host: Option<&str>, origin: Option<&str>, loopback_only: bool) -> bool {
         let mut request = Request::builder().uri("/");
-        if let Some(host) = host {
-            request = request.header(HOST, host);
-        }
+        request = match host {
+            Some(host) => request.header(HOST, host),
+            None => request.version(Version::HTTP_10),
+        };
         if let Some(origin) = origin {
             request = request.header(ORIGIN, origin);
         }

@@ -1,74 +1,92 @@
-//! Query parameters, each known and given once: a typo must not become another request.
+//! Query parameters: each endpoint declares a struct, and nothing but its fields may be given.
 //!
-//! Encoded as every client's query encoder writes them (`+` is a space here, `%2B` a plus).
+//! A typing error must not become another request: unknown names, repeated names and values that do
+//! not fit are refused, with the name of the parameter.
+//!
+//! Values are encoded as every client's query encoder writes them (`+` is a space, `%2B` a plus).
+//!
+//! How the type of a field reads its value:
+//!
+//! * `bool`: a switch, which takes no value, `1` or `true`.
+//! * `String`: any value, the empty one too; [`non_empty`] refuses that.
+//! * `i64`, [`number`], [`duration_within`]: a value that is one of these.
+//! * an enum: one of its names.
+//! * `Vec`: the only one that may be given more than once.
 
 use std::borrow::Cow;
+use std::fmt::{self, Display};
+use std::slice::Iter;
 use std::time::Duration;
+
+use serde::de::value::{SeqDeserializer, StrDeserializer};
+use serde::de::{DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserializer, forward_to_deserialize_any};
 
 use crate::api::request::key_path::percent_decode;
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
 use crate::duration::parse_duration;
 
-/// The parameters of one request.
+/// Reads the parameters of a request that takes `P` and nothing else.
+pub fn parse<P: Parameters>(raw: Option<&str>) -> Result<P, ApiError> {
+    Query::parse::<P>(raw)?.read()
+}
+
+/// The parameters of a request: a tuple of structs whose fields they are.
+pub trait Parameters: Sized {
+    /// All names, in the order in which messages list them.
+    fn names() -> impl Iterator<Item = &'static str>;
+
+    /// Reads the values.
+    fn read(query: &Query<'_>) -> Result<Self, ApiError>;
+}
+
+macro_rules! parameters {
+    ($($part:ident)*) => {
+        impl<$($part: DeserializeOwned),*> Parameters for ($($part,)*) {
+            fn names() -> impl Iterator<Item = &'static str> {
+                std::iter::empty()$(.chain(names_of::<$part>().iter().copied()))*
+            }
+
+            fn read(_query: &Query<'_>) -> Result<Self, ApiError> {
+                Ok(($(_query.read_struct::<$part>()?,)*))
+            }
+        }
+    };
+}
+
+parameters!();
+parameters!(A);
+parameters!(A B);
+parameters!(A B C);
+parameters!(A B C D);
+
+/// The parameters that were given, in their order; every name is known.
 #[derive(Debug, Default)]
 pub struct Query<'a> {
     given: Vec<(&'static str, Option<Cow<'a, str>>)>,
 }
 
 impl<'a> Query<'a> {
-    /// Parses the raw query; only the `known` names may be in it.
-    pub fn parse(raw: Option<&'a str>, known: &[&'static str]) -> Result<Self, ApiError> {
-        Self::parse_repeatable(raw, known, None)
-    }
-
-    /// As [`parse`](Self::parse), with one name that may be given more than once: [`values`](Self::values).
-    pub fn parse_repeatable(
-        raw: Option<&'a str>,
-        known: &[&'static str],
-        repeatable: Option<&str>,
-    ) -> Result<Self, ApiError> {
+    /// Takes the raw query apart; only the names in `P` may be in it.
+    pub fn parse<P: Parameters>(raw: Option<&'a str>) -> Result<Self, ApiError> {
         let mut query = Self::default();
         for part in raw.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
             let (name, value) = match part.split_once('=') {
                 Some((name, value)) => (decode(name, part)?, Some(decode(value, part)?)),
                 None => (decode(part, part)?, None),
             };
-            let Some(&name) = known.iter().find(|&&known| known == name) else {
-                return Err(unknown(&name, known));
+            let Some(name) = P::names().find(|known| *known == name) else {
+                return Err(unknown(&name, &P::names().collect::<Vec<_>>()));
             };
-            if repeatable != Some(name) && query.get(name).is_some() {
-                return bad(format!("the query parameter {name} is repeated; give it once"));
-            }
             query.given.push((name, value));
         }
         Ok(query)
     }
 
-    fn get(&self, name: &str) -> Option<Option<&str>> {
-        self.given.iter().find(|(given, _)| *given == name).map(|(_, value)| value.as_deref())
-    }
-
-    /// A parameter that needs a value.
-    pub fn value(&self, name: &str) -> Result<Option<&str>, ApiError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(None | Some("")) => bad(format!("the query parameter {name} needs a value: {name}=…")),
-            Some(value) => Ok(value),
-        }
-    }
-
-    /// A parameter that needs a value, which may be empty.
-    pub fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
-        match self.get(name) {
-            Some(None) => bad(format!("the query parameter {name} needs a value, which may be empty: {name}=")),
-            given => Ok(given.flatten()),
-        }
-    }
-
-    /// All values of a parameter that may be repeated.
-    pub fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> {
-        self.given().filter(move |(given, _)| *given == name).map(|(_, value)| value.unwrap_or_default())
+    /// Reads the values.
+    pub fn read<P: Parameters>(&self) -> Result<P, ApiError> {
+        P::read(self)
     }
 
     /// All that was given, in its order.
@@ -76,77 +94,10 @@ impl<'a> Query<'a> {
         self.given.iter().map(|(name, value)| (*name, value.as_deref()))
     }
 
-    /// A parameter that is either there or not.
-    pub fn switch(&self, name: &str) -> Result<bool, ApiError> {
-        match self.get(name) {
-            None => Ok(false),
-            Some(None | Some("1" | "true")) => Ok(true),
-            Some(Some(value)) => bad(format!(
-                "the query parameter {name} is a switch: it takes no value, 1 or true, not {}; leave it out for no",
-                text::quoted(value)
-            )),
-        }
+    fn read_struct<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        T::deserialize(Fields { query: self, left: names_of::<T>().iter(), name: "" })
+            .map_err(|QueryError { why, .. }| ApiError::BadRequest(why))
     }
-
-    /// A parameter that is a duration.
-    pub fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
-        let Some(value) = self.value(name)? else { return Ok(None) };
-        parse_duration(value).map(Some).map_err(|why| ApiError::BadRequest(format!("{name}={value}: {why}")))
-    }
-
-    /// A parameter that is a log index.
-    pub fn index(&self, name: &str) -> Result<Option<u64>, ApiError> {
-        self.number(name, "a log index")
-    }
-
-    /// A parameter that is a number without a sign; `what` it is otherwise not.
-    pub fn number(&self, name: &str, what: &str) -> Result<Option<u64>, ApiError> {
-        let Some(value) = self.value(name)? else { return Ok(None) };
-        let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-        let number = value.parse().ok().filter(|_| digits);
-        number.map(Some).ok_or_else(|| ApiError::BadRequest(format!("{name}={value} is not {what}")))
-    }
-
-    /// A parameter that is a whole number, with a sign or without.
-    pub fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        let Some(value) = self.value(name)? else { return Ok(None) };
-        value
-            .parse()
-            .map(Some)
-            .map_err(|_| ApiError::BadRequest(format!("{name}={} is not an integer of 64 bits", text::quoted(value))))
-    }
-
-    /// A parameter that is a duration between two others.
-    pub fn duration_within(&self, name: &str, least: Duration, most: Duration) -> Result<Option<Duration>, ApiError> {
-        match self.duration(name)? {
-            Some(duration) if duration < least || duration > most => bad(format!(
-                "{name}={} is not between {} and {}",
-                text::go_duration(duration),
-                text::go_duration(least),
-                text::go_duration(most)
-            )),
-            duration => Ok(duration),
-        }
-    }
-
-    /// `timeout=`, more than nothing and at most `most`.
-    pub fn timeout(&self, default: Duration, most: Duration) -> Result<Duration, ApiError> {
-        let Some(duration) = self.duration("timeout")? else {
-            return Ok(default);
-        };
-        if duration.is_zero() || duration > most {
-            return bad(format!(
-                "timeout={} is not more than 0 and at most {}",
-                text::go_duration(duration),
-                text::go_duration(most)
-            ));
-        }
-        Ok(duration)
-    }
-}
-
-fn bad<T>(msg: String) -> Result<T, ApiError> {
-    Err(ApiError::BadRequest(msg))
 }
 
 fn decode<'a>(raw: &'a str, part: &str) -> Result<Cow<'a, str>, ApiError> {
@@ -166,82 +117,380 @@ fn unknown(name: &str, known: &[&str]) -> ApiError {
     })
 }
 
+/// A field that is made of a text which is not empty; an error of `parse` follows `name=value`.
+///
+/// # Errors
+/// The value is missing, empty, or not what `parse` takes.
+pub fn text_with<'de, D: Deserializer<'de>, T>(
+    value: D,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, D::Error> {
+    struct Parse<F>(F);
+
+    impl<T, F: FnOnce(&str) -> Result<T, String>> Visitor<'_> for Parse<F> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            (self.0)(text).map_err(E::custom)
+        }
+    }
+
+    // What asks for a str gets one that is not empty; see `Value`.
+    value.deserialize_str(Parse(parse)).map(Some)
+}
+
+/// A field that is a text and not the empty one.
+pub fn non_empty<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    text_with(value, |text| Ok(text.to_owned()))
+}
+
+/// A field that is a number without a sign; `what` names it in the message.
+pub fn number<'de, D: Deserializer<'de>>(value: D, what: &str) -> Result<Option<u64>, D::Error> {
+    text_with(value, |text| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|_| digits).ok_or_else(|| format!(" is not {what}"))
+    })
+}
+
+/// A field that is a log index.
+pub fn index<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+    number(value, "a log index")
+}
+
+/// A field that is a duration which `check` takes.
+pub fn duration_where<'de, D: Deserializer<'de>>(
+    value: D,
+    check: impl FnOnce(Duration) -> Result<(), String>,
+) -> Result<Option<Duration>, D::Error> {
+    text_with(value, |text| {
+        let duration = parse_duration(text).map_err(|why| format!(": {why}"))?;
+        check(duration).map(|()| duration)
+    })
+}
+
+/// A field that is any duration.
+pub fn duration<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
+    duration_where(value, |_| Ok(()))
+}
+
+/// A field that is a duration between two others.
+pub fn duration_within<'de, D: Deserializer<'de>>(
+    value: D,
+    least: Duration,
+    most: Duration,
+) -> Result<Option<Duration>, D::Error> {
+    duration_where(value, |duration| {
+        if (least..=most).contains(&duration) {
+            return Ok(());
+        }
+        Err(format!(" is not between {} and {}", text::go_duration(least), text::go_duration(most)))
+    })
+}
+
+/// Why a value does not fit.
+#[derive(Debug)]
+struct QueryError {
+    why: String,
+    /// `why` is a whole sentence; otherwise it follows `name=value`.
+    whole: bool,
+}
+
+impl QueryError {
+    fn whole(why: String) -> Self {
+        Self { why, whole: true }
+    }
+}
+
+impl Display for QueryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for QueryError {}
+
+impl serde::de::Error for QueryError {
+    fn custom<T: Display>(why: T) -> Self {
+        Self { why: why.to_string(), whole: false }
+    }
+
+    fn unknown_variant(_variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::custom(format_args!(" is not one of {}", expected.join(", ")))
+    }
+}
+
+/// The fields of a parameter struct, without a value of it.
+fn names_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    struct Names<'n>(&'n mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Names<'_> {
+        type Error = QueryError;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, QueryError> {
+            Err(QueryError::whole(String::new()))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _name: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, QueryError> {
+            *self.0 = fields;
+            self.deserialize_any(visitor)
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut names: &'static [&'static str] = &[];
+    // It always fails: the names are all that it is for.
+    let _ = T::deserialize(Names(&mut names));
+    names
+}
+
+/// A query as the fields of a struct, those that were given.
+struct Fields<'q, 'a> {
+    query: &'q Query<'a>,
+    left: Iter<'static, &'static str>,
+    /// The field whose value comes next.
+    name: &'static str,
+}
+
+impl<'de> Deserializer<'de> for Fields<'_, '_> {
+    type Error = QueryError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
+        visitor.visit_map(self)
+    }
+
+    /// A request without parameters of its own.
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl<'de> MapAccess<'de> for Fields<'_, '_> {
+    type Error = QueryError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, QueryError> {
+        let given = |name: &&&'static str| self.query.given.iter().any(|(given, _)| *given == **name);
+        let Some(name) = self.left.find(given) else { return Ok(None) };
+        self.name = name;
+        let name: StrDeserializer<'_, QueryError> = name.into_deserializer();
+        seed.deserialize(name).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, QueryError> {
+        let (name, given) = (self.name, &self.query.given[..]);
+        seed.deserialize(Value { name, given }).map_err(|error| {
+            let value = given.iter().find(|(given, _)| *given == name).and_then(|(_, value)| value.as_deref());
+            match (error.whole, value) {
+                (false, Some(value)) => QueryError::whole(format!("{name}={}{}", text::brief(value), error.why)),
+                _ => error,
+            }
+        })
+    }
+}
+
+/// All that was given for one parameter.
+struct Value<'q, 'a> {
+    name: &'static str,
+    given: &'q [(&'static str, Option<Cow<'a, str>>)],
+}
+
+impl<'q> Value<'q, '_> {
+    fn values(&self) -> impl Iterator<Item = Option<&'q str>> + use<'q> {
+        let (name, given) = (self.name, self.given);
+        given.iter().filter(move |(given, _)| *given == name).map(|(_, value)| value.as_deref())
+    }
+
+    /// The only one. The outer value is always there.
+    fn once(&self) -> Result<Option<&'q str>, QueryError> {
+        let mut values = self.values();
+        match (values.next(), values.next()) {
+            (Some(value), None) => Ok(value),
+            _ => Err(QueryError::whole(format!("the query parameter {} is repeated; give it once", self.name))),
+        }
+    }
+
+    fn non_empty(&self) -> Result<&'q str, QueryError> {
+        let name = self.name;
+        let value = self.once()?.filter(|value| !value.is_empty());
+        value.ok_or_else(|| QueryError::whole(format!("the query parameter {name} needs a value: {name}=…")))
+    }
+}
+
+impl<'de> Deserializer<'de> for Value<'_, '_> {
+    type Error = QueryError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
+        visitor.visit_str(self.non_empty()?)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
+        let name = self.name;
+        let value = self.once()?.ok_or_else(|| {
+            QueryError::whole(format!("the query parameter {name} needs a value, which may be empty: {name}="))
+        });
+        visitor.visit_str(value?)
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
+        match self.once()? {
+            None | Some("1" | "true") => visitor.visit_bool(true),
+            Some(value) => Err(QueryError::whole(format!(
+                "the query parameter {} is a switch: it takes no value, 1 or true, not {}; leave it out for no",
+                self.name,
+                text::quoted(value)
+            ))),
+        }
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
+        let number = self.non_empty()?.parse();
+        visitor.visit_i64(number.map_err(|_| serde::de::Error::custom(" is not an integer of 64 bits"))?)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, QueryError> {
+        visitor.visit_enum(self.non_empty()?.into_deserializer())
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
+        let texts = self.values().map(Option::unwrap_or_default);
+        visitor.visit_seq(SeqDeserializer::new(texts))
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i32 u8 u16 u32 u64 f32 f64 char str bytes byte_buf unit unit_struct newtype_struct tuple
+        tuple_struct map struct identifier ignored_any
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
-    const KNOWN: &[&str] = &["level", "timeout", "force"];
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default)]
+    struct Timing {
+        #[serde(deserialize_with = "within_a_minute")]
+        timeout: Option<Duration>,
+        force: bool,
+    }
 
-    fn message<T: std::fmt::Debug>(result: Result<T, ApiError>) -> String {
-        match result {
-            Err(ApiError::BadRequest(msg)) => msg,
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default)]
+    struct Others {
+        level: Option<String>,
+        #[serde(deserialize_with = "non_empty")]
+        name: Option<String>,
+        #[serde(deserialize_with = "index")]
+        at: Option<u64>,
+        by: Option<i64>,
+        key: Vec<String>,
+        colour: Option<Colour>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Colour {
+        Red,
+        Blue,
+    }
+
+    fn within_a_minute<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
+        duration_within(value, Duration::from_millis(1), Duration::from_secs(60))
+    }
+
+    fn read(raw: &str) -> Result<(Timing, Others), String> {
+        parse(Some(raw)).map_err(|error| match error {
+            ApiError::BadRequest(msg) => msg,
             other => panic!("{other:?}"),
-        }
+        })
     }
 
     #[test]
     fn good_queries() {
-        let query = Query::parse(Some("level=no%6Ee&&%66orce&"), KNOWN).unwrap();
-        assert_eq!(query.value("level").unwrap(), Some("none"));
-        assert_eq!(query.value("timeout").unwrap(), None);
-        assert_eq!((query.text("level").unwrap(), query.text("timeout").unwrap()), (Some("none"), None));
-        assert_eq!(Query::parse(Some("level="), KNOWN).unwrap().text("level").unwrap(), Some(""));
-        assert!(query.switch("force").unwrap());
-        assert!(!Query::parse(None, KNOWN).unwrap().switch("force").unwrap());
+        let nothing = (Timing::default(), Others::default());
+        assert_eq!(parse::<(Timing, Others)>(None).unwrap(), nothing);
+        assert_eq!(read("&&").unwrap(), nothing);
+        let (timing, others) = read("level=no%6Ee&&%66orce&timeout=150ms&at=7&by=-7&colour=blue").unwrap();
+        assert_eq!(timing, Timing { timeout: Some(Duration::from_millis(150)), force: true });
+        assert_eq!((others.level.as_deref(), others.at, others.by), (Some("none"), Some(7), Some(-7)));
+        assert_eq!(others.colour, Some(Colour::Blue));
+        assert_eq!(read("level=").unwrap().1.level.as_deref(), Some(""));
+        assert_eq!(read("level=a+b%2Bc").unwrap().1.level.as_deref(), Some("a b+c"));
         for on in ["force", "force=1", "force=true"] {
-            assert!(Query::parse(Some(on), KNOWN).unwrap().switch("force").unwrap(), "{on}");
+            assert!(read(on).unwrap().0.force, "{on}");
         }
-        let spaced = Query::parse(Some("level=a+b%2Bc"), KNOWN).unwrap();
-        assert_eq!(spaced.value("level").unwrap(), Some("a b+c"));
-    }
-
-    #[test]
-    fn values_that_are_empty_or_repeated() {
-        let query = |raw| Query::parse_repeatable(Some(raw), KNOWN, Some("level")).unwrap();
-        assert_eq!(query("level=").text("level").unwrap(), Some(""));
-        assert_eq!(query("force").text("level").unwrap(), None);
-        assert!(message(query("level").text("level")).contains("level="));
-        assert_eq!(query("level=b&force&level=a&level").values("level").collect::<Vec<_>>(), ["b", "a", ""]);
-        assert_eq!(query("").values("level").count(), 0);
-        let given = [("level", Some("b c")), ("force", None)];
-        assert_eq!(query("level=b+c&force").given().collect::<Vec<_>>(), given);
-        assert!(message(Query::parse_repeatable(Some("force&force"), KNOWN, Some("level"))).contains("force"));
+        assert_eq!(read("key=b&force&key=a&key").unwrap().1.key, ["b", "a", ""]);
+        let query = Query::parse::<(Timing, Others)>(Some("level=b+c&force")).unwrap();
+        assert_eq!(query.given().collect::<Vec<_>>(), [("level", Some("b c")), ("force", None)]);
     }
 
     #[test]
     fn bad_queries_name_the_parameter() {
-        let cases = [
-            ("levle=none", "\"levle\""),
+        for (raw, part) in [
+            ("levle=none", "unknown query parameter \"levle\"; this request takes timeout, force, level, name"),
             ("Level=none", "\"Level\""),
             ("=1", "\"\""),
             ("force&level=a&force", "force is repeated"),
             ("level=a&%6cevel=a", "level is repeated"),
+            ("at=1&at=1", "at is repeated"),
             ("level=%", "\"level=%\""),
             ("level=%ff", "UTF-8"),
-        ];
-        for (raw, part) in cases {
-            let msg = message(Query::parse(Some(raw), KNOWN));
+            ("force=", "switch"),
+            ("force=0", "switch"),
+            ("force=false", "switch"),
+            ("force=TRUE", "switch"),
+            ("level", "level needs a value, which may be empty: level="),
+            ("name", "name needs a value: name=…"),
+            ("name=", "name needs a value: name=…"),
+            ("at=-1", "at=-1 is not a log index"),
+            ("at=18446744073709551616", "at=18446744073709551616 is not a log index"),
+            ("by=1.5", "by=1.5 is not an integer of 64 bits"),
+            ("colour=pink", "colour=pink is not one of red, blue"),
+            ("colour=", "colour needs a value"),
+            ("timeout", "timeout needs a value"),
+            ("timeout=", "timeout needs a value"),
+            ("timeout=0s", "timeout=0s is not between 1ms and 1m0s"),
+            ("timeout=61s", "timeout=61s is not between"),
+            ("timeout=10", "timeout=10: the unit is missing"),
+            ("timeout=1.5s", "timeout=1.5s: not a duration"),
+        ] {
+            let msg = read(raw).unwrap_err();
             assert!(msg.contains(part), "{raw}: {msg}");
         }
-        for off in ["force=", "force=0", "force=false", "force=TRUE", "force=yes"] {
-            assert!(message(Query::parse(Some(off), KNOWN).unwrap().switch("force")).contains("force"), "{off}");
-        }
-        assert!(message(Query::parse(Some("level"), KNOWN).unwrap().text("level")).contains("level="));
-        for empty in ["level", "level="] {
-            assert!(message(Query::parse(Some(empty), KNOWN).unwrap().value("level")).contains("level"), "{empty}");
-        }
+        let ApiError::BadRequest(msg) = parse::<()>(Some("a")).unwrap_err() else { panic!() };
+        assert_eq!(msg, "unknown query parameter \"a\"; this request takes none");
     }
 
     #[test]
-    fn timeouts() {
-        let (ten, sixty) = (Duration::from_secs(10), Duration::from_secs(60));
-        let timeout = |raw| Query::parse(raw, KNOWN).unwrap().timeout(ten, sixty);
-        assert_eq!(timeout(None).unwrap(), ten);
-        assert_eq!(timeout(Some("timeout=1m")).unwrap(), sixty);
-        assert_eq!(timeout(Some("timeout=150ms")).unwrap(), Duration::from_millis(150));
-        for bad in ["timeout", "timeout=", "timeout=0s", "timeout=61s", "timeout=10", "timeout=-1s", "timeout=1.5s"] {
-            assert!(message(timeout(Some(bad))).contains("timeout"), "{bad}");
-        }
-        assert!(message(timeout(Some("timeout=2m"))).contains("at most 1m0s"));
+    fn what_is_refused_is_not_sent_back_whole() {
+        assert!(read(&format!("at={}", "x".repeat(5000))).unwrap_err().len() < 400);
     }
 }

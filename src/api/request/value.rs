@@ -1,7 +1,8 @@
 //! The body of a `PUT`: JSON, text or bytes.
 //!
-//! JSON where the Content-Type, or `?json`, says so. Otherwise text where it is UTF-8, kept as a JSON string; else bytes.
-//! What a client's library puts there unasked says nothing: curl's form type counts as none, and plain JSON needs no name.
+//! JSON if the Content-Type or `?json` says so; otherwise text if it is UTF-8, kept as a JSON
+//! string; else bytes. A type that a client's library adds unasked says nothing: curl's form type
+//! counts as none, and plain JSON needs no name.
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -12,7 +13,7 @@ use crate::api::response::metadata::is_json;
 use crate::command::Value;
 
 /// The most bytes of a Content-Type that is kept.
-const MAX_CONTENT_TYPE: usize = 255;
+const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
 /// Parses and checks the body. `content_type` is the header, `json` whether `?json` was given.
 pub fn parse(body: &Bytes, content_type: Option<&[u8]>, json: bool, max_value_bytes: usize) -> Result<Value, ApiError> {
@@ -40,9 +41,10 @@ pub fn parse(body: &Bytes, content_type: Option<&[u8]>, json: bool, max_value_by
 
 fn check_type(header: &[u8]) -> Result<&str, ApiError> {
     let text = std::str::from_utf8(header).ok().map(str::trim);
-    let fits = |text: &&str| text.len() <= MAX_CONTENT_TYPE && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let fits =
+        |text: &&str| text.len() <= MAX_CONTENT_TYPE_BYTES && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     text.filter(fits).ok_or_else(|| {
-        ApiError::BadRequest(format!("the Content-Type is not ASCII, or longer than {MAX_CONTENT_TYPE} bytes"))
+        ApiError::BadRequest(format!("the Content-Type is not ASCII, or longer than {MAX_CONTENT_TYPE_BYTES} bytes"))
     })
 }
 

@@ -1,14 +1,60 @@
-//! Why a request is refused, and the one place that knows the status code and the code word of each reason.
+//! Why a request is refused. The one place that knows the status and the code of each reason.
 
-use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
-use crate::api::response::{json, text};
+use crate::api::response::json;
+use crate::api::response::lock::LockShape;
+use crate::api::response::metadata::Meta;
+use crate::api::response::text;
 use crate::node::NodeError;
 
-/// An answer that is no success. The texts say what happened, and what to do.
+/// Every error.
+#[derive(Serialize, ToSchema)]
+pub struct Problem<'a> {
+    /// Always false.
+    ok: bool,
+    code: Code,
+    /// Says what happened, and what to do.
+    msg: &'a str,
+    /// With 412: the key as it is, or null.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Meta>, required = false)]
+    current: Option<&'a RawValue>,
+    /// With 409 of a lock: who holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<LockShape>, required = false)]
+    holder: Option<&'a RawValue>,
+}
+
+/// The kind of error.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    BadRequest,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    Conflict,
+    Compacted,
+    PreconditionFailed,
+    TooLarge,
+    UnsupportedMediaType,
+    IdempotencyMismatch,
+    Internal,
+    NoLeader,
+    NotReady,
+    Removed,
+    Overloaded,
+    Timeout,
+}
+
+/// Why a request is refused or failed. The texts say what happened, and what to do.
 #[derive(Debug)]
 pub enum ApiError {
     /// The request makes no sense.
@@ -19,28 +65,30 @@ pub enum ApiError {
     NoRoute(String),
     /// The path exists, but not for this method.
     MethodNotAllowed {
-        /// What was tried and what is possible.
+        /// Names the method that was tried and those that are possible.
         msg: String,
         /// The `Allow` header.
-        allow: &'static str,
+        allow: String,
     },
     /// The body did not arrive in time.
     RequestTimeout(String),
     /// A limit, named with its flag.
     TooLarge(String),
+    /// The body is compressed.
+    UnsupportedMediaType(String),
     /// A condition of the request does not hold.
     Precondition {
-        /// What was demanded.
+        /// Says what was demanded.
         msg: String,
-        /// The `?meta` object of what is there, or null.
-        current: Vec<u8>,
+        /// The `?meta` object of the key as it is, or null.
+        current: Box<RawValue>,
     },
     /// Somebody else holds the lock.
     Locked {
         /// Who, in words.
         msg: String,
         /// The lock as `GET` shows it.
-        holder: Vec<u8>,
+        holder: Box<RawValue>,
         /// When it may be free, in seconds.
         retry_after: u64,
     },
@@ -56,7 +104,7 @@ pub enum ApiError {
 
 impl ApiError {
     /// The error of a method that a route does not take.
-    pub fn method(method: &Method, allow: &'static str) -> Self {
+    pub fn method(method: &Method, allow: String) -> Self {
         Self::MethodNotAllowed { msg: format!("this path does not take {method}; it takes {allow}"), allow }
     }
 
@@ -65,27 +113,28 @@ impl ApiError {
         Self::NoRoute(format!("there is no {}; GET / lists the routes", text::quoted(path)))
     }
 
-    fn parts(&self) -> (StatusCode, &'static str, &str) {
+    fn parts(&self) -> (StatusCode, Code, &str) {
         match self {
             Self::BadRequest(msg) | Self::Node(NodeError::BadRequest(msg)) => {
-                (StatusCode::BAD_REQUEST, "bad_request", msg)
+                (StatusCode::BAD_REQUEST, Code::BadRequest, msg)
             }
-            Self::Forbidden(msg) => (StatusCode::FORBIDDEN, "forbidden", msg),
-            Self::NoRoute(msg) | Self::Node(NodeError::NotFound(msg)) => (StatusCode::NOT_FOUND, "not_found", msg),
-            Self::MethodNotAllowed { msg, .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", msg),
-            Self::RequestTimeout(msg) => (StatusCode::REQUEST_TIMEOUT, "request_timeout", msg),
-            Self::Precondition { msg, .. } => (StatusCode::PRECONDITION_FAILED, "precondition_failed", msg),
-            Self::Locked { msg, .. } => (StatusCode::CONFLICT, "conflict", msg),
-            Self::Compacted(msg) => (StatusCode::GONE, "compacted", msg),
-            Self::IdempotencyMismatch(msg) => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", msg),
-            Self::Overloaded(msg) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", msg),
-            Self::TooLarge(msg) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", msg),
-            Self::Node(NodeError::Conflict(msg)) => (StatusCode::CONFLICT, "conflict", msg),
-            Self::Node(NodeError::NoLeader(msg)) => (StatusCode::SERVICE_UNAVAILABLE, "no_leader", msg),
-            Self::Node(NodeError::NotReady(msg)) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", msg),
-            Self::Node(NodeError::Removed(msg)) => (StatusCode::SERVICE_UNAVAILABLE, "removed", msg),
-            Self::Node(NodeError::Timeout(msg)) => (StatusCode::GATEWAY_TIMEOUT, "timeout", msg),
-            Self::Node(NodeError::Internal(msg)) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", msg),
+            Self::Forbidden(msg) => (StatusCode::FORBIDDEN, Code::Forbidden, msg),
+            Self::NoRoute(msg) | Self::Node(NodeError::NotFound(msg)) => (StatusCode::NOT_FOUND, Code::NotFound, msg),
+            Self::MethodNotAllowed { msg, .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, msg),
+            Self::RequestTimeout(msg) => (StatusCode::REQUEST_TIMEOUT, Code::RequestTimeout, msg),
+            Self::Precondition { msg, .. } => (StatusCode::PRECONDITION_FAILED, Code::PreconditionFailed, msg),
+            Self::Locked { msg, .. } => (StatusCode::CONFLICT, Code::Conflict, msg),
+            Self::Compacted(msg) => (StatusCode::GONE, Code::Compacted, msg),
+            Self::IdempotencyMismatch(msg) => (StatusCode::UNPROCESSABLE_ENTITY, Code::IdempotencyMismatch, msg),
+            Self::Overloaded(msg) => (StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, msg),
+            Self::UnsupportedMediaType(msg) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, msg),
+            Self::TooLarge(msg) => (StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, msg),
+            Self::Node(NodeError::Conflict(msg)) => (StatusCode::CONFLICT, Code::Conflict, msg),
+            Self::Node(NodeError::NoLeader(msg)) => (StatusCode::SERVICE_UNAVAILABLE, Code::NoLeader, msg),
+            Self::Node(NodeError::NotReady(msg)) => (StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, msg),
+            Self::Node(NodeError::Removed(msg)) => (StatusCode::SERVICE_UNAVAILABLE, Code::Removed, msg),
+            Self::Node(NodeError::Timeout(msg)) => (StatusCode::GATEWAY_TIMEOUT, Code::Timeout, msg),
+            Self::Node(NodeError::Internal(msg)) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, msg),
         }
     }
 }
@@ -100,33 +149,22 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code, msg) = self.parts();
         match status {
-            StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(code, msg, "request failed"),
-            _ => tracing::debug!(code, msg, "request refused"),
+            StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(?code, msg, "request failed"),
+            _ => tracing::debug!(?code, msg, "request refused"),
         }
-        let mut body = Vec::with_capacity(msg.len() + 64);
-        body.extend_from_slice(b"{\"ok\":false,\"code\":");
-        json::string(&mut body, code);
-        body.extend_from_slice(b",\"msg\":");
-        json::string(&mut body, msg);
-        match &self {
-            Self::Precondition { current, .. } => {
-                body.extend_from_slice(b",\"current\":");
-                body.extend_from_slice(current);
-            }
-            Self::Locked { holder, .. } => {
-                body.extend_from_slice(b",\"holder\":");
-                body.extend_from_slice(holder);
-            }
-            _ => {}
-        }
-        body.push(b'}');
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
+        let (current, holder) = match &self {
+            Self::Precondition { current, .. } => (Some(&**current), None),
+            Self::Locked { holder, .. } => (None, Some(&**holder)),
+            _ => (None, None),
+        };
+        let mut response = json::response_of(status, &Problem { ok: false, code, msg, current, holder });
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, json::CONTENT);
         match self {
             Self::MethodNotAllowed { allow, .. } => {
-                headers.insert(ALLOW, HeaderValue::from_static(allow));
+                headers.extend(HeaderValue::try_from(allow).ok().map(|allow| (ALLOW, allow)));
+            }
+            Self::UnsupportedMediaType(_) => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             Self::Locked { retry_after, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after));
@@ -143,6 +181,7 @@ impl IntoResponse for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::header::CONTENT_TYPE;
 
     #[tokio::test]
     async fn each_error_has_its_status_and_shape() {
@@ -151,9 +190,10 @@ mod tests {
             (ApiError::BadRequest(m()), 400, "bad_request"),
             (ApiError::Forbidden(m()), 403, "forbidden"),
             (ApiError::NoRoute(m()), 404, "not_found"),
-            (ApiError::MethodNotAllowed { msg: m(), allow: "GET" }, 405, "method_not_allowed"),
+            (ApiError::MethodNotAllowed { msg: m(), allow: "GET".to_owned() }, 405, "method_not_allowed"),
             (ApiError::RequestTimeout(m()), 408, "request_timeout"),
             (ApiError::TooLarge(m()), 413, "too_large"),
+            (ApiError::UnsupportedMediaType(m()), 415, "unsupported_media_type"),
             (ApiError::Overloaded(m()), 503, "overloaded"),
             (NodeError::BadRequest(m()).into(), 400, "bad_request"),
             (NodeError::NotFound(m()).into(), 404, "not_found"),

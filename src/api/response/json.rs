@@ -1,12 +1,17 @@
-//! Replies written directly: no tree is built to be thrown away.
+//! JSON answers: a byte writer for what holds stored values, and serde for the rest.
+//!
+//! Stored values are JSON text already. The writer copies them as they are, without checking them a
+//! second time.
 
 use std::fmt::Display;
 use std::io::Write;
 
 use axum::body::Body;
-use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 /// The type of every JSON answer.
 pub const CONTENT: HeaderValue = HeaderValue::from_static("application/json");
@@ -50,37 +55,33 @@ impl<'a> Object<'a> {
         string(self.name(name), value);
     }
 
-    /// Adds a string member whose text needs no escapes.
-    pub fn quoted(&mut self, name: &str, value: impl Display) {
-        plain(self.name(name), format_args!("\"{value}\""));
-    }
-
     /// Closes the object.
     pub fn end(self) {
         self.out.push(b'}');
     }
 }
 
-/// Appends an array, each item by `write`.
-pub fn array<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Vec<u8>, T)) {
-    out.push(b'[');
-    for (at, item) in items.into_iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write(out, item);
-    }
-    out.push(b']');
-}
-
 /// A 200 with this JSON text.
 pub fn response(body: impl Into<Body>) -> Response {
+    response_with(StatusCode::OK, body)
+}
+
+/// JSON text with a status of its own.
+pub fn response_with(status: StatusCode, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
+    *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, CONTENT);
     response
 }
 
-/// The answer of all that has nothing more to say.
-pub fn ok() -> Response {
-    response(&br#"{"ok":true,"msg":"OK"}"#[..])
+/// A value as JSON, with a status of its own.
+pub fn response_of(status: StatusCode, value: &impl Serialize) -> Response {
+    // Only maps with odd keys and types that say so themselves fail.
+    response_with(status, serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// Checked JSON text; null where it is not.
+pub fn raw(json: Vec<u8>) -> Box<RawValue> {
+    let checked = String::from_utf8(json).ok().and_then(|json| RawValue::from_string(json).ok());
+    checked.unwrap_or_else(|| RawValue::NULL.to_owned())
 }

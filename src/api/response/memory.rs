@@ -1,9 +1,10 @@
-//! Long answers, bounded together: thousands of clients that stop to read must not fill the memory.
+//! Bounds long answers together: thousands of clients that stop reading must not fill the memory.
 //!
-//! An answer, or a piece of one that is streamed, takes room for as long as the connection holds its bytes: the room is
-//! given back with the last of them. Short ones need none. An answer that finds no room is not sent; a stream that has
-//! begun waits for room before it makes its next piece. A client that reads nothing is cut off by [`crate::http`], and its room is
-//! free.
+//! * An answer takes its room for as long as the connection holds its bytes. So does each piece of
+//!   a stream.
+//! * Short answers need no room. A long one that finds none is not sent.
+//! * A stream that has begun waits for room before it makes its next piece.
+//! * [`crate::http`] cuts off a client that reads nothing, which frees its room.
 //!
 //! Caveat: watches have bounds of their own.
 
@@ -17,51 +18,64 @@ use futures_util::future::BoxFuture;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::api::request::body::{UNIT, units};
 use crate::api::response::error::ApiError;
 use crate::node::NodeError;
 
 /// Answers up to this take no room.
-const SMALL: usize = 16 << 10;
+const SHORT_ANSWER_BYTES: usize = 16 << 10;
 
-/// For all answers together, unless one alone may be longer.
-const ROOM: usize = 256 << 20;
+/// The most bytes of all long answers together, unless one alone may be longer.
+const LONG_ANSWERS_BYTES: usize = 256 << 20;
 
-/// A streamed piece without its last item, and what may be added to a value to show it.
-const PIECE: usize = 128 << 10;
+/// The most bytes of a streamed piece beside one value: what comes before its last item, and what
+/// is added to show it.
+const PIECE_BYTES: usize = 128 << 10;
+
+/// The bytes that one permit of a semaphore stands for: permits are counted in 32 bits.
+pub const PERMIT_BYTES: usize = 1 << 10;
+
+/// How many permits so many bytes take.
+pub fn permits(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX)
+}
 
 /// The memory that answers may take.
 #[derive(Debug)]
-pub(in crate::api) struct Answers {
+pub struct AnswerMemory {
     room: Arc<Semaphore>,
     /// The most that a piece may take.
     piece: u32,
 }
 
-impl Answers {
-    /// Where one value may have `max_value` bytes: in JSON, bytes come as base64.
-    pub(in crate::api) fn new(max_value: usize) -> Self {
-        let piece = units(PIECE + max_value / 3 * 4);
-        Self { room: Arc::new(Semaphore::new((ROOM / UNIT).max(piece as usize))), piece }
+impl AnswerMemory {
+    /// One value may have `max_value` bytes; bytes that are no JSON are shown as base64.
+    pub fn new(max_value: usize) -> Self {
+        let piece = permits(PIECE_BYTES + max_value / 3 * 4);
+        Self { room: Arc::new(Semaphore::new((LONG_ANSWERS_BYTES / PERMIT_BYTES).max(piece as usize))), piece }
     }
 
-    /// The response once its body has room; `None` where there is none.
-    pub(in crate::api) fn admit(&self, response: Response) -> Option<Response> {
+    /// Gives the response its room; `None`: there is none.
+    pub fn admit(&self, response: Response) -> Option<Response> {
         let length = response.body().size_hint().exact();
         let wanted = match length {
-            Some(length) if length <= SMALL as u64 => return Some(response),
+            Some(length) if length <= SHORT_ANSWER_BYTES as u64 => return Some(response),
             // One that is longer than all the room takes all of it.
-            Some(length) => units(usize::try_from(length).unwrap_or(usize::MAX)).min(units(ROOM)),
+            Some(length) => permits(usize::try_from(length).unwrap_or(usize::MAX)).min(permits(LONG_ANSWERS_BYTES)),
             None => self.piece,
         };
         let taken = Some(self.room.clone().try_acquire_many_owned(wanted).ok()?);
         let (room, piece) = (self.room.clone(), self.piece);
-        Some(response.map(|inner| Body::new(Held { inner, taken, whole: length.is_some(), asked: None, room, piece })))
+        Some(
+            response.map(|inner| {
+                Body::new(BodyWithRoom { inner, taken, whole: length.is_some(), asked: None, room, piece })
+            }),
+        )
     }
 }
 
-/// Why an answer is not sent. What a transaction did cannot be undone: then nothing may be said of its outcome.
-pub(in crate::api) fn no_room(ran: bool) -> ApiError {
+/// Why an answer is not sent. What a transaction did cannot be undone: then nothing may be said of
+/// its outcome.
+pub fn no_room(ran: bool) -> ApiError {
     let why = "clients have not read the answers that this node holds for them, and there is no room for this one";
     if ran {
         return NodeError::Timeout(format!(
@@ -73,7 +87,7 @@ pub(in crate::api) fn no_room(ran: bool) -> ApiError {
 }
 
 /// A body whose pieces hold their room.
-struct Held {
+struct BodyWithRoom {
     inner: Body,
     /// For the next piece.
     taken: Option<OwnedSemaphorePermit>,
@@ -85,7 +99,7 @@ struct Held {
     piece: u32,
 }
 
-impl Held {
+impl BodyWithRoom {
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.taken.is_none() && !self.whole {
             let (room, piece) = (self.room.clone(), self.piece);
@@ -102,25 +116,25 @@ impl Held {
     fn hold(&mut self, data: Bytes) -> Bytes {
         let Some(mut room) = self.taken.take() else { return data };
         if !self.whole {
-            let surplus = room.num_permits().saturating_sub(units(data.len()) as usize);
+            let surplus = room.num_permits().saturating_sub(permits(data.len()) as usize);
             drop(room.split(surplus));
         }
-        Bytes::from_owner(WithRoom { data, _room: room })
+        Bytes::from_owner(BytesWithRoom { data, _room: room })
     }
 }
 
-struct WithRoom {
+struct BytesWithRoom {
     data: Bytes,
     _room: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for WithRoom {
+impl AsRef<[u8]> for BytesWithRoom {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
 }
 
-impl HttpBody for Held {
+impl HttpBody for BodyWithRoom {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -172,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_held_is_bounded_and_given_back_with_the_bytes() {
-        let answers = Answers::new(MIB);
+        let answers = AnswerMemory::new(MIB);
         let all = answers.room.available_permits();
         let mut held = Vec::new();
         while let Some(mut response) = answers.admit(whole(MIB)) {
@@ -180,21 +194,21 @@ mod tests {
             // As hyper does: the body is gone, its bytes wait for the client.
             held.push(next(&mut response).await.unwrap());
         }
-        assert_eq!(held.len(), ROOM / MIB);
-        assert!(answers.admit(whole(SMALL)).is_some(), "a short one needs no room");
-        assert!(answers.admit(whole(SMALL + 1)).is_none());
+        assert_eq!(held.len(), LONG_ANSWERS_BYTES / MIB);
+        assert!(answers.admit(whole(SHORT_ANSWER_BYTES)).is_some(), "a short one needs no room");
+        assert!(answers.admit(whole(SHORT_ANSWER_BYTES + 1)).is_none());
         assert!(answers.admit(Response::new(Body::from_stream(pieces()))).is_none());
         held.pop();
         assert!(answers.admit(whole(MIB)).is_some());
-        assert!(answers.admit(whole(2 * ROOM)).is_none());
+        assert!(answers.admit(whole(2 * LONG_ANSWERS_BYTES)).is_none());
         drop(held);
         assert_eq!(answers.room.available_permits(), all);
-        assert!(answers.admit(whole(2 * ROOM)).is_some(), "not for ever");
+        assert!(answers.admit(whole(2 * LONG_ANSWERS_BYTES)).is_some(), "not for ever");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_waits_for_room() {
-        let answers = Answers::new(MIB);
+        let answers = AnswerMemory::new(MIB);
         let all = answers.room.available_permits();
         let mut stream = answers.admit(Response::new(Body::from_stream(pieces()))).unwrap();
         let first = next(&mut stream).await.unwrap();

@@ -1,7 +1,32 @@
-//! A key with all that is known of it: `{"key","value","version","create_index","modify_index","content_type","ttl_ms"}`.
+//! A key with its metadata:
+//! `{"key","value","version","create_index","modify_index","content_type","ttl_ms"}`.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::api::response::json;
 use crate::record::Record;
+
+/// A key with all that is known of it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `write` writes: serde would check the value again to copy it")]
+pub struct Meta {
+    key: String,
+    /// Bytes that are no JSON are `{"base64":"…"}`.
+    #[schema(required = true)]
+    value: Value,
+    /// How often it was written since it was created.
+    #[schema(minimum = 1)]
+    version: u64,
+    create_index: u64,
+    /// Its ETag.
+    modify_index: u64,
+    content_type: String,
+    /// The rest of its life, in milliseconds.
+    #[schema(required = true)]
+    ttl_ms: Option<u64>,
+}
 
 /// Appends the object. `log_time_ms` is now.
 pub fn write(out: &mut Vec<u8>, key: &str, record: &Record, log_time_ms: u64) {
@@ -27,7 +52,13 @@ pub fn object(key: &str, record: &Record, log_time_ms: u64) -> Vec<u8> {
     out
 }
 
-/// What `?raw` says that the value is: what the client said, where that fits what `?raw` sends.
+/// The object of a key as it is, or null: what a refused condition shows.
+pub fn current(key: &str, record: Option<&Record>, log_time_ms: u64) -> Box<RawValue> {
+    record.map_or_else(|| RawValue::NULL.to_owned(), |record| json::raw(object(key, record, log_time_ms)))
+}
+
+/// The Content-Type of the value with `?raw`: what the client said, where that fits what `?raw`
+/// sends.
 pub fn content_type(record: &Record) -> &str {
     let given = record.content_type();
     if record.is_bytes() {
@@ -40,7 +71,7 @@ pub fn content_type(record: &Record) -> &str {
     }
 }
 
-/// Whether a content type is JSON: `application/json`, or anything with `+json`.
+/// Tells whether a content type is JSON: `application/json`, or anything with `+json`.
 pub fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     let is = |name: &str| essence.eq_ignore_ascii_case(name);

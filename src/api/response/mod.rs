@@ -1,21 +1,23 @@
-//! What a request about keys, locks and the like is answered: a body, and the headers that all of them have.
+//! Answers: their bodies, the errors, and the headers that all answers about keys, locks and the
+//! like have.
 
-pub(in crate::api) mod error;
-pub(in crate::api) mod json;
-pub(in crate::api) mod memory;
-pub(in crate::api) mod metadata;
-pub(in crate::api) mod stream;
-pub(in crate::api) mod text;
+pub(super) mod error;
+pub(super) mod json;
+pub(super) mod lock;
+pub(super) mod memory;
+pub(super) mod metadata;
+pub(super) mod stream;
+pub(super) mod text;
 
-use std::fmt::Display;
 use std::io::Write;
 
-use axum::body::{Body, Bytes};
-use axum::http::header::{CONTENT_TYPE, ETAG};
+use axum::body::Bytes;
+use axum::http::header::ETAG;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::api::App;
 use crate::duration::as_ms;
 use crate::node::{Found, ReadLevel, Settled};
 use crate::node_id::PublicId;
@@ -35,9 +37,9 @@ pub(super) struct Answer {
     pub index: u64,
     /// `None` for this node.
     pub served_by: Option<HeaderValue>,
-    /// Of a read.
+    /// How a read was served; `None`: it was no read.
     pub read: Option<Settled>,
-    /// Whether a repeated request was answered from memory.
+    /// A repeated request was answered from memory.
     pub replayed: bool,
 }
 
@@ -53,16 +55,16 @@ impl Answer {
         Self { served_by: found.served_by.as_ref().and_then(served_by), ..Self::read(result, found.index, read) }
     }
 
-    /// A refusal before anything was asked of the node.
-    pub fn refused<S: crate::api::Service>(error: ApiError, app: &App<S>) -> Self {
-        let index = app.service.applied_index();
+    /// A refusal before anything was asked of the node, which has applied `index`.
+    pub fn refused(error: ApiError, index: u64) -> Self {
         Self { result: Err(error), index, served_by: None, read: None, replayed: false }
     }
 
-    pub fn into_response<S>(self, app: &App<S>) -> Response {
+    /// The response with all its headers. `this_node` is the header value of this node's id.
+    pub fn into_response(self, this_node: Option<&HeaderValue>) -> Response {
         let mut response = self.result.unwrap_or_else(IntoResponse::into_response);
         let headers = response.headers_mut();
-        if let Some(index) = Short::of(format_args!("{}", self.index)).value() {
+        if let Some(index) = Short::format(format_args!("{}", self.index)).value() {
             headers.insert(INDEX, index);
         }
         if let Some(read) = self.read {
@@ -71,7 +73,7 @@ impl Answer {
         if self.replayed {
             headers.insert(REPLAYED, HeaderValue::from_static("true"));
         }
-        if let Some(by) = self.served_by.or_else(|| app.served_by.clone()) {
+        if let Some(by) = self.served_by.or_else(|| this_node.cloned()) {
             headers.insert(SERVED_BY, by);
         }
         response
@@ -94,22 +96,66 @@ pub(super) fn served_by(id: &PublicId) -> Option<HeaderValue> {
 
 /// The ETag of what was last changed at `index`.
 pub(super) fn etag(response: &mut Response, index: u64) {
-    if let Some(tag) = Short::of(format_args!("\"{index}\"")).value() {
+    if let Some(tag) = Short::format(format_args!("\"{index}\"")).value() {
         response.headers_mut().insert(ETAG, tag);
     }
 }
 
-/// JSON with a status of its own.
-pub(super) fn json_with(status: StatusCode, body: impl Into<Body>) -> Response {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, json::CONTENT);
-    response
+/// Done, and nothing more to say.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Fine {
+    /// Always true.
+    ok: bool,
+    msg: &'static str,
 }
 
-/// `{"ok":true,"msg":"OK","index":17…}`.
-pub(super) fn done(index: u64, more: impl Display) -> Bytes {
-    let text = Short::of(format_args!("{{\"ok\":true,\"msg\":\"OK\",\"index\":{index}{more}}}"));
+impl Fine {
+    pub fn response() -> Response {
+        json::response_of(StatusCode::OK, &Self { ok: true, msg: "OK" })
+    }
+}
+
+/// A write is done.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Done {
+    /// Always true.
+    ok: bool,
+    msg: &'static str,
+    /// The index of the log entry that did it.
+    index: u64,
+}
+
+impl Done {
+    pub fn at(index: u64) -> Self {
+        Self { ok: true, msg: "OK", index }
+    }
+
+    pub fn json(&self) -> Bytes {
+        short_json(self)
+    }
+}
+
+/// Keys were deleted.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Deleted {
+    /// Always true.
+    ok: bool,
+    msg: &'static str,
+    /// The index of the log entry that did it.
+    index: u64,
+    /// How many.
+    deleted: u64,
+}
+
+impl Deleted {
+    pub fn json(index: u64, deleted: u64) -> Bytes {
+        short_json(&Self { ok: true, msg: "OK", index, deleted })
+    }
+}
+
+/// JSON of at most 128 bytes, in one allocation of its length.
+fn short_json(value: &impl Serialize) -> Bytes {
+    let text = Short::write(|out| serde_json::to_writer(out, value).is_ok());
     Bytes::copy_from_slice(text.as_bytes())
 }
 
@@ -120,14 +166,18 @@ struct Short {
 }
 
 impl Short {
-    /// What is longer is cut: nobody here has more to say than two numbers and some names.
-    fn of(text: std::fmt::Arguments<'_>) -> Self {
-        let mut short = [0; 128];
-        let mut rest = &mut short[..];
-        let written = rest.write_fmt(text);
-        debug_assert!(written.is_ok(), "{text} is no short text");
+    /// A longer text is cut: nobody here has more to say than two numbers and some names.
+    fn write(write: impl FnOnce(&mut &mut [u8]) -> bool) -> Self {
+        let mut text = [0; 128];
+        let mut rest = &mut text[..];
+        let written = write(&mut rest);
+        debug_assert!(written, "no short text");
         let left = rest.len();
-        Self { text: short, left }
+        Self { text, left }
+    }
+
+    fn format(text: std::fmt::Arguments<'_>) -> Self {
+        Self::write(|out| out.write_fmt(text).is_ok())
     }
 
     fn as_bytes(&self) -> &[u8] {

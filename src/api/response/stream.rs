@@ -1,28 +1,29 @@
-//! JSON answers that are made while they are sent, so that a long one is never in memory as a whole.
+//! JSON answers that are made while they are sent, so that a long one is never in memory as a
+//! whole.
 //!
-//! What they are made of may hold on to a state that has long changed, and so does a client that stops to read: after
-//! [`STALLED`] its answer breaks off.
+//! Such an answer may keep a state alive that has long changed. If its client stops reading, it
+//! breaks off after [`STALLED_AFTER`].
 
-use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::task;
 
-/// About how much is made at once.
-const CHUNK: usize = 64 << 10;
+/// About how many bytes are made at once.
+const CHUNK_BYTES: usize = 64 << 10;
 
-/// How long a client may take for a chunk; at most twice as long.
-const STALLED: Duration = Duration::from_secs(60);
+/// How long a client may take for a chunk: at least this, at most twice as long.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
 
 /// A JSON text that comes piece by piece.
 pub trait Pieces: Send + 'static {
-    /// Appends the next piece; whether there are more.
+    /// Appends the next piece; returns whether there are more.
     fn piece(&mut self, out: &mut Vec<u8>) -> bool;
 }
 
@@ -37,7 +38,7 @@ pub fn body(pieces: impl Pieces) -> Body {
     Body::from_stream(stream::iter([Ok(first)]).chain(more))
 }
 
-/// What is yet to come.
+/// The rest of an answer.
 struct Rest<P> {
     /// Dropped with its last piece.
     pieces: Option<P>,
@@ -61,7 +62,7 @@ async fn watch<P: Pieces>(rest: std::sync::Weak<Mutex<Rest<P>>>) {
     // The first look is at a client that has just begun.
     let mut seen = u64::MAX;
     loop {
-        sleep(STALLED).await;
+        sleep(STALLED_AFTER).await;
         let Some(rest) = rest.upgrade() else { return };
         let mut rest = rest.lock();
         if rest.pieces.is_none() {
@@ -77,7 +78,7 @@ async fn watch<P: Pieces>(rest: std::sync::Weak<Mutex<Rest<P>>>) {
 
 fn chunk<P: Pieces>(rest: &mut Option<P>) -> Vec<u8> {
     let mut out = Vec::new();
-    while out.len() < CHUNK
+    while out.len() < CHUNK_BYTES
         && let Some(pieces) = rest
     {
         if !pieces.piece(&mut out) {
@@ -128,10 +129,10 @@ mod tests {
         let held = Arc::new(());
         let mut long = body(Counted(1000, held.clone()));
         for _ in 0..3 {
-            sleep(STALLED * 3 / 4).await;
+            sleep(STALLED_AFTER * 3 / 4).await;
             assert_eq!(read(&mut long).await.unwrap().unwrap(), 66_000);
         }
-        sleep(STALLED * 2).await;
+        sleep(STALLED_AFTER * 2).await;
         assert_eq!(Arc::strong_count(&held), 1);
         assert!(read(&mut long).await.unwrap().is_err());
         assert!(read(&mut long).await.is_none());

@@ -1,4 +1,4 @@
-//! Durations as Go prints them, times as RFC 3339 has them, and foreign text cut to fit a message.
+//! Durations as Go prints them, times of RFC 3339, and foreign text cut to fit a message.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -40,10 +40,10 @@ pub fn rfc3339(time: SystemTime) -> String {
     stamp.unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
-/// What a client sent, quoted and cut short, for a message.
+/// A text that a client sent, quoted and cut short, for a message.
 pub fn quoted(text: &str) -> String {
-    const MOST: usize = 64;
-    match text.char_indices().nth(MOST) {
+    const MAX_QUOTED_CHARS: usize = 64;
+    match text.char_indices().nth(MAX_QUOTED_CHARS) {
         Some((end, _)) => format!("{:?}… ({} bytes)", &text[..end], text.len()),
         None => format!("{text:?}"),
     }
@@ -51,9 +51,9 @@ pub fn quoted(text: &str) -> String {
 
 /// An error of a parser, cut short: it may quote all of what it could not take.
 pub fn brief(error: impl std::fmt::Display) -> String {
-    const MOST: usize = 200;
+    const MAX_BRIEF_CHARS: usize = 200;
     let mut text = error.to_string();
-    if let Some((end, _)) = text.char_indices().nth(MOST) {
+    if let Some((end, _)) = text.char_indices().nth(MAX_BRIEF_CHARS) {
         text.truncate(end);
         text.push('…');
     }

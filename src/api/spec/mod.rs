@@ -1,11 +1,8 @@
-//! `GET /openapi.json`: what this API is, for programs. Generated from the `#[utoipa::path]` beside each handler.
+//! `GET /openapi.json`: this API for programs, generated from the `#[utoipa::path]` beside each
+//! handler.
 //!
-//! * `params`: parameters that requests share. `shapes`: what bodies look like; they are written by hand elsewhere, so
-//!   these types describe and are never made.
-//!
-//! What all requests of a kind have in common (headers, refusals) is added here, once ([`Common`]).
+//! [`Common`] adds what all requests of a kind have in common: headers and refusals.
 
-mod params;
 mod shapes;
 #[cfg(test)]
 mod tests;
@@ -19,11 +16,11 @@ use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, 
 use utoipa::openapi::{Content, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{lock, txn, watch};
-use crate::api::admin;
-use crate::api::keys::{get, listing, write};
+use super::{admin, lock, txn, watch};
+use crate::api::keys::{delete, get, incr, listing, post, put};
+use crate::api::request::read::Level;
+use crate::api::response::error::Problem;
 
-pub use params::*;
 pub use shapes::*;
 
 #[derive(OpenApi)]
@@ -36,12 +33,12 @@ pub use shapes::*;
     paths(
         get::get,
         get::head,
-        write::post,
-        write::put,
-        write::delete,
-        write::post_key,
+        post::post,
+        put::put,
+        delete::delete,
+        incr::post,
         listing::get,
-        listing::delete,
+        listing::delete::delete,
         txn::post,
         lock::get,
         lock::acquire::post,
@@ -50,15 +47,15 @@ pub use shapes::*;
         watch::watch,
         admin::index,
         admin::openapi,
-        admin::stats,
-        admin::cluster,
-        admin::state,
-        admin::about,
+        admin::status::stats,
+        admin::status::cluster,
+        admin::status::state,
+        admin::status::node,
         admin::health,
         admin::ready,
-        admin::join,
-        admin::remove,
-        admin::leader,
+        admin::membership::join,
+        admin::membership::remove,
+        admin::membership::leader,
     ),
     components(schemas(Problem, Level)),
     tags(
@@ -123,6 +120,7 @@ fn complete(operation: &mut Operation, method: &str) {
     if has_body {
         refusals.push(("408", "the body did not arrive in time"));
         refusals.push(("413", "a value or a body over its limit; the message names the flag"));
+        refusals.push(("415", "the body is compressed"));
     }
     let responses = &mut operation.responses.responses;
     for (status, why) in refusals {
@@ -145,6 +143,10 @@ fn complete(operation: &mut Operation, method: &str) {
                 ObjectBuilder::new().schema_type(Type::String).build(),
                 "the node that served it",
             );
+        }
+        if status == "415" {
+            let header = HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).build();
+            response.headers.insert("Accept-Encoding".to_owned(), header.into());
         }
         if status == "503" {
             let header = HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::Integer))).build();

@@ -168,9 +168,17 @@ async fn browsers_and_other_hosts() {
     assert_eq!(foreign.header("x-hraftd-index"), Some("10"));
     server.raw(&post(&host, "Origin: null\r\n")).await.is_error(403, "forbidden", "null");
     server.raw(&post("Host: evil.example\r\n", "")).await.is_error(403, "forbidden", "loopback");
-    server.raw(&post(&host, "Host: evil.example\r\n")).await.is_error(403, "forbidden", "loopback");
+    // Issue 18, D12: two Host headers, or none with HTTP/1.1, were taken.
+    server.raw(&post(&host, "Host: evil.example\r\n")).await.is_error(400, "bad_request", "several Host");
+    server.raw(&post(&host, &host)).await.is_error(400, "bad_request", "several Host");
+    server.raw(&post("", "")).await.is_error(400, "bad_request", "no Host");
+    server.raw("GET /nope HTTP/1.1\r\nConnection: close\r\n\r\n").await.is_error(400, "bad_request", "no Host");
     server.raw("GET /raft/stats HTTP/1.0\r\nHost: evil.example\r\n\r\n").await.is_error(403, "forbidden", "loopback");
     server.raw("GET /nope HTTP/1.0\r\nOrigin: http://x\r\n\r\n").await.is_error(403, "forbidden", "http://x");
+    for path in ["/raft/stats", "/hraftd/txn", "/hraftd/watch?prefix="] {
+        let refused = server.ask_with("DELETE", path, &["Origin: null"], b"").await;
+        refused.is_error(403, "forbidden", "null");
+    }
     assert!(server.fake.keys().is_empty());
     assert_eq!(server.raw(&post(&host, &format!("Origin: http://{addr}\r\n"))).await.status, 200);
     assert_eq!(server.raw("GET /key/k HTTP/1.0\r\n\r\n").await.status, 200);

@@ -94,3 +94,29 @@ async fn a_kept_connection_serves_on_after_errors() {
     assert_eq!(all.body.matches("HTTP/1.1 404").count(), 2);
     assert!(all.body.ends_with("OK"), "{all:?}");
 }
+
+/// Issue 18, D4: a gzip body was stored compressed, and given back without `Content-Encoding`.
+#[tokio::test]
+async fn a_compressed_body_is_refused() {
+    let server = Server::start().await;
+    for (method, target) in
+        [("PUT", "/key/k"), ("POST", "/key"), ("POST", "/hraftd/txn"), ("POST", "/raft/join"), ("PUT", "/key/k?json")]
+    {
+        let answer = server.ask_with(method, target, &["Content-Encoding: gzip"], b"\x1f\x8b").await;
+        answer.is_error(415, "unsupported_media_type", "gzip");
+        assert_eq!(answer.header("accept-encoding"), Some("identity"), "{method} {target}");
+    }
+    assert!(server.fake.calls().is_empty());
+    assert_eq!(server.ask_with("PUT", "/key/k", &["Content-Encoding: identity"], b"1").await.status, 201);
+    assert_eq!(server.ask_with("GET", "/key/k", &["Content-Encoding: gzip"], b"").await.status, 200);
+}
+
+/// Issue 18, D2: `curl -C 3 -T file` replaced a value by the end of it.
+#[tokio::test]
+async fn a_part_of_a_value_does_not_replace_it() {
+    let server = Server::start().await;
+    assert_eq!(server.ask("PUT", "/key/k", "foobar").await.status, 201);
+    let part = server.ask_with("PUT", "/key/k", &["Content-Range: bytes 3-5/6"], b"bar").await;
+    part.is_error(400, "bad_request", "Content-Range");
+    assert_eq!(server.get("/key/k?raw").await.body, "foobar");
+}

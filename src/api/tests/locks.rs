@@ -169,7 +169,8 @@ async fn waiting_in_vain() {
     tokio::join!(gone, tick);
 }
 
-/// Each node that waits with a key may be the one whose answer is heard (found by simulation, seeds 32 and 455).
+/// Each node that waits with a key may be the one whose answer is heard (found by simulation, seeds
+/// 32 and 455).
 #[tokio::test]
 async fn whoever_waits_with_a_key_takes_nothing_from_its_repetition() {
     let server = Server::start().await;
@@ -260,7 +261,8 @@ async fn a_client_that_goes_while_its_entry_is_under_way() {
         let call = format!("acquire lock l{number} in 10");
         until("it is asked", || server.fake.calls().contains(&call)).await;
         drop(client);
-        // A request on another connection tells that the server has seen the end of that one, or soon will.
+        // A request on another connection tells that the server has seen the end of that one, or
+        // soon will.
         server.get("/raft/health").await;
         server.fake.go();
         until("it is done", || server.fake.lock_view(&format!("l{number}")).is_some()).await;

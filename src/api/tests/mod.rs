@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::http::{HttpLimits, serve};
@@ -65,6 +65,7 @@ impl Answer {
         assert!(self.body.contains(part), "{part}: {self:?}");
         assert_eq!(self.header("content-type"), Some("application/json"));
         assert_eq!(self.header("retry-after").is_some(), status == 503);
+        assert_eq!(self.header("allow").is_some(), status == 405, "{self:?}");
     }
 
     #[track_caller]

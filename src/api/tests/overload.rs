@@ -1,4 +1,5 @@
-//! More than is taken on at a time: refused at once, with 503 and `Retry-After`, and nothing is done.
+//! More than is taken on at a time: refused at once, with 503 and `Retry-After`, and nothing is
+//! done.
 
 use super::*;
 use fake::Orders;

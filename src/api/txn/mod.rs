@@ -1,58 +1,51 @@
-//! `POST /hraftd/txn`: conditions, and what to do where they hold and where they do not, in one log entry.
+//! `POST /hraftd/txn`: conditions, what to do if they hold and what if they do not, in one log
+//! entry.
 
-pub(super) mod parse;
-
-use std::pin::pin;
+pub mod parse;
 
 use axum::body::Body;
-use axum::http::Method;
 use axum::http::request::Parts;
 
 use super::service::Service;
-use super::write::{self, Time};
-use super::{App, spec, timer};
-use crate::api::request::conditions;
-use crate::api::request::query::Query;
-use crate::api::response::error::ApiError;
+use super::write;
+use super::{App, spec};
+use crate::api::request::deadline::WriteParams;
+use crate::api::request::idempotency::IdempotencyHeader;
+use crate::api::request::{conditions, query};
+use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::stream::Pieces;
 use crate::api::response::{Answer, json, stream};
 use crate::command::{Action, OpResult, Reply};
 
-pub(super) async fn answer<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
-    match head.method {
-        Method::POST => post(app, head, body).await,
-        _ => Err(ApiError::method(&head.method, "POST")),
-    }
-}
-
 /// Runs a transaction
 ///
-/// `then` where all conditions of `if` hold, `else` otherwise; all of it in one log entry, or nothing.
+/// `then` where all conditions of `if` hold, `else` otherwise; all of it in one log entry, or
+/// nothing.
 #[utoipa::path(
     post,
     path = "/hraftd/txn",
     tag = "txn",
-    params(spec::WriteParams, spec::RetryParams),
+    params(WriteParams, IdempotencyHeader),
     request_body = spec::TxnShape,
     responses(
         (status = 200, description = "it was run", body = spec::TxnAnswer),
-        (status = 409, description = "an operation failed, at the place named; nothing was done", body = spec::Problem),
-        (status = 422, description = "the Idempotency-Key came with another request", body = spec::Problem),
+        (status = 409, description = "an operation failed, at the place named; nothing was done", body = Problem),
+        (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub(super) async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
-    let query = Query::parse(head.uri.query(), &["timeout"])?;
-    let time = Time::of(&query)?;
+pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+    let (time,): (WriteParams,) = query::parse(head.uri.query())?;
+    let deadline = time.deadline();
     conditions::none(head, "a transaction has its own, in \"if\"")?;
-    // Values are slices of the body, so it keeps its room until they are written.
-    let (body, _room) = write::read_body(app, body, &time, pin!(timer(time.deadline))).await?;
+    // Values are slices of the body, so it keeps its memory until they are written.
+    let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
     let most = app.settings.max_value_bytes;
     let txn = write::parsed(&body, move |body| parse::parse(body, most)).await?;
-    let mut outcome = write::write(app, Action::Txn(txn), head, &body, &time).await?;
+    let mut outcome = write::write(app, Action::Txn(txn), head, &body, &deadline).await?;
     let Reply::Txn { succeeded, results } = &mut outcome.reply else { return Ok(outcome.refused(app, "")) };
     let head = format!("{{\"ok\":true,\"succeeded\":{succeeded},\"index\":{},\"results\":[", outcome.index);
     let results = Results { head: Some(head), next: std::mem::take(results).into_iter(), empty: true };
-    Ok(outcome.answer(Ok(json::response(stream::body(results)))))
+    Ok(outcome.into_answer(Ok(json::response(stream::body(results)))))
 }
 
 /// An answer that is being sent: what was read may be a thousand values.

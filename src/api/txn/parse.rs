@@ -1,7 +1,9 @@
-//! The body of a transaction, strictly: whatever is not known, repeated or of another type is refused, with its place.
+//! Parses the body of a transaction strictly: what is unknown, repeated or of another type is
+//! refused, with its place.
 //!
-//! As in [`pairs`]: values are slices of the body, nesting is counted before anything is parsed, and lists end at their
-//! limit, so that a hostile body costs little more than its own size.
+//! By hand and not by serde, for two reasons: messages name the place (`then[3].set`), and values
+//! are slices of the body. As in [`json_body`], nesting is counted before anything is parsed, and
+//! lists end at their limit, so that a hostile body costs little more than its own size.
 
 use std::fmt::{self, Display};
 
@@ -11,16 +13,15 @@ use serde::Deserializer;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::api::keys::{listing, write};
 use crate::api::request::json_body::Member;
-use crate::api::request::{json_body, key_path};
+use crate::api::request::{json_body, key_path, ttl};
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
 use crate::command::{Key, Op, Test, TestOf, Txn};
 use crate::duration::{as_ms, parse_duration};
 
 /// The most conditions, and the most operations of a branch.
-const MAX_ITEMS: usize = 1024;
+const MAX_LIST_ITEMS: usize = 1024;
 
 /// A value may nest as deep as in a `POST /hraftd/key`; here it is three levels further in.
 const MAX_DEPTH: usize = json_body::MAX_DEPTH + 3;
@@ -189,14 +190,15 @@ impl Parser<'_> {
     }
 }
 
-/// What a text is parsed to, or what it should be.
+/// Parses a text; the error says what it should be.
 fn typed<'a, T>(
     json: &'a RawValue,
     place: &str,
     wanted: &str,
     parse: impl FnOnce(&'a str) -> serde_json::Result<T>,
 ) -> Result<T, ApiError> {
-    // The text is JSON; what is left to go wrong is its type, its size, and escapes that are no characters.
+    // The text is JSON; what is left to go wrong is its type, its size, and escapes that are no
+    // characters.
     parse(json.get()).or_else(|error| {
         let why = text::brief(error);
         let why = why.split(" at line ").next().unwrap_or_default();
@@ -225,18 +227,18 @@ fn prefix_of(json: &RawValue, place: &str) -> Result<CompactString, ApiError> {
     if prefix.is_empty() {
         return refuse(place, "an empty prefix is all keys; only DELETE /hraftd/key?prefix=&all deletes them");
     }
-    at(place, listing::check_prefix(&prefix))?;
+    at(place, key_path::check_prefix(&prefix))?;
     Ok(prefix.into())
 }
 
 fn ttl_ms(json: &RawValue, place: &str) -> Result<u64, ApiError> {
-    let ttl = string(json, place)?;
-    let duration = match parse_duration(&ttl) {
+    let given = string(json, place)?;
+    let duration = match parse_duration(&given) {
         Ok(duration) => duration,
-        Err(why) => return refuse(place, format_args!("{}: {why}", text::quoted(&ttl))),
+        Err(why) => return refuse(place, format_args!("{}: {why}", text::quoted(&given))),
     };
-    if !write::check_ttl(duration) {
-        return refuse(place, format_args!("{} is not between 1 s and 10 years", text::quoted(&ttl)));
+    if !ttl::is_allowed(duration) {
+        return refuse(place, format_args!("{} is not between 1 s and 10 years", text::quoted(&given)));
     }
     Ok(as_ms(duration))
 }
@@ -254,9 +256,9 @@ impl<'de> Visitor<'de> for Items {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = seq.next_element()? {
-            if items.len() == MAX_ITEMS {
+            if items.len() == MAX_LIST_ITEMS {
                 return Err(A::Error::custom(format_args!(
-                    "it has more than {MAX_ITEMS} items, the limit of one list"
+                    "it has more than {MAX_LIST_ITEMS} items, the limit of one list"
                 )));
             }
             items.push(item);

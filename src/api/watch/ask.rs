@@ -1,25 +1,53 @@
-//! What a watch request wants.
+//! The parts of a watch request.
 
 use std::borrow::Cow;
 
 use axum::http::request::Parts;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::render::Format;
-use super::{Position, ReadLevel, ReadOptions, Time};
-use crate::api::keys;
-use crate::api::request::key_path;
-use crate::api::request::query::Query;
+use super::{Deadline, Position, ReadLevel, ReadOptions, ReadParams};
+use crate::api::request::{key_path, query};
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
 use crate::command::MAX_KEY_BYTES;
 use crate::watch::Filter;
 
-/// How browsers and others say how far they came.
+/// The header by which browsers and others say how far they came.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-const KNOWN: &[&str] = &["prefix", "key", "lock", "initial", "after", "level", "freshness", "min_index", "timeout"];
+/// The keys or the lock to watch, and from where on.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub struct WatchParams {
+    /// all keys that begin so; may be empty
+    prefix: Option<String>,
+    /// or one key
+    #[serde(deserialize_with = "query::non_empty")]
+    key: Option<String>,
+    /// or one lock
+    #[serde(deserialize_with = "query::non_empty")]
+    lock: Option<String>,
+    /// first the present state, then the event synced
+    initial: bool,
+    /// only what comes after this id
+    #[serde(deserialize_with = "query::non_empty")]
+    #[param(pattern = "^[0-9]+(\\.[0-9]+)?$")]
+    after: Option<String>,
+}
 
-/// Where to begin.
+/// The position that browsers send when they reconnect.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct LastEventId {
+    /// the same, as browsers send it; counts more
+    #[param(rename = "Last-Event-ID", value_type = Option<String>)]
+    position: Option<Position>,
+}
+
+/// The first thing that a stream sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
     /// With what comes.
@@ -32,73 +60,82 @@ pub enum From {
 
 /// A request, understood.
 #[derive(Debug)]
-pub struct Ask {
+pub struct WatchRequest {
     pub filter: Filter,
     pub from: From,
     pub read: ReadOptions,
-    pub time: Time,
+    pub deadline: Deadline,
     pub format: Format,
 }
 
-impl Ask {
-    pub fn of(head: &Parts, default: ReadLevel) -> Result<Self, ApiError> {
-        let query = Query::parse(head.uri.query(), KNOWN)?;
-        let read = keys::read_options(&query, default)?;
-        let time = Time::of(&query)?;
-        Ok(Self { filter: filter(&query)?, from: from(&query, head)?, read, time, format: Format::of(&head.headers) })
+impl WatchRequest {
+    /// Reads a request. `default` is the read level where it names none.
+    ///
+    /// # Errors
+    /// [`ApiError::BadRequest`].
+    pub fn parse(head: &Parts, default: ReadLevel) -> Result<Self, ApiError> {
+        let (params, read): (WatchParams, ReadParams) = query::parse(head.uri.query())?;
+        let (read, deadline) = read.resolve(default)?;
+        let from = params.from(head)?;
+        Ok(Self { filter: params.filter()?, from, read, deadline, format: Format::accepted(&head.headers) })
     }
 }
 
-fn filter(query: &Query<'_>) -> Result<Filter, ApiError> {
-    let (prefix, key, lock) = (query.text("prefix")?, query.value("key")?, query.value("lock")?);
-    match (prefix, key, lock) {
-        (Some(prefix), None, None) => {
-            if prefix.len() > MAX_KEY_BYTES {
-                return bad(format!("no key is longer than {MAX_KEY_BYTES} bytes, so none begins with this prefix"));
+impl WatchParams {
+    fn filter(self) -> Result<Filter, ApiError> {
+        match (self.prefix, self.key, self.lock) {
+            (Some(prefix), None, None) => {
+                if prefix.len() > MAX_KEY_BYTES {
+                    return bad(format!(
+                        "no key is longer than {MAX_KEY_BYTES} bytes, so none begins with this prefix"
+                    ));
+                }
+                Ok(Filter::Prefix(prefix.into()))
             }
-            Ok(Filter::Prefix(prefix.into()))
+            (None, Some(key), None) => key_path::check(&key).map(|()| Filter::Key(key.into())),
+            (None, None, Some(lock)) => key_path::check(&lock).map(|()| Filter::Lock(lock.into())),
+            (None, None, None) => {
+                bad("what is to be watched? Give prefix=, key= or lock=; an empty prefix= is all keys".to_owned())
+            }
+            _ => bad("prefix, key and lock exclude each other: give one of them".to_owned()),
         }
-        (None, Some(key), None) => key_path::check(key).map(|()| Filter::Key(key.into())),
-        (None, None, Some(lock)) => key_path::check(lock).map(|()| Filter::Lock(lock.into())),
-        (None, None, None) => {
-            bad("what is to be watched? Give prefix=, key= or lock=; an empty prefix= is all keys".to_owned())
+    }
+
+    fn from(&self, head: &Parts) -> Result<From, ApiError> {
+        let after = self.after.as_deref().map(|after| position("after=", after)).transpose()?;
+        // A browser that reconnects sends it to the address it first asked, with all that this
+        // says.
+        if let Some(position) = LastEventId::parse(head)?.position {
+            return Ok(From::After(position));
         }
-        _ => bad("prefix, key and lock exclude each other: give one of them".to_owned()),
+        match (self.initial, after) {
+            (true, Some(_)) => {
+                bad("initial and after= exclude each other: the state is newer than what came before".into())
+            }
+            (true, None) => Ok(From::Initial),
+            (false, Some(after)) => Ok(From::After(after)),
+            (false, None) => Ok(From::Now),
+        }
     }
 }
 
-fn from(query: &Query<'_>, head: &Parts) -> Result<From, ApiError> {
-    let initial = query.switch("initial")?;
-    let after = query.value("after")?.map(|after| position("after=", after)).transpose()?;
-    // A browser that reconnects sends it to the address it first asked, with all that this says.
-    if let Some(id) = last_event_id(head)? {
-        return position("the header Last-Event-ID: ", &id).map(From::After);
-    }
-    match (initial, after) {
-        (true, Some(_)) => {
-            bad("initial and after= exclude each other: the state is newer than what came before".into())
+impl LastEventId {
+    /// An empty one is none, as browsers have it.
+    fn parse(head: &Parts) -> Result<Self, ApiError> {
+        let mut ids = head.headers.get_all(LAST_EVENT_ID).iter();
+        let id: Cow<'_, str> = ids.next().map(|id| String::from_utf8_lossy(id.as_bytes())).unwrap_or_default();
+        if ids.next().is_some() {
+            return bad("the header Last-Event-ID is repeated; give it once".to_owned());
         }
-        (true, None) => Ok(From::Initial),
-        (false, Some(after)) => Ok(From::After(after)),
-        (false, None) => Ok(From::Now),
+        let position = (!id.is_empty()).then(|| position("the header Last-Event-ID: ", &id)).transpose()?;
+        Ok(Self { position })
     }
 }
 
-/// An empty one is none, as browsers have it.
-fn last_event_id(head: &Parts) -> Result<Option<Cow<'_, str>>, ApiError> {
-    let mut ids = head.headers.get_all(LAST_EVENT_ID).iter();
-    let Some(id) = ids.next() else { return Ok(None) };
-    if ids.next().is_some() {
-        return bad("the header Last-Event-ID is repeated; give it once".to_owned());
-    }
-    let id = String::from_utf8_lossy(id.as_bytes());
-    Ok((!id.is_empty()).then_some(id))
-}
-
-fn position(of: &str, given: &str) -> Result<Position, ApiError> {
+fn position(name: &str, given: &str) -> Result<Position, ApiError> {
     Position::parse(given).ok_or_else(|| {
         ApiError::BadRequest(format!(
-            "{of}{} is no position; take the id of an event, such as 17.1, or an index, such as 17, which means all of it",
+            "{name}{} is no position; take the id of an event, such as 17.1, or an index, such as 17, which means all of it",
             text::quoted(given)
         ))
     })

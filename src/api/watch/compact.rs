@@ -1,4 +1,6 @@
-//! JSON without white space between its tokens: what fits on one line, whatever a client sent.
+//! JSON without white space between its tokens, so that any value fits on one line.
+
+use crate::json;
 
 /// Appends valid JSON text without the white space between its tokens; strings stay as they are.
 pub fn compact(out: &mut Vec<u8>, json: &[u8]) {
@@ -10,7 +12,7 @@ pub fn compact(out: &mut Vec<u8>, json: &[u8]) {
     out.extend_from_slice(&json[from..]);
 }
 
-/// Whether there is none.
+/// Tells whether there is no white space between tokens.
 pub fn is_compact(json: &[u8]) -> bool {
     next_space(json, 0).is_none()
 }
@@ -19,31 +21,9 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// The first white space between tokens from a place on that is not within a string.
+/// The index of the first white space between tokens, from `from` on.
 fn next_space(json: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while let Some(&byte) = json.get(at) {
-        match byte {
-            b'"' => at = end_of_string(json, at),
-            byte if is_space(byte) => return Some(at),
-            _ => at += 1,
-        }
-    }
-    None
-}
-
-/// What follows the string that begins here.
-fn end_of_string(json: &[u8], begin: usize) -> usize {
-    let mut at = begin + 1;
-    while let Some(&byte) = json.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            // What is escaped is no quote that ends it.
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    json.len()
+    json::outside_strings(json, from).find(|(_, byte)| is_space(*byte)).map(|(at, _)| at)
 }
 
 #[cfg(test)]

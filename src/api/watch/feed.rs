@@ -1,6 +1,7 @@
 //! The body of a watch: made piece by piece, as the connection takes it.
 //!
-//! What a watcher costs whose client does not read: one piece here, and what the connection has taken ahead.
+//! A watcher whose client does not read costs one piece here, and what the connection has taken
+//! ahead.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,19 +9,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
-use super::large::Large;
+use super::large::LargeValues;
 use super::render::{Format, Text};
 use crate::command::Key;
 use crate::kv::{Event, KvStore};
 use crate::watch::{Filter, Missed, Position, Watcher};
 
-/// A sign of life goes out this often.
+/// A sign of life is sent this often.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// A piece is not added to beyond this; with its last event it may have twice as much, and a long key.
-const PIECE: usize = 2 << 10;
+/// Nothing is added to a piece beyond this; with its last event it may have twice as much, and a
+/// long key.
+const PIECE_BYTES: usize = 2 << 10;
 
-/// What a body begins with.
+/// The beginning of a body.
 #[derive(Debug)]
 pub struct Begin {
     pub watcher: Watcher,
@@ -54,7 +56,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub fn new(begin: Begin, format: Format, large: Large) -> Self {
+    pub fn new(begin: Begin, format: Format, large: LargeValues) -> Self {
         Self {
             begin,
             text: Text::new(format, large),
@@ -111,7 +113,7 @@ impl Feed {
                 }
             }
         }
-        while self.text.len() < PIECE
+        while self.text.len() < PIECE_BYTES
             && !self.text.has_large()
             && let Some(event) = self.events.pop_front()
         {
@@ -133,7 +135,7 @@ impl Feed {
 }
 
 impl Initial {
-    /// Writes another piece; whether there is more.
+    /// Writes another piece; returns whether there is more.
     fn fill(&mut self, text: &mut Text) -> bool {
         let more = match &self.filter {
             Filter::Key(key) => {
@@ -152,7 +154,7 @@ impl Initial {
                 let mut last = None;
                 let mut more = false;
                 for (key, record) in self.kv.range(prefix, self.sent.as_deref()) {
-                    if text.len() >= PIECE || text.has_large() {
+                    if text.len() >= PIECE_BYTES || text.has_large() {
                         more = true;
                         break;
                     }
@@ -190,7 +192,7 @@ mod tests {
         let watches = Watches::new(HistoryLimits::default(), 10);
         tokio::spawn(watches.clone().wake());
         let watcher = watches.watch(Filter::Prefix("a".into()), Position::whole(10)).unwrap();
-        (watches, Feed::new(Begin { watcher, initial: None }, format, Large::default()))
+        (watches, Feed::new(Begin { watcher, initial: None }, format, LargeValues::default()))
     }
 
     async fn text(feed: &mut Feed) -> String {

@@ -1,4 +1,4 @@
-//! Large values as they are sent, once for all watchers.
+//! LargeValues values as they are sent, once for all watchers.
 //!
 //! Thousands of watchers may each have one waiting for a client that does not read; they share it.
 
@@ -11,18 +11,19 @@ use bytes::Bytes;
 use super::compact::{compact, is_compact};
 use crate::record::Record;
 
-/// Values up to this are copied into what is sent.
-pub const SMALL: usize = 2 << 10;
+/// Values up to this are copied into the text of an event.
+pub const SMALL_VALUE_BYTES: usize = 2 << 10;
 
-/// What is kept for watchers to come: those of one event come at about the same time.
-const KEPT: usize = 16;
+/// The most values that are kept: the watchers of one event ask for its value at about the same
+/// time.
+const KEPT_VALUES: usize = 16;
 const KEPT_BYTES: usize = 16 << 20;
 
 /// Values that were rendered lately. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Large(Arc<Mutex<VecDeque<(Record, Bytes)>>>);
+pub struct LargeValues(Arc<Mutex<VecDeque<(Record, Bytes)>>>);
 
-impl Large {
+impl LargeValues {
     /// The value as JSON on one line.
     pub fn text(&self, record: &Record) -> Bytes {
         // A record is immutable, and kept here, so that its place is its name.
@@ -34,7 +35,7 @@ impl Large {
         // Under the lock: the others want the same one.
         let text = render(record);
         kept.push_back((record.clone(), text.clone()));
-        while kept.len() > KEPT || kept.iter().map(|(_, text)| text.len()).sum::<usize>() > KEPT_BYTES {
+        while kept.len() > KEPT_VALUES || kept.iter().map(|(_, text)| text.len()).sum::<usize>() > KEPT_BYTES {
             kept.pop_front();
         }
         text
@@ -65,7 +66,7 @@ mod tests {
 
     #[test]
     fn it_is_rendered_once() {
-        let large = Large::default();
+        let large = LargeValues::default();
         let compact = record(b"[1,2]", false);
         assert_eq!(large.text(&compact).as_ptr(), compact.value().as_ptr(), "not copied at all");
         let spaced = record(b"[1,\n2]", false);
@@ -78,11 +79,11 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let large = Large::default();
+        let large = LargeValues::default();
         for _ in 0..100 {
             large.text(&record(b"1 ", false));
         }
-        assert_eq!(large.0.lock().len(), KEPT);
+        assert_eq!(large.0.lock().len(), KEPT_VALUES);
         let mib = vec![b'1'; 6 << 20];
         for _ in 0..5 {
             large.text(&record(&mib, false));

@@ -1,97 +1,86 @@
 //! `GET /hraftd/watch`: changes as they are applied, as server-sent events or as JSON lines.
 //!
-//! A response is a position and all that comes after it. Contract: from one position on every change of what is watched
-//! is sent once and in order; where that cannot be, the stream says `compacted` and ends.
+//! A response is a position and all that comes after it. Contract: from that position on, every
+//! change of what is watched is sent once and in order. If that cannot be, the stream says
+//! `compacted` and ends.
 //!
-//! * `ask`: what a request wants. `feed`: the body. `render`: events as text. `large`: values that are not copied for
-//!   each watcher. `compact`: JSON without white space.
+//! * `ask`: what a request asks for.
+//! * `feed`: the body.
+//! * `render`: events as text.
+//! * `large`: values that are not copied for each watcher.
+//! * `compact`: JSON without white space.
 //!
-//! Caveat: a stream that ends without `compacted` ended because this node stops or was removed; go on elsewhere.
+//! Caveat: a stream that ends without `compacted` ended because this node stops or was removed; go
+//! on elsewhere.
 
 mod ask;
-pub(super) mod compact;
+pub mod compact;
 mod feed;
 mod large;
 mod render;
 
-use std::pin::pin;
-
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use futures_util::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::App;
 use super::admission::Pass;
 use super::service::Service;
-use super::write::Time;
-use super::{App, keys, spec, timer, within};
+use crate::api::request::deadline::Deadline;
+use crate::api::request::read::{self, ReadParams};
 use crate::api::response::Answer;
-use crate::api::response::error::ApiError;
+use crate::api::response::error::{ApiError, Problem};
 use crate::node::{NodeError, ReadLevel, ReadOptions, StateView};
 use crate::watch::{Missed, Position, Watcher, Watches};
-use ask::{Ask, From};
+use ask::{From, LastEventId, WatchParams, WatchRequest};
 use feed::{Begin, Feed, Initial};
 use render::Format;
 
-pub(super) use large::Large;
+pub use large::LargeValues;
 
 /// nginx would wait for its buffer to fill.
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// How often a state and a history that belong together are tried to be had: writes may be faster than a short history.
-const TRIES: usize = 3;
-
-pub(super) async fn answer<S: Service>(app: &App<S>, head: &Parts, pass: Pass<'_>) -> Result<Answer, ApiError> {
-    match head.method {
-        Method::GET => watch(app, head, pass).await,
-        _ => Err(ApiError::method(&head.method, "GET")),
-    }
-}
+/// How often a watch tries to get a state and the history after it: writes may be faster than a
+/// short history.
+const INITIAL_TRIES: usize = 3;
 
 /// Tells of changes
 ///
-/// As server-sent events, or with `Accept: application/x-ndjson` as a JSON object a line. Events of keys are `set`,
-/// `delete` and `expire`, those of locks `acquired`, `released` and `expired`; the id is `index.n`.
+/// As server-sent events, or with `Accept: application/x-ndjson` as a JSON object a line. Events of
+/// keys are `set`, `delete` and `expire`, those of locks `acquired`, `released` and `expired`; the
+/// id is `index.n`.
 #[utoipa::path(
     get,
     path = "/hraftd/watch",
     tag = "watch",
-    params(
-        ("prefix" = Option<String>, Query, description = "all keys that begin so; may be empty"),
-        ("key" = Option<String>, Query, description = "or one key"),
-        ("lock" = Option<String>, Query, description = "or one lock"),
-        ("initial" = Option<bool>, Query, description = "first the present state, then the event synced"),
-        ("after" = Option<String>, Query, description = "only what comes after this id", pattern = "^[0-9]+(\\.[0-9]+)?$"),
-        ("Last-Event-ID" = Option<String>, Header, description = "the same, as browsers send it; counts more"),
-        spec::ReadParams,
-    ),
+    params(WatchParams, LastEventId, ReadParams),
     responses(
         (status = 200, description = "changes, without end", content((String = "text/event-stream"), (String = "application/x-ndjson"))),
-        (status = 410, description = "history does not reach back so far", body = spec::Problem),
+        (status = 410, description = "history does not reach back so far", body = Problem),
     )
 )]
-pub(super) async fn watch<S: Service>(app: &App<S>, head: &Parts, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
-    let ask = Ask::of(head, app.settings.read_level)?;
+pub async fn watch<S: Service>(app: &App<S>, head: &Parts, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
+    let ask = WatchRequest::parse(head, app.settings.read_level)?;
     pass.will_wait()?;
     match ask.from {
         // It may be ahead of this node.
         From::After(_) => pass.waits(),
         From::Now | From::Initial => pass.read(&ask.read, app.service.applied_index())?,
     }
-    let open = open(&app.service, &ask);
-    let (answer, feed) =
-        within(pin!(timer(ask.time.deadline)), open).await.unwrap_or_else(|| Err(keys::too_slow(&ask.time).into()))?;
-    let feed = Feed::new(feed, ask.format, app.large.clone());
+    let (answer, feed) = read::in_time(&ask.deadline, open(&app.service, &ask)).await?;
+    let feed = Feed::new(feed, ask.format, app.large_values.clone());
     Ok(Answer { result: Ok(response(feed, ask.format, pass.into_waiting())), ..answer })
 }
 
-/// `place` is kept for as long as the stream goes on.
-fn response(feed: Feed, format: Format, place: Option<OwnedSemaphorePermit>) -> Response {
-    let frames = futures_util::stream::unfold((feed, place), async |(mut feed, place)| {
-        feed.frame().await.map(|frame| (frame, (feed, place)))
+/// `waiting` is the place among those who wait, kept for as long as the stream goes on.
+fn response(feed: Feed, format: Format, waiting: Option<OwnedSemaphorePermit>) -> Response {
+    let frames = futures_util::stream::unfold((feed, waiting), async |(mut feed, waiting)| {
+        feed.frame().await.map(|frame| (frame, (feed, waiting)))
     });
     let mut response = Response::new(Body::from_stream(frames.map(Ok::<_, std::convert::Infallible>)));
     let headers = response.headers_mut();
@@ -102,8 +91,8 @@ fn response(feed: Feed, format: Format, place: Option<OwnedSemaphorePermit>) -> 
 }
 
 /// A watcher and where it stands, as the answer tells it.
-async fn open<S: Service>(service: &S, ask: &Ask) -> Result<(Answer, Begin), ApiError> {
-    let Ask { filter, read, time: Time { deadline, .. }, .. } = ask;
+async fn open<S: Service>(service: &S, ask: &WatchRequest) -> Result<(Answer, Begin), ApiError> {
+    let WatchRequest { filter, read, deadline: Deadline { at: deadline, .. }, .. } = ask;
     let answer = |index, settled| Answer::read(Ok(Response::default()), index, settled);
     match ask.from {
         From::Now => {
@@ -118,7 +107,8 @@ async fn open<S: Service>(service: &S, ask: &Ask) -> Result<(Answer, Begin), Api
             Ok((answer(index, settled), Begin { watcher, initial: Some(initial) }))
         }
         From::After(position) => {
-            // The position says what has been seen, so no leader needs to be asked: any node that has applied it will do.
+            // The position says what has been seen, so no leader needs to be asked: any node that
+            // has applied it will do.
             let min_index = read.min_index.max(position.index);
             let here = ReadOptions { level: ReadLevel::None, min_index, ..*read };
             let settled = service.settle(here, *deadline).await?;
@@ -130,10 +120,10 @@ async fn open<S: Service>(service: &S, ask: &Ask) -> Result<(Answer, Begin), Api
 }
 
 /// The state, and a watcher of what comes after it.
-async fn initial<S: Service>(service: &S, ask: &Ask) -> Result<(StateView, Watcher), ApiError> {
-    let mut tries = TRIES;
+async fn initial<S: Service>(service: &S, ask: &WatchRequest) -> Result<(StateView, Watcher), ApiError> {
+    let mut tries = INITIAL_TRIES;
     loop {
-        let view = service.view(ask.read, ask.time.deadline).await?;
+        let view = service.view(ask.read, ask.deadline.at).await?;
         match watches(service)?.watch(ask.filter.clone(), Position::whole(view.index)) {
             Ok(watcher) => return Ok((view, watcher)),
             Err(missed) if tries == 1 => return Err(compacted(missed)),

@@ -1,14 +1,14 @@
 //! Events as text.
 //!
-//! Server-sent events, as the HTML standard has them (9.2.5), and JSON lines have the same members: what is the name and
-//! the id of the one is `event` and `id` of the other.
+//! Server-sent events, as the HTML standard has them (9.2.5), and JSON lines have the same members:
+//! the name and the id of the one are `event` and `id` of the other.
 
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use bytes::Bytes;
 
 use super::compact::{compact, is_compact};
-use super::large::{Large, SMALL};
+use super::large::{LargeValues, SMALL_VALUE_BYTES};
 use crate::api::response::json;
 use crate::command::{Key, LockView};
 use crate::kv::{Change, Event};
@@ -21,7 +21,7 @@ const LINES: &str = "application/x-ndjson";
 /// How events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// What `curl -N` shows and `EventSource` reads.
+    /// The form that `curl -N` shows and `EventSource` reads.
     Sse,
     /// A JSON object a line.
     Lines,
@@ -29,7 +29,7 @@ pub enum Format {
 
 impl Format {
     /// The first of the two that the client says it accepts.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn accepted(headers: &HeaderMap) -> Self {
         let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         for media in accepted.flat_map(|value| value.split(',')) {
             let essence = media.split(';').next().unwrap_or_default().trim();
@@ -51,21 +51,21 @@ impl Format {
     }
 }
 
-/// Text that is put together, with the large values in it beside.
+/// Text that is put together from parts; the large values in it are not copied.
 #[derive(Debug)]
 pub struct Text {
     format: Format,
-    large: Large,
+    large: LargeValues,
     out: Vec<u8>,
     parts: Vec<Bytes>,
 }
 
 impl Text {
-    pub fn new(format: Format, large: Large) -> Self {
+    pub fn new(format: Format, large: LargeValues) -> Self {
         Self { format, large, out: Vec::new(), parts: Vec::new() }
     }
 
-    /// What is there so far, without the large values.
+    /// The bytes so far, without the large values.
     pub fn len(&self) -> usize {
         self.out.len()
     }
@@ -108,7 +108,8 @@ impl Text {
         self.set(None, key, record, record.modify_index());
     }
 
-    /// The lock of the state that a watch begins with. Its token is the index of the entry that granted it.
+    /// The lock of the state that a watch begins with. Its token is the index of the entry that
+    /// granted it.
     pub fn holder(&mut self, name: &Key, lock: &LockView) {
         self.lock("acquired", None, name, lock.token, lock.token, lock.body.as_ref());
     }
@@ -130,8 +131,9 @@ impl Text {
         self.end();
     }
 
-    /// Where a reader may go on from, though nothing was for it. No event is dispatched for it: a block that has only an
-    /// id sets the last event id. Lines have it as an object like all others, for readers that parse each line.
+    /// Tells where a reader may go on from, though nothing was for it. No event is dispatched: a
+    /// block that has only an id sets the last event id. Lines have it as an object like all
+    /// others, for readers that parse each line.
     pub fn position(&mut self, position: Position) {
         match self.format {
             Format::Sse => json::plain(&mut self.out, format_args!("id: {position}\n\n")),
@@ -159,7 +161,7 @@ impl Text {
         self.begin("set", id);
         self.string("key", key);
         self.name("value");
-        if record.value().len() > SMALL {
+        if record.value().len() > SMALL_VALUE_BYTES {
             self.cut();
             self.parts.push(self.large.text(record));
         } else {
@@ -183,7 +185,7 @@ impl Text {
         self.member("index", index);
         if let Some(body) = body {
             self.name("body");
-            if body.len() > SMALL && is_compact(body) {
+            if body.len() > SMALL_VALUE_BYTES && is_compact(body) {
                 self.cut();
                 self.parts.push(body.clone());
             } else {
@@ -237,7 +239,7 @@ impl Text {
     }
 }
 
-/// What to do about it, in words.
+/// The message for a watcher that missed something: it says what to do.
 pub fn compacted(missed: Missed) -> String {
     format!(
         "history on this node begins after {}: what came before is not known any more. Read the state anew (initial), \

@@ -211,7 +211,7 @@ pub(super) fn snapshot(envelope: &Envelope, sent: &Vote, meta: &SnapshotMeta, lo
 /// The reason to drop it.
 pub(super) fn reply(term: u64, reply: &PeerReply) -> Checked {
     match reply {
-        PeerReply::Append(AppendEntriesResponse::HigherVote(vote)) | PeerReply::Snapshot(vote) => {
+        PeerReply::Append(AppendEntriesResponse::HigherVote(vote), _) | PeerReply::Snapshot(vote) => {
             replied_term(term, vote)
         }
         PeerReply::Vote(response) => replied_term(term, &response.vote),

@@ -12,6 +12,7 @@ use super::*;
 use crate::command::{Action, Command, Reply, Retry, Stamped, Test, TestOf, Txn, Value};
 use crate::node::NodeError;
 use crate::node::rpc::ForwardError;
+use crate::node::rpc::Stamp;
 use crate::raft_types::Role;
 use crate::raft_types::alias::StoredMembership;
 use std::sync::Arc;
@@ -25,7 +26,8 @@ fn envelope() -> Envelope {
         from_raft: LEADER,
         to: "127.0.0.1:3,127.0.0.1:4".parse().unwrap(),
         to_raft: Some(1),
-        quorum_age_ms: None,
+        echo: None,
+        confirmed: None,
         log_time: None,
     }
 }
@@ -77,7 +79,7 @@ fn a_term_far_above_is_refused_in_requests_and_in_replies() {
         let vote = Vote::new(term, LEADER);
         let replies = [
             PeerReply::Vote(VoteResponse::new(vote, None, false)),
-            PeerReply::Append(AppendEntriesResponse::HigherVote(vote)),
+            PeerReply::Append(AppendEntriesResponse::HigherVote(vote), Stamp { boot: 1, micros: 1 }),
             PeerReply::Snapshot(vote),
         ];
         assert!(replies.iter().all(|one| reply(5, one).is_ok() == fits), "{term}");

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::net::{Net, TestNode, until};
 use super::{leader, set_cut_off, three};
-use crate::node::{Leader, NodeError, ReadLevel, ReadOptions, State};
+use crate::node::leader::Leader;
+use crate::node::{NodeError, ReadLevel, ReadOptions, State};
 use crate::raft_types::Role;
 use crate::storage::disk::MemDisk;
 
@@ -161,12 +162,8 @@ impl Made {
                 net.set_starved(nodes[other].port, true);
                 let port = nodes[leads].port;
                 nodes.remove(leads).crash().await;
-                until("another leads", || nodes.iter().any(|node| node.node.leader() == Some(Leader::NodeIdentity)))
-                    .await;
-                nodes
-                    .iter()
-                    .position(|node| node.node.leader() == Some(Leader::NodeIdentity) && node.port != port)
-                    .unwrap()
+                until("another leads", || nodes.iter().any(|node| node.node.leader() == Some(Leader::ThisNode))).await;
+                nodes.iter().position(|node| node.node.leader() == Some(Leader::ThisNode) && node.port != port).unwrap()
             }
             Place::HeardNoLeader => {
                 let port = nodes[one].port;
@@ -205,7 +202,7 @@ impl Made {
         }
         let found = way.ask(self.asked(), options, if lags { SHORT } else { Duration::from_millis(500) }).await;
         if place == Place::NewLeader {
-            assert_eq!(self.asked().node.leader(), Some(Leader::NodeIdentity), "it does not lead any more: no test");
+            assert_eq!(self.asked().node.leader(), Some(Leader::ThisNode), "it does not lead any more: no test");
         }
         if lags {
             self.net.set_starved(self.asked().port, false);

@@ -1,4 +1,5 @@
-//! What a listing lists: keys, and folders in place of the keys in them, in the order of their bytes.
+//! The items of a listing: keys, and folders in place of the keys in them, in the order of their
+//! bytes.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -9,8 +10,8 @@ use crate::command::Key;
 use crate::kv::KvStore;
 use crate::record::Record;
 
-/// How many are taken out of the state at once.
-const BATCH: usize = 256;
+/// How many items are taken out of the state at once.
+const BATCH_ITEMS: usize = 256;
 
 /// A key with its record, or a folder.
 pub type Item = (CompactString, Option<Record>);
@@ -19,7 +20,7 @@ pub type Item = (CompactString, Option<Record>);
 #[derive(Debug, Clone)]
 pub struct Items {
     next: VecDeque<Item>,
-    /// Where there may be more.
+    /// `None`: there is nothing after `next`.
     rest: Option<Range>,
 }
 
@@ -33,15 +34,15 @@ struct Range {
 
 impl Items {
     /// Those keys of a list that exist, in the order of their bytes.
-    pub fn of(kv: &KvStore, mut keys: Vec<Key>) -> Self {
+    pub fn of_keys(kv: &KvStore, mut keys: Vec<Key>) -> Self {
         keys.sort_unstable();
         keys.dedup();
         let item = |key: Key| kv.get(&key).cloned().map(|record| (key, Some(record)));
         Self { next: keys.into_iter().filter_map(item).collect(), rest: None }
     }
 
-    /// The keys that begin with `prefix`, and come after `after`. With a separator, what has one in what follows the
-    /// prefix is a folder up to there.
+    /// The keys that begin with `prefix`, and come after `after`. With a separator, what has one in
+    /// what follows the prefix is a folder up to there.
     pub fn with_prefix(kv: KvStore, prefix: &str, separator: Option<&str>, after: Option<&str>) -> Self {
         let separator = separator.map(CompactString::from);
         let from = match after {
@@ -56,7 +57,7 @@ impl Items {
         Self { next: VecDeque::new(), rest }
     }
 
-    /// Whether there is another.
+    /// Tells whether there is another item.
     pub fn has_more(&mut self) -> bool {
         while self.next.is_empty()
             && let Some(range) = &mut self.rest
@@ -81,7 +82,7 @@ impl Iterator for Items {
 impl Range {
     /// Takes a batch; whether there may be more.
     fn take(&mut self, items: &mut VecDeque<Item>) -> bool {
-        while items.len() < BATCH {
+        while items.len() < BATCH_ITEMS {
             let mut listed = None;
             let mut last = None;
             for (key, record) in self.kv.range_from(&self.prefix, self.from.as_ref().map(CompactString::as_str)) {
@@ -90,7 +91,7 @@ impl Range {
                     break;
                 }
                 items.push_back((key.clone(), Some(record.clone())));
-                if items.len() == BATCH {
+                if items.len() == BATCH_ITEMS {
                     last = Some(key.clone());
                     break;
                 }
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn batches_make_no_seam() {
-        for count in [0, 1, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH] {
+        for count in [0, 1, BATCH_ITEMS - 1, BATCH_ITEMS, BATCH_ITEMS + 1, 3 * BATCH_ITEMS] {
             let keys: Vec<String> = (0..count).map(|number| format!("k{number:05}")).collect();
             let refs: Vec<&str> = keys.iter().map(String::as_str).collect();
             assert_eq!(names(Items::with_prefix(store(&refs), "k", None, None)), keys);
@@ -206,6 +207,6 @@ mod tests {
     #[test]
     fn a_list_of_keys() {
         let kv = store(&["a", "b", "c"]);
-        assert_eq!(names(Items::of(&kv, ["c", "x", "a", "c"].map(Key::from).to_vec())), ["a", "c"]);
+        assert_eq!(names(Items::of_keys(&kv, ["c", "x", "a", "c"].map(Key::from).to_vec())), ["a", "c"]);
     }
 }

@@ -1,0 +1,58 @@
+//! `POST /hraftd/key`: stores many keys.
+
+use axum::body::Body;
+use axum::http::request::Parts;
+
+use super::WriteRequest;
+use crate::api::request::conditions::{CasParams, ConditionHeaders};
+use crate::api::request::deadline::WriteParams;
+use crate::api::request::idempotency::IdempotencyHeader;
+use crate::api::request::json_body;
+use crate::api::request::ttl::TtlParams;
+use crate::api::response::error::{ApiError, Problem};
+use crate::api::response::{Answer, Done, etag, json};
+use crate::api::service::Service;
+use crate::api::{App, spec, write};
+use crate::command::{Action, Reply};
+
+/// Stores keys
+///
+/// All of them or none, in one log entry. The body is one JSON object; its members become keys and
+/// values.
+#[utoipa::path(
+    post,
+    path = "/hraftd/key",
+    tag = "keys",
+    params(WriteParams, TtlParams, CasParams, ConditionHeaders, IdempotencyHeader),
+    request_body(content = spec::Pairs, description = "keys and values; any Content-Type"),
+    responses(
+        (status = 200, description = "stored", body = Done),
+        (status = 412, description = "a condition does not hold", body = Problem),
+        (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
+    )
+)]
+pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+    let (WriteRequest { deadline, ttl_ms, conditions }, ()) = WriteRequest::parse(head)?;
+    // The pairs are slices of the body, so it keeps its memory until they are written.
+    let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
+    let most = app.settings.max_value_bytes;
+    let pairs = write::parsed(&body, move |body| json_body::parse(body, most)).await?;
+    let one = (pairs.len() == 1).then(|| pairs[0].0.clone());
+    if !conditions.is_empty() && one.is_none() {
+        return Err(ApiError::BadRequest(format!(
+            "a condition is about one key, and there are {}; POST /hraftd/txn takes conditions on many",
+            pairs.len()
+        )));
+    }
+    let outcome = write::write(app, Action::Set { pairs, ttl_ms, conditions }, head, &body, &deadline).await?;
+    Ok(match outcome.reply {
+        Reply::Done => {
+            let mut response = json::response(Done::at(outcome.index).json());
+            if one.is_some() {
+                etag(&mut response, outcome.index);
+            }
+            outcome.into_answer(Ok(response))
+        }
+        _ => outcome.refused(app, one.as_deref().unwrap_or_default()),
+    })
+}

@@ -1,0 +1,70 @@
+//! `PUT /hraftd/key/{key}`: stores one value.
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::WriteRequest;
+use crate::api::request::conditions::{CasParams, ConditionHeaders};
+use crate::api::request::deadline::WriteParams;
+use crate::api::request::idempotency::IdempotencyHeader;
+use crate::api::request::key_path::KeyPath;
+use crate::api::request::ttl::TtlParams;
+use crate::api::request::value;
+use crate::api::response::error::{ApiError, Problem};
+use crate::api::response::{Answer, Done, etag, json};
+use crate::api::service::Service;
+use crate::api::{App, write};
+use crate::command::{Action, Reply};
+
+/// The parameter of this request alone.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub struct PutParams {
+    /// the body is JSON, whatever its Content-Type
+    json: bool,
+}
+
+/// Stores one value
+///
+/// JSON where the Content-Type or `json` says so; otherwise text where it is UTF-8, else bytes.
+#[utoipa::path(
+    put,
+    path = "/hraftd/key/{key}",
+    tag = "keys",
+    params(KeyPath, WriteParams, TtlParams, CasParams, ConditionHeaders, IdempotencyHeader, PutParams),
+    request_body(content(
+        (serde_json::Value = "application/json"),
+        (String = "text/plain"),
+        (Vec<u8> = "application/octet-stream"),
+    )),
+    responses(
+        (status = 200, description = "replaced", body = Done, headers(("ETag" = String))),
+        (status = 201, description = "created", body = Done, headers(("ETag" = String))),
+        (status = 412, description = "a condition does not hold", body = Problem),
+        (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
+    )
+)]
+pub async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+    let (WriteRequest { deadline, ttl_ms, conditions }, PutParams { json }) = WriteRequest::parse(head)?;
+    let KeyPath { key } = KeyPath::parse(raw_key)?;
+    let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
+    let (content_type, most) = (head.headers.get(CONTENT_TYPE).cloned(), app.settings.max_value_bytes);
+    let parse = move |body: &_| value::parse(body, content_type.as_ref().map(HeaderValue::as_bytes), json, most);
+    let value = write::parsed(&body, parse).await?;
+    let action = Action::Put { key: key.clone(), value, ttl_ms, conditions };
+    let outcome = write::write(app, action, head, &body, &deadline).await?;
+    Ok(match outcome.reply {
+        Reply::Put { created } => {
+            let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+            let mut response = json::response_with(status, Done::at(outcome.index).json());
+            etag(&mut response, outcome.index);
+            outcome.into_answer(Ok(response))
+        }
+        _ => outcome.refused(app, &key),
+    })
+}
