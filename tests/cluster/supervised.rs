@@ -51,8 +51,8 @@ fn a_full_pipe_at_stderr_costs_log_lines_only() {
     // A reader that comes back is told what it missed.
     let (told, tell) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let lines = BufReader::new(stderr).lines().map_while(Result::ok);
-        let _ = told.send(lines.into_iter().any(|line| line.contains("log lines were dropped")));
+        let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+        let _ = told.send(lines.any(|line| line.contains("log lines were dropped")));
     });
     assert!(tell.recv_timeout(Duration::from_secs(30)).unwrap(), "nothing was told of dropped lines");
     // Nobody reads again: a stop does not wait for that.
