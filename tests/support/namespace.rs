@@ -19,11 +19,21 @@ const ALWAYS: &[(&str, &str)] = &[("unshare", "util-linux"), ("ip", "iproute2"),
 /// Runs `body` in a process of its own (this test binary again, for the one test of this name) inside new network and
 /// process namespaces with loopback up.
 pub fn in_own_network(test: &str, needs: &[(&str, &str)], body: impl FnOnce()) {
-    in_own_network_within(test, needs, WITHIN, body);
+    run_inside(test, needs, WITHIN, Lab::new, body);
 }
 
 /// As [`in_own_network`], where it may take longer.
 pub fn in_own_network_within(test: &str, needs: &[(&str, &str)], within: Duration, body: impl FnOnce()) {
+    run_inside(test, needs, within, Lab::new, body);
+}
+
+/// As [`in_own_network`], for a test that keeps a processor busy, or that demands that nobody is elected.
+pub fn busy_in_own_network(test: &str, needs: &[(&str, &str)], body: impl FnOnce()) {
+    run_inside(test, needs, WITHIN, Lab::busy, body);
+}
+
+/// `lab` takes the shares of the machine for the process inside, which has labs of its own.
+fn run_inside(test: &str, needs: &[(&str, &str)], within: Duration, lab: fn() -> Lab, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some_and(|name| name == test) {
         return body();
     }
@@ -35,8 +45,7 @@ pub fn in_own_network_within(test: &str, needs: &[(&str, &str)], within: Duratio
     if finish(&mut unshare(&["true"]), WITHIN).code != Some(0) {
         return skip(test, "this machine allows no namespaces (unshare)");
     }
-    // For the process inside, which has labs of its own.
-    let _share = Lab::new();
+    let _shares = lab();
     let binary = std::env::current_exe().unwrap();
     let inside = format!(
         "ip link set lo up && exec {} --exact {test} --include-ignored --nocapture --test-threads=1",

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::namespace::{in_own_network, say_figure};
+use crate::namespace::{busy_in_own_network, say_figure};
 use crate::support::history::{Recorder, StopOnDrop};
 use crate::support::http::{Conn, Reply};
 use crate::support::lab::Lab;
@@ -165,7 +165,7 @@ fn last(fault: Duration) {
 
 #[test]
 fn a_leader_in_the_minority() {
-    in_own_network("partitions::a_leader_in_the_minority", &NEEDS, || {
+    busy_in_own_network("partitions::a_leader_in_the_minority", &NEEDS, || {
         let lan = &Lan::start();
         let (old, old_term) = lan.leader();
         assert_eq!(lan.set(old, "k", 1, "10s").unwrap().status, 200);
@@ -239,7 +239,7 @@ fn a_leader_in_the_minority() {
 /// Pre-vote: whoever comes back asks first, and deposes nobody.
 #[test]
 fn a_follower_that_was_cut_off() {
-    in_own_network("partitions::a_follower_that_was_cut_off", &NEEDS, || {
+    busy_in_own_network("partitions::a_follower_that_was_cut_off", &NEEDS, || {
         let lan = Lan::start();
         // With its link down, and with its packets lost: the one is noticed by the kernel, the other is not.
         undisturbed(
@@ -316,7 +316,7 @@ fn undisturbed(lan: &Lan, what: &str, fault: impl Fn(&Lan, usize), heal: impl Fn
 /// One direction only: what the leader sends is lost, or what is sent to it.
 #[test]
 fn a_leader_cut_in_one_direction() {
-    in_own_network("partitions::a_leader_cut_in_one_direction", &NEEDS, || {
+    busy_in_own_network("partitions::a_leader_cut_in_one_direction", &NEEDS, || {
         let lan = Lan::start();
         for mute in [true, false] {
             let what = if mute { "a leader that nobody hears" } else { "a leader that hears nobody" };
@@ -350,7 +350,7 @@ fn a_leader_cut_in_one_direction() {
 /// A link that comes and goes: of a follower nobody notices, of the leader there is progress in between.
 #[test]
 fn a_flapping_link() {
-    in_own_network("partitions::a_flapping_link", &NEEDS, || {
+    busy_in_own_network("partitions::a_flapping_link", &NEEDS, || {
         let lan = Lan::start();
         lan.recorded("a follower's flapping link", |recorder| {
             let before = lan.leader();
