@@ -187,7 +187,7 @@ pub fn duration_within<'de, D: Deserializer<'de>>(
         if (least..=most).contains(&duration) {
             return Ok(());
         }
-        Err(format!(" is not between {} and {}", text::go_duration(least), text::go_duration(most)))
+        Err(format!(" is not between {} and {}", text::duration(least), text::duration(most)))
     })
 }
 
@@ -477,7 +477,7 @@ mod tests {
             ("colour=", "colour needs a value"),
             ("timeout", "timeout needs a value"),
             ("timeout=", "timeout needs a value"),
-            ("timeout=0s", "timeout=0s is not between 1ms and 1m0s"),
+            ("timeout=0s", "timeout=0s is not between 1ms and 1m"),
             ("timeout=61s", "timeout=61s is not between"),
             ("timeout=10", "timeout=10: the unit is missing"),
             ("timeout=1.5s", "timeout=1.5s: not a duration"),

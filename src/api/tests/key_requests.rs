@@ -98,7 +98,7 @@ async fn query_parameters() {
         ("GET", "/key/k?level=none&freshness=1", "unit"),
         ("GET", "/key/k?min_index=-1", "min_index"),
         ("GET", "/key/k?min_index=+1", "min_index"),
-        ("GET", "/key/k?timeout=61s", "1m0s"),
+        ("GET", "/key/k?timeout=61s", "at most 1m\""),
         ("GET", "/key/k?timeout=10", "unit"),
         ("DELETE", "/key/k?level=none", "level"),
         ("DELETE", "/key/k?cas=x", "cas=x"),
