@@ -181,10 +181,15 @@ impl<S: Service> App<S> {
         }
     }
 
+    /// An answer for which nothing was asked of the node.
+    fn answer_here(&self, result: Result<Response, ApiError>) -> Answer {
+        Answer { result, index: self.service.applied_index(), served_by: None, read: None, replayed: false }
+    }
+
     /// The response to such a request, with the headers that all of them have and room for its
     /// body.
     fn finish(&self, answer: Result<Answer, ApiError>, kind: Kind) -> Response {
-        let refused = |error| Answer::refused(error, self.service.applied_index());
+        let refused = |error| self.answer_here(Err(error));
         let response = answer.unwrap_or_else(refused).into_response(self.served_by.as_ref());
         if kind == Kind::Watch {
             return response;

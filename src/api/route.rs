@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::ALLOW;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -74,9 +74,27 @@ fn allowed(path: &str) -> String {
     methods.join(", ")
 }
 
-/// The error of a path that does not take this method.
-pub fn method_not_allowed(head: &Parts) -> ApiError {
-    ApiError::method(&head.method, allowed(head.uri.path()))
+/// Answers a method that a path does not take: `OPTIONS` with the methods that it takes, which is
+/// how proxies ask whether a server lives; any other with an error.
+pub fn other_method(head: &Parts) -> Result<Response, ApiError> {
+    let methods = allowed(head.uri.path());
+    if head.method == Method::OPTIONS { Ok(options(&methods)) } else { Err(ApiError::method(&head.method, methods)) }
+}
+
+fn options(methods: &str) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let allow = HeaderValue::try_from(format!("{methods}, OPTIONS")).ok();
+    response.headers_mut().extend(allow.map(|allow| (ALLOW, allow)));
+    response
+}
+
+/// Answers a path that does not exist; `OPTIONS *` is about the server as a whole.
+fn no_route(head: &Parts) -> Result<Response, ApiError> {
+    if head.method == Method::OPTIONS && head.uri.path() == "*" {
+        return Ok(options("GET, HEAD, PUT, POST, DELETE"));
+    }
+    Err(ApiError::no_route(head.uri.path()))
 }
 
 /// All routes but those of keys.
@@ -97,8 +115,8 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
         admin = admin.route(&format!("/hraftd/raft/{name}"), methods.clone()).route(&format!("/raft/{name}"), methods);
     }
     let admin = admin
-        .method_not_allowed_fallback(|request: Request| async move { method_not_allowed(&request.into_parts().0) })
-        .fallback(|uri: Uri| async move { ApiError::no_route(uri.path()) })
+        .method_not_allowed_fallback(|head: Parts| async move { other_method(&head) })
+        .fallback(|head: Parts| async move { no_route(&head) })
         .layer(middleware::from_fn_with_state(app.clone(), check::<S>));
 
     let locks = || {
@@ -109,7 +127,9 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
             .put(data(Kind::Plain, |app, head, body, _| Box::pin(lock::renew(app, head, body))))
             .delete(data(Kind::Plain, |app, head, body, _| Box::pin(lock::release(app, head, body))))
     };
-    let refused = data::<S>(Kind::Plain, |_, head, _, _| Box::pin(async { Err(method_not_allowed(head)) }));
+    let refused = data::<S>(Kind::Plain, |app, head, _, _| {
+        Box::pin(async { other_method(head).map(|response| app.answer_here(Ok(response))) })
+    });
     let watches = get(data(Kind::Watch, |app, head, _, pass| Box::pin(watch::watch(app, head, pass))));
     let about_data = Router::new()
         .route("/hraftd/txn", post(data(Kind::Txn, |app, head, body, _| Box::pin(txn::post(app, head, body)))))
@@ -121,9 +141,9 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
 }
 
 /// axum adds an `Allow` to all that answers a method which a route does not take, a 403 and a 503
-/// too; only a 405 has one, which it brought itself.
+/// too; only a 405 and an `OPTIONS` have one, which they brought themselves.
 pub fn without_foreign_allow(mut response: Response) -> Response {
-    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+    if !matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NO_CONTENT) {
         response.headers_mut().remove(ALLOW);
     }
     response

@@ -63,7 +63,7 @@ pub async fn handle<S: Service>(
         (KeyRoute::Many, &Method::POST) => post::post(app, head, body).await,
         (KeyRoute::Many, &(Method::GET | Method::HEAD)) => Box::pin(listing::get(app, head, pass)).await,
         (KeyRoute::Many, &Method::DELETE) => Box::pin(listing::delete::delete(app, head, body)).await,
-        _ => Err(route::method_not_allowed(head)),
+        _ => route::other_method(head).map(|response| app.answer_here(Ok(response))),
     }
 }
 

@@ -71,7 +71,7 @@ impl AdminParams {
 pub fn timeout<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
     query::duration_where(value, |timeout| {
         if timeout.is_zero() || timeout > MAX_TIMEOUT {
-            return Err(format!(" is not more than 0 and at most {}", text::go_duration(MAX_TIMEOUT)));
+            return Err(format!(" is not more than 0 and at most {}", text::duration(MAX_TIMEOUT)));
         }
         Ok(())
     })
@@ -136,6 +136,6 @@ impl Deadline {
 
 impl std::fmt::Display for Deadline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (timeout=)", text::go_duration(self.timeout))
+        write!(f, "{} (timeout=)", text::duration(self.timeout))
     }
 }

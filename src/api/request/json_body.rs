@@ -25,6 +25,9 @@ use crate::json;
 /// How deep arrays and objects may nest; the body's own object is the first level.
 pub(in crate::api) const MAX_DEPTH: usize = 128;
 
+/// Some editors put it before a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Parses and checks the body.
 pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Vec<(Key, Bytes)>, ApiError> {
     let json = text_of(body, MAX_DEPTH).map_err(bad)?;
@@ -48,6 +51,11 @@ pub fn one(body: &Bytes) -> Result<Bytes, ApiError> {
 pub(in crate::api) fn text_of(body: &Bytes, most: usize) -> Result<&str, String> {
     let json = std::str::from_utf8(body)
         .map_err(|error| format!("it is not UTF-8 (from byte {} on); JSON always is", error.valid_up_to()))?;
+    if json.starts_with(BYTE_ORDER_MARK) {
+        return Err(
+            "it begins with a byte order mark (EF BB BF), which JSON has not; save it as UTF-8 without".to_owned()
+        );
+    }
     match json::too_deep(body, most) {
         Some(at) => Err(format!("it nests deeper than {most} levels at byte {at}")),
         None => Ok(json),
@@ -226,7 +234,7 @@ mod tests {
             ("{\"k\":\"a\nb\"}", "control character"),
             ("{\"k\":\"\\x\"}", "escape"),
             ("{\"k\":1}//c", "trailing"),
-            ("\u{feff}{\"k\":1}", "line 1"),
+            ("\u{feff}{\"k\":1}", "byte order mark"),
             ("{\"\":1}", "empty"),
             ("{\"k\":1,\"l\":2,\"k\":3}", "\"k\" is repeated"),
             ("{\"k\":1,\"\\u006b\":3}", "\"k\" is repeated"),

@@ -55,11 +55,6 @@ impl Answer {
         Self { served_by: found.served_by.as_ref().and_then(served_by), ..Self::read(result, found.index, read) }
     }
 
-    /// A refusal before anything was asked of the node, which has applied `index`.
-    pub fn refused(error: ApiError, index: u64) -> Self {
-        Self { result: Err(error), index, served_by: None, read: None, replayed: false }
-    }
-
     /// The response with all its headers. `this_node` is the header value of this node's id.
     pub fn into_response(self, this_node: Option<&HeaderValue>) -> Response {
         let mut response = self.result.unwrap_or_else(IntoResponse::into_response);

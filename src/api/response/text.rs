@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::duration::as_ms;
+
 /// A duration as Go's `Duration.String` prints it: `3.685538ms`, `1.5s`, `1m30s`, `0s`.
 pub fn go_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
@@ -30,6 +32,19 @@ pub fn go_duration(duration: Duration) -> String {
     }
     out.push_str(unit);
     out
+}
+
+/// A duration in the form that flags and parameters take: `87600h`, `90s`, `1500ms`.
+///
+/// The largest unit that divides it is used; what is below a millisecond is not shown.
+pub fn duration(duration: Duration) -> String {
+    let millis = as_ms(duration);
+    let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    match units.iter().find(|(size, _)| millis > 0 && millis.is_multiple_of(*size)) {
+        Some((size, unit)) => format!("{}{unit}", millis / size),
+        None if millis == 0 => "0s".to_owned(),
+        None => format!("{millis}ms"),
+    }
 }
 
 /// A time as RFC 3339 has it, in UTC, to the second: `2026-01-02T03:04:05Z`.
@@ -86,6 +101,24 @@ mod tests {
         ];
         for (nanos, text) in cases {
             assert_eq!(go_duration(Duration::from_nanos(nanos)), text);
+        }
+    }
+
+    /// Issue 18, D12: errors printed `87600h0m0s`, which `ttl=` refuses.
+    #[test]
+    fn durations_as_parameters_take_them() {
+        for (millis, text) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (1_500, "1500ms"),
+            (60_000, "1m"),
+            (90_000, "90s"),
+            (7_200_000, "2h"),
+            (315_360_000_000, "87600h"),
+        ] {
+            let shown = duration(Duration::from_millis(millis));
+            assert_eq!(shown, text);
+            assert_eq!(crate::duration::parse_duration(&shown), Ok(Duration::from_millis(millis)));
         }
     }
 

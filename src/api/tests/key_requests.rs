@@ -98,7 +98,7 @@ async fn query_parameters() {
         ("GET", "/key/k?level=none&freshness=1", "unit"),
         ("GET", "/key/k?min_index=-1", "min_index"),
         ("GET", "/key/k?min_index=+1", "min_index"),
-        ("GET", "/key/k?timeout=61s", "1m0s"),
+        ("GET", "/key/k?timeout=61s", "at most 1m\""),
         ("GET", "/key/k?timeout=10", "unit"),
         ("DELETE", "/key/k?level=none", "level"),
         ("DELETE", "/key/k?cas=x", "cas=x"),
@@ -120,8 +120,8 @@ async fn query_parameters() {
 async fn methods() {
     let server = Server::start().await;
     for (target, methods, allow) in [
-        ("/hraftd/key/k", "PATCH OPTIONS", "GET, HEAD, PUT, POST, DELETE"),
-        ("/key", "PUT PATCH OPTIONS", "GET, HEAD, POST, DELETE"),
+        ("/hraftd/key/k", "PATCH TRACE", "GET, HEAD, PUT, POST, DELETE"),
+        ("/key", "PUT PATCH", "GET, HEAD, POST, DELETE"),
     ] {
         for method in methods.split(' ') {
             let answer = server.ask(method, target, "").await;
@@ -184,4 +184,27 @@ async fn browsers_and_other_hosts() {
     assert_eq!(server.raw("GET /key/k HTTP/1.0\r\n\r\n").await.status, 200);
     let open = Server::with(Fake::default(), ApiSettings { loopback_only: false, ..settings() }).await;
     assert_eq!(open.raw(&post("Host: n1.example:80\r\n", "Origin: http://n1.example\r\n")).await.status, 200);
+}
+
+/// Issue 18, D5: HAProxy's `option httpchk` got 405.
+#[tokio::test]
+async fn options_tell_what_a_path_takes() {
+    let server = Server::start().await;
+    for (target, allow) in [
+        ("/", "get, head, options"),
+        ("*", "get, head, put, post, delete, options"),
+        ("/key", "get, head, post, delete, options"),
+        ("/hraftd/key/k", "get, head, put, post, delete, options"),
+        ("/hraftd/lock/l", "get, head, post, put, delete, options"),
+        ("/hraftd/txn", "post, options"),
+        ("/hraftd/watch", "get, options"),
+        ("/raft/join", "post, options"),
+    ] {
+        let answer = server.ask("OPTIONS", target, "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{target}: {answer:?}");
+        assert_eq!(answer.header("allow"), Some(allow), "{target}");
+    }
+    server.ask("OPTIONS", "/nope", "").await.is_error(404, "not_found", "nope");
+    let page = server.ask_with("OPTIONS", "/key", &["Origin: http://evil.example"], b"").await;
+    page.is_error(403, "forbidden", "evil.example");
 }

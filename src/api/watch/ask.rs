@@ -7,7 +7,8 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::render::Format;
-use super::{Deadline, Position, ReadLevel, ReadOptions, ReadParams};
+use super::{Position, ReadLevel, ReadOptions, ReadParams};
+use crate::api::request::deadline::Deadline;
 use crate::api::request::{key_path, query};
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
@@ -63,6 +64,8 @@ pub enum From {
 pub struct WatchRequest {
     pub filter: Filter,
     pub from: From,
+    /// The beginning if history does not reach back to `from`; `None`: that is refused.
+    pub restart: Option<From>,
     pub read: ReadOptions,
     pub deadline: Deadline,
     pub format: Format,
@@ -77,7 +80,11 @@ impl WatchRequest {
         let (params, read): (WatchParams, ReadParams) = query::parse(head.uri.query())?;
         let (read, deadline) = read.resolve(default)?;
         let from = params.from(head)?;
-        Ok(Self { filter: params.filter()?, from, read, deadline, format: Format::accepted(&head.headers) })
+        let accepted = Format::accepted(&head.headers);
+        let anew = if params.initial { From::Initial } else { From::Now };
+        let restart = (accepted == Some(Format::Sse)).then_some(anew);
+        let (filter, format) = (params.filter()?, accepted.unwrap_or(Format::Sse));
+        Ok(Self { filter, from, restart, read, deadline, format })
     }
 }
 

@@ -26,6 +26,8 @@ const PIECE_BYTES: usize = 2 << 10;
 #[derive(Debug)]
 pub struct Begin {
     pub watcher: Watcher,
+    /// A position was asked for that history does not reach: this is told first.
+    pub missed: Option<Missed>,
     /// The state to send first.
     pub initial: Option<Initial>,
 }
@@ -83,6 +85,9 @@ impl Feed {
     }
 
     async fn fill(&mut self) {
+        if let Some(missed) = self.begin.missed.take() {
+            return self.text.compacted(missed);
+        }
         if let Some(initial) = &mut self.begin.initial {
             if !initial.fill(&mut self.text) {
                 self.told = Some(Position::whole(initial.index));
@@ -192,7 +197,7 @@ mod tests {
         let watches = Watches::new(HistoryLimits::default(), 10);
         tokio::spawn(watches.clone().wake());
         let watcher = watches.watch(Filter::Prefix("a".into()), Position::whole(10)).unwrap();
-        (watches, Feed::new(Begin { watcher, initial: None }, format, LargeValues::default()))
+        (watches, Feed::new(Begin { watcher, missed: None, initial: None }, format, LargeValues::default()))
     }
 
     async fn text(feed: &mut Feed) -> String {

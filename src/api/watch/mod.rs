@@ -30,7 +30,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::App;
 use super::admission::Pass;
 use super::service::Service;
-use crate::api::request::deadline::Deadline;
 use crate::api::request::read::{self, ReadParams};
 use crate::api::response::Answer;
 use crate::api::response::error::{ApiError, Problem};
@@ -92,31 +91,39 @@ fn response(feed: Feed, format: Format, waiting: Option<OwnedSemaphorePermit>) -
 
 /// A watcher and where it stands, as the answer tells it.
 async fn open<S: Service>(service: &S, ask: &WatchRequest) -> Result<(Answer, Begin), ApiError> {
-    let WatchRequest { filter, read, deadline: Deadline { at: deadline, .. }, .. } = ask;
-    let answer = |index, settled| Answer::read(Ok(Response::default()), index, settled);
-    match ask.from {
-        From::Now => {
-            let settled = service.settle(*read, *deadline).await?;
-            let watches = watches(service)?;
-            let mut watcher = watches.watch_on(filter.clone(), Position::whole(service.applied_index()));
-            Ok((answer(watcher.position().index, settled), Begin { watcher, initial: None }))
+    let From::After(position) = ask.from else { return begin(service, ask, ask.from).await };
+    // The position says what has been seen, so no leader needs to be asked: any node that has
+    // applied it will do.
+    let min_index = ask.read.min_index.max(position.index);
+    let here = ReadOptions { level: ReadLevel::None, min_index, ..ask.read };
+    let settled = service.settle(here, ask.deadline.at).await?;
+    let index = service.applied_index();
+    match (watches(service)?.watch(ask.filter.clone(), position), ask.restart) {
+        (Ok(watcher), _) => {
+            let answer = Answer::read(Ok(Response::default()), index, settled);
+            Ok((answer, Begin { watcher, missed: None, initial: None }))
         }
-        From::Initial => {
-            let (StateView { kv, index, settled }, watcher) = initial(service, ask).await?;
-            let initial = Initial { kv, index, filter: filter.clone(), sent: None };
-            Ok((answer(index, settled), Begin { watcher, initial: Some(initial) }))
+        (Err(missed), Some(from)) => {
+            let (answer, restarted) = begin(service, ask, from).await?;
+            Ok((answer, Begin { missed: Some(missed), ..restarted }))
         }
-        From::After(position) => {
-            // The position says what has been seen, so no leader needs to be asked: any node that
-            // has applied it will do.
-            let min_index = read.min_index.max(position.index);
-            let here = ReadOptions { level: ReadLevel::None, min_index, ..*read };
-            let settled = service.settle(here, *deadline).await?;
-            let index = service.applied_index();
-            let watcher = watches(service)?.watch(filter.clone(), position).map_err(compacted)?;
-            Ok((answer(index, settled), Begin { watcher, initial: None }))
-        }
+        (Err(missed), None) => Err(compacted(missed)),
     }
+}
+
+/// A watcher that begins with the state, or with what comes.
+async fn begin<S: Service>(service: &S, ask: &WatchRequest, from: From) -> Result<(Answer, Begin), ApiError> {
+    let (index, settled, begin) = if from == From::Initial {
+        let (StateView { kv, index, settled }, watcher) = initial(service, ask).await?;
+        let initial = Some(Initial { kv, index, filter: ask.filter.clone(), sent: None });
+        (index, settled, Begin { watcher, missed: None, initial })
+    } else {
+        let settled = service.settle(ask.read, ask.deadline.at).await?;
+        let watches = watches(service)?;
+        let mut watcher = watches.watch_on(ask.filter.clone(), Position::whole(service.applied_index()));
+        (watcher.position().index, settled, Begin { watcher, missed: None, initial: None })
+    };
+    Ok((Answer::read(Ok(Response::default()), index, settled), begin))
 }
 
 /// The state, and a watcher of what comes after it.

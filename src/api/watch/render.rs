@@ -28,19 +28,19 @@ pub enum Format {
 }
 
 impl Format {
-    /// The first of the two that the client says it accepts.
-    pub fn accepted(headers: &HeaderMap) -> Self {
+    /// The first of the two that the client says it accepts; `None`: it names neither.
+    pub fn accepted(headers: &HeaderMap) -> Option<Self> {
         let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         for media in accepted.flat_map(|value| value.split(',')) {
             let essence = media.split(';').next().unwrap_or_default().trim();
             if essence.eq_ignore_ascii_case(LINES) {
-                return Self::Lines;
+                return Some(Self::Lines);
             }
             if essence.eq_ignore_ascii_case(SSE) {
-                return Self::Sse;
+                return Some(Self::Sse);
             }
         }
-        Self::Sse
+        None
     }
 
     pub fn content_type(self) -> &'static str {
