@@ -3,19 +3,14 @@
 //! * Large bodies fit in [`BodyMemory`] together. One that finds no place waits unread, which slows
 //!   its client by TCP's own means. The bound also keeps memory from staying with the process after
 //!   a burst: allocators give freed blocks of some MiB back late or, as glibc's does, never.
-//! * A large body that makes no progress gives its place to one that waits.
 //! * A small body that comes at once, as nearly all do, needs no place.
 //! * Small bodies that come in parts have a bound of their own, so that thousands of slow senders
 //!   do not fill the memory. Beyond it they are refused.
-
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
 
 use crate::api::response::error::ApiError;
 use crate::api::response::memory::{PERMIT_BYTES, permits};
@@ -32,12 +27,6 @@ const SMALL_BODIES_BYTES: usize = 64 << 20;
 /// A request half received takes so many bytes beside those of its body.
 const HALF_RECEIVED_BYTES: usize = 4 << 10;
 
-/// A large body gives way to others that wait if less than this has come in [`PROGRESS_TIME`].
-const PROGRESS_BYTES: usize = 64 << 10;
-
-/// See [`PROGRESS_BYTES`].
-const PROGRESS_TIME: Duration = Duration::from_secs(2);
-
 /// The memory that bodies may take.
 #[derive(Debug)]
 pub struct BodyMemory {
@@ -45,57 +34,20 @@ pub struct BodyMemory {
     limit: usize,
     large: Semaphore,
     small: Semaphore,
-    /// How many large bodies wait for a place.
-    waiting: AtomicUsize,
 }
 
 impl BodyMemory {
     /// One body may have `limit` bytes.
     pub fn new(limit: usize) -> Self {
         let permits = |bytes: usize| Semaphore::new(bytes.div_ceil(PERMIT_BYTES));
-        let (large, small) = (permits(LARGE_BODIES_BYTES.max(limit)), permits(SMALL_BODIES_BYTES));
-        Self { limit, large, small, waiting: AtomicUsize::new(0) }
+        Self { limit, large: permits(LARGE_BODIES_BYTES.max(limit)), small: permits(SMALL_BODIES_BYTES) }
     }
 
     /// Takes all that a body may come to, at once: two bodies that held a part each could wait for
     /// ever.
     async fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        struct Waiting<'a>(&'a AtomicUsize);
-        impl Drop for Waiting<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Relaxed);
-            }
-        }
-        if let Ok(taken) = self.large.try_acquire_many(permits(bytes)) {
-            return Some(taken);
-        }
-        self.waiting.fetch_add(1, Relaxed);
-        let _waiting = Waiting(&self.waiting);
         // Never closed.
         self.large.acquire_many(permits(bytes)).await.ok()
-    }
-
-    /// The next piece of a body that holds a place; one that makes no progress gives way.
-    async fn next_of_large(&self, body: &mut Body, progress: &mut Progress) -> Result<Option<Bytes>, ApiError> {
-        loop {
-            match timeout_at(progress.until, next(body)).await {
-                Ok(piece) => {
-                    progress.bytes += piece.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
-                    if progress.bytes >= PROGRESS_BYTES {
-                        *progress = Progress::begin();
-                    }
-                    return piece;
-                }
-                Err(_) if self.waiting.load(Relaxed) > 0 => {
-                    return Err(ApiError::RequestTimeout(
-                        "the request body comes too slowly while others wait for its place; nothing was done, try \
-                         again later"
-                            .to_owned(),
-                    ));
-                }
-                Err(_) => *progress = Progress::begin(),
-            }
-        }
     }
 
     /// Takes what has come of a small body at once, or refuses it.
@@ -116,18 +68,6 @@ impl BodyMemory {
     }
 }
 
-/// The bytes that came of a large body lately.
-struct Progress {
-    until: Instant,
-    bytes: usize,
-}
-
-impl Progress {
-    fn begin() -> Self {
-        Self { until: Instant::now() + PROGRESS_TIME, bytes: 0 }
-    }
-}
-
 /// A body, and the memory that it takes for as long as it is kept.
 pub type HeldBody<'a> = (Bytes, Option<SemaphorePermit<'a>>);
 
@@ -140,7 +80,6 @@ pub type HeldBody<'a> = (Bytes, Option<SemaphorePermit<'a>>);
 /// # Errors
 /// * [`ApiError::TooLarge`]: it is longer than the limit.
 /// * [`ApiError::BadRequest`]: it broke off.
-/// * [`ApiError::RequestTimeout`]: it is large, makes no progress, and others wait for its place.
 /// * [`ApiError::Overloaded`]: too many small bodies are half received.
 pub async fn read(mut body: Body, memory: &BodyMemory) -> Result<HeldBody<'_>, ApiError> {
     let limit = memory.limit;
@@ -152,12 +91,7 @@ pub async fn read(mut body: Body, memory: &BodyMemory) -> Result<HeldBody<'_>, A
     }
     let announced = announced as usize;
     let mut taken = if announced > SMALL_BODY_BYTES { memory.take(announced).await } else { None };
-    let mut progress = Progress::begin();
-    let first = match taken {
-        None => next(&mut body).await?,
-        Some(_) => Box::pin(memory.next_of_large(&mut body, &mut progress)).await?,
-    };
-    let Some(first) = first else {
+    let Some(first) = next(&mut body).await? else {
         return Ok((Bytes::new(), None));
     };
     if first.len() > limit {
@@ -174,10 +108,7 @@ pub async fn read(mut body: Body, memory: &BodyMemory) -> Result<HeldBody<'_>, A
     let mut all = BytesMut::with_capacity(announced.max(first.len() * 2));
     all.extend_from_slice(&first);
     drop(first);
-    while let Some(data) = match taken {
-        None => next(&mut body).await?,
-        Some(_) => Box::pin(memory.next_of_large(&mut body, &mut progress)).await?,
-    } {
+    while let Some(data) = next(&mut body).await? {
         let length = all.len() + data.len();
         if length > limit {
             return Err(too_large(limit));
@@ -187,7 +118,6 @@ pub async fn read(mut body: Body, memory: &BodyMemory) -> Result<HeldBody<'_>, A
         } else if taken.is_none() {
             taken = memory.take(limit).await;
             kept = None;
-            progress = Progress::begin();
             // Growing by doubling would take twice the memory.
             all.reserve(limit - all.len());
         }
@@ -281,33 +211,6 @@ mod tests {
         drop(slow);
         assert_eq!(memory.small.available_permits(), SMALL_BODIES_BYTES / PERMIT_BYTES);
         assert_eq!(memory.large.available_permits(), LARGE_BODIES_BYTES / PERMIT_BYTES);
-    }
-
-    /// Issue 18, A5: idle connections that claim large bodies blocked all others for their timeout.
-    #[tokio::test(start_paused = true)]
-    async fn a_large_body_without_progress_gives_way() {
-        use futures_util::StreamExt;
-        let beginning = || {
-            let large = Bytes::from(vec![b'x'; SMALL_BODY_BYTES + 1]);
-            futures_util::stream::once(async { Ok::<_, Infallible>(large) })
-        };
-        let drip = futures_util::stream::unfold((), async |()| {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), ()))
-        });
-        let silent = Body::from_stream(beginning().chain(futures_util::stream::pending()));
-        let dripping = Body::from_stream(beginning().chain(drip));
-        for slow in [silent, dripping] {
-            let memory = BodyMemory::new(LIMIT);
-            let (_, _kept) = read(Body::from(vec![b'x'; LIMIT]), &memory).await.unwrap();
-            let mut slow = Box::pin(read(slow, &memory));
-            assert!(timeout(Duration::from_secs(60), &mut slow).await.is_err(), "nobody waits for its place");
-            let began = Instant::now();
-            let (honest, slow) = tokio::join!(read(chunked(LIMIT), &memory), slow);
-            assert_eq!(honest.unwrap().0.len(), LIMIT);
-            assert!(matches!(slow, Err(ApiError::RequestTimeout(_))), "{slow:?}");
-            assert!(began.elapsed() <= PROGRESS_TIME + Duration::from_secs(1), "{:?}", began.elapsed());
-        }
     }
 
     #[tokio::test]
