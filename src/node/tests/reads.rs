@@ -283,9 +283,9 @@ async fn freshness_bounds_what_none_tells() {
                 Place::Leader | Place::Follower | Place::Learner | Place::LaggingFollower | Place::LaggingLearner => {
                     (answered, answered)
                 }
-                Place::CutOffLeader => (answered, refused),
-                // Nobody has said to the one that it leads, nor to the other who does.
-                Place::NewLeader | Place::HeardNoLeader => (refused, refused),
+                // The new leader knows its age from when it followed: more than an election ago.
+                Place::CutOffLeader | Place::NewLeader => (answered, refused),
+                Place::HeardNoLeader => (refused, refused),
                 Place::Joining => (Some(Outcome::NotReady), Some(Outcome::NotReady)),
             };
             assert_eq!(made.ask(place, way, fresh(longest)).await, within_an_hour, "{way:?} at {place:?}");
