@@ -15,6 +15,7 @@ mod admin;
 mod admission;
 mod keys;
 mod lock;
+mod methods;
 mod request;
 mod response;
 mod route;

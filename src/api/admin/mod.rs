@@ -15,12 +15,12 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::App;
+use crate::api::methods::LIST;
 use crate::api::request::query::{self, Parameters};
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::{Fine, json};
-use crate::api::route::LIST;
 use crate::api::service::Service;
-use crate::api::{App, spec};
 
 /// The query of a request; nothing else may be in it.
 pub struct Params<P>(pub P);
@@ -48,14 +48,6 @@ pub struct Index {
 pub async fn index(_: Params<()>) -> Response {
     let index = Index { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), routes: LIST };
     json::response_of(StatusCode::OK, &index)
-}
-
-/// This document
-#[utoipa::path(get, path = "/openapi.json", tag = "raft", responses(
-    (status = 200, description = "OpenAPI 3.1", body = serde_json::Value)
-))]
-pub async fn openapi(_: Params<()>) -> Response {
-    json::response(spec::document())
 }
 
 /// Tells whether the process serves

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 
+use crate::api::App;
 use crate::api::admission::Pass;
 use crate::api::request::conditions::{ConditionHeaders, Tags};
 use crate::api::request::deadline;
@@ -19,9 +20,9 @@ use crate::api::request::key_path::KeyPath;
 use crate::api::request::query;
 use crate::api::request::read::{self, ReadParams};
 use crate::api::response::error::{ApiError, Problem};
+use crate::api::response::shapes;
 use crate::api::response::{Answer, etag, json, metadata, text};
 use crate::api::service::Service;
-use crate::api::{App, spec};
 use crate::command::Key;
 use crate::node::{Found, NodeError, ReadLevel, ReadOptions};
 use crate::record::Record;
@@ -64,7 +65,7 @@ pub struct GetParams {
         (
             status = 200,
             description = "what the key holds, in the form asked for",
-            content((spec::KeyForms = "application/json"), (String = "*/*")),
+            content((shapes::KeyForms = "application/json"), (String = "*/*")),
             headers(("ETag" = String, description = "modify_index in quotes"))
         ),
         (status = 304, description = "as If-None-Match has it", headers(("ETag" = String))),

@@ -13,9 +13,10 @@ use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::key_path::KeyPath;
 use crate::api::request::ttl::TtlParams;
 use crate::api::response::error::{ApiError, Problem};
+use crate::api::response::shapes;
 use crate::api::response::{Answer, Done, etag, json};
 use crate::api::service::Service;
-use crate::api::{App, spec, write};
+use crate::api::{App, write};
 use crate::command::{Action, Reply};
 
 /// The parameters of this request alone.
@@ -39,7 +40,7 @@ pub struct IncrParams {
     tag = "keys",
     params(KeyPath, WriteParams, TtlParams, CasParams, ConditionHeaders, IdempotencyHeader, IncrParams),
     responses(
-        (status = 200, description = "done", body = spec::NumberOrDone, headers(("ETag" = String))),
+        (status = 200, description = "done", body = shapes::NumberOrDone, headers(("ETag" = String))),
         (status = 404, description = "no such key to touch", body = Problem),
         (status = 409, description = "the value is not an integer, or the sum is none of 64 bits", body = Problem),
         (status = 412, description = "a condition does not hold", body = Problem),

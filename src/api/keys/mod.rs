@@ -16,13 +16,13 @@ use serde::de::DeserializeOwned;
 
 use crate::api::App;
 use crate::api::admission::Pass;
+use crate::api::methods;
 use crate::api::request::conditions::{self, CasParams};
 use crate::api::request::deadline::{Deadline, WriteParams};
 use crate::api::request::query;
 use crate::api::request::ttl::TtlParams;
 use crate::api::response::Answer;
 use crate::api::response::error::ApiError;
-use crate::api::route;
 use crate::api::service::Service;
 use crate::command::Condition;
 
@@ -63,7 +63,7 @@ pub async fn handle<S: Service>(
         (KeyRoute::Many, &Method::POST) => post::post(app, head, body).await,
         (KeyRoute::Many, &(Method::GET | Method::HEAD)) => Box::pin(listing::get(app, head, pass)).await,
         (KeyRoute::Many, &Method::DELETE) => Box::pin(listing::delete::delete(app, head, body)).await,
-        _ => route::other_method(head).map(|response| app.answer_here(Ok(response))),
+        _ => methods::other_method(head).map(|response| app.answer_here(Ok(response))),
     }
 }
 

@@ -10,9 +10,10 @@ use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::json_body;
 use crate::api::request::ttl::TtlParams;
 use crate::api::response::error::{ApiError, Problem};
+use crate::api::response::shapes;
 use crate::api::response::{Answer, Done, etag, json};
 use crate::api::service::Service;
-use crate::api::{App, spec, write};
+use crate::api::{App, write};
 use crate::command::{Action, Reply};
 
 /// Stores keys
@@ -24,7 +25,7 @@ use crate::command::{Action, Reply};
     path = "/hraftd/key",
     tag = "keys",
     params(WriteParams, TtlParams, CasParams, ConditionHeaders, IdempotencyHeader),
-    request_body(content = spec::Pairs, description = "keys and values; any Content-Type"),
+    request_body(content = shapes::Pairs, description = "keys and values; any Content-Type"),
     responses(
         (status = 200, description = "stored", body = Done),
         (status = 412, description = "a condition does not hold", body = Problem),

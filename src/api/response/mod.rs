@@ -6,6 +6,7 @@ pub(super) mod json;
 pub(super) mod lock;
 pub(super) mod memory;
 pub(super) mod metadata;
+pub(super) mod shapes;
 pub(super) mod stream;
 pub(super) mod text;
 

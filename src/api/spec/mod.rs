@@ -3,12 +3,12 @@
 //!
 //! [`Common`] adds what all requests of a kind have in common: headers and refusals.
 
-mod shapes;
 #[cfg(test)]
 mod tests;
 
 use std::sync::LazyLock;
 
+use axum::response::Response;
 use bytes::Bytes;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
@@ -16,12 +16,20 @@ use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, 
 use utoipa::openapi::{Content, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{admin, lock, txn, watch};
+use super::admin::{self, Params};
+use super::{lock, txn, watch};
 use crate::api::keys::{delete, get, incr, listing, post, put};
 use crate::api::request::read::Level;
 use crate::api::response::error::Problem;
+use crate::api::response::json;
 
-pub use shapes::*;
+/// This document
+#[utoipa::path(get, path = "/openapi.json", tag = "raft", responses(
+    (status = 200, description = "OpenAPI 3.1", body = serde_json::Value)
+))]
+pub async fn openapi(_: Params<()>) -> Response {
+    json::response(document())
+}
 
 #[derive(OpenApi)]
 #[openapi(
@@ -46,7 +54,7 @@ pub use shapes::*;
         lock::release,
         watch::watch,
         admin::index,
-        admin::openapi,
+        openapi,
         admin::status::stats,
         admin::status::cluster,
         admin::status::state,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::route::LIST;
+use crate::api::methods::LIST;
 
 fn spec() -> serde_json::Value {
     serde_json::from_slice(&document()).unwrap()

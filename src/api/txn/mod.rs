@@ -6,13 +6,14 @@ pub mod parse;
 use axum::body::Body;
 use axum::http::request::Parts;
 
+use super::App;
 use super::service::Service;
 use super::write;
-use super::{App, spec};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::{conditions, query};
 use crate::api::response::error::{ApiError, Problem};
+use crate::api::response::shapes;
 use crate::api::response::stream::Pieces;
 use crate::api::response::{Answer, json, stream};
 use crate::command::{Action, OpResult, Reply};
@@ -26,9 +27,9 @@ use crate::command::{Action, OpResult, Reply};
     path = "/hraftd/txn",
     tag = "txn",
     params(WriteParams, IdempotencyHeader),
-    request_body = spec::TxnShape,
+    request_body = shapes::TxnShape,
     responses(
-        (status = 200, description = "it was run", body = spec::TxnAnswer),
+        (status = 200, description = "it was run", body = shapes::TxnAnswer),
         (status = 409, description = "an operation failed, at the place named; nothing was done", body = Problem),
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )

@@ -14,15 +14,16 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
+use crate::api::App;
 use crate::api::admission::Pass;
 use crate::api::request::key_path;
 use crate::api::request::query::{self, Query};
 use crate::api::request::read::{self, ReadParams};
 use crate::api::response::error::ApiError;
+use crate::api::response::shapes;
 use crate::api::response::stream::Pieces;
 use crate::api::response::{Answer, json, metadata, stream};
 use crate::api::service::Service;
-use crate::api::{App, spec};
 use crate::command::Key;
 use crate::node::StateView;
 use crate::record::Record;
@@ -96,7 +97,7 @@ fn number_of_keys<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D:
         (
             status = 200,
             description = "those that exist, in the order of their bytes",
-            body = spec::ListForms,
+            body = shapes::ListForms,
             headers(("Link" = String, description = "the next page, with a limit and where there is more"))
         ),
     )

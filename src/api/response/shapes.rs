@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::api::response::Done;
-use crate::api::response::metadata::Meta;
+use super::Done;
+use super::metadata::Meta;
 
 /// Keys and their values.
 #[derive(ToSchema)]

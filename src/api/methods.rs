@@ -1,0 +1,106 @@
+//! The routes by name, and what is answered where a path or a method is none of them.
+//!
+//! A leaf: [`route`](super::route) knows the handlers, this list knows only names, so that the page
+//! that shows the list need not know who serves it.
+
+use axum::http::header::ALLOW;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::Response;
+
+use super::response::error::ApiError;
+
+/// All routes, in the order in which `GET /` shows them. 405 takes its `Allow` from here: `GET`
+/// stands for `HEAD` too.
+pub const LIST: &[&str] = &[
+    "GET /",
+    "GET /openapi.json",
+    "GET /hraftd/key",
+    "POST /hraftd/key",
+    "DELETE /hraftd/key",
+    "GET /hraftd/key/{key}",
+    "PUT /hraftd/key/{key}",
+    "POST /hraftd/key/{key}",
+    "DELETE /hraftd/key/{key}",
+    "GET /hraftd/watch",
+    "POST /hraftd/txn",
+    "GET /hraftd/lock/{name}",
+    "POST /hraftd/lock/{name}",
+    "PUT /hraftd/lock/{name}",
+    "DELETE /hraftd/lock/{name}",
+    "GET /hraftd/raft/stats",
+    "GET /hraftd/raft/cluster",
+    "GET /hraftd/raft/state",
+    "GET /hraftd/raft/node",
+    "GET /hraftd/raft/health",
+    "GET /hraftd/raft/ready",
+    "POST /hraftd/raft/join",
+    "DELETE /hraftd/raft/remove",
+    "POST /hraftd/raft/leader",
+];
+
+/// Has no end, so that there is no head alone.
+pub const WATCH: &str = "/hraftd/watch";
+
+/// The methods of a raw path, as the `Allow` header lists them.
+fn allowed(path: &str) -> String {
+    let path = path.strip_prefix("/hraftd").unwrap_or(path);
+    let is_same = |listed: &str| {
+        let listed = listed.strip_prefix("/hraftd").unwrap_or(listed);
+        listed.split_once('{').map_or(listed == path, |(fixed, _)| path.starts_with(fixed))
+    };
+    let mut methods = Vec::new();
+    for (method, listed) in LIST.iter().filter_map(|line| line.split_once(' ')).filter(|(_, listed)| is_same(listed)) {
+        methods.push(method);
+        if method == "GET" && listed != WATCH {
+            methods.push("HEAD");
+        }
+    }
+    methods.join(", ")
+}
+
+/// Answers a method that a path does not take: `OPTIONS` with the methods that it takes, which is
+/// how proxies ask whether a server lives; any other with an error.
+pub fn other_method(head: &Parts) -> Result<Response, ApiError> {
+    let methods = allowed(head.uri.path());
+    if head.method == Method::OPTIONS { Ok(options(&methods)) } else { Err(ApiError::method(&head.method, methods)) }
+}
+
+fn options(methods: &str) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let allow = HeaderValue::try_from(format!("{methods}, OPTIONS")).ok();
+    response.headers_mut().extend(allow.map(|allow| (ALLOW, allow)));
+    response
+}
+
+/// Answers a path that does not exist; `OPTIONS *` is about the server as a whole.
+pub fn no_route(head: &Parts) -> Result<Response, ApiError> {
+    if head.method == Method::OPTIONS && head.uri.path() == "*" {
+        return Ok(options("GET, HEAD, PUT, POST, DELETE"));
+    }
+    Err(ApiError::no_route(head.uri.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_of_paths() {
+        for (path, methods) in [
+            ("/", "GET, HEAD"),
+            ("/hraftd/key", "GET, HEAD, POST, DELETE"),
+            ("/key", "GET, HEAD, POST, DELETE"),
+            ("/hraftd/key/", "GET, HEAD, PUT, POST, DELETE"),
+            ("/key/a%2Fb/c", "GET, HEAD, PUT, POST, DELETE"),
+            ("/hraftd/watch", "GET"),
+            ("/hraftd/txn", "POST"),
+            ("/hraftd/lock/a", "GET, HEAD, POST, PUT, DELETE"),
+            ("/raft/stats", "GET, HEAD"),
+            ("/hraftd/raft/remove", "DELETE"),
+        ] {
+            assert_eq!(allowed(path), methods, "{path}");
+        }
+    }
+}
