@@ -291,7 +291,9 @@ fn a_raft_port_that_is_full_answers_all_the_same() {
     let node = lab.node("only");
     let mut process = with_few_files(&lab, &node, FILES);
     let runtime = runtime();
-    let message = request(&node.raddr, "POST", "/raft/v1/call", "?");
+    // `Identify`, from x:1,x:2 to the same: what anybody may ask.
+    let identify = "\x03\0\x07x:1,x:2\x07\x07x:1,x:2\0\0\0\0\x09";
+    let [message, unreadable] = [identify, "?"].map(|body| request(&node.raddr, "POST", "/raft/v1/call", body));
     let ask = |client: &mut Client| {
         let (head, body) = runtime.block_on(client.ask(&message)).unwrap();
         assert!(head.status == 200 && !body.is_empty(), "{}", head.text);
@@ -303,6 +305,9 @@ fn a_raft_port_that_is_full_answers_all_the_same() {
         assert!(ask(&mut more), "it has its answer, and no place");
     }
     assert!(!kept.iter_mut().any(ask), "they have stayed");
+    // One that sends what nobody takes gives up its place.
+    let (head, _) = runtime.block_on(kept[0].ask(&unreadable)).unwrap();
+    assert_eq!((head.status, head.header("connection")), (200, Some("close")));
     drop(kept);
     eventually(SETTLE, "there is room again", || {
         let mut client = runtime.block_on(Client::open(&node.raddr))?;
