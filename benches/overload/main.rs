@@ -16,13 +16,14 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use hdrhistogram::Histogram;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::task::LocalSet;
 
 use support::cluster::Cluster;
 use support::crowd::{Client, allow_files, open_many, request};
 use support::lab::Lab;
 use support::node::Node;
-use support::random::Random;
 
 const THREADS: usize = 2;
 const KEYS: u64 = 100_000;
@@ -150,7 +151,7 @@ fn load(addr: &str, connections: usize, puts: u64, rate: Option<f64>, seconds: u
                     LocalSet::new().block_on(&runtime, async {
                         let clients = open_many(addr, connections / THREADS).await;
                         barrier.wait();
-                        let asks = Asks { addr: addr.to_owned(), puts, random: Random::new(number as u64) };
+                        let asks = Asks { addr: addr.to_owned(), puts, random: StdRng::seed_from_u64(number as u64) };
                         match rate {
                             None => closed(clients, asks, length).await,
                             Some(rate) => open(clients, asks, rate / THREADS as f64, length).await,
@@ -163,17 +164,21 @@ fn load(addr: &str, connections: usize, puts: u64, rate: Option<f64>, seconds: u
     })
 }
 
-#[derive(Clone)]
 struct Asks {
     addr: String,
     puts: u64,
-    random: Random,
+    random: StdRng,
 }
 
 impl Asks {
+    /// The same, with random numbers of its own.
+    fn split(&mut self) -> Self {
+        Self { addr: self.addr.clone(), puts: self.puts, random: StdRng::seed_from_u64(self.random.random()) }
+    }
+
     fn next(&mut self) -> Vec<u8> {
-        let target = format!("/hraftd/key/k{}", self.random.below(KEYS));
-        if self.random.below(100) < self.puts {
+        let target = format!("/hraftd/key/k{}", self.random.random_range(0..KEYS));
+        if self.random.random_range(0..100) < self.puts {
             request(&self.addr, "PUT", &target, &"v".repeat(100))
         } else {
             request(&self.addr, "GET", &target, "")
@@ -181,12 +186,11 @@ impl Asks {
     }
 }
 
-async fn closed(clients: Vec<Client>, asks: Asks, length: Duration) -> Seen {
+async fn closed(clients: Vec<Client>, mut asks: Asks, length: Duration) -> Seen {
     let (seen, until) = (Rc::new(RefCell::new(Seen::new())), Instant::now() + length);
     let mut tasks = Vec::new();
-    for (number, mut client) in clients.into_iter().enumerate() {
-        let (seen, mut asks) = (seen.clone(), asks.clone());
-        asks.random = Random::new(number as u64 + 1_000_003 * asks.random.below(1_000));
+    for mut client in clients {
+        let (seen, mut asks) = (seen.clone(), asks.split());
         tasks.push(tokio::task::spawn_local(async move {
             while Instant::now() < until {
                 let began = Instant::now();

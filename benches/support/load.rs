@@ -7,11 +7,12 @@ use std::sync::{Arc, Barrier, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use super::client::{self, Client};
 use super::system;
 use super::template::Target;
-use crate::support::random::Random;
 
 /// How long requests in flight may take to end after the window.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -109,7 +110,7 @@ fn thread(
         let times = Arc::new(Mutex::new(histogram()));
         let mut tasks = Vec::new();
         for (client_number, client) in clients.into_iter().enumerate() {
-            let random = Random::new((number * 1_000_003 + client_number) as u64);
+            let random = StdRng::seed_from_u64((number * 1_000_003 + client_number) as u64);
             tasks.push(tokio::spawn(closed_loop(client, requests.clone(), random, window, times.clone())));
         }
         let deadline = tokio::time::Instant::from_std(window.end + DRAIN_TIMEOUT);
@@ -125,7 +126,7 @@ fn thread(
 async fn closed_loop(
     mut client: Client,
     requests: Requests,
-    mut random: Random,
+    mut random: StdRng,
     window: Window,
     times: Arc<Mutex<Histogram<u64>>>,
 ) -> Result<(), String> {
@@ -133,8 +134,8 @@ async fn closed_loop(
     while began < window.end {
         match &requests {
             Requests::Random { keys, puts } => {
-                let key = random.index(*keys);
-                if random.below(100) < *puts { client.put(key).await? } else { client.get(key).await? }
+                let key = random.random_range(0..*keys);
+                if random.random_range(0..100) < *puts { client.put(key).await? } else { client.get(key).await? }
             }
             Requests::Each { keys, next } => {
                 let key = next.fetch_add(1, Ordering::Relaxed);

@@ -19,7 +19,6 @@ pub mod namespace;
 pub mod node;
 pub mod ports;
 pub mod process;
-pub mod random;
 pub mod shell;
 pub mod wait;
 pub mod watch;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::compact::{compact, is_compact};
+use super::without_spaces::{compact, is_compact};
 use crate::record::Record;
 
 /// Values up to this are copied into the text of an event.

@@ -14,10 +14,10 @@
 //! on elsewhere.
 
 mod ask;
-pub mod compact;
 mod feed;
 mod large;
 mod render;
+pub mod without_spaces;
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};

@@ -7,8 +7,8 @@ use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use bytes::Bytes;
 
-use super::compact::{compact, is_compact};
 use super::large::{LargeValues, SMALL_VALUE_BYTES};
+use super::without_spaces::{compact, is_compact};
 use crate::api::response::json;
 use crate::command::{Key, LockView};
 use crate::kv::{Change, Event};

@@ -3,47 +3,34 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::*;
 
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % end
-    }
-
-    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
-        all[usize::try_from(self.below(all.len() as u64)).unwrap()]
-    }
+fn one_of<'a>(rng: &mut StdRng, all: &[&'a str]) -> &'a str {
+    all[rng.random_range(0..all.len())]
 }
 
 const KEYS: [&str; 7] = ["a", "aa", "ab", "abc", "b", "é", "x"];
 
-fn filter(random: &mut Random) -> Filter {
-    match random.below(4) {
-        0 => key(random.of(&KEYS)),
-        1 => Filter::Lock(random.of(&KEYS).into()),
-        _ => prefix(random.of(&["", "a", "ab", "abc", "é", "z"])),
+fn filter(rng: &mut StdRng) -> Filter {
+    match rng.random_range(0..4) {
+        0 => key(one_of(rng, &KEYS)),
+        1 => Filter::Lock(one_of(rng, &KEYS).into()),
+        _ => prefix(one_of(rng, &["", "a", "ab", "abc", "é", "z"])),
     }
 }
 
-fn entry(index: u64, random: &mut Random) -> Vec<Event> {
+fn entry(index: u64, rng: &mut StdRng) -> Vec<Event> {
     // Now and then one with many.
-    let count = if random.below(50) == 0 { random.below(300) } else { random.below(4) };
+    let count = if rng.random_range(0..50) == 0 { rng.random_range(0..300) } else { rng.random_range(0..4) };
     let changes = (0..count).map(|_| {
         // One key is written far more often than others.
-        let key = Key::from(if random.below(3) > 0 { "x" } else { random.of(&KEYS) });
-        match random.below(5) {
+        let key = Key::from(if rng.random_range(0..3) > 0 { "x" } else { one_of(rng, &KEYS) });
+        match rng.random_range(0..5) {
             0 => Change::Deleted { key },
             1 => Change::Expired { key },
             2 => Change::Released { lock: key, token: index },
@@ -69,21 +56,21 @@ struct Log {
 }
 
 async fn watch(nodes: [Watches; 2], seed: u64, log: Arc<Log>) -> Seen {
-    let mut random = Random::new(seed);
-    let filter = filter(&mut random);
-    let after = Position::whole(random.below(log.applied.load(Ordering::Relaxed) + 1));
+    let mut rng = StdRng::seed_from_u64(seed);
+    let filter = filter(&mut rng);
+    let after = Position::whole(rng.random_range(0..=log.applied.load(Ordering::Relaxed)));
     let mut seen = Seen { filter: filter.clone(), after, given: Vec::new(), missed: false };
     let mut position = after;
     // Between one that reads all at once and one that hardly keeps up.
-    let slow = [0, 0, 1, 20][usize::try_from(random.below(4)).unwrap()];
+    let slow = [0, 0, 1, 20][usize::try_from(rng.random_range(0..4)).unwrap()];
     loop {
-        let node = &nodes[usize::try_from(random.below(2)).unwrap()];
+        let node = &nodes[usize::try_from(rng.random_range(0..2)).unwrap()];
         let Ok(mut watcher) = node.watch(filter.clone(), position) else {
             seen.missed = true;
             return seen;
         };
-        for _ in 0..random.below(50) {
-            match timeout(Duration::from_millis(random.below(4)), watcher.next()).await {
+        for _ in 0..rng.random_range(0..50) {
+            match timeout(Duration::from_millis(rng.random_range(0..4)), watcher.next()).await {
                 Ok(Ok(events)) => {
                     position = Position::of_event(events.last().unwrap());
                     seen.given.extend(events);
@@ -101,12 +88,12 @@ async fn watch(nodes: [Watches; 2], seed: u64, log: Arc<Log>) -> Seen {
                     }
                 }
             }
-            if random.below(100) < slow {
-                sleep(Duration::from_millis(random.below(5))).await;
+            if rng.random_range(0..100) < slow {
+                sleep(Duration::from_millis(rng.random_range(0..5))).await;
             }
         }
         // Another connection goes on from what the last event said, or from what the watcher knows.
-        if random.below(2) == 0 {
+        if rng.random_range(0..2) == 0 {
             position = watcher.position();
         }
     }
@@ -117,7 +104,7 @@ async fn run(seed: u64, history: usize) -> (usize, usize) {
     const ENTRIES: u64 = 3_000;
     let nodes = [start(history), start(history)];
     let log = Arc::new(Log::default());
-    let mut random = Random::new(seed);
+    let mut rng = StdRng::seed_from_u64(seed);
     let mut all = Vec::new();
     let mut watchers = JoinSet::new();
     let mut lag: Vec<Event> = Vec::new();
@@ -125,16 +112,16 @@ async fn run(seed: u64, history: usize) -> (usize, usize) {
         if index % (ENTRIES / WATCHERS) == 1 {
             watchers.spawn(watch(nodes.clone(), seed << 20 | index, log.clone()));
         }
-        let events = entry(index, &mut random);
+        let events = entry(index, &mut rng);
         all.extend(events.iter().cloned());
         lag.extend(events.iter().cloned());
         nodes[0].append(&mut events.clone());
         log.applied.store(index, Ordering::Relaxed);
         // The other node is a little behind, and applies more at once.
-        if random.below(5) == 0 {
+        if rng.random_range(0..5) == 0 {
             nodes[1].append(&mut lag);
         }
-        if random.below(20) == 0 {
+        if rng.random_range(0..20) == 0 {
             sleep(Duration::from_millis(1)).await;
         }
     }
