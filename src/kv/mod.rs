@@ -86,13 +86,24 @@ impl KvStore {
                 self.log_time_ms = self.log_time_ms.max(*stamp_ms);
                 let Some(retry) = retry else { return self.act(index, action, &mut events) };
                 if let Some(reply) = self.retries.check(limits, self.log_time_ms, retry) {
-                    return self.locks.replay(self.log_time_ms, action, reply);
+                    return self.replay(action, reply);
                 }
                 let reply = self.act(index, action, &mut events);
                 self.retries.keep(index, self.log_time_ms, retry, &reply);
                 reply
             }
         }
+    }
+
+    /// The answer to a repeated request: what was not kept of it is as it is now.
+    fn replay(&self, action: &Action, mut reply: Reply) -> Reply {
+        if let Reply::Replayed { reply, .. } = &mut reply
+            && let Reply::Failed(failure) = &mut **reply
+            && let Failure::Precondition { current } = &mut **failure
+        {
+            *current = condition_key(action).and_then(|key| self.keys.get(key)).cloned();
+        }
+        self.locks.replay(self.log_time_ms, action, reply)
     }
 
     fn act(&mut self, index: u64, action: &Action, events: &mut Events<'_>) -> Reply {
@@ -320,6 +331,17 @@ impl KvStore {
     /// Sets the log time that a snapshot has.
     pub fn restore_log_time(&mut self, log_time_ms: u64) {
         self.log_time_ms = log_time_ms;
+    }
+}
+
+/// The key that the conditions of an action are about.
+fn condition_key(action: &Action) -> Option<&Key> {
+    match action {
+        Action::Set { pairs, .. } => pairs.first().map(|(key, _)| key),
+        Action::Put { key, .. } | Action::Delete { key, .. } | Action::Incr { key, .. } | Action::Touch { key, .. } => {
+            Some(key)
+        }
+        _ => None,
     }
 }
 
