@@ -30,9 +30,10 @@ impl Node {
         self.known_to(envelope).await == Some(self.inner.me.raft_id())
     }
 
-    /// A leader called this address, but meant another Raft node or is of another cluster. Where it stands by that, an
-    /// empty node rejoins it, and a node of another cluster stops serving for as long as it calls.
-    pub(in crate::node) fn stranger_called(&self, envelope: &Envelope) {
+    /// Somebody called this address, but meant another Raft node or is of another cluster. Where it stands by that, another
+    /// cluster is told of once. If it leads, an empty node rejoins it, and a node of another cluster stops serving for as
+    /// long as it calls.
+    pub(in crate::node) fn stranger_called(&self, envelope: &Envelope, leads: bool) {
         let (node, envelope) = (self.clone(), envelope.clone());
         let strangers = self.inner.strangers.clone();
         task::spawn(async move {
@@ -42,7 +43,7 @@ impl Node {
                 () = dialled.gone.cancelled() => None,
             };
             if known.is_some() {
-                node.stranger_stands_by_it(&envelope);
+                node.stranger_stands_by_it(&envelope, leads);
             } else {
                 tracing::debug!("{} does not stand by a call in its name", envelope.from);
             }
@@ -67,21 +68,21 @@ impl Node {
         }
     }
 
-    fn stranger_stands_by_it(&self, envelope: &Envelope) {
+    fn stranger_stands_by_it(&self, envelope: &Envelope, leads: bool) {
         let me = &self.inner.me;
-        if envelope.to_raft != Some(me.raft_id()) {
+        if leads && envelope.to_raft != Some(me.raft_id()) {
             self.inner.strangers.leader_called(envelope.from.clone());
         }
         if let (Some(mine), Some(theirs)) = (me.cluster(), envelope.cluster)
             && mine != theirs
         {
-            self.foreign_leader_called(&envelope.from, mine, theirs);
+            self.foreign_member_called(&envelope.from, leads, (mine, theirs));
         }
     }
 
-    /// A leader of another cluster has this node's address for one of its own: said once. This node stops serving, because
-    /// one of the two clusters should not be there.
-    fn foreign_leader_called(&self, from: &PublicId, mine: ClusterId, theirs: ClusterId) {
+    /// A node of another cluster has this node's address for one of its own: said once. Where it leads, this node stops
+    /// serving, because one of the two clusters should not be there.
+    fn foreign_member_called(&self, from: &PublicId, leads: bool, (mine, theirs): (ClusterId, ClusterId)) {
         let (me, strangers) = (&self.inner.me, self.inner.strangers.clone());
         let what = format!(
             "{from} of cluster {theirs} calls {} which is of cluster {mine}: two clusters use one address. If this node \
@@ -92,8 +93,9 @@ impl Node {
         if strangers.first_time(format!("{theirs} {from}")) {
             tracing::error!("{what}");
         }
-        let is_new =
-            strangers.set_foreign(&format!("this node serves its own copy only (?level=none), and no writes: {what}"));
+        let is_new = leads
+            && strangers
+                .set_foreign(&format!("this node serves its own copy only (?level=none), and no writes: {what}"));
         if is_new {
             task::spawn(async move {
                 strangers.foreign_lapses().await;

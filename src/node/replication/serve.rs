@@ -134,8 +134,8 @@ impl Node {
         let identification = || Box::new(me.identification(self.inner.log.is_empty()));
         let cluster = me.cluster();
         if envelope.to_raft != Some(me.raft_id()) {
-            if envelope.to == me.id() && sender == Sender::Leader {
-                self.stranger_called(envelope);
+            if envelope.to == me.id() {
+                self.stranger_called(envelope, sender == Sender::Leader);
             }
             return Err(Refusal::WrongTarget(identification()));
         }
@@ -157,8 +157,8 @@ impl Node {
                 }
             }
             _ => {
-                if envelope.to == me.id() && sender == Sender::Leader {
-                    self.stranger_called(envelope);
+                if envelope.to == me.id() {
+                    self.stranger_called(envelope, sender == Sender::Leader);
                 }
                 Err(Refusal::WrongCluster(identification()))
             }
