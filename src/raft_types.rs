@@ -82,19 +82,19 @@ impl RaftTypeConfig for TypeConfig {
 /// Tells the waiting caller the outcome of a write.
 pub struct Responder<T> {
     tell: oneshot::Sender<T>,
-    held: Option<Box<dyn Any + Send>>,
+    held: Vec<Box<dyn Any + Send>>,
 }
 
 impl<T: Send + 'static> Responder<T> {
     /// A responder, and the receiver of its outcome. The receiver gets nothing if Raft stops.
     pub fn new() -> (Self, oneshot::Receiver<T>) {
         let (tell, told) = oneshot::channel();
-        (Self { tell, held: None }, told)
+        (Self { tell, held: Vec::new() }, told)
     }
 
-    /// Keeps something until the outcome is told, or nobody is left to tell it.
+    /// Keeps something, beside what it keeps already, until the outcome is told, or nobody is left to tell it.
     pub fn hold(&mut self, held: Box<dyn Any + Send>) {
-        self.held = Some(held);
+        self.held.push(held);
     }
 }
 

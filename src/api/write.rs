@@ -64,7 +64,7 @@ impl WriteOutcome {
     /// The answer to a write that its entry refused, or that got a reply which does not fit it.
     pub fn refused<S: Service>(self, app: &App<S>, key: &str) -> Answer {
         let error = match &self.reply {
-            Reply::Failed(failure) => refusal(failure, key, app.service.log_time_ms()),
+            Reply::Failed(failure) => refusal(failure, key, self.replayed, app.service.log_time_ms()),
             other => NodeError::Internal(format!("the write was answered by {other:?}, which does not fit it")).into(),
         };
         self.into_answer(Err(error))
@@ -108,11 +108,14 @@ fn written(result: Option<Result<Written, NodeError>>, deadline: &Deadline) -> R
 }
 
 /// The error of an entry that did nothing.
-fn refusal(failure: &Failure, key: &str, log_time_ms: u64) -> ApiError {
+fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> ApiError {
     match failure {
         Failure::Precondition { current } => {
             let msg = match &current {
                 Some(_) => format!("{} is not as the request demands; current has what it is", text::quoted(key)),
+                None if replayed => {
+                    format!("{} was not as the request demanded; it does not exist now", text::quoted(key))
+                }
                 None => format!("{} does not exist, and the request demands that it does", text::quoted(key)),
             };
             ApiError::Precondition { msg, current: metadata::current(key, current.as_ref(), log_time_ms) }

@@ -5,9 +5,9 @@ use clap::CommandFactory;
 use super::args::Args;
 use super::setting::variable;
 
-/// Variables of the client's recipes, not of a node.
-const CLIENT_VARIABLES: [&str; 5] =
-    ["HRAFTD_ENDPOINTS", "HRAFTD_TOKEN_FILE", "HRAFTD_KEY", "HRAFTD_INDEX", "HRAFTD_LOCK_TOKEN"];
+/// Variables of the client's recipes, and of scripts that start this binary, not of a node.
+const CLIENT_VARIABLES: [&str; 6] =
+    ["HRAFTD_BIN", "HRAFTD_ENDPOINTS", "HRAFTD_TOKEN_FILE", "HRAFTD_KEY", "HRAFTD_INDEX", "HRAFTD_LOCK_TOKEN"];
 
 /// Kubernetes sets these in each container, for a service named `hraftd`.
 const SERVICE_LINK_PREFIXES: [&str; 2] = ["HRAFTD_SERVICE_", "HRAFTD_PORT"];
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn variables_of_others_are_no_mistakes() {
         assert_eq!(
-            of(&["HRAFTD_SERVICE_HOST", "HRAFTD_PORT_11000_TCP", "HRAFTD_PORT", "HRAFTD_ENDPOINTS", "HRAFTD_KEY"]),
+            of(&["HRAFTD_SERVICE_HOST", "HRAFTD_PORT_11000_TCP", "HRAFTD_PORT", "HRAFTD_ENDPOINTS", "HRAFTD_BIN"]),
             Vec::<String>::new()
         );
         assert_eq!(of(&["RUST_LOG", "HOME"]), Vec::<String>::new());

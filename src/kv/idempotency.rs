@@ -1,6 +1,10 @@
 //! Outcomes of requests with an `Idempotency-Key`, kept for as long as a client may repeat the request.
 //!
 //! Time is log time, so all replicas forget an outcome with the same entry.
+//!
+//! An outcome is small, whatever it was about: values are not kept, and a refusal that shows what a key or a lock holds
+//! shows to a repetition what it holds by then. An older snapshot may have outcomes that are not; they are cut as they are
+//! put back, so that all replicas have the same.
 
 use std::sync::Arc;
 
@@ -23,6 +27,9 @@ pub(super) struct Limits {
 
 pub(super) const LIMITS: Limits = Limits { kept: 1_000_000, kept_bytes: 64 << 20 };
 
+/// The most bytes of keys and numbers that the outcome of a transaction keeps.
+const MAX_KEPT_NUMBERS_BYTES: usize = 4 * 1024;
+
 /// How many due outcomes one command forgets, so that memory is freed where nobody ticks.
 const FORGET: usize = 4;
 
@@ -33,6 +40,13 @@ pub struct Kept {
     index: u64,
     deadline_ms: u64,
     reply: Reply,
+}
+
+#[cfg(test)]
+impl Kept {
+    pub(super) fn with_reply(self, reply: Reply) -> Self {
+        Self { reply, ..self }
+    }
 }
 
 /// Invariants: `deadlines` has one item for each outcome; `bytes` and `digest` are sums over all.
@@ -64,12 +78,13 @@ impl Retries {
 
     pub(super) fn keep(&mut self, index: u64, now_ms: u64, retry: &Retry, reply: &Reply) {
         let deadline_ms = now_ms.saturating_add(retry.window_ms);
-        self.restore(retry.key.clone(), Kept { digest: retry.digest, index, deadline_ms, reply: without_reads(reply) });
+        self.restore(retry.key.clone(), Kept { digest: retry.digest, index, deadline_ms, reply: reply.clone() });
     }
 
     /// Puts one outcome back as it is; also from a snapshot.
-    pub(super) fn restore(&mut self, key: CompactString, kept: Kept) {
+    pub(super) fn restore(&mut self, key: CompactString, mut kept: Kept) {
         self.forget(&key);
+        kept.reply = small(kept.reply);
         self.deadlines.insert((kept.deadline_ms, key.clone()));
         self.bytes += bytes_of(&key, &kept);
         self.digest = self.digest.wrapping_add(digest_of(&key, &kept));
@@ -115,16 +130,8 @@ fn digest_of(key: &str, kept: &Kept) -> u64 {
 
 fn bytes_of(key: &str, kept: &Kept) -> u64 {
     let reply = match &kept.reply {
-        Reply::Txn { results, .. } => results
-            .iter()
-            .map(|result| match result {
-                OpResult::Numbers(numbers) => numbers.iter().map(|(key, _)| key.len() + 8).sum(),
-                _ => 8,
-            })
-            .sum(),
+        Reply::Txn { results, .. } => results.iter().map(|result| bytes_of_numbers(result).max(8)).sum(),
         Reply::Failed(failure) => match &**failure {
-            Failure::Precondition { current } => current.as_ref().map_or(0, |record| record.value().len()),
-            Failure::Locked(view) => view.body.as_ref().map_or(0, bytes::Bytes::len),
             Failure::NotANumber { key, .. } => key.len(),
             _ => 0,
         },
@@ -133,15 +140,30 @@ fn bytes_of(key: &str, kept: &Kept) -> u64 {
     (key.len() + reply + 16) as u64
 }
 
-fn without_reads(reply: &Reply) -> Reply {
-    match reply {
-        Reply::Txn { succeeded, results } => {
-            let kept = |result: &OpResult| match result {
-                OpResult::Got(..) => OpResult::NotKept,
-                other => other.clone(),
-            };
-            Reply::Txn { succeeded: *succeeded, results: results.iter().map(kept).collect() }
-        }
-        other => other.clone(),
+fn bytes_of_numbers(result: &OpResult) -> usize {
+    match result {
+        OpResult::Numbers(numbers) => numbers.iter().map(|(key, _)| key.len() + 8).sum(),
+        _ => 0,
     }
+}
+
+/// The part of a reply that is kept.
+fn small(mut reply: Reply) -> Reply {
+    match &mut reply {
+        Reply::Txn { results, .. } => {
+            let too_long = results.iter().map(bytes_of_numbers).sum::<usize>() > MAX_KEPT_NUMBERS_BYTES;
+            for result in results {
+                if matches!(result, OpResult::Got(..)) || (too_long && matches!(result, OpResult::Numbers(_))) {
+                    *result = OpResult::NotKept;
+                }
+            }
+        }
+        Reply::Failed(failure) => match &mut **failure {
+            Failure::Precondition { current } => *current = None,
+            Failure::Locked(view) => view.body = None,
+            _ => {}
+        },
+        _ => {}
+    }
+    reply
 }

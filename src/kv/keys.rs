@@ -55,6 +55,11 @@ impl Keys {
         self.map.from(from).take_while(move |(key, _)| key.starts_with(prefix))
     }
 
+    /// About how many keys begin with `prefix`, and hardly less.
+    pub(super) fn about_with_prefix(&self, prefix: &str) -> usize {
+        self.map.about_with_prefix(prefix)
+    }
+
     /// Stores what `make` makes of the old record.
     pub(super) fn put(&mut self, key: &Key, make: impl FnOnce(Option<&Record>) -> Record) -> Record {
         let (old, new) = self.map.put(key, make);

@@ -57,11 +57,36 @@ pub enum Ticket {
     Gone,
 }
 
-/// Invariants: `held` has only locks with a holder; `deadlines` has those of all holders and waiters.
+/// Invariants: `held` has only locks with a holder; `places` has all holders and waiters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Locks {
     held: OrdMap<Key, Held>,
+    places: Places,
+}
+
+/// The deadlines of all holders and waiters, with their names and tickets, and the sum of their digests: it is asked for
+/// at any time, and there may be many.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Places {
     deadlines: OrdSet<(u64, Key, u64)>,
+    digest: u64,
+}
+
+impl Places {
+    /// Adds a holder, who has a token, or a waiter.
+    fn add(&mut self, name: &Key, ticket: u64, token: Option<u64>, claim: &Claim) {
+        self.deadlines.insert((claim.deadline_ms, name.clone(), ticket));
+        self.digest = self.digest.wrapping_add(place_digest(name, ticket, token, claim));
+    }
+
+    fn remove(&mut self, name: &Key, ticket: u64, token: Option<u64>, claim: &Claim) {
+        self.deadlines.remove(&(claim.deadline_ms, name.clone(), ticket));
+        self.digest = self.digest.wrapping_sub(place_digest(name, ticket, token, claim));
+    }
+}
+
+fn place_digest(name: &Key, ticket: u64, token: Option<u64>, claim: &Claim) -> u64 {
+    xxh3_64(&postcard::to_stdvec(&(name, ticket, token, claim)).expect("every claim can be encoded"))
 }
 
 impl Locks {
@@ -84,9 +109,9 @@ impl Locks {
         if wait_ms == 0 {
             return Reply::failed(Failure::Locked(lock.view()));
         }
-        let deadline_ms = now_ms.saturating_add(wait_ms);
-        lock.waiters.insert(index, Claim { ttl_ms, deadline_ms, body });
-        self.deadlines.insert((deadline_ms, name.clone(), index));
+        let claim = Claim { ttl_ms, deadline_ms: now_ms.saturating_add(wait_ms), body };
+        self.places.add(name, index, None, &claim);
+        lock.waiters.insert(index, claim);
         Reply::Queued
     }
 
@@ -94,20 +119,27 @@ impl Locks {
         let Some(lock) = self.held.get_mut(name).filter(|lock| lock.token == token) else {
             return Reply::failed(Failure::LockLost);
         };
-        let before = lock.holder.deadline_ms;
         let ttl_ms = ttl_ms.unwrap_or(lock.holder.ttl_ms);
+        self.places.remove(name, lock.ticket, Some(token), &lock.holder);
         lock.holder.ttl_ms = ttl_ms;
         lock.holder.deadline_ms = now_ms.saturating_add(ttl_ms);
-        let (after, ticket) = (lock.holder.deadline_ms, lock.ticket);
-        self.deadlines.remove(&(before, name.clone(), ticket));
-        self.deadlines.insert((after, name.clone(), ticket));
+        self.places.add(name, lock.ticket, Some(token), &lock.holder);
         Reply::Granted { token, ttl_ms }
     }
 
     /// The answer to a repeated request. A grant that was kept says nothing of now: it is told again only where it still
-    /// holds, with the time that is left. Else the repetition is refused as a new request would be, with the holder.
+    /// holds, with the time that is left. Else the repetition is refused as a new request would be, with the holder. What the
+    /// holder of then shows was not kept, and is told as long as it holds the lock.
     pub(super) fn replay(&self, now_ms: u64, action: &Action, reply: Reply) -> Reply {
         let Reply::Replayed { index, reply: kept } = &reply else { return reply };
+        if let (Action::Acquire { name, .. }, Reply::Failed(failure)) = (action, &**kept)
+            && let Failure::Locked(view) = &**failure
+        {
+            let body =
+                self.held.get(name).filter(|lock| lock.token == view.token).and_then(|lock| lock.holder.body.clone());
+            let locked = Reply::failed(Failure::Locked(LockView { body, ..view.clone() }));
+            return Reply::Replayed { index: *index, reply: Box::new(locked) };
+        }
         let (name, renewed) = match (action, &**kept) {
             (Action::Acquire { name, .. }, Reply::Granted { .. } | Reply::Queued) => (name, None),
             (Action::Renew { name, token, .. }, Reply::Granted { .. }) => (name, Some(*token)),
@@ -148,32 +180,29 @@ impl Locks {
             let token = lock.token;
             self.release(index, now_ms, name, token, events);
         } else if let Some(claim) = lock.waiters.remove(&ticket) {
-            self.deadlines.remove(&(claim.deadline_ms, name.clone(), ticket));
+            self.places.remove(name, ticket, None, &claim);
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<u64> {
-        self.deadlines.get_min().map(|(deadline, ..)| *deadline)
+        self.places.deadlines.get_min().map(|(deadline, ..)| *deadline)
     }
 
     /// Drops at most `most` holders and waiters whose deadline has passed. Returns how many it dropped.
     pub(super) fn expire(&mut self, index: u64, now_ms: u64, most: usize, events: &mut Events<'_>) -> usize {
         let mut dropped = 0;
         while dropped < most
-            && let Some((deadline_ms, name, ticket)) = self.deadlines.get_min().cloned()
+            && let Some((deadline_ms, name, ticket)) = self.places.deadlines.get_min().cloned()
             && deadline_ms <= now_ms
         {
             dropped += 1;
-            let Some(lock) = self.held.get_mut(&name) else {
-                self.deadlines.remove_min();
-                continue;
-            };
+            // By the invariants it is there.
+            let Some(lock) = self.held.get_mut(&name) else { break };
             if lock.ticket == ticket {
                 events.push(Change::LockExpired { lock: name.clone(), token: lock.token });
                 self.pass_on(index, now_ms, &name, events);
-            } else {
-                lock.waiters.remove(&ticket);
-                self.deadlines.remove_min();
+            } else if let Some(claim) = lock.waiters.remove(&ticket) {
+                self.places.remove(&name, ticket, None, &claim);
             }
         }
         dropped
@@ -182,10 +211,10 @@ impl Locks {
     /// Takes the lock from its holder and grants it to the first waiter whose deadline has not passed.
     fn pass_on(&mut self, index: u64, now_ms: u64, name: &Key, events: &mut Events<'_>) {
         let Some(mut lock) = self.held.remove(name) else { return };
-        self.deadlines.remove(&(lock.holder.deadline_ms, name.clone(), lock.ticket));
+        self.places.remove(name, lock.ticket, Some(lock.token), &lock.holder);
         while let Some((ticket, mut claim)) = lock.waiters.get_min().cloned() {
             lock.waiters.remove(&ticket);
-            self.deadlines.remove(&(claim.deadline_ms, name.clone(), ticket));
+            self.places.remove(name, ticket, None, &claim);
             if claim.deadline_ms > now_ms {
                 claim.deadline_ms = now_ms.saturating_add(claim.ttl_ms);
                 return self.grant(index, ticket, name.clone(), claim, lock.waiters, events);
@@ -202,7 +231,7 @@ impl Locks {
         waiters: OrdMap<u64, Claim>,
         events: &mut Events<'_>,
     ) {
-        self.deadlines.insert((holder.deadline_ms, name.clone(), ticket));
+        self.places.add(&name, ticket, Some(token), &holder);
         events.push(Change::Acquired { lock: name.clone(), token, body: holder.body.clone() });
         self.held.insert(name, Held { token, ticket, holder, waiters });
     }
@@ -227,19 +256,16 @@ impl Locks {
     /// Puts one lock back as a snapshot has it.
     pub(super) fn restore(&mut self, name: Key, lock: Lock) {
         let Lock { token, holder, ticket, waiters } = lock;
-        self.deadlines.insert((holder.deadline_ms, name.clone(), ticket));
+        self.places.add(&name, ticket, Some(token), &holder);
         for (ticket, claim) in &waiters {
-            self.deadlines.insert((claim.deadline_ms, name.clone(), *ticket));
+            self.places.add(&name, *ticket, None, claim);
         }
         self.held.insert(name, Held { token, ticket, holder, waiters: waiters.into_iter().collect() });
     }
 
-    /// A hash of all locks. It is computed on demand: locks are few and short.
+    /// A hash of all locks.
     pub(super) fn digest(&self) -> u64 {
-        let of = |(name, lock): (&Key, Lock)| {
-            xxh3_64(&postcard::to_stdvec(&(name, lock)).expect("every lock can be encoded"))
-        };
-        self.iter().map(of).fold(0, u64::wrapping_add)
+        self.places.digest
     }
 }
 

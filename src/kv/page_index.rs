@@ -77,6 +77,19 @@ impl<T> PageIndex<T> {
         (list < self.lists.len()).then_some(Location { list, nth: 0 })
     }
 
+    /// How many entries there are between the one at or before `prefix` and the last that begins with it, both included. The
+    /// time it takes is that of the outer list.
+    pub(super) fn count_with_prefix(&self, prefix: &str) -> usize {
+        let Some(from) = self.until(prefix) else { return 0 };
+        let is_before_end = |key: &Key| key.as_str() <= prefix || key.starts_with(prefix);
+        let lists = self.lists[from.list..].partition_point(|(first, _)| is_before_end(first));
+        let entries = self.lists[from.list..from.list + lists].iter();
+        let all: usize = entries.clone().map(|(_, inner)| inner.len()).sum();
+        let after =
+            entries.last().map_or(0, |(_, inner)| inner.len() - inner.partition_point(|(key, _)| is_before_end(key)));
+        all - after - from.nth
+    }
+
     /// The entries from one on, in order.
     pub(super) fn from(&self, at: Location) -> impl Iterator<Item = &T> {
         let first = self.lists.get(at.list).map_or(&[][..], |(_, inner)| &inner[at.nth..]);

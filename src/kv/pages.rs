@@ -64,6 +64,12 @@ impl<V> Pages<V> {
         Counted { items: self.from(Bound::Unbounded), left: self.len }
     }
 
+    /// About how many keys begin with `prefix`: those of all pages that may have one. It looks at few of them.
+    pub(super) fn about_with_prefix(&self, prefix: &str) -> usize {
+        // The last page may have other keys only.
+        self.len.min(PAGE_KEYS * self.pages.count_with_prefix(prefix))
+    }
+
     /// The keys from one on, in order.
     pub(super) fn from<'a>(&'a self, from: Bound<&'a str>) -> impl Iterator<Item = (&'a Key, &'a V)> {
         let start = match from {

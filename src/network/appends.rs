@@ -155,6 +155,9 @@ pub(crate) async fn serve_appends<S: AsyncRead + AsyncWrite + Send + 'static>(
             next = timeout(STREAM_IDLE_TIMEOUT, frames.next()) => next,
             () = gone.cancelled() => return None,
         };
+        let bytes = next.as_ref().ok().and_then(|next| next.as_ref()?.as_ref().ok()).map_or(0, |frame| frame.len());
+        let limits = checks.1.clone();
+        let _turn = limits.decode_turn(bytes).await;
         let message = match next {
             Ok(Some(Ok(frame))) => wire::decode::<AppendMessage>(&frame),
             Ok(Some(Err(error))) => Err(error.to_string()),

@@ -1,8 +1,9 @@
 //! Decodes messages within bounds of what that allocates.
 //!
-//! A list of small elements takes up to 36 times as much memory as its bytes in a message. Such elements are mostly
-//! structure: lengths, tags, numbers. Texts and values take what they are. So the structure of a message is limited to
-//! [`MAX_STRUCTURE_BYTES`] and as many bytes as it has of texts and values, which no list of named things exceeds.
+//! A list of small elements takes up to 36 times as much memory as its bytes in a message. Such elements are made of
+//! lengths, tags and numbers; texts and values take what they are. So a message may have at most [`MAX_NUMBERS`] of these,
+//! and as many as the largest request of a client comes to. None of them takes more than 36 bytes: a message that is refused
+//! for what it would take has taken less than a GiB.
 
 use postcard::de_flavors::Flavor;
 use postcard::{Deserializer, Error, Result};
@@ -12,8 +13,14 @@ use serde::de::DeserializeOwned;
 use super::wire::{Request, VERSION};
 use crate::node::rpc::{Envelope, PeerRequest};
 
-/// Bytes of structure that any message may have.
-const MAX_STRUCTURE_BYTES: usize = 4 << 20;
+/// Lengths, tags and numbers that any message may have: a batch of entries, or of commands.
+const MAX_NUMBERS: usize = 1 << 20;
+
+/// In a request, the bytes of JSON for each of them: a key with a value is six at least, and has two lengths.
+const JSON_BYTES_PER_NUMBER: usize = 3;
+
+/// The largest request that a node may be told to take (`--max-request`): another's entries may be as large.
+const MAX_REQUEST_BYTES: usize = 64 << 20;
 
 /// Commands that a follower forwards together; it sends half as many at most.
 const MAX_FORWARDED_COMMANDS: u64 = 1024;
@@ -25,10 +32,10 @@ const FORWARD_MARGIN_BYTES: usize = 4 << 20;
 /// The number of [`PeerRequest::Forward`] in the format.
 const FORWARD_TAG: u8 = 4;
 
-/// The rest of a message, and the bytes of structure that it may still have.
+/// The rest of a message, and how many numbers it may still have.
 struct Bounded<'de> {
     rest: &'de [u8],
-    structure_left: usize,
+    numbers_left: usize,
 }
 
 impl<'de> Flavor<'de> for Bounded<'de> {
@@ -36,9 +43,12 @@ impl<'de> Flavor<'de> for Bounded<'de> {
     type Source = &'de [u8];
 
     fn pop(&mut self) -> Result<u8> {
-        self.structure_left = self.structure_left.checked_sub(1).ok_or(Error::SerdeDeCustom)?;
         let (byte, rest) = self.rest.split_first().ok_or(Error::DeserializeUnexpectedEnd)?;
         self.rest = rest;
+        // The last byte of a number; those before it have the high bit.
+        if *byte < 0x80 {
+            self.numbers_left = self.numbers_left.checked_sub(1).ok_or(Error::SerdeDeCustom)?;
+        }
         Ok(*byte)
     }
 
@@ -49,7 +59,6 @@ impl<'de> Flavor<'de> for Bounded<'de> {
     fn try_take_n(&mut self, count: usize) -> Result<&'de [u8]> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(Error::DeserializeUnexpectedEnd)?;
         self.rest = rest;
-        self.structure_left = self.structure_left.saturating_add(count);
         Ok(taken)
     }
 
@@ -67,8 +76,12 @@ fn without_version(bytes: &[u8]) -> std::result::Result<&[u8], String> {
 }
 
 /// A value at the beginning of `body`, and what follows it.
-fn take<'de, T: Deserialize<'de>>(body: &'de [u8]) -> std::result::Result<(T, &'de [u8]), String> {
-    let mut deserializer = Deserializer::from_flavor(Bounded { rest: body, structure_left: MAX_STRUCTURE_BYTES });
+fn take<'de, T: Deserialize<'de>>(
+    body: &'de [u8],
+    max_request_bytes: usize,
+) -> std::result::Result<(T, &'de [u8]), String> {
+    let numbers_left = MAX_NUMBERS + max_request_bytes / JSON_BYTES_PER_NUMBER;
+    let mut deserializer = Deserializer::from_flavor(Bounded { rest: body, numbers_left });
     let value = T::deserialize(&mut deserializer).and_then(|value| Ok((value, deserializer.finalize()?)));
     value.map_err(|error| format!("not a message: {error}"))
 }
@@ -78,7 +91,7 @@ fn take<'de, T: Deserialize<'de>>(body: &'de [u8]) -> std::result::Result<(T, &'
 /// # Errors
 /// A text that says what is wrong.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String> {
-    take(without_version(bytes)?).map(|(message, _)| message)
+    take(without_version(bytes)?, MAX_REQUEST_BYTES).map(|(message, _)| message)
 }
 
 /// The request in `bytes`; `max_request_bytes` is the largest request of a client.
@@ -86,9 +99,12 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T
 /// # Errors
 /// A text that says what is wrong.
 pub(super) fn decode_request(bytes: &[u8], max_request_bytes: usize) -> std::result::Result<Request, String> {
-    let (envelope, body) = take::<Envelope>(without_version(bytes)?)?;
+    let (envelope, body) = take::<Envelope>(without_version(bytes)?, 0)?;
+    // Of entries it is not known how much their leader takes.
+    let mut largest = MAX_REQUEST_BYTES;
     if let Some((&FORWARD_TAG, commands)) = body.split_first() {
-        let (count, _) = take::<u64>(commands)?;
+        largest = max_request_bytes;
+        let (count, _) = take::<u64>(commands, 0)?;
         if count > MAX_FORWARDED_COMMANDS || commands.len() > max_request_bytes + FORWARD_MARGIN_BYTES {
             let bytes = commands.len();
             return Err(format!(
@@ -96,7 +112,7 @@ pub(super) fn decode_request(bytes: &[u8], max_request_bytes: usize) -> std::res
             ));
         }
     }
-    take::<PeerRequest>(body).map(|(request, _)| (envelope, request))
+    take::<PeerRequest>(body, largest).map(|(request, _)| (envelope, request))
 }
 
 #[cfg(test)]
@@ -146,6 +162,19 @@ mod tests {
         let ops = |count| forward(vec![txn(vec![Op::Get("".into()); count])]);
         assert!(decode_request(&ops(1024), most).is_ok());
         assert!(decode_request(&ops(3 << 20), most).is_err());
+    }
+
+    /// Issue 18, A6: an append of 80 MiB of tiny operations took more than a GiB.
+    #[test]
+    fn what_an_append_would_take_is_bounded_while_it_is_decoded() {
+        use crate::network::wire::MAX_MESSAGE_BYTES;
+        use std::mem::size_of;
+        // The operation with the most memory for its numbers, with texts that take none beside it.
+        let ops = vec![Op::Get("ab".into()); MAX_MESSAGE_BYTES / 4];
+        let bytes = forward(vec![txn(ops)]);
+        assert!(decode::<Request>(&bytes).is_err());
+        let most = (MAX_NUMBERS + MAX_REQUEST_BYTES / JSON_BYTES_PER_NUMBER) / 2 * size_of::<Op>();
+        assert!(most < 1 << 30, "{most} bytes");
     }
 
     /// The smallest pairs that a client can send, as many as fit into the largest request.

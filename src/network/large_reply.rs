@@ -119,9 +119,9 @@ fn without_values(outcome: &Result<(u64, Reply), ForwardError>) -> NodeError {
     const TOO_LARGE: &str = "its answer, with those of others that were forwarded with it, was too large to send";
     match outcome {
         Ok((_, Reply::Txn { results, .. })) if results.iter().all(|one| matches!(one, OpResult::Got(..))) => {
-            NodeError::NotReady(format!("nothing was written, and {TOO_LARGE}; try again"))
+            NodeError::Overloaded(format!("nothing was written, and {TOO_LARGE}; try again"))
         }
-        Ok((_, Reply::Failed(_))) => NodeError::NotReady(format!("nothing was done, and {TOO_LARGE}; try again")),
+        Ok((_, Reply::Failed(_))) => NodeError::Overloaded(format!("nothing was done, and {TOO_LARGE}; try again")),
         Ok((index, _)) => NodeError::Timeout(format!("it was done at index {index}, and {TOO_LARGE}")),
         Err(_) => NodeError::Internal(TOO_LARGE.to_owned()),
     }
@@ -155,7 +155,7 @@ mod tests {
         assert!(room.0.available_permits() <= (MAX_UNSENT_REPLY_BYTES - (30 << 20)) >> 10);
         let Ok(PeerReply::Forward(outcomes)) = wire::decode::<Answer>(&bytes).unwrap() else { panic!() };
         assert_eq!(outcomes.iter().map(|one| one.is_ok()).collect::<Vec<_>>(), [true, true, true, false, true]);
-        assert!(matches!(&outcomes[3], Err(ForwardError::Failed(NodeError::NotReady(_)))));
+        assert!(matches!(&outcomes[3], Err(ForwardError::Failed(NodeError::Overloaded(_)))));
         drop(bytes);
         assert_eq!(room.0.available_permits(), MAX_UNSENT_REPLY_BYTES >> 10);
     }
@@ -167,6 +167,6 @@ mod tests {
         let bytes = room.encode(Ok(PeerReply::Forward(vec![reading(1 << 20, true), reading(1 << 20, false)]))).await;
         let Ok(PeerReply::Forward(outcomes)) = wire::decode::<Answer>(&bytes).unwrap() else { panic!() };
         assert!(matches!(&outcomes[0], Err(ForwardError::Failed(NodeError::Timeout(why))) if why.contains("index 9")));
-        assert!(matches!(&outcomes[1], Err(ForwardError::Failed(NodeError::NotReady(_)))));
+        assert!(matches!(&outcomes[1], Err(ForwardError::Failed(NodeError::Overloaded(_)))));
     }
 }

@@ -10,6 +10,9 @@
 //! * **Streams of appends**: at most [`MAX_APPEND_STREAMS`]. One more takes the place of a stream that has never carried
 //!   a message, or else of the one that was silent for longest. That is never a leader's: it sends heartbeats.
 //!
+//! * **Decoding**: of messages larger than [`DECODED_ALONE_BYTES`] one at a time. Decoded they take up to eleven times as
+//!   much, until they are refused.
+//!
 //! Connections are counted by [`crate::http`], but for those that have become streams.
 //!
 //! Caveat: a message is no longer counted once it is complete. A stream is read on only after its message was handled.
@@ -38,6 +41,9 @@ const _: () = assert!(MAX_INBOUND_BYTES > 2 * MAX_MESSAGE_BYTES);
 /// Messages that are awaited at a time: far more than members send.
 const MAX_PENDING_MESSAGES: usize = 1024;
 
+/// Larger messages are decoded and checked one after the other.
+const DECODED_ALONE_BYTES: usize = 8 << 20;
+
 /// Streams of appends at a time; a leader has one to each member.
 const MAX_APPEND_STREAMS: usize = 256;
 
@@ -47,7 +53,11 @@ pub(crate) struct PortLimits {
     usage: Mutex<Usage>,
     pub(super) refused: Refused,
     pub(super) reply_room: ReplyRoom,
+    decoding: tokio::sync::Mutex<()>,
 }
+
+/// The turn of a large message to be decoded and checked.
+pub(super) type DecodeTurn<'a> = Option<tokio::sync::MutexGuard<'a, ()>>;
 
 #[derive(Debug, Default)]
 struct Usage {
@@ -78,6 +88,11 @@ impl Usage {
 impl PortLimits {
     fn usage(&self) -> MutexGuard<'_, Usage> {
         self.usage.lock()
+    }
+
+    /// Waits for the turn of a message of so many bytes; a small one has no need to.
+    pub(super) async fn decode_turn(&self, bytes: usize) -> DecodeTurn<'_> {
+        if bytes > DECODED_ALONE_BYTES { Some(self.decoding.lock().await) } else { None }
     }
 
     /// A connection that brings one message, which is awaited from now on.
@@ -284,6 +299,18 @@ mod tests {
         assert!(half[0].gone.is_cancelled() && !half[1].gone.is_cancelled());
         drop((half, member));
         assert!(limits.usage().messages.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_messages_are_decoded_one_after_the_other() {
+        let limits = PortLimits::default();
+        let turn = limits.decode_turn(DECODED_ALONE_BYTES + 1).await;
+        assert!(turn.is_some() && limits.decode_turn(DECODED_ALONE_BYTES).await.is_none());
+        let within = std::time::Duration::from_secs(1);
+        let other = limits.decode_turn(DECODED_ALONE_BYTES + 1);
+        assert!(tokio::time::timeout(within, other).await.is_err());
+        drop(turn);
+        assert!(limits.decode_turn(DECODED_ALONE_BYTES + 1).await.is_some());
     }
 
     #[test]

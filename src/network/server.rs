@@ -20,7 +20,7 @@ use super::validate::{self, CommandLimits, Local};
 use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, SNAPSHOT_PATH};
 use super::{appends, decode, origin, snapshot};
 use crate::http::Excess;
-use crate::network::limits::Inbound;
+use crate::network::limits::{DecodeTurn, Inbound};
 use crate::node::rpc::{Envelope, PeerRequest, Refusal};
 use crate::node::{Node, NodeSlot};
 
@@ -50,10 +50,16 @@ async fn call(State(port): State<Port>, excess: Option<Extension<Excess>>, body:
     let Some(node) = port.node.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let within = if excess.is_some() { EXCESS_MESSAGE_TIMEOUT } else { MESSAGE_TIMEOUT };
     let answer = match read(body, port.limits.messages(), within).await {
-        Ok(bytes) => match decode::decode_request(&bytes, port.command_limits.max_request_bytes) {
-            Ok((envelope, request)) => answer(&port, node, &envelope, request).await,
-            Err(why) => Err(Refusal::Unreadable(why)),
-        },
+        Ok(bytes) => {
+            let turn = port.limits.decode_turn(bytes.len()).await;
+            match decode::decode_request(&bytes, port.command_limits.max_request_bytes) {
+                Ok((envelope, request)) => {
+                    drop(bytes);
+                    answer(&port, node, &envelope, request, turn).await
+                }
+                Err(why) => Err(Refusal::Unreadable(why)),
+            }
+        }
         Err(status) => return (status, CLOSE).into_response(),
     };
     // The place of a stranger's connection is for the next one.
@@ -62,11 +68,12 @@ async fn call(State(port): State<Port>, excess: Option<Extension<Excess>>, body:
     if ends { (CLOSE, body).into_response() } else { body.into_response() }
 }
 
-async fn answer(port: &Port, node: &Node, envelope: &Envelope, request: PeerRequest) -> Answer {
+async fn answer(port: &Port, node: &Node, envelope: &Envelope, request: PeerRequest, turn: DecodeTurn<'_>) -> Answer {
     if let Err(why) = validate::request(envelope, &request, &Local::of(node)) {
         port.limits.refused.note(&envelope.from, &why);
         return Err(Refusal::Unreadable(why));
     }
+    drop(turn);
     let (commands, timeout_ms) = match request {
         PeerRequest::Forward { commands, timeout_ms } => (commands, timeout_ms),
         PeerRequest::LeaderWatch => return watch_leader(port, node, envelope).await,

@@ -13,7 +13,7 @@ use crate::raft_types::alias::{SnapshotMeta, Vote};
 pub(crate) use super::decode::decode;
 
 /// Version of all messages. 2: stamped commands, records. 3: stamps that go out and come back.
-pub(super) const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 4;
 
 /// The path of a request with one answer.
 pub(super) const CALL_PATH: &str = "/raft/v1/call";

@@ -29,4 +29,7 @@ pub enum NodeError {
     /// A fault of this node.
     #[error("{0}")]
     Internal(String),
+    /// There is more to do than can be done in time. Nothing was done.
+    #[error("{0}")]
+    Overloaded(String),
 }

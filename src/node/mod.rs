@@ -105,6 +105,7 @@ struct Inner {
     reads: read::read_index::ReadIndex,
     forwarder: write::forward::Forwarder,
     proposals: write::propose::Proposals,
+    apply_room: write::apply_room::ApplyRoom,
     /// One membership change at a time: openraft refuses a second.
     membership_turn: Mutex<()>,
     /// The committed index that the log knew when it was opened.
@@ -210,6 +211,7 @@ impl Node {
             reads,
             forwarder,
             proposals,
+            apply_room: write::apply_room::ApplyRoom::new(),
             membership_turn: Mutex::new(()),
             committed_at_open: committed.map_or(0, |id| id.index),
             is_new,
@@ -298,7 +300,7 @@ impl Node {
     /// A node that was removed, or whose cluster should not be there, says so instead of serving it.
     fn refuse_stray(&self) -> Result<(), NodeError> {
         self.refuse_removed()?;
-        match self.inner.me.foreign() {
+        match self.inner.strangers.foreign() {
             Some(why) => Err(NodeError::Conflict(why)),
             None => Ok(()),
         }

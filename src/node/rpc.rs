@@ -149,6 +149,8 @@ pub enum PeerRequest {
         /// How long the asker still waits, in milliseconds.
         timeout_ms: u64,
     },
+    /// Did you call me? Which Raft node answers here, and which member has the asker's address?
+    Vouch,
 }
 
 /// [`TransferLeaderRequest`] in parts, because openraft's own does not serialise.
@@ -205,6 +207,13 @@ pub enum PeerReply {
     Admin(Result<Result<(), NodeError>, NotLeader>),
     /// To a snapshot: the receiver's vote.
     Snapshot(Vote),
+    /// To [`PeerRequest::Vouch`].
+    Vouch {
+        /// Who answers.
+        who: Identification,
+        /// The Raft id of the member that has the asker's public id, if there is one.
+        asker: Option<RaftId>,
+    },
 }
 
 /// The receiver does not lead, so it did nothing.

@@ -6,7 +6,7 @@
 //! * Every [`ApplyResponder`] is sent, after the entry is visible to readers.
 //! * Readers see whole commands, and a map and an applied index that belong together.
 //! * Readers and writers wait for each other only for [`MAX_KEYS_A_HOLD`] changes: a command of more is applied to a
-//!   clone of the map beside them. No lock is held across an await.
+//!   clone of the map beside them, and beside Raft's threads. No lock is held across an await.
 //! * Building and installing a snapshot stop neither reads nor, for a build, writes.
 //!
 //! openraft and errors (0.10.0-alpha.37, `core/sm/worker.rs`, `raft_core.rs`): an `Err` from any method here, a
@@ -72,6 +72,38 @@ struct Shared {
 impl Shared {
     fn replace(&self, state: State) -> State {
         mem::replace(&mut *self.state.write(), state)
+    }
+
+    /// Applies entries, makes them visible, and then answers who waits for them.
+    fn apply(&self, batch: &mut Batch) {
+        if batch.entries.is_empty() {
+            return;
+        }
+        let mut newest = None;
+        let mut apply_all = |state: &mut State, batch: &mut Batch| {
+            for (entry, responder) in batch.entries.drain(..) {
+                newest = newest.max(stamp_of(&entry));
+                let reply = state.apply(entry, &mut batch.events);
+                batch.replies.extend(responder.map(|responder| (responder, reply)));
+            }
+            index_of(state)
+        };
+        let index = if mem::take(&mut batch.keys) > MAX_KEYS_A_HOLD {
+            // Nobody else changes the state: `&mut` of the state machine is needed to get here.
+            let mut state = self.state.read().clone();
+            let applied = apply_all(&mut state, batch);
+            drop(self.replace(state));
+            applied
+        } else {
+            apply_all(&mut self.state.write(), batch)
+        };
+        if let Some((term, stamp_ms)) = newest {
+            self.clock.noted(term, stamp_ms);
+        }
+        self.announce(index, &mut batch.events);
+        for (responder, reply) in batch.replies.drain(..) {
+            responder.send(reply);
+        }
     }
 
     /// Tells readers and watchers that entries up to `index` can be read.
@@ -156,36 +188,15 @@ impl StateMachine {
         SnapshotBuilder::new(kv, meta, self.snapshots.clone(), self.cluster.clone(), must)
     }
 
-    /// Applies entries, makes them visible, and then answers who waits for them.
-    fn apply_now(&self, batch: &mut Batch) {
-        if batch.entries.is_empty() {
-            return;
+    /// Applies entries, makes them visible, and then answers who waits for them. Those that change much are applied beside
+    /// Raft's threads: what its heartbeats need must not wait behind them.
+    async fn apply_now(&self, batch: &mut Batch) -> io::Result<()> {
+        if batch.keys <= MAX_KEYS_A_HOLD {
+            self.shared.apply(batch);
+            return Ok(());
         }
-        let mut newest = None;
-        let mut apply_all = |state: &mut State, batch: &mut Batch| {
-            for (entry, responder) in batch.entries.drain(..) {
-                newest = newest.max(stamp_of(&entry));
-                let reply = state.apply(entry, &mut batch.events);
-                batch.replies.extend(responder.map(|responder| (responder, reply)));
-            }
-            index_of(state)
-        };
-        let index = if mem::take(&mut batch.keys) > MAX_KEYS_A_HOLD {
-            // Nobody else changes the state: `&mut self` is needed to get here.
-            let mut state = self.state();
-            let applied = apply_all(&mut state, batch);
-            drop(self.shared.replace(state));
-            applied
-        } else {
-            apply_all(&mut self.shared.state.write(), batch)
-        };
-        if let Some((term, stamp_ms)) = newest {
-            self.shared.clock.noted(term, stamp_ms);
-        }
-        self.shared.announce(index, &mut batch.events);
-        for (responder, reply) in batch.replies.drain(..) {
-            responder.send(reply);
-        }
+        let (shared, mut long) = (self.shared.clone(), mem::take(batch));
+        task::spawn_blocking(move || shared.apply(&mut long)).await.map_err(io::Error::other)
     }
 }
 
@@ -238,23 +249,22 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let next = match entries.next().now_or_never() {
                 Some(next) => next,
                 None => {
-                    self.apply_now(&mut batch);
+                    self.apply_now(&mut batch).await?;
                     entries.next().await
                 }
             };
             match next {
                 Some(Ok(item)) => batch.push(item),
                 Some(Err(error)) => {
-                    self.apply_now(&mut batch);
+                    self.apply_now(&mut batch).await?;
                     return Err(error);
                 }
                 None => {
-                    self.apply_now(&mut batch);
-                    return Ok(());
+                    return self.apply_now(&mut batch).await;
                 }
             }
             if batch.is_full() {
-                self.apply_now(&mut batch);
+                self.apply_now(&mut batch).await?;
                 // The lock is not fair: without a pause, readers that were woken find it taken again.
                 tokio::task::yield_now().await;
             }

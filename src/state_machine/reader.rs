@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Shared, State, index_of};
-use crate::command::LockView;
-use crate::kv::{KvStore, Ticket};
+use crate::command::{Command, LockView};
+use crate::kv::{self, KvStore, Ticket};
 use crate::log_time::LogClock;
 use crate::record::Record;
 use crate::watch::Watches;
@@ -51,6 +51,11 @@ impl MapReader {
     /// The state of the request for a lock that the entry at index `ticket` made.
     pub fn ticket(&self, name: &str, ticket: u64) -> Ticket {
         self.state().kv.ticket(name, ticket)
+    }
+
+    /// What applying a command to the state as it is would cost, in microseconds.
+    pub fn cost_us(&self, command: &Command) -> u64 {
+        if kv::weight_is_all(command) { kv::weight(command) as u64 } else { self.state().kv.cost_us(command) }
     }
 
     /// When something is due next, and the log time that was applied last, in milliseconds.

@@ -3,14 +3,20 @@
 //! * Large bodies fit in [`BodyMemory`] together. One that finds no place waits unread, which slows
 //!   its client by TCP's own means. The bound also keeps memory from staying with the process after
 //!   a burst: allocators give freed blocks of some MiB back late or, as glibc's does, never.
+//! * A body asks for its place once a part of it is there, and gives it to one that waits if it makes no progress. So who
+//!   claims much and sends nothing is in nobody's way.
 //! * A small body that comes at once, as nearly all do, needs no place.
 //! * Small bodies that come in parts have a bound of their own, so that thousands of slow senders
 //!   do not fill the memory. Beyond it they are refused.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 
 use crate::api::response::error::ApiError;
 use crate::api::response::memory::{PERMIT_BYTES, permits};
@@ -27,6 +33,12 @@ const SMALL_BODIES_BYTES: usize = 64 << 20;
 /// A request half received takes so many bytes beside those of its body.
 const HALF_RECEIVED_BYTES: usize = 4 << 10;
 
+/// A large body gives way to others that wait if less than this has come of it in [`PROGRESS_TIME`].
+const PROGRESS_BYTES: usize = 64 << 10;
+
+/// See [`PROGRESS_BYTES`].
+const PROGRESS_TIME: Duration = Duration::from_secs(1);
+
 /// The memory that bodies may take.
 #[derive(Debug)]
 pub struct BodyMemory {
@@ -34,20 +46,51 @@ pub struct BodyMemory {
     limit: usize,
     large: Semaphore,
     small: Semaphore,
+    /// How many large bodies wait for a place.
+    waiting: AtomicUsize,
 }
 
 impl BodyMemory {
     /// One body may have `limit` bytes.
     pub fn new(limit: usize) -> Self {
         let permits = |bytes: usize| Semaphore::new(bytes.div_ceil(PERMIT_BYTES));
-        Self { limit, large: permits(LARGE_BODIES_BYTES.max(limit)), small: permits(SMALL_BODIES_BYTES) }
+        let (large, small) = (permits(LARGE_BODIES_BYTES.max(limit)), permits(SMALL_BODIES_BYTES));
+        Self { limit, large, small, waiting: AtomicUsize::new(0) }
     }
 
     /// Takes all that a body may come to, at once: two bodies that held a part each could wait for
     /// ever.
     async fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        if let Ok(taken) = self.large.try_acquire_many(permits(bytes)) {
+            return Some(taken);
+        }
+        let _waiting = Waiting::begin(&self.waiting);
         // Never closed.
         self.large.acquire_many(permits(bytes)).await.ok()
+    }
+
+    /// The next piece of a body. Of one that holds a place and makes no progress while others wait, the end.
+    async fn next(&self, body: &mut Body, progress: &mut Option<Progress>) -> Result<Option<Bytes>, ApiError> {
+        let Some(progress) = progress else { return next(body).await };
+        loop {
+            match timeout_at(progress.until, next(body)).await {
+                Ok(piece) => {
+                    progress.bytes += piece.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
+                    if progress.bytes >= PROGRESS_BYTES {
+                        *progress = Progress::begin();
+                    }
+                    return piece;
+                }
+                Err(_) if self.waiting.load(Relaxed) > 0 => {
+                    return Err(ApiError::RequestTimeout(
+                        "the request body comes too slowly while others wait for its place; nothing was done, try \
+                         again later"
+                            .to_owned(),
+                    ));
+                }
+                Err(_) => *progress = Progress::begin(),
+            }
+        }
     }
 
     /// Takes what has come of a small body at once, or refuses it.
@@ -68,6 +111,34 @@ impl BodyMemory {
     }
 }
 
+/// A body that waits for a place, until this is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The bytes that came of a large body lately.
+struct Progress {
+    until: Instant,
+    bytes: usize,
+}
+
+impl Progress {
+    fn begin() -> Self {
+        Self { until: Instant::now() + PROGRESS_TIME, bytes: 0 }
+    }
+}
+
 /// A body, and the memory that it takes for as long as it is kept.
 pub type HeldBody<'a> = (Bytes, Option<SemaphorePermit<'a>>);
 
@@ -80,6 +151,7 @@ pub type HeldBody<'a> = (Bytes, Option<SemaphorePermit<'a>>);
 /// # Errors
 /// * [`ApiError::TooLarge`]: it is longer than the limit.
 /// * [`ApiError::BadRequest`]: it broke off.
+/// * [`ApiError::RequestTimeout`]: it is large, makes no progress, and others wait for its place.
 /// * [`ApiError::Overloaded`]: too many small bodies are half received.
 pub async fn read(mut body: Body, memory: &BodyMemory) -> Result<HeldBody<'_>, ApiError> {
     let limit = memory.limit;
@@ -89,26 +161,32 @@ pub async fn read(mut body: Body, memory: &BodyMemory) -> Result<HeldBody<'_>, A
     if announced > limit as u64 {
         return Err(too_large(limit));
     }
-    let announced = announced as usize;
-    let mut taken = if announced > SMALL_BODY_BYTES { memory.take(announced).await } else { None };
     let Some(first) = next(&mut body).await? else {
         return Ok((Bytes::new(), None));
     };
     if first.len() > limit {
         return Err(too_large(limit));
     }
-    if body.is_end_stream() {
-        return Ok((if first.len() > SMALL_BODY_BYTES { first } else { Bytes::copy_from_slice(&first) }, taken));
+    let is_whole = body.is_end_stream();
+    if is_whole && first.len() <= SMALL_BODY_BYTES {
+        return Ok((Bytes::copy_from_slice(&first), None));
     }
-    let mut kept = None;
-    if taken.is_none() {
+    let announced = if is_whole { first.len() } else { announced as usize };
+    let (mut kept, mut taken, mut progress) = (None, None, None);
+    if announced > SMALL_BODY_BYTES {
+        taken = memory.take(announced).await;
+        progress = Some(Progress::begin());
+    } else {
         memory.keep(&mut kept, first.len())?;
+    }
+    if is_whole {
+        return Ok((first, taken));
     }
     // `announced` is within the limit, and memory that is not written yet costs nothing.
     let mut all = BytesMut::with_capacity(announced.max(first.len() * 2));
     all.extend_from_slice(&first);
     drop(first);
-    while let Some(data) = next(&mut body).await? {
+    while let Some(data) = memory.next(&mut body, &mut progress).await? {
         let length = all.len() + data.len();
         if length > limit {
             return Err(too_large(limit));
@@ -117,7 +195,7 @@ pub async fn read(mut body: Body, memory: &BodyMemory) -> Result<HeldBody<'_>, A
             memory.keep(&mut kept, length)?;
         } else if taken.is_none() {
             taken = memory.take(limit).await;
-            kept = None;
+            (kept, progress) = (None, Some(Progress::begin()));
             // Growing by doubling would take twice the memory.
             all.reserve(limit - all.len());
         }
@@ -210,6 +288,54 @@ mod tests {
         assert!(grown.is_err(), "it is big, and waits for its rest");
         drop(slow);
         assert_eq!(memory.small.available_permits(), SMALL_BODIES_BYTES / PERMIT_BYTES);
+        assert_eq!(memory.large.available_permits(), LARGE_BODIES_BYTES / PERMIT_BYTES);
+    }
+
+    /// The first part of a large body of unknown length, in two pieces: at the second it takes its place.
+    fn beginning() -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> + Send {
+        let pieces = [SMALL_BODY_BYTES, 1].map(|length| Ok(Bytes::from(vec![b'x'; length])));
+        futures_util::stream::iter(pieces)
+    }
+
+    /// Issue 18, A5: eight idle connections that claimed 8 MiB each blocked all others for 54 s.
+    #[tokio::test(start_paused = true)]
+    async fn a_large_body_without_progress_gives_way() {
+        use futures_util::StreamExt;
+        let drip = futures_util::stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), ()))
+        });
+        let silent = Body::from_stream(beginning().chain(futures_util::stream::pending()));
+        let dripping = Body::from_stream(beginning().chain(drip));
+        for slow in [silent, dripping] {
+            let memory = BodyMemory::new(LIMIT);
+            let (_, _kept) = read(Body::from(vec![b'x'; LIMIT]), &memory).await.unwrap();
+            let mut slow = Box::pin(read(slow, &memory));
+            assert!(timeout(Duration::from_secs(60), &mut slow).await.is_err(), "nobody waits for its place");
+            assert_eq!(memory.large.available_permits(), 0);
+            let began = Instant::now();
+            let both = async { tokio::join!(read(chunked(LIMIT), &memory), slow) };
+            let (honest, slow) = timeout(Duration::from_secs(600), both).await.expect("an end");
+            assert_eq!(honest.unwrap().0.len(), LIMIT);
+            assert!(matches!(slow, Err(ApiError::RequestTimeout(_))), "{slow:?}");
+            assert!(began.elapsed() <= PROGRESS_TIME + Duration::from_secs(1), "{:?}", began.elapsed());
+        }
+    }
+
+    /// As a connection that claims much and sends nothing.
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_of_which_nothing_came_takes_no_place() {
+        let memory = BodyMemory::new(LIMIT);
+        let idle = || {
+            Body::new(http_body_util::Limited::new(
+                Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>()),
+                LIMIT,
+            ))
+        };
+        let mut all: Vec<_> = (0..100).map(|_| Box::pin(read(idle(), &memory))).collect();
+        for one in &mut all {
+            assert!(timeout(Duration::from_millis(1), one).await.is_err());
+        }
         assert_eq!(memory.large.available_permits(), LARGE_BODIES_BYTES / PERMIT_BYTES);
     }
 

@@ -126,7 +126,9 @@ impl ApiError {
             Self::Locked { msg, .. } => (StatusCode::CONFLICT, Code::Conflict, msg),
             Self::Compacted(msg) => (StatusCode::GONE, Code::Compacted, msg),
             Self::IdempotencyMismatch(msg) => (StatusCode::UNPROCESSABLE_ENTITY, Code::IdempotencyMismatch, msg),
-            Self::Overloaded(msg) => (StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, msg),
+            Self::Overloaded(msg) | Self::Node(NodeError::Overloaded(msg)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, msg)
+            }
             Self::UnsupportedMediaType(msg) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, msg),
             Self::TooLarge(msg) => (StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, msg),
             Self::Node(NodeError::Conflict(msg)) => (StatusCode::CONFLICT, Code::Conflict, msg),
@@ -201,6 +203,7 @@ mod tests {
             (NodeError::Internal(m()).into(), 500, "internal"),
             (NodeError::NoLeader(m()).into(), 503, "no_leader"),
             (NodeError::NotReady(m()).into(), 503, "not_ready"),
+            (NodeError::Overloaded(m()).into(), 503, "overloaded"),
             (NodeError::Removed(m()).into(), 503, "removed"),
             (NodeError::Timeout(m()).into(), 504, "timeout"),
         ];

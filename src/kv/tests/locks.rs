@@ -95,3 +95,25 @@ fn a_tick_is_bounded_over_keys_and_locks() {
     assert_eq!(tick(&mut kv), Reply::Ticked { more: false });
     assert_eq!(held(&kv), Some((5, 15, 0)));
 }
+
+/// Issue 18, A6: the digest of 100,000 locks took as long as all of them together, and anybody may ask for it.
+#[test]
+fn the_digest_of_locks_is_kept_and_is_that_of_a_state_put_back() {
+    let mut kv = Kv::default();
+    let empty = kv.kv.digest();
+    for n in 0..200 {
+        kv.at(n, acquire(50 + n % 7, n % 3 * 40));
+        kv.at(n, Action::Cancel { name: "l".into(), ticket: n / 2 });
+        kv.at(n, Action::Renew { name: "l".into(), token: n / 3, ttl_ms: Some(60) });
+        let mut back = KvStore::new();
+        back.restore_log_time(kv.kv.log_time_ms());
+        for (name, lock) in kv.kv.locks() {
+            back.restore_lock(name.clone(), lock);
+        }
+        assert_eq!(back.digest(), kv.kv.digest());
+    }
+    kv.tick(1_000);
+    kv.tick(2_000);
+    kv.kv.restore_log_time(0);
+    assert_eq!(kv.kv.digest(), empty, "nothing of them is left");
+}

@@ -8,7 +8,7 @@ mod retries;
 mod single;
 
 use super::*;
-use crate::command::{Retry, Stamped};
+use crate::command::{Op, Retry, Stamped};
 
 /// A state and its next index.
 #[derive(Debug, Default)]

@@ -107,10 +107,18 @@ impl Model {
         }
         let reply = self.act(index, action);
         let mut kept = reply.clone();
-        if let Reply::Txn { results, .. } = &mut kept {
-            for result in results.iter_mut().filter(|result| matches!(result, OpResult::Got(..))) {
-                *result = OpResult::NotKept;
+        match &mut kept {
+            Reply::Txn { results, .. } => {
+                for result in results.iter_mut().filter(|result| matches!(result, OpResult::Got(..))) {
+                    *result = OpResult::NotKept;
+                }
             }
+            Reply::Failed(failure) => match &mut **failure {
+                Failure::Precondition { current } => *current = None,
+                Failure::Locked(view) => view.body = None,
+                _ => {}
+            },
+            _ => {}
         }
         self.kept.retain(|other| other.key != retry.key);
         let bytes = retry.key.len() as u64 + 16 + size(&kept);
@@ -129,7 +137,7 @@ impl Model {
             (Action::Renew { name, token, .. }, Reply::Granted { .. }) => {
                 self.claims.iter().find(|claim| claim.name == *name && claim.token == Some(*token))
             }
-            _ => return again(kept.clone()),
+            _ => return again(self.as_now(action, kept.clone())),
         };
         match (claim, action) {
             (Some(Claim { token: None, .. }), _) => again(kept.clone()),
@@ -141,6 +149,29 @@ impl Model {
             }
             _ => Reply::failed(Failure::LockLost),
         }
+    }
+
+    /// A refusal, with what was not kept of it.
+    fn as_now(&self, action: &Action, mut kept: Reply) -> Reply {
+        if let Reply::Failed(failure) = &mut kept {
+            match (&mut **failure, action) {
+                (
+                    Failure::Precondition { current },
+                    Action::Put { key, .. }
+                    | Action::Delete { key, .. }
+                    | Action::Incr { key, .. }
+                    | Action::Touch { key, .. },
+                ) => *current = self.keys.get(key).map(Entry::record),
+                (Failure::Precondition { current }, Action::Set { pairs, .. }) => {
+                    *current = self.keys.get(&pairs[0].0).map(Entry::record);
+                }
+                (Failure::Locked(view), Action::Acquire { name, .. }) => {
+                    view.body = self.view(name).filter(|now| now.token == view.token).and_then(|now| now.body);
+                }
+                _ => {}
+            }
+        }
+        kept
     }
 
     /// Forgets outcomes that are due, the earliest first.

@@ -30,7 +30,10 @@ fn a_refusal_is_an_outcome_and_what_was_read_is_not_kept() {
     let delete = || Action::Delete { key: "k".into(), conditions: vec![Condition::Exists] };
     let refused = kv.keyed(0, "u", 1, delete());
     kv.at(0, set("k", "1", None));
-    assert_eq!(kv.keyed(0, "u", 1, delete()), replayed(1, refused));
+    // What is current is told as it is now, and not kept.
+    assert_eq!(failure(refused), Failure::Precondition { current: None });
+    let now = Failure::Precondition { current: kv.kv.get("k").cloned() };
+    assert_eq!(kv.keyed(0, "u", 1, delete()), replayed(1, Reply::failed(now)));
     let then = vec![Op::Get("k".into()), Op::Delete("k".into())];
     let txn = Action::Txn(Txn { tests: Vec::new(), then, otherwise: Vec::new() });
     let results = |got| Reply::Txn { succeeded: true, results: vec![got, OpResult::Deleted(1)] };
@@ -88,4 +91,71 @@ fn where_there_is_no_room_nothing_is_done_and_nothing_dropped() {
         assert_eq!(add(1_000, "u4"), Reply::Number(4), "the first is over, and nobody ticked");
         assert_eq!(failure(add(1_009, "u5")), Failure::RetriesFull);
     }
+}
+
+/// Issue 18, A4: 68 failing `?cas=1` PUTs at a value of 1 MB filled the 64 MiB.
+#[test]
+fn an_outcome_is_small_whatever_it_is_about() {
+    let mut kv = Kv::default();
+    let large = format!("\"{}\"", "x".repeat(1_000_000));
+    kv.at(0, set("k", &large, None));
+    let refused = || Action::Put {
+        key: "k".into(),
+        value: Value { data: "1".into(), is_bytes: false, content_type: None },
+        ttl_ms: None,
+        conditions: vec![Condition::ModifiedBy(vec![7])],
+    };
+    let body = bytes::Bytes::from(large);
+    let locked = |who: Option<&bytes::Bytes>| Action::Acquire {
+        name: "l".into(),
+        ttl_ms: 1_000_000,
+        body: who.cloned(),
+        wait_ms: 0,
+    };
+    let pairs: Vec<_> = (0..10_000).map(|n| (Key::from(format!("n/{n}").as_str()), 1)).collect();
+    let then = vec![Op::Incr { pairs, ttl_ms: None }];
+    let numbers = Action::Txn(Txn { tests: Vec::new(), then, otherwise: Vec::new() });
+    kv.at(0, locked(Some(&body)));
+    for n in 0..100 {
+        let current = kv.kv.get("k").cloned();
+        for again in [false, true] {
+            let reply = kv.keyed(0, &format!("u{n}"), 1, refused());
+            let reply = if let Reply::Replayed { reply, .. } = reply {
+                assert!(again);
+                *reply
+            } else {
+                reply
+            };
+            assert_eq!(failure(reply), Failure::Precondition { current: current.clone() });
+            let reply = kv.keyed(0, &format!("l{n}"), 1, locked(None));
+            let reply = if let Reply::Replayed { reply, .. } = reply { *reply } else { reply };
+            let Failure::Locked(view) = failure(reply) else { panic!("it is held") };
+            assert_eq!(view.body.as_ref(), Some(&body));
+        }
+        if n % 10 == 0 {
+            kv.keyed(0, &format!("t{n}"), 1, numbers.clone());
+        }
+    }
+    let kept = postcard::to_stdvec(&kv.kv.kept().collect::<Vec<_>>()).unwrap();
+    assert!(kept.len() < 300 * 100, "{} bytes", kept.len());
+    kv.at(0, Action::Release { name: "l".into(), token: 2 });
+    let reply = kv.keyed(0, "l1", 1, locked(None));
+    assert!(
+        matches!(reply, Reply::Replayed { reply, .. } if matches!(failure(*reply.clone()), Failure::Locked(LockView { body: None, .. })))
+    );
+}
+
+/// A snapshot of before may have them with all that they showed.
+#[test]
+fn what_a_snapshot_has_is_cut_as_what_is_applied() {
+    let mut kv = Kv::default();
+    kv.at(0, set("k", "1", None));
+    let delete = Action::Delete { key: "k".into(), conditions: vec![Condition::Missing] };
+    kv.keyed(0, "u", 1, delete);
+    let (key, kept) = kv.kv.kept().next().map(|(key, kept)| (key.clone(), kept.clone())).unwrap();
+    let (mut before, mut now) = (KvStore::new(), KvStore::new());
+    let current = kv.kv.get("k").cloned();
+    before.restore_kept(key.clone(), kept.clone().with_reply(Reply::failed(Failure::Precondition { current })));
+    now.restore_kept(key, kept);
+    assert_eq!((before.digest(), before.kept().collect::<Vec<_>>()), (now.digest(), now.kept().collect::<Vec<_>>()));
 }

@@ -14,6 +14,7 @@ pub(in crate::node) mod promote;
 pub(in crate::node) mod remove;
 pub(in crate::node) mod strangers;
 pub(in crate::node) mod transfer;
+mod vouch;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};

@@ -41,7 +41,10 @@ impl Node {
             // One that is cut off would fill its log with ticks that nobody wants.
             while self.state() == State::Leader && self.is_tick_due() {
                 let deadline = Instant::now() + TICK_TIMEOUT;
-                match self.propose(&mut Arc::new(Action::Tick { most: MAX_EXPIRED_PER_TICK }.into()), deadline).await {
+                match self
+                    .propose(&mut Arc::new(Action::Tick { most: MAX_EXPIRED_PER_TICK }.into()), TICK_TIMEOUT, deadline)
+                    .await
+                {
                     Ok((_, Reply::Ticked { more: true })) => {}
                     // Done for now, or not the leader any more; the next look tells.
                     _ => break,

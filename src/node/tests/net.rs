@@ -34,6 +34,9 @@ pub(super) struct Net {
     answers: AtomicU64,
     /// How many snapshots were sent and installed.
     installed: AtomicU64,
+    /// Requests with forwarded writes that are under way, and the most that were at a time.
+    forwarding: AtomicU64,
+    most_forwarding: AtomicU64,
 }
 
 /// Ports are all that tells nodes apart here.
@@ -89,6 +92,11 @@ impl Net {
         self.installed.load(Ordering::Relaxed)
     }
 
+    /// The most requests with forwarded writes that were under way at a time.
+    pub(super) fn most_forwarding(&self) -> u64 {
+        self.most_forwarding.load(Ordering::Relaxed)
+    }
+
     /// A node that is up.
     pub(super) fn node(&self, port: u16) -> Option<Node> {
         self.nodes.lock().get(&port).cloned()
@@ -128,7 +136,14 @@ impl Peers for LocalPeers {
                 return Err(PeerError::Lost("starved".to_owned()));
             }
             let may_lose = matches!(request, PeerRequest::Forward { .. });
+            if may_lose {
+                let now = net.forwarding.fetch_add(1, Ordering::Relaxed) + 1;
+                net.most_forwarding.fetch_max(now, Ordering::Relaxed);
+            }
             let answer = node?.answer(&envelope, request).await.map_err(PeerError::Refused);
+            if may_lose {
+                net.forwarding.fetch_sub(1, Ordering::Relaxed);
+            }
             if may_lose && net.loses() { Err(PeerError::Lost("lost".to_owned())) } else { answer }
         }))
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::command::{Command, Reply};
@@ -70,7 +70,7 @@ impl Node {
         let permits = Arc::new(Semaphore::new(MAX_REQUESTS_IN_FLIGHT));
         let mut queued = Vec::new();
         loop {
-            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let Ok(mut permit) = permits.clone().acquire_owned().await else { return };
             if queue.recv_many(&mut queued, MAX_REQUEST_COMMANDS).await == 0 {
                 return;
             }
@@ -83,15 +83,23 @@ impl Node {
                     // Each request stays within what one RPC may carry, whatever came at once.
                     let full = std::mem::take(&mut batch);
                     bytes = 0;
-                    task::spawn(self.clone().forward_batch(full));
+                    self.spawn_batch(full, permit);
+                    permit = match permits.clone().acquire_owned().await {
+                        Ok(next) => next,
+                        Err(_) => return,
+                    };
                 }
             }
-            let node = self.clone();
-            task::spawn(async move {
-                node.forward_batch(batch).await;
-                drop(permit);
-            });
+            self.spawn_batch(batch, permit);
         }
+    }
+
+    fn spawn_batch(&self, batch: Vec<QueuedCommand>, permit: OwnedSemaphorePermit) {
+        let node = self.clone();
+        task::spawn(async move {
+            node.forward_batch(batch).await;
+            drop(permit);
+        });
     }
 
     async fn forward_batch(self, batch: Vec<QueuedCommand>) {

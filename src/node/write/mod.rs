@@ -4,11 +4,13 @@
 //! made, or a receiver that says it does not lead. Everything else that is not an answer becomes
 //! [`NodeError::Timeout`]: the outcome is unknown.
 
+pub(in crate::node) mod apply_room;
 pub(in crate::node) mod forward;
 pub(in crate::node) mod lock_wait;
 pub(in crate::node) mod propose;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -16,6 +18,9 @@ use crate::command::Command;
 use crate::node::leader::{Leader, LeaderWait};
 use crate::node::rpc::ForwardError;
 use crate::node::{Node, NodeError, Written};
+
+/// How long a command that costs much to apply waits for its turn; a write has a deadline of its own.
+const MAX_TURN_WAIT: Duration = Duration::from_secs(60);
 
 impl Node {
     /// Proposes a command here or at the leader; returns once it is applied there.
@@ -29,7 +34,7 @@ impl Node {
         loop {
             let attempt = match self.leader_by(&wait).await? {
                 Leader::ThisNode => {
-                    self.propose(&mut command, deadline).await.map(|(index, reply)| (index, reply, None))
+                    self.propose(&mut command, MAX_TURN_WAIT, deadline).await.map(|(index, reply)| (index, reply, None))
                 }
                 // In a box, as is all that is rare below: the future of each write has room for its largest branch.
                 Leader::Other(_) => Box::pin(self.forward(command.clone(), deadline))

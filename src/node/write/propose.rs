@@ -20,6 +20,7 @@ use crate::command::{Command, Reply};
 use crate::node::leader::{Leader, LeaderWait};
 use crate::node::replication::coarse_timer::CoarseTimer;
 use crate::node::rpc::ForwardError;
+use crate::node::write::apply_room::ApplyPermit;
 use crate::node::{Node, NodeError};
 use crate::raft_types::{Responder, TypeConfig};
 use crate::state_machine::StateMachine;
@@ -32,6 +33,9 @@ const MAX_BATCH_COMMANDS: usize = 1024;
 
 /// Bytes of keys and values after which a batch is full.
 const MAX_BATCH_BYTES: usize = 4 << 20;
+
+/// How long a forwarded command that costs much to apply waits for its turn: those that came with it wait, too.
+const MAX_FORWARDED_TURN_WAIT: Duration = Duration::from_millis(250);
 
 /// The result of a proposal.
 pub(in crate::node) type ProposalResult = openraft::raft::ClientWriteResult<TypeConfig>;
@@ -53,14 +57,19 @@ impl Proposals {
         (Self(queue), Queue { waiting, in_flight: Arc::default(), timer: CoarseTimer::new() })
     }
 
-    /// Has a command proposed; in another term than that of `leader` it is not appended. Nothing is told where Raft has
+    /// Has a command proposed; in another term than that of `leader` it is not appended. Its room is kept until it is
+    /// applied, whoever waits for that. Nothing is told where Raft has
     /// stopped.
     pub(in crate::node) fn propose(
         &self,
         command: Arc<Command>,
         leader: CommittedLeaderIdOf<TypeConfig>,
+        room: Option<ApplyPermit>,
     ) -> oneshot::Receiver<ProposalResult> {
-        let (responder, outcome) = Responder::new();
+        let (mut responder, outcome) = Responder::new();
+        if let Some(room) = room {
+            responder.hold(Box::new(room));
+        }
         // Where nobody takes it, it is dropped, and that tells.
         let _ = self.0.send(Proposal { command, leader, responder });
         outcome
@@ -140,20 +149,27 @@ impl Queue {
 }
 
 impl Node {
-    /// Proposes a command if this node leads; what a forwarding peer is answered.
+    /// Proposes a command if this node leads; what a forwarding peer is answered. Where it costs much to apply, it may wait
+    /// for its turn for `most_wait`.
     pub(in crate::node) async fn propose(
         &self,
         command: &mut Arc<Command>,
+        most_wait: Duration,
         deadline: Instant,
     ) -> Result<(u64, Reply), ForwardError> {
         self.refuse_stray().map_err(ForwardError::Failed)?;
+        if self.leader() != Some(Leader::ThisNode) {
+            return Err(ForwardError::NotLeader);
+        }
+        let cost_us = self.inner.map.cost_us(command);
+        let room = self.inner.apply_room.admit(cost_us, most_wait, deadline).await.map_err(ForwardError::Failed)?;
         let term = self.term_led(deadline).await.ok_or(ForwardError::NotLeader)?;
         // One that was tried before was appended to no log, and is not shared any more.
         Arc::make_mut(command).stamp(self.clock().stamp_ms(term));
         let unknown = |why: &str| ForwardError::Failed(NodeError::Timeout(why.to_owned()));
         // The stamp is of this term's leader; in another term it is not appended.
         let leader = CommittedLeaderIdOf::<TypeConfig>::new(term);
-        match timeout_at(deadline, self.inner.proposals.propose(command.clone(), leader)).await {
+        match timeout_at(deadline, self.inner.proposals.propose(command.clone(), leader, room)).await {
             Ok(Ok(Ok(response))) => Ok((response.log_id.index, response.data)),
             // openraft's contract: rejected before its entry was appended.
             Ok(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => Err(ForwardError::NotLeader),
@@ -177,7 +193,7 @@ impl Node {
         }
         // A little earlier than the follower gives up, so that the reason travels back.
         let deadline = Instant::now() + timeout.mul_f64(0.95);
-        let propose = async |mut command| self.propose(&mut command, deadline).await;
+        let propose = async |mut command| self.propose(&mut command, MAX_FORWARDED_TURN_WAIT, deadline).await;
         join_all(commands.into_iter().map(propose)).await
     }
 
