@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, StatusCode};
 
 use super::origin::RAFT_CONTENT_TYPE;
 use super::reply::{self, MAX_SMALL_REPLY_BYTES, peer_error, read_body, read_reply};
@@ -22,6 +22,9 @@ use crate::storage::SnapshotFile;
 
 /// A host that takes no connection within this time is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The header of an answer that names who gave it.
+const SERVED_BY: &str = "X-Hraftd-Served-By";
 
 /// The most bytes of `GET /hraftd/raft/stats`, which lists all members: thousands of them.
 const MAX_STATS_BYTES: usize = 1 << 20;
@@ -148,7 +151,23 @@ impl Peers for HttpPeers {
             };
             Ok(Err(JoinRefusal {
                 msg: reason().unwrap_or_else(|| format!("HTTP status {status}: is it a client port of hraftd?")),
+                for_now: status == StatusCode::SERVICE_UNAVAILABLE,
             }))
+        })
+    }
+
+    fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
+        let addr = addr.clone();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((addr.host.as_str(), addr.port)).await;
+            let mut all = Vec::new();
+            for one in found.into_iter().flatten() {
+                let one = HostPort::new(one.ip().to_canonical().to_string(), one.port());
+                if !all.contains(&one) {
+                    all.push(one);
+                }
+            }
+            all
         })
     }
 
@@ -156,11 +175,13 @@ impl Peers for HttpPeers {
         let sent = self.for_clients.get(format!("http://{haddr}/hraftd/raft/stats")).timeout(timeout).send();
         Box::pin(async move {
             let response = sent.await.map_err(|error| peer_error(&error))?;
+            let id = response.headers().get(SERVED_BY).and_then(|id| id.to_str().ok()?.parse().ok());
+            let id = id.ok_or_else(|| PeerError::Lost("it does not say who it is: is it hraftd?".to_owned()))?;
             let body = read_body(response, MAX_STATS_BYTES).await?;
             let stats: serde_json::Value =
                 serde_json::from_slice(&body).map_err(|error| PeerError::Lost(error.to_string()))?;
             let members = stats.get("latest_configuration").and_then(serde_json::Value::as_array);
-            Ok(Probe { has_cluster: members.is_some_and(|members| !members.is_empty()) })
+            Ok(Probe { id, has_cluster: members.is_some_and(|members| !members.is_empty()) })
         })
     }
 }

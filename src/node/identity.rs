@@ -117,12 +117,13 @@ impl NodeIdentity {
         Ok(())
     }
 
-    /// Becomes part of a cluster, unless it is part of one already.
+    /// Becomes part of a cluster, unless it is part of one already. True where it is part of this one now.
     ///
     /// # Errors
     /// [`StorageError`]: the identity cannot be written.
-    pub fn adopt_cluster(&self, cluster: ClusterId) -> Result<(), StorageError> {
-        self.update(|identity| identity.cluster = identity.cluster.or(Some(cluster)))
+    pub fn adopt_cluster(&self, cluster: ClusterId) -> Result<bool, StorageError> {
+        self.update(|identity| identity.cluster = identity.cluster.or(Some(cluster)))?;
+        Ok(self.cluster() == Some(cluster))
     }
 
     /// Makes the identity durable as it is.
@@ -160,6 +161,7 @@ impl NodeIdentity {
             empty,
             role: self.role,
             boot: self.boot,
+            removed: self.removed.borrow().is_some(),
         }
     }
 

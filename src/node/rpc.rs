@@ -235,6 +235,8 @@ pub struct Identification {
     pub role: Role,
     /// A random number of the process.
     pub boot: u64,
+    /// It was removed from its cluster, and takes no part in any until it is started again.
+    pub removed: bool,
 }
 
 /// A leader's process as a voter saw it.
@@ -301,8 +303,10 @@ pub enum PeerError {
 }
 
 /// A node's answer at its client address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
+    /// Who answers: an address may be a balancer's.
+    pub id: PublicId,
     /// It is a member of a cluster.
     pub has_cluster: bool,
 }
@@ -347,6 +351,12 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
         idle_timeout: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>>;
 
+    /// The addresses that this one leads to now: a name may stand for many nodes. An address is its own. Empty where a name
+    /// does not resolve. May take as long as a resolver does.
+    fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
+        Box::pin(std::future::ready(vec![addr.clone()]))
+    }
+
     /// Asks the node at a *client* address to make `id` a member; the text is its refusal.
     ///
     /// # Errors
@@ -359,7 +369,7 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Result<(), JoinRefusal>, PeerError>>;
 
-    /// Asks the node at a *client* address whether it has a cluster.
+    /// Asks the node at a *client* address who it is, and whether it has a cluster.
     ///
     /// # Errors
     /// [`PeerError`].
@@ -386,4 +396,13 @@ pub trait AppendStream: Send {
 pub struct JoinRefusal {
     /// Its own words.
     pub msg: String,
+    /// It cannot now, for want of a leader or because it is starting: that is no news to an operator.
+    pub for_now: bool,
+}
+
+impl From<NodeError> for JoinRefusal {
+    fn from(error: NodeError) -> Self {
+        let for_now = matches!(error, NodeError::NoLeader(_) | NodeError::NotReady(_));
+        Self { msg: error.to_string(), for_now }
+    }
 }

@@ -197,7 +197,7 @@ pub(super) async fn start(config: &Config) -> Result<Start, Exit> {
         let first = config.rjoin.first();
         Start {
             others: config.rjoin.iter().filter(|addr| !config.is_this_node(addr)).cloned().collect(),
-            may_form: first.is_none_or(|first| config.is_this_node(first)),
+            may_form: first.is_none_or(|first| config.is_certainly_this_node(first)),
             first: first.cloned(),
             new_cluster: ClusterId(rand::random()),
         }

@@ -217,7 +217,7 @@ impl Peers for SimPeers {
                 let id = id.clone();
                 async move {
                     let joined = server.node.join(id, Some(raft_id), Instant::now() + Duration::from_secs(10)).await;
-                    joined.map_err(|error| JoinRefusal { msg: error.to_string() })
+                    joined.map_err(JoinRefusal::from)
                 }
             };
             within(time, is_silent, net.exchange(from, to, true, serve)).await
@@ -229,7 +229,10 @@ impl Peers for SimPeers {
         let is_silent = net.is_silent(from, to);
         Box::pin(async move {
             let serve = |server: Server| async move {
-                Probe { has_cluster: !server.node.stats().latest_configuration.is_empty() }
+                Probe {
+                    id: server.node.id().clone(),
+                    has_cluster: !server.node.stats().latest_configuration.is_empty(),
+                }
             };
             within(time, is_silent, net.exchange(from, to, true, serve)).await
         })

@@ -5,18 +5,23 @@
 
 use parking_lot::Mutex;
 use std::collections::HashSet;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::node_id::PublicId;
+
+/// How long after a cluster asked for this node it may still let it in.
+const ASKED_LAPSE: Duration = Duration::from_secs(3);
 
 /// The calls of strangers.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Strangers {
     /// The last leader that called this node's address but meant another Raft node.
     leader: watch::Sender<Option<PublicId>>,
-    /// Counts the times this node was asked to join by itself.
-    myself: watch::Sender<u64>,
+    /// When a node that has a cluster last asked who this one is.
+    asked_for: Mutex<Option<Instant>>,
     said: Mutex<HashSet<String>>,
 }
 
@@ -31,14 +36,14 @@ impl Strangers {
         self.leader.subscribe()
     }
 
-    /// This node was asked to join by itself.
-    pub(in crate::node) fn heard_myself(&self) {
-        self.myself.send_modify(|times| *times += 1);
+    /// A node that has a cluster asked who this one is: to let it in, perhaps.
+    pub(in crate::node) fn asks_for(&self) {
+        *self.asked_for.lock() = Some(Instant::now());
     }
 
-    /// Changes whenever this node is asked to join by itself.
-    pub(in crate::node) fn myself(&self) -> watch::Receiver<u64> {
-        self.myself.subscribe()
+    /// True for a while after a cluster asked for this node. A leader that lets it in calls it right afterwards.
+    pub(in crate::node) fn is_asked_for(&self) -> bool {
+        self.asked_for.lock().is_some_and(|at| at.elapsed() < ASKED_LAPSE)
     }
 
     /// True for the first call with this text only.

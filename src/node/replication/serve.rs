@@ -34,6 +34,9 @@ impl Node {
         let raft = &self.inner.raft;
         match request {
             PeerRequest::Identify => {
+                if envelope.cluster.is_some() {
+                    self.inner.strangers.asks_for();
+                }
                 return Ok(PeerReply::Identify(self.inner.me.identification(self.inner.log.is_empty())));
             }
             PeerRequest::Append(_) => self.admit(envelope, Sender::Leader).await?,
@@ -147,7 +150,9 @@ impl Node {
                 let me = me.clone();
                 let adopted = task::spawn_blocking(move || me.adopt_cluster(theirs)).await;
                 match adopted {
-                    Ok(Ok(())) => Ok(()),
+                    Ok(Ok(true)) => Ok(()),
+                    // Meanwhile it became part of another.
+                    Ok(Ok(false)) => Err(Refusal::WrongCluster(identification())),
                     Ok(Err(error)) => {
                         tracing::error!("cannot note the cluster this node joins: {error}");
                         Err(Refusal::Stopped)

@@ -2,6 +2,7 @@
 
 mod appends;
 mod expiry;
+mod forming;
 mod forwarding;
 mod locks;
 mod net;
