@@ -33,6 +33,23 @@ impl std::fmt::Debug for ClusterId {
     }
 }
 
+/// One start of a process on a data directory, as others see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartMark {
+    /// How often a process was started on the directory: each start raises it before it says anything.
+    pub starts: u64,
+    /// A random number of the process.
+    pub boot: u64,
+}
+
+impl StartMark {
+    /// True for the mark of another process that has, or had, the same Raft id, where that is no later start of the
+    /// directory: it is of a copy, or of a directory that was put back from the past.
+    pub fn is_stale_beside(self, seen: StartMark) -> bool {
+        self.starts < seen.starts || (self.starts == seen.starts && self.boot != seen.boot)
+    }
+}
+
 /// The role that a member asked for. A learner with [`Role::Voter`] is promoted once it has caught up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {

@@ -196,12 +196,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     fn peers() -> HttpPeers {
-        let identity = Identity {
-            public_id: "127.0.0.1:1,127.0.0.1:2".parse().unwrap(),
-            raft_id: 1,
-            cluster: None,
-            removed: None,
-        };
+        let identity = Identity::new("127.0.0.1:1,127.0.0.1:2".parse().unwrap(), 1);
         let store = IdentityStore::new(Arc::new(MemDisk::default()));
         let me = NodeIdentity::new(store, identity, ClusterHandle::new(None), Role::Voter, "memory".to_owned(), 1);
         HttpPeers::new(Arc::new(me)).unwrap()

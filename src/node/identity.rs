@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::log_time::LogClock;
 use crate::node::rpc::{Confirmed, Envelope, Identification, Stamp, Target};
 use crate::node_id::PublicId;
-use crate::raft_types::{ClusterId, RaftId, Role};
+use crate::raft_types::{ClusterId, RaftId, Role, StartMark};
 use crate::storage::{ClusterHandle, Identity, IdentityStore, StorageError};
 
 /// Gives the newest stamp got from a member, and the word to it about its freshness.
@@ -192,8 +192,10 @@ impl NodeIdentity {
             cluster: identity.cluster,
             from: identity.public_id.clone(),
             from_raft: identity.raft_id,
+            start: StartMark { starts: identity.starts, boot: self.boot },
             to: target.id.clone(),
             to_raft: target.raft_id,
+            to_start: target.raft_id.and_then(|raft_id| identity.seen.get(&raft_id).copied()),
             echo,
             confirmed,
             log_time: self.log_clock.get().and_then(LogClock::led),

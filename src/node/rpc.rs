@@ -22,7 +22,7 @@ use crate::command::{Command, Key, Reply};
 use crate::node::{NodeError, State};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{LogId, SnapshotMeta, Vote};
-use crate::raft_types::{ClusterId, RaftId, Role, TypeConfig};
+use crate::raft_types::{ClusterId, RaftId, Role, StartMark, TypeConfig};
 use crate::record::Record;
 use crate::storage::SnapshotFile;
 
@@ -47,10 +47,14 @@ pub struct Envelope {
     pub from: PublicId,
     /// The sender's Raft id.
     pub from_raft: RaftId,
+    /// The sender's process.
+    pub start: StartMark,
     /// The receiver's public id as the sender knows it.
     pub to: PublicId,
     /// The receiver's Raft id as the sender knows it; `None` only with [`PeerRequest::Identify`].
     pub to_raft: Option<RaftId>,
+    /// The newest start of the receiver's Raft id that the sender knows of.
+    pub to_start: Option<StartMark>,
     /// The newest stamp of the receiver that the sender has got with an answer.
     pub echo: Option<Stamp>,
     /// From a leader: how fresh the receiver is once it has applied enough.

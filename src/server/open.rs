@@ -116,9 +116,6 @@ fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
     let place = &config.data;
     let store = IdentityStore::new(data.disk.clone());
     let mut identity = load_identity(public_id, &data, &store)?;
-    // The directory is this node, wherever it is now; `settle_move` makes that durable.
-    let moved_from =
-        (identity.public_id != *public_id).then(|| std::mem::replace(&mut identity.public_id, public_id.clone()));
     let prezero = matches!(place, DataPlace::Dir(_));
     let options = LogOptions { prezero, owner: Some(identity.raft_id), ..LogOptions::default() };
     let log = LogStore::open(data.disk.clone(), options).map_err(storage_exit)?;
@@ -138,12 +135,16 @@ fn open(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
     }
     let history = HistoryLimits { events: config.watch_history, ..HistoryLimits::default() };
     let machine = StateMachine::open(snapshots.clone(), cluster.clone(), history).map_err(storage_exit)?;
+    store.count_start(&mut identity).map_err(storage_exit)?;
+    // The directory is this node, wherever it is now; `settle_move` makes that durable.
+    let moved_from =
+        (identity.public_id != *public_id).then(|| std::mem::replace(&mut identity.public_id, public_id.clone()));
     let me = Arc::new(NodeIdentity::new(store, identity, cluster, config.role, place.to_string(), rand::random()));
     Ok(Opened { data, me, log, machine, snapshots, moved_from, joins_anew: false })
 }
 
 fn new_identity(public_id: PublicId) -> Identity {
-    Identity { public_id, raft_id: rand::random(), cluster: None, removed: None }
+    Identity::new(public_id, rand::random())
 }
 
 /// Makes a move to other addresses durable, unless the node still answers at the old ones: then this

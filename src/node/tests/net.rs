@@ -250,11 +250,8 @@ impl TestNode {
         };
         let shared: Arc<dyn crate::storage::disk::Disk> = Arc::new(disk.clone());
         let store = IdentityStore::new(shared.clone());
-        let identity = store.load().unwrap().unwrap_or_else(|| {
-            let identity = Identity { public_id: id(port), raft_id: rand::random(), cluster: None, removed: None };
-            store.save(&identity).unwrap();
-            identity
-        });
+        let mut identity = store.load().unwrap().unwrap_or_else(|| Identity::new(id(port), rand::random()));
+        store.count_start(&mut identity).unwrap();
         let log = LogStore::open(shared.clone(), LogOptions { prezero: false, inline: true, ..LogOptions::default() })
             .unwrap();
         let cluster = ClusterHandle::new(identity.cluster);
