@@ -4,6 +4,7 @@
 //! Raft node that never voted; people see the [`PublicId`] that travels in [`Member`] instead.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openraft::impls::leader_id_std::LeaderId;
@@ -48,6 +49,15 @@ impl StartMark {
     pub fn is_stale_beside(self, seen: StartMark) -> bool {
         self.starts < seen.starts || (self.starts == seen.starts && self.boot != seen.boot)
     }
+}
+
+/// The first membership of a cluster that several nodes found together. Each adopts one, and it is used once all have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founding {
+    /// The id of the cluster.
+    pub cluster: ClusterId,
+    /// Its first voters, and their addresses. The lowest proposes it, and is the only one that may use it.
+    pub members: BTreeMap<RaftId, PublicId>,
 }
 
 /// The role that a member asked for. A learner with [`Role::Voter`] is promoted once it has caught up.

@@ -56,6 +56,8 @@ pub struct Config {
     pub raft_bind: Bind,
     /// Client addresses of nodes to form or join a cluster with, in the order given, none twice; empty without `--rjoin`.
     pub rjoin: Vec<HostPort>,
+    /// Form a cluster together with others once so many nodes are found, this one included.
+    pub bootstrap_expect: Option<usize>,
     /// The place of the data.
     pub data: DataPlace,
     /// The data directory in error texts: `--rdir DIR`, `HRAFTD_RDIR=DIR`, or `HOME=... (data directory ...)`.

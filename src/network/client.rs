@@ -65,7 +65,8 @@ impl HttpPeers {
             | PeerRequest::IsMember(_)
             | PeerRequest::Join { .. }
             | PeerRequest::Lead { .. }
-            | PeerRequest::Remove { .. } => &self.for_clients,
+            | PeerRequest::Remove { .. }
+            | PeerRequest::Found(_) => &self.for_clients,
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::log_time::LogClock;
 use crate::node::rpc::{Confirmed, Envelope, Identification, Stamp, Target};
 use crate::node_id::PublicId;
-use crate::raft_types::{ClusterId, RaftId, Role, StartMark};
+use crate::raft_types::{ClusterId, Founding, RaftId, Role, StartMark};
 use crate::storage::{ClusterHandle, Identity, IdentityStore, StorageError};
 
 /// Gives the newest stamp got from a member, and the word to it about its freshness.
@@ -124,6 +124,29 @@ impl NodeIdentity {
     pub fn adopt_cluster(&self, cluster: ClusterId) -> Result<bool, StorageError> {
         self.update(|identity| identity.cluster = identity.cluster.or(Some(cluster)))?;
         Ok(self.cluster() == Some(cluster))
+    }
+
+    /// The founding that it has adopted.
+    pub(super) fn founding(&self) -> Option<Founding> {
+        self.identity().founding.clone()
+    }
+
+    /// Adopts a founding, unless it has adopted one or belongs to a cluster. For good.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the identity cannot be written.
+    pub(super) fn adopt_founding(&self, founding: Founding) -> Result<(), StorageError> {
+        self.update(|identity| {
+            if identity.cluster.is_none() && identity.founding.is_none() {
+                identity.founding = Some(founding);
+            }
+        })
+    }
+
+    /// True where a message of this cluster is of one who founds it with this node.
+    pub(super) fn is_founded_by(&self, cluster: ClusterId, from: RaftId) -> bool {
+        let identity = self.identity();
+        identity.founding.as_ref().is_some_and(|f| f.cluster == cluster && f.members.contains_key(&from))
     }
 
     /// Makes the identity durable as it is.

@@ -105,6 +105,8 @@ struct Inner {
     reads: read::read_index::ReadIndex,
     forwarder: write::forward::Forwarder,
     proposals: write::propose::Proposals,
+    /// What it founds with others.
+    muster: parking_lot::Mutex<membership::found::Muster>,
     /// Nodes that ask to join and are dialled at a time.
     join_places: Semaphore,
     /// One membership change at a time: openraft refuses a second.
@@ -212,6 +214,7 @@ impl Node {
             reads,
             forwarder,
             proposals,
+            muster: parking_lot::Mutex::default(),
             join_places: Semaphore::new(membership::join::MAX_DIALLED),
             membership_turn: Mutex::new(()),
             committed_at_open: committed.map_or(0, |id| id.index),

@@ -6,6 +6,7 @@
 //! Every message travels in an [`Envelope`] that says who it is from and exactly which Raft node it
 //! is for: a wiped node has a new Raft id, and must not answer for its former self.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -22,7 +23,7 @@ use crate::command::{Command, Key, Reply};
 use crate::node::{NodeError, State};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{LogId, SnapshotMeta, Vote};
-use crate::raft_types::{ClusterId, RaftId, Role, StartMark, TypeConfig};
+use crate::raft_types::{ClusterId, Founding, RaftId, Role, StartMark, TypeConfig};
 use crate::record::Record;
 use crate::storage::SnapshotFile;
 
@@ -153,6 +154,8 @@ pub enum PeerRequest {
         /// How long the asker still waits, in milliseconds.
         timeout_ms: u64,
     },
+    /// Say what you found with others; first adopt this, if you may.
+    Found(Option<Founding>),
 }
 
 /// [`TransferLeaderRequest`] in parts, because openraft's own does not serialise.
@@ -209,6 +212,21 @@ pub enum PeerReply {
     Admin(Result<Result<(), NodeError>, NotLeader>),
     /// To a snapshot: the receiver's vote.
     Snapshot(Vote),
+    /// To [`PeerRequest::Found`].
+    Found(Founder),
+}
+
+/// A node that founds a cluster with others, or does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founder {
+    /// Who it is.
+    pub who: Identification,
+    /// How many nodes are to found; `None` where it founds nothing.
+    pub expect: Option<u64>,
+    /// The Raft ids of those that it sees, itself included.
+    pub seen: BTreeSet<RaftId>,
+    /// What it has adopted.
+    pub adopted: Option<Founding>,
 }
 
 /// The receiver does not lead, so it did nothing.

@@ -62,8 +62,9 @@ fn find(config: &Config) -> Start {
     let first = config.rjoin.first();
     Start {
         others: config.rjoin.iter().filter(|addr| !config.is_this_node(addr)).cloned().collect(),
-        may_form: first.is_none_or(|first| config.is_certainly_this_node(first)),
+        may_form: config.bootstrap_expect.is_none() && first.is_none_or(|first| config.is_certainly_this_node(first)),
         first: first.cloned(),
+        expect: config.bootstrap_expect,
         new_cluster: ClusterId(rand::random()),
     }
 }

@@ -120,6 +120,7 @@ fn setup(net: &Net, port: u16, list: &[u16], role: Role, disk: SimDisk, settings
             others: list.iter().filter(|other| **other != port).map(|other| address(*other)).collect(),
             may_form: first.is_none_or(|first| first == port),
             first: first.map(address),
+            expect: None,
             new_cluster: cluster_id(),
         }
     };

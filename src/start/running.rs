@@ -53,7 +53,9 @@ impl Running {
             Ok(start) => start,
             Err(exit) => return exit,
         };
-        start.may_form &= !self.joins_anew;
+        if self.joins_anew {
+            (start.may_form, start.expect) = (false, None);
+        }
         let node = &self.node;
         let finding = task::spawn({
             let node = node.clone();

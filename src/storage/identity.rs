@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::StorageError;
 use super::disk::{Disk, rewrite};
 use crate::node_id::PublicId;
-use crate::raft_types::{ClusterId, RaftId, StartMark};
+use crate::raft_types::{ClusterId, Founding, RaftId, StartMark};
 use crate::storage::file_header;
 
 pub(super) const NAME: &str = "identity";
@@ -53,6 +53,8 @@ pub struct Identity {
     pub log: LogMark,
     /// The newest start that each other Raft id has shown.
     pub seen: BTreeMap<RaftId, StartMark>,
+    /// The cluster that it agreed to form together with others. One in the life of a directory.
+    pub founding: Option<Founding>,
 }
 
 /// A state of the log that no later one can fall behind.
@@ -80,6 +82,7 @@ impl Identity {
             aside: None,
             log: LogMark::default(),
             seen: BTreeMap::new(),
+            founding: None,
         }
     }
 }
@@ -248,6 +251,10 @@ mod tests {
             aside: cluster.map(|_| "lost-1".to_owned()),
             log: LogMark { began: cluster.is_some(), term: 3, committed: 4 },
             seen: BTreeMap::from([(5, StartMark { starts: 6, boot: u64::MAX })]),
+            founding: cluster.map(|id| Founding {
+                cluster: ClusterId(id),
+                members: BTreeMap::from([(raft_id, "127.0.0.1:3,127.0.0.1:4".parse().unwrap())]),
+            }),
             ..Identity::new("127.0.0.1:11001,[::1]:12001".parse().unwrap(), raft_id)
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hraftd::command::Command;
 use hraftd::kv::KvStore;
 use hraftd::raft_types::alias::{LogEntry, LogId, SnapshotMeta, StoredMembership, Vote};
-use hraftd::raft_types::{ClusterId, Member, Role, StartMark, TypeConfig};
+use hraftd::raft_types::{ClusterId, Founding, Member, Role, StartMark, TypeConfig};
 use hraftd::storage::disk::Disk;
 use hraftd::storage::log::{LogOptions, LogStore};
 use hraftd::storage::{ClusterHandle, Identity, IdentityStore, LogMark, SnapshotStore};
@@ -43,6 +43,10 @@ pub fn newest_identity() -> Identity {
             (NODES[1].0, StartMark { starts: 1, boot: u64::MAX }),
             (NODES[2].0, StartMark { starts: 2, boot: 1 }),
         ]),
+        founding: Some(Founding {
+            cluster: ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+            members: NODES.iter().take(2).map(|(raft_id, id, _)| (*raft_id, id.parse().unwrap())).collect(),
+        }),
         ..identity("")
     }
 }

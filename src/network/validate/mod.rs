@@ -149,7 +149,8 @@ pub(super) fn request(envelope: &Envelope, request: &PeerRequest, local: &Local)
         | PeerRequest::IsMember(_)
         | PeerRequest::Join { .. }
         | PeerRequest::Lead { .. }
-        | PeerRequest::Remove { .. } => Ok(()),
+        | PeerRequest::Remove { .. }
+        | PeerRequest::Found(_) => Ok(()),
     }
 }
 

@@ -5,10 +5,12 @@
 //! living leader that knows its address calls it. So the same list of addresses on every node, started at once in any
 //! order, gives one cluster.
 //!
+//! With `--bootstrap-expect` several form one together, and none alone: [`super::found`].
+//!
 //! Caveat: a node that lists itself only, or nobody, and comes back empty while *all* others are down, forms a second
 //! cluster; it stops taking writes as soon as one of them calls it ([`crate::node::replication::serve`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -17,8 +19,8 @@ use tokio::time::{Instant, sleep};
 use super::look::Sight;
 use crate::node::leader::Leader;
 use crate::node::{Node, NodeError};
-use crate::node_id::HostPort;
-use crate::raft_types::{ClusterId, Member, Role};
+use crate::node_id::{HostPort, PublicId};
+use crate::raft_types::{ClusterId, Founding, Member, RaftId, Role};
 use crate::task;
 
 /// How long a node that may form a cluster listens for one that is there already.
@@ -52,6 +54,8 @@ pub struct Start {
     pub may_form: bool,
     /// The first address of the list.
     pub first: Option<HostPort>,
+    /// Form a cluster together with others, once so many nodes are found, this one included. None forms one alone then.
+    pub expect: Option<usize>,
     /// The id of the cluster, should this node form it.
     pub new_cluster: ClusterId,
 }
@@ -62,6 +66,8 @@ struct Search<'a> {
     start: &'a Start,
     began: Instant,
     last_said: String,
+    /// Those who may found a cluster with this node.
+    founders: BTreeSet<PublicId>,
 }
 
 impl Node {
@@ -76,15 +82,21 @@ impl Node {
             // Its own log says that it was removed; `ask_whether_removed` hears it from the leader.
             return Ok(());
         }
-        let mut search = Search { node: self, start: &start, began: Instant::now(), last_said: String::new() };
+        let mut search = Search {
+            node: self,
+            start: &start,
+            began: Instant::now(),
+            last_said: String::new(),
+            founders: BTreeSet::new(),
+        };
         loop {
             let mut removed = self.inner.me.removed();
-            tokio::select! {
+            let founding = tokio::select! {
                 _ = removed.wait_for(Option::is_some) => return Ok(()),
                 () = self.has_its_role() => return Ok(()),
-                () = search.until_it_may_form() => {}
-            }
-            if self.form(start.new_cluster).await? {
+                founding = search.until_it_may_form() => founding,
+            };
+            if self.form(founding).await? {
                 return Ok(());
             }
         }
@@ -111,8 +123,9 @@ impl Node {
         self.inner.log.is_empty() && self.inner.me.cluster().is_none()
     }
 
-    /// Forms a cluster of this node alone. False where another took it in meanwhile.
-    async fn form(&self, cluster: ClusterId) -> Result<bool, NodeError> {
+    /// Forms a cluster of these nodes. False where another took this one in meanwhile.
+    async fn form(&self, founding: Founding) -> Result<bool, NodeError> {
+        let Founding { cluster, members } = founding;
         let me = self.inner.me.clone();
         let internal = |error: String| NodeError::Internal(format!("cannot form a cluster: {error}"));
         // From here on a leader of another cluster is refused; one that came before has won.
@@ -125,8 +138,8 @@ impl Node {
             tracing::info!("a leader took this node in before it formed a cluster of its own");
             return Ok(false);
         }
-        let member = Member { id: self.id().clone(), role: self.inner.me.role };
-        let members = BTreeMap::from([(self.inner.me.raft_id(), member)]);
+        let members: BTreeMap<RaftId, Member> =
+            members.into_iter().map(|(raft_id, id)| (raft_id, Member { id, role: Role::Voter })).collect();
         self.inner.raft.initialize(members).await.map_err(|e| internal(e.to_string()))?;
         tracing::info!("formed cluster {cluster}");
         Ok(true)
@@ -135,7 +148,7 @@ impl Node {
 
 impl Search<'_> {
     /// Looks for a cluster and asks to be let in, round after round. Ends only where this node is to form one.
-    async fn until_it_may_form(&mut self) {
+    async fn until_it_may_form(&mut self) -> Founding {
         let mut caller = self.node.inner.strangers.leader();
         // A call may have come before.
         caller.mark_changed();
@@ -152,11 +165,10 @@ impl Search<'_> {
             }
             called = called.filter(|(_, at)| at.elapsed() < CALL_LAPSE);
             let sight = self.node.look(&self.addresses(called.as_ref())).await;
-            if self.may_form() {
-                match self.why_not_form(&sight, called.as_ref()).await {
-                    None if self.began.elapsed() >= LISTEN_DURATION => return,
-                    Some(why) if self.began.elapsed() >= LISTEN_DURATION => self.say(why),
-                    Some(_) | None => {}
+            if self.may_form() && self.began.elapsed() >= LISTEN_DURATION {
+                match self.founding(&sight, called.as_ref()).await {
+                    Ok(founding) => return founding,
+                    Err(why_not) => self.say(why_not),
                 }
             }
             self.ask(&sight).await;
@@ -175,7 +187,8 @@ impl Search<'_> {
     }
 
     fn may_form(&self) -> bool {
-        self.start.may_form && self.node.is_free()
+        let is_voter = self.node.inner.me.role == Role::Voter;
+        is_voter && self.node.is_free() && (self.start.may_form || self.start.expect.is_some())
     }
 
     /// The client addresses to look at: those listed, the members', and a leader's that calls.
@@ -192,8 +205,23 @@ impl Search<'_> {
         all
     }
 
-    /// The reason not to form a cluster now. Only certainty forms.
-    async fn why_not_form(&self, sight: &Sight, called: Option<&(HostPort, Instant)>) -> Option<String> {
+    /// The cluster to form now, or the reason not to. Only certainty forms.
+    async fn founding(&mut self, sight: &Sight, called: Option<&(HostPort, Instant)>) -> Result<Founding, String> {
+        if let Some(why) = self.has_a_cluster(sight, called) {
+            return Err(why);
+        }
+        let (node, cluster) = (self.node, self.start.new_cluster);
+        if let Some(expect) = self.start.expect {
+            return node.found(expect, sight, &mut self.founders, cluster).await;
+        }
+        match self.why_not_alone(sight).await {
+            Some(why) => Err(why),
+            None => Ok(Founding { cluster, members: BTreeMap::from([(node.inner.me.raft_id(), node.id().clone())]) }),
+        }
+    }
+
+    /// What tells that a cluster has this node already, or may let it in.
+    fn has_a_cluster(&self, sight: &Sight, called: Option<&(HostPort, Instant)>) -> Option<String> {
         if let Some(addr) = sight.with_cluster.first() {
             return Some(format!("{addr} has a cluster: joining that"));
         }
@@ -203,6 +231,12 @@ impl Search<'_> {
         if self.node.inner.strangers.is_asked_for() {
             return Some("a cluster asks who this node is: waiting to be let in".to_owned());
         }
+        None
+    }
+
+    /// The reason not to form a cluster alone: not most of the listed nodes say that they have none, or this node is not
+    /// certainly the first of them.
+    async fn why_not_alone(&self, sight: &Sight) -> Option<String> {
         let (listed, silent) = (sight.listed(), sight.unknown.join(", "));
         let (needed, known) = (listed / 2 + 1, 1 + sight.without.len());
         if known < needed {
@@ -250,7 +284,7 @@ impl Search<'_> {
                 Err(error) => refusals.push(format!("{addr}: {error}")),
             }
         }
-        if self.began.elapsed() >= CALM && sight.with_cluster.is_empty() && !self.start.may_form {
+        if self.began.elapsed() >= CALM && sight.with_cluster.is_empty() && !self.may_form() {
             refusals.extend_from_slice(&sight.unknown);
             self.say(format!(
                 "waiting for a cluster to join: {}; the node that is literally the first of --rjoin forms one",

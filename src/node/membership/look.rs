@@ -24,8 +24,6 @@ pub(super) struct Sight {
     pub(super) first_without: Option<HostPort>,
     /// The addresses of which nothing is known, each with the reason.
     pub(super) unknown: Vec<String>,
-    /// At one of the addresses this node itself answered.
-    pub(super) saw_itself: bool,
 }
 
 impl Sight {
@@ -42,7 +40,7 @@ impl Node {
         let mut sight = Sight::default();
         for (addr, answer) in asked.into_iter().flatten() {
             match answer {
-                Ok(probe) if probe.id == *self.id() => sight.saw_itself = true,
+                Ok(probe) if probe.id == *self.id() => {}
                 Ok(Probe { has_cluster: true, .. }) => sight.with_cluster.push(addr),
                 Ok(probe) => {
                     sight.without.insert(probe.id);

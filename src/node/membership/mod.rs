@@ -9,6 +9,7 @@
 
 mod find;
 pub(in crate::node) mod form;
+pub(in crate::node) mod found;
 mod identify;
 pub(in crate::node) mod join;
 mod look;

@@ -32,6 +32,10 @@ impl Node {
     /// [`Refusal`]: the request was not taken, nothing was done.
     pub async fn answer(&self, envelope: &Envelope, request: PeerRequest) -> Result<PeerReply, Refusal> {
         let raft = &self.inner.raft;
+        let request = match request {
+            PeerRequest::Found(proposed) => return Ok(self.answer_founder(envelope, proposed).await),
+            request => request,
+        };
         match request {
             PeerRequest::Identify => {
                 if envelope.cluster.is_some() {
@@ -45,7 +49,9 @@ impl Node {
         // A Raft that has stopped has no answer to give; the sender must not take that for one.
         let stopped = |_| Refusal::Stopped;
         Ok(match request {
-            PeerRequest::Identify => return Err(Refusal::Unreadable("answered above".to_owned())),
+            PeerRequest::Identify | PeerRequest::Found(_) => {
+                return Err(Refusal::Unreadable("answered above".to_owned()));
+            }
             PeerRequest::Append(rpc) => {
                 if let Some((term, ms)) = envelope.log_time {
                     self.clock().noted(term, ms);
@@ -146,7 +152,7 @@ impl Node {
         }
         match (cluster, envelope.cluster) {
             (Some(mine), Some(theirs)) if mine == theirs => Ok(()),
-            (None, Some(theirs)) if sender == Sender::Leader => {
+            (None, Some(theirs)) if sender == Sender::Leader || me.is_founded_by(theirs, envelope.from_raft) => {
                 let me = me.clone();
                 let adopted = task::spawn_blocking(move || me.adopt_cluster(theirs)).await;
                 match adopted {

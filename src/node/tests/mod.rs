@@ -4,6 +4,7 @@ mod appends;
 mod expiry;
 mod forming;
 mod forwarding;
+mod founding;
 mod locks;
 mod net;
 mod reads;

@@ -237,6 +237,22 @@ impl TestNode {
 
     /// As [`start`](Self::start), for a node that asks to be this.
     pub(super) async fn start_as(net: &Arc<Net>, port: u16, list: &[u16], disk: MemDisk, role: Role) -> Self {
+        Self::start_with(net, port, list, disk, role, None).await
+    }
+
+    /// As [`start`](Self::start), for one of so many that found a cluster together.
+    pub(super) async fn start_founder(net: &Arc<Net>, port: u16, list: &[u16], disk: MemDisk, expect: usize) -> Self {
+        Self::start_with(net, port, list, disk, Role::Voter, Some(expect)).await
+    }
+
+    async fn start_with(
+        net: &Arc<Net>,
+        port: u16,
+        list: &[u16],
+        disk: MemDisk,
+        role: Role,
+        expect: Option<usize>,
+    ) -> Self {
         // RUST_LOG=openraft=debug and --nocapture show what goes on; a second call does nothing.
         if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_default_env() {
             let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
@@ -266,8 +282,9 @@ impl TestNode {
         let first = list.first().copied();
         let start = Start {
             others: list.iter().filter(|other| **other != port).map(|other| address(*other)).collect(),
-            may_form: first.is_none_or(|first| first == port),
+            may_form: expect.is_none() && first.is_none_or(|first| first == port),
             first: first.map(address),
+            expect,
             new_cluster: ClusterId(rand::random()),
         };
         tokio::spawn({
