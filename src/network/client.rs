@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, StatusCode};
+use tokio::sync::Semaphore;
 
 use super::origin::RAFT_CONTENT_TYPE;
 use super::reply::{self, MAX_SMALL_REPLY_BYTES, peer_error, read_body, read_reply};
@@ -19,9 +20,13 @@ use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::RaftId;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::storage::SnapshotFile;
+use crate::task;
 
 /// A host that takes no connection within this time is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Names that are looked up at a time.
+const MAX_LOOKUPS: usize = 16;
 
 /// The header of an answer that names who gave it.
 const SERVED_BY: &str = "X-Hraftd-Served-By";
@@ -37,6 +42,8 @@ pub struct HttpPeers {
     /// For requests made on behalf of a client, by the task that serves it.
     for_clients: Client,
     me: Arc<NodeIdentity>,
+    /// Names that are looked up at a time: each takes a thread for as long as the resolver does.
+    lookups: Arc<Semaphore>,
 }
 
 impl HttpPeers {
@@ -45,7 +52,7 @@ impl HttpPeers {
     /// # Errors
     /// reqwest's, where no HTTP client can be made.
     pub fn new(me: Arc<NodeIdentity>) -> Result<Self, reqwest::Error> {
-        Ok(Self { own: client()?, for_clients: client()?, me })
+        Ok(Self { own: client()?, for_clients: client()?, me, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)) })
     }
 
     fn client_for(&self, request: &PeerRequest) -> &Client {
@@ -158,11 +165,17 @@ impl Peers for HttpPeers {
     }
 
     fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
-        let addr = addr.clone();
+        let (addr, places) = (addr.clone(), self.lookups.clone());
         Box::pin(async move {
-            let found = tokio::net::lookup_host((addr.host.as_str(), addr.port)).await;
+            let Ok(place) = places.acquire_owned().await else { return Vec::new() };
+            // A lookup cannot be given up: it keeps its place until it ends, whoever waits for it.
+            let found = task::spawn(async move {
+                let found = tokio::net::lookup_host((addr.host.as_str(), addr.port)).await;
+                drop(place);
+                found.map(Iterator::collect::<Vec<_>>)
+            });
             let mut all = Vec::new();
-            for one in found.into_iter().flatten() {
+            for one in found.await.into_iter().flatten().flatten() {
                 let one = HostPort::new(one.ip().to_canonical().to_string(), one.port());
                 if !all.contains(&one) {
                     all.push(one);

@@ -14,6 +14,9 @@ use crate::node::rpc::{Identification, PeerReply, PeerRequest, Target};
 use crate::node::{Node, NodeError};
 use crate::node_id::{HostPort, PublicId};
 
+/// Addresses of one name that are dialled: the families of one node, not a list.
+const MAX_ADDRESSES: usize = 4;
+
 /// How long the name of a joiner may take to resolve.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -37,7 +40,7 @@ impl Node {
         }
         self.check_reach(id, &found).await?;
         let mut last = String::new();
-        for raddr in found {
+        for raddr in found.into_iter().take(MAX_ADDRESSES) {
             // What was checked is dialled, and not what the name leads to by now.
             let target = Target { raft_id: None, id: PublicId { haddr: id.haddr.clone(), raddr } };
             match self.inner.peers.call(&target, PeerRequest::Identify, IDENTIFY_TIMEOUT).await {

@@ -44,9 +44,10 @@ impl Node {
             let Ok(_place) = self.inner.join_places.try_acquire() else {
                 return Ok(Err(NodeError::NotReady(format!("{MAX_DIALLED} others ask to join just now; try again"))));
             };
-            match self.identify(&id).await {
-                Ok(joiner) => joiner,
-                Err(error) => return Ok(Err(error)),
+            match timeout_at(deadline, self.identify(&id)).await {
+                Ok(Ok(joiner)) => joiner,
+                Ok(Err(error)) => return Ok(Err(error)),
+                Err(_) => return Ok(Err(NodeError::NotReady(format!("{id} was not reached in time; try again")))),
             }
         };
         let node = self.clone();
