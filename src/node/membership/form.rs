@@ -29,6 +29,9 @@ const LISTEN_DURATION: Duration = Duration::from_secs(1);
 /// How long the call of a leader keeps a node from forming a cluster. A living one calls several times a second.
 const CALL_LAPSE: Duration = Duration::from_secs(5);
 
+/// How long others that ask who this node is can keep it from forming a cluster.
+const MAX_ASKED_WAIT: Duration = Duration::from_secs(15);
+
 /// How long each listed node is given to answer a request to join; it answers when the joiner is a
 /// voter, and asking again is safe.
 const JOIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -228,7 +231,7 @@ impl Search<'_> {
         if let Some((leader, _)) = called {
             return Some(format!("the leader {leader} calls this node, and forms no cluster beside it"));
         }
-        if self.node.inner.strangers.is_asked_for() {
+        if self.began.elapsed() < MAX_ASKED_WAIT && self.node.inner.strangers.is_asked_for() {
             return Some("a cluster asks who this node is: waiting to be let in".to_owned());
         }
         None

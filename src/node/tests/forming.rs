@@ -131,6 +131,23 @@ async fn a_node_that_is_joined_in_its_first_second_gives_way() {
     }
 }
 
+/// The leader's first entries are late: it asked who this is, so it has let it in.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_a_cluster_asked_for_waits_to_be_let_in() {
+    let net: Arc<Net> = Arc::default();
+    let first = TestNode::start(&net, 1, &[], MemDisk::new()).await;
+    until("it is ready", || first.node.ready() == Ok(())).await;
+    net.set_starved(2, true);
+    let fresh = TestNode::start(&net, 2, &[], MemDisk::new()).await;
+    let node = first.node.clone();
+    let joined = tokio::spawn(async move { node.join(id(2), None, in_secs(20)).await });
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(members(&fresh), 0);
+    net.set_starved(2, false);
+    joined.await.unwrap().unwrap();
+    until("two voters", || fresh.voters() == 2).await;
+}
+
 /// It hears nothing of the leader that let it in, and forms after all: the leader takes it out again.
 #[tokio::test(start_paused = true)]
 async fn a_joiner_that_formed_a_cluster_of_its_own_leaves_nothing_behind() {
