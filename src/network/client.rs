@@ -73,7 +73,8 @@ impl HttpPeers {
             | PeerRequest::Join { .. }
             | PeerRequest::Lead { .. }
             | PeerRequest::Remove { .. }
-            | PeerRequest::Found(_) => &self.for_clients,
+            | PeerRequest::Found(_)
+            | PeerRequest::Vouch => &self.for_clients,
         }
     }
 }

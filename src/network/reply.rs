@@ -30,7 +30,8 @@ pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
         | PeerRequest::Join { .. }
         | PeerRequest::Lead { .. }
         | PeerRequest::Remove { .. }
-        | PeerRequest::Found(_) => MAX_SMALL_REPLY_BYTES,
+        | PeerRequest::Found(_)
+        | PeerRequest::Vouch => MAX_SMALL_REPLY_BYTES,
     }
 }
 

@@ -31,8 +31,6 @@ pub struct NodeIdentity {
     cluster: ClusterHandle,
     /// The membership index at which it was removed.
     removed: watch::Sender<Option<u64>>,
-    /// Set where a leader of another cluster called this node by its public id.
-    foreign: watch::Sender<Option<String>>,
     freshness_source: OnceLock<FreshnessSource>,
     log_clock: OnceLock<LogClock>,
 }
@@ -62,7 +60,6 @@ impl NodeIdentity {
             boot,
             cluster,
             removed,
-            foreign: watch::Sender::default(),
             freshness_source: OnceLock::new(),
             log_clock: OnceLock::new(),
         }
@@ -91,16 +88,6 @@ impl NodeIdentity {
     /// The membership index at which it was removed, if it was.
     pub fn removed(&self) -> watch::Receiver<Option<u64>> {
         self.removed.subscribe()
-    }
-
-    /// The reason to refuse requests, once a leader of another cluster has called this node.
-    pub fn foreign(&self) -> Option<String> {
-        self.foreign.borrow().clone()
-    }
-
-    /// Remembers, until it is started again, that a leader of another cluster has this address.
-    pub fn set_foreign(&self, why: String) {
-        self.foreign.send_if_modified(|foreign| foreign.is_none() && foreign.replace(why).is_none());
     }
 
     /// Makes `change` durable, then visible. Blocks for the flush, which happens a few times in the

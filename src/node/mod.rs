@@ -304,7 +304,7 @@ impl Node {
     /// A node that was removed, or whose cluster should not be there, says so instead of serving it.
     fn refuse_stray(&self) -> Result<(), NodeError> {
         self.refuse_removed()?;
-        match self.inner.me.foreign() {
+        match self.inner.strangers.foreign() {
             Some(why) => Err(NodeError::Conflict(why)),
             None => Ok(()),
         }

@@ -154,7 +154,7 @@ impl Node {
     /// [`NodeError::Removed`], [`NodeError::NotReady`], [`NodeError::NoLeader`].
     pub fn ready(&self) -> Result<(), NodeError> {
         self.refuse_removed()?;
-        if let Some(why) = self.inner.me.foreign() {
+        if let Some(why) = self.inner.strangers.foreign() {
             return Err(NodeError::NotReady(why));
         }
         let phase = *self.inner.phase.borrow();

@@ -6,7 +6,6 @@
 //! Every message travels in an [`Envelope`] that says who it is from and exactly which Raft node it
 //! is for: a wiped node has a new Raft id, and must not answer for its former self.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -26,6 +25,8 @@ use crate::raft_types::alias::{LogId, SnapshotMeta, Vote};
 use crate::raft_types::{ClusterId, Founding, RaftId, Role, StartMark, TypeConfig};
 use crate::record::Record;
 use crate::storage::SnapshotFile;
+
+pub use crate::node::membership::found::Founder;
 
 /// A boxed future, so that [`Peers`] is object safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -156,6 +157,8 @@ pub enum PeerRequest {
     },
     /// Say what you found with others; first adopt this, if you may.
     Found(Option<Founding>),
+    /// Did you call me? Which Raft node answers here, and which member has the asker's address?
+    Vouch,
 }
 
 /// [`TransferLeaderRequest`] in parts, because openraft's own does not serialise.
@@ -214,19 +217,13 @@ pub enum PeerReply {
     Snapshot(Vote),
     /// To [`PeerRequest::Found`].
     Found(Founder),
-}
-
-/// A node that founds a cluster with others, or does not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Founder {
-    /// Who it is.
-    pub who: Identification,
-    /// How many nodes are to found; `None` where it founds nothing.
-    pub expect: Option<u64>,
-    /// The Raft ids of those that it sees, itself included.
-    pub seen: BTreeSet<RaftId>,
-    /// What it has adopted.
-    pub adopted: Option<Founding>,
+    /// To [`PeerRequest::Vouch`].
+    Vouch {
+        /// Who answers.
+        who: Identification,
+        /// The Raft id of the member that has the asker's public id, if there is one.
+        asker: Option<RaftId>,
+    },
 }
 
 /// The receiver does not lead, so it did nothing.

@@ -150,7 +150,8 @@ pub(super) fn request(envelope: &Envelope, request: &PeerRequest, local: &Local)
         | PeerRequest::Join { .. }
         | PeerRequest::Lead { .. }
         | PeerRequest::Remove { .. }
-        | PeerRequest::Found(_) => Ok(()),
+        | PeerRequest::Found(_)
+        | PeerRequest::Vouch => Ok(()),
     }
 }
 

@@ -12,9 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 
 use super::look::Sight;
-use crate::node::rpc::{Envelope, Founder, PeerReply, PeerRequest, Target};
+use crate::node::rpc::{Envelope, Identification, PeerReply, PeerRequest, Target};
 use crate::node::{Node, NodeError};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, Founding, RaftId, Role};
@@ -22,6 +23,19 @@ use crate::task;
 
 /// How long a node may take to say what it founds.
 const FOUNDER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A node that founds a cluster with others, or does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founder {
+    /// Who it is.
+    pub who: Identification,
+    /// How many nodes are to found; `None` where it founds nothing.
+    pub expect: Option<u64>,
+    /// The Raft ids of those that it sees, itself included.
+    pub seen: BTreeSet<RaftId>,
+    /// What it has adopted.
+    pub adopted: Option<Founding>,
+}
 
 /// What this node founds with others.
 #[derive(Debug, Default)]

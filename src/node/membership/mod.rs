@@ -18,6 +18,7 @@ mod quorum;
 pub(in crate::node) mod remove;
 pub(in crate::node) mod strangers;
 pub(in crate::node) mod transfer;
+mod vouch;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};

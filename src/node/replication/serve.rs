@@ -1,8 +1,8 @@
 //! Answers to peers.
 //!
 //! A message is taken only where it is for this Raft node and from this cluster; a node that
-//! belongs to no cluster yet takes the first leader's that knows its Raft id, and has that on disk
-//! before it answers.
+//! belongs to no cluster yet takes the first leader's that knows its Raft id and vouches for its
+//! message, and has that on disk before it answers.
 
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ impl Node {
     /// [`Refusal`]: the request was not taken, nothing was done.
     pub async fn answer(&self, envelope: &Envelope, request: PeerRequest) -> Result<PeerReply, Refusal> {
         let raft = &self.inner.raft;
+        let who = || self.inner.me.identification(self.inner.log.is_empty());
         let request = match request {
             PeerRequest::Found(proposed) => return Ok(self.answer_founder(envelope, proposed).await),
             request => request,
@@ -41,7 +42,10 @@ impl Node {
                 if envelope.cluster.is_some() {
                     self.inner.strangers.asks_for();
                 }
-                return Ok(PeerReply::Identify(self.inner.me.identification(self.inner.log.is_empty())));
+                return Ok(PeerReply::Identify(who()));
+            }
+            PeerRequest::Vouch => {
+                return Ok(PeerReply::Vouch { who: who(), asker: self.member_at(&envelope.from) });
             }
             PeerRequest::Append(_) => self.admit(envelope, Sender::Leader).await?,
             _ => self.admit(envelope, Sender::Any).await?,
@@ -49,7 +53,7 @@ impl Node {
         // A Raft that has stopped has no answer to give; the sender must not take that for one.
         let stopped = |_| Refusal::Stopped;
         Ok(match request {
-            PeerRequest::Identify | PeerRequest::Found(_) => {
+            PeerRequest::Identify | PeerRequest::Found(_) | PeerRequest::Vouch => {
                 return Err(Refusal::Unreadable("answered above".to_owned()));
             }
             PeerRequest::Append(rpc) => {
@@ -139,11 +143,8 @@ impl Node {
         let identification = || Box::new(me.identification(self.inner.log.is_empty()));
         let cluster = me.cluster();
         if envelope.to_raft != Some(me.raft_id()) {
-            if envelope.to == me.id() {
-                if sender == Sender::Leader {
-                    self.inner.strangers.leader_called(envelope.from.clone());
-                }
-                self.note_foreign_cluster(envelope, sender);
+            if envelope.to == me.id() && sender == Sender::Leader {
+                self.stranger_called(envelope);
             }
             return Err(Refusal::WrongTarget(identification()));
         }
@@ -152,7 +153,10 @@ impl Node {
         }
         match (cluster, envelope.cluster) {
             (Some(mine), Some(theirs)) if mine == theirs => Ok(()),
-            (None, Some(theirs)) if sender == Sender::Leader || me.is_founded_by(theirs, envelope.from_raft) => {
+            (None, Some(theirs))
+                if me.is_founded_by(theirs, envelope.from_raft)
+                    || (sender == Sender::Leader && self.vouches(envelope).await) =>
+            {
                 let me = me.clone();
                 let adopted = task::spawn_blocking(move || me.adopt_cluster(theirs)).await;
                 match adopted {
@@ -167,32 +171,11 @@ impl Node {
                 }
             }
             _ => {
-                self.note_foreign_cluster(envelope, sender);
+                if envelope.to == me.id() && sender == Sender::Leader {
+                    self.stranger_called(envelope);
+                }
                 Err(Refusal::WrongCluster(identification()))
             }
-        }
-    }
-
-    /// A node of another cluster has this node's address for one of its own: said once. Where it is a
-    /// leader, this node stops serving, because one of the two clusters should not be there.
-    fn note_foreign_cluster(&self, envelope: &Envelope, sender: Sender) {
-        let me = &self.inner.me;
-        let (Some(mine), Some(theirs)) = (me.cluster(), envelope.cluster) else { return };
-        if mine == theirs {
-            return;
-        }
-        let what = format!(
-            "{} of cluster {theirs} calls {} which is of cluster {mine}: two clusters use one address. If this node \
-             is the stray one, stop it, delete {} and start it again; if the other is, delete its directory",
-            envelope.from,
-            me.id(),
-            me.data_place,
-        );
-        if self.inner.strangers.first_time(format!("{theirs} {}", envelope.from)) {
-            tracing::error!("{what}");
-        }
-        if sender == Sender::Leader && envelope.to == me.id() {
-            me.set_foreign(format!("this node serves its own copy only (?level=none), and no writes: {what}"));
         }
     }
 

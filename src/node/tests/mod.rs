@@ -11,6 +11,7 @@ mod reads;
 mod removal;
 mod safety;
 mod sim;
+mod strangers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
