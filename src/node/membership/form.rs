@@ -290,7 +290,8 @@ impl Search<'_> {
         if self.began.elapsed() >= CALM && sight.with_cluster.is_empty() && !self.may_form() {
             refusals.extend_from_slice(&sight.unknown);
             self.say(format!(
-                "waiting for a cluster to join: {}; the node that is literally the first of --rjoin forms one",
+                "waiting for a cluster to join: {}; the node that is literally the first of --rjoin forms one, or all \
+                 together with --bootstrap-expect",
                 if refusals.is_empty() { "nobody has one".to_owned() } else { refusals.join(", ") }
             ));
         } else if self.began.elapsed() >= CALM && !refusals.is_empty() {

@@ -70,10 +70,14 @@ impl Node {
         if let Some(member) = members.iter().find(|member| member.raft_id == joiner.raft_id) {
             return self.update_member(&members, member, id, joiner, deadline).await;
         }
-        for old in members.iter().filter(|m| m.server.id.haddr == id.haddr || m.server.id.raddr == id.raddr) {
+        let shares = |m: &&MemberView| m.server.id.haddr == id.haddr || m.server.id.raddr == id.raddr;
+        let former: Vec<&MemberView> = members.iter().filter(shares).collect();
+        for old in &former {
             if let Err(error) = self.may_replace(old, id, joiner).await {
                 return Ok(Err(error));
             }
+        }
+        for old in former {
             tracing::info!("{id} came back empty and replaces its former self");
             match self.drop_member(old, false, deadline).await? {
                 Ok(()) => {}
