@@ -122,7 +122,7 @@ impl Node {
     }
 
     /// True for a node that belongs nowhere yet: nobody's log, and nobody's cluster.
-    fn is_free(&self) -> bool {
+    pub(super) fn is_free(&self) -> bool {
         self.inner.log.is_empty() && self.inner.me.cluster().is_none()
     }
 
@@ -215,7 +215,7 @@ impl Search<'_> {
         }
         let (node, cluster) = (self.node, self.start.new_cluster);
         if let Some(expect) = self.start.expect {
-            return node.found(expect, sight, &mut self.founders, cluster).await;
+            return node.agree_to_found(expect, sight, &mut self.founders, cluster).await;
         }
         match self.why_not_alone(sight).await {
             Some(why) => Err(why),

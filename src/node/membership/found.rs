@@ -94,7 +94,7 @@ impl Node {
     ///
     /// # Errors
     /// The reason to wait, for an operator.
-    pub(super) async fn found(
+    pub(super) async fn agree_to_found(
         &self,
         expect: usize,
         sight: &Sight,
