@@ -191,8 +191,8 @@ impl Peers for HttpPeers {
         Box::pin(async move {
             let response = sent.await.map_err(|error| peer_error(&error))?;
             let id = response.headers().get(SERVED_BY).and_then(|id| id.to_str().ok()?.parse().ok());
-            let id = id.ok_or_else(|| PeerError::Lost("it does not say who it is: is it hraftd?".to_owned()))?;
             let body = read_body(response, MAX_STATS_BYTES).await?;
+            let id = id.ok_or_else(|| PeerError::Lost("it does not say who it is: is it hraftd?".to_owned()))?;
             let stats: serde_json::Value =
                 serde_json::from_slice(&body).map_err(|error| PeerError::Lost(error.to_string()))?;
             let members = stats.get("latest_configuration").and_then(serde_json::Value::as_array);

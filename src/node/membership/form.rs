@@ -71,6 +71,8 @@ struct Search<'a> {
     last_said: String,
     /// Those who may found a cluster with this node.
     founders: BTreeSet<PublicId>,
+    /// Another node that answered at the first address.
+    other_at_first: Option<String>,
 }
 
 impl Node {
@@ -91,6 +93,7 @@ impl Node {
             began: Instant::now(),
             last_said: String::new(),
             founders: BTreeSet::new(),
+            other_at_first: None,
         };
         loop {
             let mut removed = self.inner.me.removed();
@@ -168,6 +171,7 @@ impl Search<'_> {
             }
             called = called.filter(|(_, at)| at.elapsed() < CALL_LAPSE);
             let sight = self.node.look(&self.addresses(called.as_ref())).await;
+            self.look_at_first().await;
             if self.may_form() && self.began.elapsed() >= LISTEN_DURATION {
                 match self.founding(&sight, called.as_ref()).await {
                     Ok(founding) => return founding,
@@ -217,7 +221,7 @@ impl Search<'_> {
         if let Some(expect) = self.start.expect {
             return node.agree_to_found(expect, sight, &mut self.founders, cluster).await;
         }
-        match self.why_not_alone(sight).await {
+        match self.why_not_alone(sight) {
             Some(why) => Err(why),
             None => Ok(Founding { cluster, members: BTreeMap::from([(node.inner.me.raft_id(), node.id().clone())]) }),
         }
@@ -239,7 +243,7 @@ impl Search<'_> {
 
     /// The reason not to form a cluster alone: not most of the listed nodes say that they have none, or this node is not
     /// certainly the first of them.
-    async fn why_not_alone(&self, sight: &Sight) -> Option<String> {
+    fn why_not_alone(&self, sight: &Sight) -> Option<String> {
         let (listed, silent) = (sight.listed(), sight.unknown.join(", "));
         let (needed, known) = (listed / 2 + 1, 1 + sight.without.len());
         if known < needed {
@@ -248,17 +252,24 @@ impl Search<'_> {
                  none, and {known} do; no word of {silent}"
             ));
         }
-        let first = self.start.first.as_slice();
-        let at_first = self.node.look(first).await;
-        let other = at_first.without.first().map(ToString::to_string);
-        let other = other.or_else(|| at_first.with_cluster.first().map(ToString::to_string));
-        other.map(|other| {
+        let first = self.start.first.as_ref()?;
+        self.other_at_first.as_ref().map(|other| {
             format!(
-                "{} is the first of --rjoin and leads to {other}, not to this node alone: it forms no cluster; list the \
-                 addresses of the nodes",
-                first[0]
+                "{first} is the first of --rjoin and leads to {other} too, not to this node alone: it forms no cluster; list \
+                 the addresses of the nodes, and start it again"
             )
         })
+    }
+
+    /// Looks whether another node answers at the first address, which is to be this node's alone. A balancer leads to each
+    /// in turn, so it is asked in every round, and what was seen counts from then on.
+    async fn look_at_first(&mut self) {
+        if self.other_at_first.is_some() || !self.may_form() || self.start.expect.is_some() {
+            return;
+        }
+        let sight = self.node.look(self.start.first.as_slice()).await;
+        let other = sight.without.first().map(ToString::to_string);
+        self.other_at_first = other.or_else(|| sight.with_cluster.first().map(|addr| format!("a cluster ({addr})")));
     }
 
     /// Asks those who have a cluster to let this node in. Where nobody has, the first of the others holds the question until
