@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, ClientBuilder, StatusCode};
 use tokio::sync::Semaphore;
 
 use super::origin::RAFT_CONTENT_TYPE;
@@ -41,6 +41,8 @@ pub struct HttpPeers {
     own: Client,
     /// For requests made on behalf of a client, by the task that serves it.
     for_clients: Client,
+    /// For client addresses that were listed. It keeps no connection: a balancer would lead to the same node for ever.
+    for_strangers: Client,
     me: Arc<NodeIdentity>,
     /// Names that are looked up at a time: each takes a thread for as long as the resolver does.
     lookups: Arc<Semaphore>,
@@ -52,7 +54,13 @@ impl HttpPeers {
     /// # Errors
     /// reqwest's, where no HTTP client can be made.
     pub fn new(me: Arc<NodeIdentity>) -> Result<Self, reqwest::Error> {
-        Ok(Self { own: client()?, for_clients: client()?, me, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)) })
+        Ok(Self {
+            own: client().build()?,
+            for_clients: client().build()?,
+            for_strangers: client().pool_max_idle_per_host(0).build()?,
+            me,
+            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+        })
     }
 
     fn client_for(&self, request: &PeerRequest) -> &Client {
@@ -79,14 +87,13 @@ impl HttpPeers {
     }
 }
 
-fn client() -> Result<Client, reqwest::Error> {
+fn client() -> ClientBuilder {
     Client::builder()
         // A proxy of the environment is for browsing, not for members of a cluster.
         .no_proxy()
         .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
-        .build()
 }
 
 impl Peers for HttpPeers {
@@ -141,7 +148,7 @@ impl Peers for HttpPeers {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Result<(), JoinRefusal>, PeerError>> {
         let sent = self
-            .for_clients
+            .for_strangers
             .post(format!("http://{haddr}/hraftd/raft/join"))
             .timeout(timeout)
             .header("X-Hraftd-Raft-Id", raft_id)
@@ -187,7 +194,7 @@ impl Peers for HttpPeers {
     }
 
     fn probe(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
-        let sent = self.for_clients.get(format!("http://{haddr}/hraftd/raft/stats")).timeout(timeout).send();
+        let sent = self.for_strangers.get(format!("http://{haddr}/hraftd/raft/stats")).timeout(timeout).send();
         Box::pin(async move {
             let response = sent.await.map_err(|error| peer_error(&error))?;
             let id = response.headers().get(SERVED_BY).and_then(|id| id.to_str().ok()?.parse().ok());

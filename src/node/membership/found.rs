@@ -24,6 +24,9 @@ use crate::task;
 /// How long a node may take to say what it founds.
 const FOUNDER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Nodes of which others have told that are asked in one round.
+const MAX_SEEN: usize = 128;
+
 /// A node that founds a cluster with others, or does not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Founder {
@@ -31,8 +34,8 @@ pub struct Founder {
     pub who: Identification,
     /// How many nodes are to found; `None` where it founds nothing.
     pub expect: Option<u64>,
-    /// The Raft ids of those that it sees, itself included.
-    pub seen: BTreeSet<RaftId>,
+    /// Those that it sees, itself included.
+    pub seen: BTreeMap<RaftId, PublicId>,
     /// What it has adopted.
     pub adopted: Option<Founding>,
 }
@@ -42,8 +45,8 @@ pub struct Founder {
 pub(in crate::node) struct Muster {
     /// How many nodes are to found; `None` where it founds nothing.
     pub(in crate::node) expect: Option<usize>,
-    /// The Raft ids of those that it sees, itself included.
-    pub(in crate::node) seen: BTreeSet<RaftId>,
+    /// Those that it sees, itself included.
+    pub(in crate::node) seen: BTreeMap<RaftId, PublicId>,
 }
 
 impl Node {
@@ -80,7 +83,7 @@ impl Node {
             && muster.expect == Some(founding.members.len())
             && founding.members.get(&me) == Some(self.id())
             && founding.members.keys().next() == Some(&envelope.from_raft)
-            && muster.seen.iter().eq(founding.members.keys())
+            && muster.seen == founding.members
     }
 
     async fn adopt_founding(&self, founding: Founding) -> Result<(), NodeError> {
@@ -109,11 +112,10 @@ impl Node {
             .map(|(raft_id, founder)| (*raft_id, founder.who.id.clone()))
             .chain([(me, self.id().clone())])
             .collect();
-        let seen: BTreeSet<RaftId> = members.keys().copied().collect();
         {
             let mut muster = self.inner.muster.lock();
             muster.expect = Some(expect);
-            muster.seen.clone_from(&seen);
+            muster.seen.clone_from(&members);
         }
         let names = members.values().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         if members.len() + sight.unknown.len() > expect {
@@ -148,7 +150,7 @@ impl Node {
                 self.inner.me.data_place
             ));
         }
-        if let Some(other) = founders.values().find(|founder| founder.seen != seen) {
+        if let Some(other) = founders.values().find(|founder| founder.seen != members) {
             return Err(format!("waiting for {} to see all {expect} nodes that are to form the cluster", other.who.id));
         }
         let lowest = members.keys().next().copied();
@@ -192,6 +194,10 @@ impl Node {
         });
         let answers: Vec<Founder> = join_all(asked).await.into_iter().flatten().collect();
         known.retain(|id| answers.iter().any(|founder| founder.who.id == *id));
+        // A balancer leads each to others. Whom one has seen the next round asks.
+        known.extend(
+            answers.iter().filter(|f| f.expect.is_some()).flat_map(|f| f.seen.values().cloned()).take(MAX_SEEN),
+        );
         let me = self.inner.me.raft_id();
         let founders = answers.into_iter().filter(|f| f.who.role == Role::Voter && f.who.raft_id != me);
         founders.map(|founder| (founder.who.raft_id, founder)).collect()

@@ -110,7 +110,8 @@ async fn what_was_adopted_is_kept() {
     let members = BTreeMap::from([(lowest, id(1)), (me, id(2))]);
     let founding = |cluster| Founding { cluster: ClusterId(cluster), members: members.clone() };
     let propose = async |from: u64, sees: &[u64], founding: Founding| {
-        *node.node.inner.muster.lock() = Muster { expect: Some(2), seen: sees.iter().copied().collect() };
+        let seen = sees.iter().map(|raft_id| (*raft_id, id(if *raft_id == me { 2 } else { 1 }))).collect();
+        *node.node.inner.muster.lock() = Muster { expect: Some(2), seen };
         let mut envelope = node.node.inner.me.envelope(&Target { raft_id: Some(me), id: id(2) });
         (envelope.from_raft, envelope.from) = (from, id(1));
         match node.node.answer(&envelope, PeerRequest::Found(Some(founding))).await {
