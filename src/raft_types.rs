@@ -4,6 +4,7 @@
 //! Raft node that never voted; people see the [`PublicId`] that travels in [`Member`] instead.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openraft::impls::leader_id_std::LeaderId;
@@ -31,6 +32,32 @@ impl std::fmt::Debug for ClusterId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{self}")
     }
+}
+
+/// One start of a process on a data directory, as others see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartMark {
+    /// How often a process was started on the directory: each start raises it before it says anything.
+    pub starts: u64,
+    /// A random number of the process.
+    pub boot: u64,
+}
+
+impl StartMark {
+    /// True for the mark of another process that has, or had, the same Raft id, where that is no later start of the
+    /// directory: it is of a copy, or of a directory that was put back from the past.
+    pub fn is_stale_beside(self, seen: StartMark) -> bool {
+        self.starts < seen.starts || (self.starts == seen.starts && self.boot != seen.boot)
+    }
+}
+
+/// The first membership of a cluster that several nodes found together. Each adopts one, and it is used once all have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founding {
+    /// The id of the cluster.
+    pub cluster: ClusterId,
+    /// Its first voters, and their addresses. The lowest proposes it, and is the only one that may use it.
+    pub members: BTreeMap<RaftId, PublicId>,
 }
 
 /// The role that a member asked for. A learner with [`Role::Voter`] is promoted once it has caught up.

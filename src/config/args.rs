@@ -42,6 +42,9 @@ pub(super) struct Args {
     /// Client addresses of nodes to form or join a cluster with; `:PORT` is on this machine
     #[arg(long, value_name = "A,B,...", help_heading = "Cluster")]
     pub rjoin: Vec<OsString>,
+    /// Form the first cluster once so many nodes are found by --rjoin, of all of them
+    #[arg(long, value_name = "N", help_heading = "Cluster")]
+    pub bootstrap_expect: Option<OsString>,
     /// Read level of a GET that names none: linearizable, none [default: linearizable]
     #[arg(long, value_name = "LEVEL", help_heading = "Cluster")]
     pub read_level: Option<OsString>,

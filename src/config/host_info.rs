@@ -26,6 +26,9 @@ pub trait Machine {
     /// The kernel does not tell.
     fn interfaces(&self) -> io::Result<Vec<(String, IpAddr)>>;
 
+    /// The machine's own name, as it was given.
+    fn host_name(&self) -> String;
+
     /// True for the addresses of this machine; all of `127.0.0.0/8` is.
     ///
     /// By the interfaces, not by trying to bind: with `ip_nonlocal_bind` (usual beside keepalived) every bind succeeds.
@@ -57,6 +60,16 @@ impl Machine for ThisMachine {
     fn interfaces(&self) -> io::Result<Vec<(String, IpAddr)>> {
         Ok(if_addrs::get_if_addrs()?.into_iter().map(|one| (one.name.clone(), one.ip())).collect())
     }
+
+    fn host_name(&self) -> String {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    }
+}
+
+/// True where `host` is a machine's own name, with or without its domain.
+pub(super) fn is_name_of(machine: &str, host: &str) -> bool {
+    let (machine, host) = (machine.to_ascii_lowercase(), host.to_ascii_lowercase());
+    !machine.is_empty() && (machine == host || host.strip_prefix(&machine).is_some_and(|rest| rest.starts_with('.')))
 }
 
 #[cfg(test)]
@@ -71,6 +84,7 @@ pub(crate) mod fake {
         pub names: Vec<(&'static str, &'static [&'static str])>,
         pub routes: Vec<(&'static str, &'static str)>,
         pub interfaces: Vec<(&'static str, &'static str)>,
+        pub name: &'static str,
     }
 
     impl Machine for FakeMachine {
@@ -92,6 +106,10 @@ pub(crate) mod fake {
 
         fn interfaces(&self) -> io::Result<Vec<(String, IpAddr)>> {
             Ok(self.interfaces.iter().map(|(name, ip)| ((*name).to_owned(), ip.parse().unwrap())).collect())
+        }
+
+        fn host_name(&self) -> String {
+            self.name.to_owned()
         }
     }
 }

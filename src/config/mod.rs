@@ -56,6 +56,8 @@ pub struct Config {
     pub raft_bind: Bind,
     /// Client addresses of nodes to form or join a cluster with, in the order given, none twice; empty without `--rjoin`.
     pub rjoin: Vec<HostPort>,
+    /// Form a cluster together with others once so many nodes are found, this one included.
+    pub bootstrap_expect: Option<usize>,
     /// The place of the data.
     pub data: DataPlace,
     /// The data directory in error texts: `--rdir DIR`, `HRAFTD_RDIR=DIR`, or `HOME=... (data directory ...)`.
@@ -147,6 +149,36 @@ impl Config {
         }
         let ips = machine.resolve(&addr.host).unwrap_or_default();
         ips.iter().all(|ip| machine.has_address(*ip)) && ips.iter().any(|ip| self.http_bind.covers(*ip, machine))
+    }
+
+    /// True for a client address that is certainly this node's own, and nobody else's: it may form a cluster where that is
+    /// the first of the list. May block on DNS: call it off the async workers.
+    ///
+    /// See [`Config::is_certainly_this_node_on`].
+    pub fn is_certainly_this_node(&self, addr: &HostPort) -> bool {
+        self.is_certainly_this_node_on(addr, &ThisMachine)
+    }
+
+    /// True where the host is *literally* the advertised one, the one bound to, an IP of this machine on which we listen,
+    /// loopback, or this machine's own name; and, where it is a name, does not lead to other machines.
+    ///
+    /// * Whatever else leads here, a service's name or a balancer, may lead others to themselves.
+    /// * An advertised name may lead to one address that is not this machine's: a router's that forwards the port.
+    pub fn is_certainly_this_node_on(&self, addr: &HostPort, machine: &dyn Machine) -> bool {
+        let own = &self.public_id.haddr;
+        let is_told = addr.port == own.port && addr.host.eq_ignore_ascii_case(&own.host);
+        if address::ip(&addr.host).is_some() {
+            return is_told || self.is_this_node_on(addr, machine);
+        }
+        let ips = machine.resolve(&addr.host).unwrap_or_default();
+        let leads_elsewhere = ips.iter().any(|ip| !machine.has_address(*ip));
+        if is_told {
+            return !leads_elsewhere || ips.len() == 1;
+        }
+        let is_named_here = address::is_loopback(&addr.host)
+            || self.http_bind.host.as_ref().is_some_and(|host| addr.host.eq_ignore_ascii_case(host))
+            || host_info::is_name_of(&machine.host_name(), &addr.host);
+        is_named_here && self.is_this_node_on(addr, machine)
     }
 }
 

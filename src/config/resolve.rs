@@ -29,6 +29,8 @@ const MAX_REQUEST_BYTES: usize = 64 << 20;
 const DEFAULT_SNAPSHOT_THRESHOLD_ENTRIES: u64 = 100_000;
 const DEFAULT_WATCH_HISTORY_EVENTS: u64 = 65_536;
 const DEFAULT_IDEMPOTENCY_WINDOW_MS: u64 = 600_000;
+/// More voters than that make a cluster slow, and are a mistake.
+const MAX_FOUNDERS: u64 = 99;
 const DEFAULT_HEARTBEAT_MS: u64 = 100;
 const DEFAULT_ELECTION_MS: u64 = 400;
 /// With fewer, one late heartbeat would start an election.
@@ -68,6 +70,8 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         return Err(given.bad("a learner cannot form a cluster; name a node of one with --rjoin"));
     }
 
+    let bootstrap_expect = bootstrap_expect(find("--bootstrap-expect", args.bootstrap_expect)?, role, &rjoin)?;
+
     let (max_value_bytes, max_request_bytes) =
         limits(find("--max-value", args.max_value)?, find("--max-request", args.max_request)?)?;
     let watch_history = find("--watch-history", args.watch_history)?
@@ -86,6 +90,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         http_bind,
         raft_bind,
         rjoin,
+        bootstrap_expect,
         data,
         data_label,
         role,
@@ -163,6 +168,18 @@ fn rjoin(typed: Vec<OsString>, env: Env<'_>, http: &Bind) -> Result<Vec<HostPort
         address::parse_list(&one.text, own_host, &mut list).map_err(|why| one.bad(why))?;
     }
     Ok(list)
+}
+
+fn bootstrap_expect(given: Option<Setting>, role: Role, rjoin: &[HostPort]) -> Result<Option<usize>, Exit> {
+    let Some(given) = given else { return Ok(None) };
+    let expect = values::number(&given, 1..=MAX_FOUNDERS)?;
+    if role == Role::Learner {
+        return Err(given.bad("a learner forms no cluster; leave out this flag or --non-voter"));
+    }
+    if expect > 1 && rjoin.is_empty() {
+        return Err(given.bad("nobody is to be found; name the others with --rjoin"));
+    }
+    Ok(usize::try_from(expect).ok())
 }
 
 fn advertised(given: &Setting) -> Result<Partial, Exit> {

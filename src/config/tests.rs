@@ -31,6 +31,7 @@ fn machine() -> FakeMachine {
             ("v6only", "2001:db8:2::1"),
             ("linklocal", "fe80::2"),
         ],
+        name: "self",
     }
 }
 
@@ -130,7 +131,7 @@ fn advertised_addresses() {
 
 #[test]
 fn a_machine_without_a_network_is_loopback_and_says_so() {
-    let alone = FakeMachine { names: vec![], routes: vec![], interfaces: vec![("lo", "127.0.0.1")] };
+    let alone = FakeMachine { names: vec![], routes: vec![], interfaces: vec![("lo", "127.0.0.1")], name: "" };
     let config = run_on("--haddr :1 --rjoin 10.9.9.9:1", &alone).unwrap();
     assert_eq!(config.public_id.to_string(), "127.0.0.1:1,127.0.0.1:1001");
     let warning =
@@ -202,6 +203,38 @@ fn which_addresses_are_this_node() {
         ("--haddr :1 --hadv nat.example:7", "192.168.0.1:1", true),
     ] {
         assert_eq!(ok(line).is_this_node_on(&addr.parse().unwrap(), &machine()), own, "{line} / {addr}");
+    }
+}
+
+/// Issue 15, row 5: what leads here may lead others to themselves.
+#[test]
+fn which_addresses_are_certainly_this_node() {
+    for (line, addr, certain) in [
+        ("", "localhost:11000", true),
+        ("", "127.0.0.1:11000", true),
+        ("", "127.0.0.1:11001", false),
+        ("--haddr :1", "127.0.0.1:1", true),
+        ("--haddr :1", "192.168.0.1:1", true),
+        ("--haddr :1", "192.168.0.2:1", false),
+        ("--haddr 127.0.0.2:1", "127.0.0.3:1", false),
+        // The machine's own name, and the one it is bound to.
+        ("--haddr :1", "self.example:1", true),
+        ("--haddr debian:1", "debian:1", true),
+        // Leads here today, and is nobody's name.
+        ("--haddr :1", "debian:1", false),
+        // A name for all, even where it is bound to or told.
+        ("--haddr :1", "all.example:1", false),
+        ("--haddr all.example:1", "all.example:1", false),
+        ("--haddr :1 --hadv all.example", "all.example:1", false),
+        ("--haddr :1", "n2.example:1", false),
+        ("--haddr :1", "unknown.example:1", false),
+        // Behind a forwarded port.
+        ("--haddr :1 --hadv nat.example:7", "nat.example:7", true),
+        ("--haddr :1 --hadv n2.example:7", "n2.example:7", true),
+        ("--haddr :1 --hadv nat.example:7", "nat.example:1", false),
+        ("--haddr :1 --hadv nat.example:7", "192.168.0.1:1", true),
+    ] {
+        assert_eq!(ok(line).is_certainly_this_node_on(&addr.parse().unwrap(), &machine()), certain, "{line} / {addr}");
     }
 }
 

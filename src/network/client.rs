@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, ClientBuilder, StatusCode};
+use tokio::sync::Semaphore;
 
 use super::origin::RAFT_CONTENT_TYPE;
 use super::reply::{self, MAX_SMALL_REPLY_BYTES, peer_error, read_body, read_reply};
@@ -19,9 +20,16 @@ use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::RaftId;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::storage::SnapshotFile;
+use crate::task;
 
 /// A host that takes no connection within this time is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Names that are looked up at a time.
+const MAX_LOOKUPS: usize = 16;
+
+/// The header of an answer that names who gave it.
+const SERVED_BY: &str = "X-Hraftd-Served-By";
 
 /// The most bytes of `GET /hraftd/raft/stats`, which lists all members: thousands of them.
 const MAX_STATS_BYTES: usize = 1 << 20;
@@ -33,7 +41,11 @@ pub struct HttpPeers {
     own: Client,
     /// For requests made on behalf of a client, by the task that serves it.
     for_clients: Client,
+    /// For client addresses that were listed. It keeps no connection: a balancer would lead to the same node for ever.
+    for_strangers: Client,
     me: Arc<NodeIdentity>,
+    /// Names that are looked up at a time: each takes a thread for as long as the resolver does.
+    lookups: Arc<Semaphore>,
 }
 
 impl HttpPeers {
@@ -42,7 +54,13 @@ impl HttpPeers {
     /// # Errors
     /// reqwest's, where no HTTP client can be made.
     pub fn new(me: Arc<NodeIdentity>) -> Result<Self, reqwest::Error> {
-        Ok(Self { own: client()?, for_clients: client()?, me })
+        Ok(Self {
+            own: client().build()?,
+            for_clients: client().build()?,
+            for_strangers: client().pool_max_idle_per_host(0).build()?,
+            me,
+            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+        })
     }
 
     fn client_for(&self, request: &PeerRequest) -> &Client {
@@ -63,19 +81,19 @@ impl HttpPeers {
             | PeerRequest::Join { .. }
             | PeerRequest::Lead { .. }
             | PeerRequest::Remove { .. }
+            | PeerRequest::Found(_)
             | PeerRequest::Vouch => &self.for_clients,
         }
     }
 }
 
-fn client() -> Result<Client, reqwest::Error> {
+fn client() -> ClientBuilder {
     Client::builder()
         // A proxy of the environment is for browsing, not for members of a cluster.
         .no_proxy()
         .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
-        .build()
 }
 
 impl Peers for HttpPeers {
@@ -130,7 +148,7 @@ impl Peers for HttpPeers {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Result<(), JoinRefusal>, PeerError>> {
         let sent = self
-            .for_clients
+            .for_strangers
             .post(format!("http://{haddr}/hraftd/raft/join"))
             .timeout(timeout)
             .header("X-Hraftd-Raft-Id", raft_id)
@@ -149,19 +167,43 @@ impl Peers for HttpPeers {
             };
             Ok(Err(JoinRefusal {
                 msg: reason().unwrap_or_else(|| format!("HTTP status {status}: is it a client port of hraftd?")),
+                for_now: status == StatusCode::SERVICE_UNAVAILABLE,
             }))
         })
     }
 
+    fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
+        let (addr, places) = (addr.clone(), self.lookups.clone());
+        Box::pin(async move {
+            let Ok(place) = places.acquire_owned().await else { return Vec::new() };
+            // A lookup cannot be given up: it keeps its place until it ends, whoever waits for it.
+            let found = task::spawn(async move {
+                let found = tokio::net::lookup_host((addr.host.as_str(), addr.port)).await;
+                drop(place);
+                found.map(Iterator::collect::<Vec<_>>)
+            });
+            let mut all = Vec::new();
+            for one in found.await.into_iter().flatten().flatten() {
+                let one = HostPort::new(one.ip().to_canonical().to_string(), one.port());
+                if !all.contains(&one) {
+                    all.push(one);
+                }
+            }
+            all
+        })
+    }
+
     fn probe(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
-        let sent = self.for_clients.get(format!("http://{haddr}/hraftd/raft/stats")).timeout(timeout).send();
+        let sent = self.for_strangers.get(format!("http://{haddr}/hraftd/raft/stats")).timeout(timeout).send();
         Box::pin(async move {
             let response = sent.await.map_err(|error| peer_error(&error))?;
+            let id = response.headers().get(SERVED_BY).and_then(|id| id.to_str().ok()?.parse().ok());
             let body = read_body(response, MAX_STATS_BYTES).await?;
+            let id = id.ok_or_else(|| PeerError::Lost("it does not say who it is: is it hraftd?".to_owned()))?;
             let stats: serde_json::Value =
                 serde_json::from_slice(&body).map_err(|error| PeerError::Lost(error.to_string()))?;
             let members = stats.get("latest_configuration").and_then(serde_json::Value::as_array);
-            Ok(Probe { has_cluster: members.is_some_and(|members| !members.is_empty()) })
+            Ok(Probe { id, has_cluster: members.is_some_and(|members| !members.is_empty()) })
         })
     }
 }
@@ -176,12 +218,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     fn peers() -> HttpPeers {
-        let identity = Identity {
-            public_id: "127.0.0.1:1,127.0.0.1:2".parse().unwrap(),
-            raft_id: 1,
-            cluster: None,
-            removed: None,
-        };
+        let identity = Identity::new("127.0.0.1:1,127.0.0.1:2".parse().unwrap(), 1);
         let store = IdentityStore::new(Arc::new(MemDisk::default()));
         let me = NodeIdentity::new(store, identity, ClusterHandle::new(None), Role::Voter, "memory".to_owned(), 1);
         HttpPeers::new(Arc::new(me)).unwrap()

@@ -122,14 +122,17 @@ mod tests {
     use super::*;
     use crate::command::{Action, Command, Op, Txn};
     use crate::network::wire::encode;
+    use crate::raft_types::StartMark;
 
     fn envelope() -> Envelope {
         Envelope {
             cluster: None,
             from: "127.0.0.1:1,127.0.0.1:2".parse().unwrap(),
             from_raft: 7,
+            start: StartMark { starts: 3, boot: u64::MAX },
             to: "127.0.0.1:3,127.0.0.1:4".parse().unwrap(),
             to_raft: None,
+            to_start: Some(StartMark { starts: u64::MAX, boot: 9 }),
             echo: None,
             confirmed: None,
             log_time: None,

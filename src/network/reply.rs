@@ -30,6 +30,7 @@ pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
         | PeerRequest::Join { .. }
         | PeerRequest::Lead { .. }
         | PeerRequest::Remove { .. }
+        | PeerRequest::Found(_)
         | PeerRequest::Vouch => MAX_SMALL_REPLY_BYTES,
     }
 }

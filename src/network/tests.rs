@@ -181,7 +181,7 @@ async fn fail(mut stream: TcpStream, point: Fails, before: usize, requests: Arc<
 fn peers() -> HttpPeers {
     let disk: Arc<dyn crate::storage::disk::Disk> = Arc::new(MemDisk::new());
     let id: PublicId = "127.0.0.1:1,127.0.0.1:2".parse().unwrap();
-    let identity = Identity { public_id: id, raft_id: 7, cluster: None, removed: None };
+    let identity = Identity::new(id, 7);
     let me = NodeIdentity::new(
         IdentityStore::new(disk),
         identity,

@@ -12,7 +12,7 @@ use crate::raft_types::alias::{SnapshotMeta, Vote};
 
 pub(crate) use super::decode::decode;
 
-/// Version of all messages. 2: stamped commands, records. 3: stamps that go out and come back.
+/// Version of all messages. 2: stamped commands, records. 3: stamps that go out and come back. 4: the sender's start.
 pub(super) const VERSION: u8 = 4;
 
 /// The path of a request with one answer.
@@ -68,14 +68,17 @@ mod tests {
     use super::*;
     use crate::command::Command;
     use crate::node::rpc::{Confirmed, Stamp};
+    use crate::raft_types::StartMark;
 
     fn envelope() -> Envelope {
         Envelope {
             cluster: None,
             from: "127.0.0.1:1,127.0.0.1:2".parse().unwrap(),
             from_raft: 7,
+            start: StartMark { starts: 3, boot: u64::MAX },
             to: "[::1]:1,[::1]:2".parse().unwrap(),
             to_raft: Some(u64::MAX),
+            to_start: Some(StartMark { starts: u64::MAX, boot: 9 }),
             echo: Some(Stamp { boot: u64::MAX, micros: 5 }),
             confirmed: Some(Confirmed { stamp: Stamp { boot: 1, micros: u64::MAX }, committed: 3 }),
             log_time: Some((4, u64::MAX)),

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::log_time::LogClock;
 use crate::node::rpc::{Confirmed, Envelope, Identification, Stamp, Target};
 use crate::node_id::PublicId;
-use crate::raft_types::{ClusterId, RaftId, Role};
+use crate::raft_types::{ClusterId, Founding, RaftId, Role, StartMark};
 use crate::storage::{ClusterHandle, Identity, IdentityStore, StorageError};
 
 /// Gives the newest stamp got from a member, and the word to it about its freshness.
@@ -104,12 +104,36 @@ impl NodeIdentity {
         Ok(())
     }
 
-    /// Becomes part of a cluster, unless it is part of one already.
+    /// Becomes part of a cluster, unless it is part of one already. True where it is part of this one now.
     ///
     /// # Errors
     /// [`StorageError`]: the identity cannot be written.
-    pub fn adopt_cluster(&self, cluster: ClusterId) -> Result<(), StorageError> {
-        self.update(|identity| identity.cluster = identity.cluster.or(Some(cluster)))
+    pub fn adopt_cluster(&self, cluster: ClusterId) -> Result<bool, StorageError> {
+        self.update(|identity| identity.cluster = identity.cluster.or(Some(cluster)))?;
+        Ok(self.cluster() == Some(cluster))
+    }
+
+    /// The founding that it has adopted.
+    pub(super) fn founding(&self) -> Option<Founding> {
+        self.identity().founding.clone()
+    }
+
+    /// Adopts a founding, unless it has adopted one or belongs to a cluster. For good.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the identity cannot be written.
+    pub(super) fn adopt_founding(&self, founding: Founding) -> Result<(), StorageError> {
+        self.update(|identity| {
+            if identity.cluster.is_none() && identity.founding.is_none() {
+                identity.founding = Some(founding);
+            }
+        })
+    }
+
+    /// True where a message of this cluster is of one who founds it with this node.
+    pub(super) fn is_founded_by(&self, cluster: ClusterId, from: RaftId) -> bool {
+        let identity = self.identity();
+        identity.founding.as_ref().is_some_and(|f| f.cluster == cluster && f.members.contains_key(&from))
     }
 
     /// Makes the identity durable as it is.
@@ -147,6 +171,7 @@ impl NodeIdentity {
             empty,
             role: self.role,
             boot: self.boot,
+            removed: self.removed.borrow().is_some(),
         }
     }
 
@@ -177,8 +202,10 @@ impl NodeIdentity {
             cluster: identity.cluster,
             from: identity.public_id.clone(),
             from_raft: identity.raft_id,
+            start: StartMark { starts: identity.starts, boot: self.boot },
             to: target.id.clone(),
             to_raft: target.raft_id,
+            to_start: target.raft_id.and_then(|raft_id| identity.seen.get(&raft_id).copied()),
             echo,
             confirmed,
             log_time: self.log_clock.get().and_then(LogClock::led),

@@ -28,7 +28,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -106,6 +106,10 @@ struct Inner {
     forwarder: write::forward::Forwarder,
     proposals: write::propose::Proposals,
     apply_room: write::apply_room::ApplyRoom,
+    /// What it founds with others.
+    muster: parking_lot::Mutex<membership::found::Muster>,
+    /// Nodes that ask to join and are dialled at a time.
+    join_places: Semaphore,
     /// One membership change at a time: openraft refuses a second.
     membership_turn: Mutex<()>,
     /// The committed index that the log knew when it was opened.
@@ -212,6 +216,8 @@ impl Node {
             forwarder,
             proposals,
             apply_room: write::apply_room::ApplyRoom::new(),
+            muster: parking_lot::Mutex::default(),
+            join_places: Semaphore::new(membership::join::MAX_DIALLED),
             membership_turn: Mutex::new(()),
             committed_at_open: committed.map_or(0, |id| id.index),
             is_new,

@@ -22,9 +22,11 @@ use crate::command::{Command, Key, Reply};
 use crate::node::{NodeError, State};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{LogId, SnapshotMeta, Vote};
-use crate::raft_types::{ClusterId, RaftId, Role, TypeConfig};
+use crate::raft_types::{ClusterId, Founding, RaftId, Role, StartMark, TypeConfig};
 use crate::record::Record;
 use crate::storage::SnapshotFile;
+
+pub use crate::node::membership::found::Founder;
 
 /// A boxed future, so that [`Peers`] is object safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -47,10 +49,14 @@ pub struct Envelope {
     pub from: PublicId,
     /// The sender's Raft id.
     pub from_raft: RaftId,
+    /// The sender's process.
+    pub start: StartMark,
     /// The receiver's public id as the sender knows it.
     pub to: PublicId,
     /// The receiver's Raft id as the sender knows it; `None` only with [`PeerRequest::Identify`].
     pub to_raft: Option<RaftId>,
+    /// The newest start of the receiver's Raft id that the sender knows of.
+    pub to_start: Option<StartMark>,
     /// The newest stamp of the receiver that the sender has got with an answer.
     pub echo: Option<Stamp>,
     /// From a leader: how fresh the receiver is once it has applied enough.
@@ -149,6 +155,8 @@ pub enum PeerRequest {
         /// How long the asker still waits, in milliseconds.
         timeout_ms: u64,
     },
+    /// Say what you found with others; first adopt this, if you may.
+    Found(Option<Founding>),
     /// Did you call me? Which Raft node answers here, and which member has the asker's address?
     Vouch,
 }
@@ -207,6 +215,8 @@ pub enum PeerReply {
     Admin(Result<Result<(), NodeError>, NotLeader>),
     /// To a snapshot: the receiver's vote.
     Snapshot(Vote),
+    /// To [`PeerRequest::Found`].
+    Found(Founder),
     /// To [`PeerRequest::Vouch`].
     Vouch {
         /// Who answers.
@@ -244,6 +254,8 @@ pub struct Identification {
     pub role: Role,
     /// A random number of the process.
     pub boot: u64,
+    /// It was removed from its cluster, and takes no part in any until it is started again.
+    pub removed: bool,
 }
 
 /// A leader's process as a voter saw it.
@@ -310,8 +322,10 @@ pub enum PeerError {
 }
 
 /// A node's answer at its client address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
+    /// Who answers: an address may be a balancer's.
+    pub id: PublicId,
     /// It is a member of a cluster.
     pub has_cluster: bool,
 }
@@ -356,6 +370,12 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
         idle_timeout: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>>;
 
+    /// The addresses that this one leads to now: a name may stand for many nodes. An address is its own. Empty where a name
+    /// does not resolve. May take as long as a resolver does.
+    fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
+        Box::pin(std::future::ready(vec![addr.clone()]))
+    }
+
     /// Asks the node at a *client* address to make `id` a member; the text is its refusal.
     ///
     /// # Errors
@@ -368,7 +388,7 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Result<(), JoinRefusal>, PeerError>>;
 
-    /// Asks the node at a *client* address whether it has a cluster.
+    /// Asks the node at a *client* address who it is, and whether it has a cluster.
     ///
     /// # Errors
     /// [`PeerError`].
@@ -395,4 +415,13 @@ pub trait AppendStream: Send {
 pub struct JoinRefusal {
     /// Its own words.
     pub msg: String,
+    /// It cannot now, for want of a leader or because it is starting: that is no news to an operator.
+    pub for_now: bool,
+}
+
+impl From<NodeError> for JoinRefusal {
+    fn from(error: NodeError) -> Self {
+        let for_now = matches!(error, NodeError::NoLeader(_) | NodeError::NotReady(_));
+        Self { msg: error.to_string(), for_now }
+    }
 }

@@ -46,8 +46,7 @@ impl Plan {
         let voted = survey.log.vote().map_or(0, |vote| vote.leader_id.term);
         let vote = Vote::new(voted.max(last.leader_id.term) + 1, raft_id);
         let at = LogId::new(vote.leader_id.to_committed(), last.index + INDEX_STEP);
-        let identity =
-            Identity { public_id: identity.public_id.clone(), raft_id, cluster: Some(cluster), removed: None };
+        let identity = Identity { cluster: Some(cluster), ..Identity::new(identity.public_id.clone(), raft_id) };
         Some(Self { identity, cluster, at, vote })
     }
 

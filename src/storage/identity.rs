@@ -3,11 +3,13 @@
 //! * The file is replaced as a whole: `identity.tmp` is written and flushed, renamed, and the directory
 //!   is flushed. A crash leaves the old identity or the new one.
 //! * Format: a header (`file_header.rs`) whose body is the postcard of [`Identity`]. Another field needs
-//!   another version.
+//!   another version. Version 1 ends after `removed`.
 //!
-//! Caveat: a copied directory is a second node with the same Raft id. Nothing here can tell that.
+//! Caveat: a copied directory is a second node with the same Raft id. Nothing here can tell that. Others can, by
+//! `starts`: see `node::memory`.
 
 use parking_lot::RwLock;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -16,13 +18,14 @@ use serde::{Deserialize, Serialize};
 use super::StorageError;
 use super::disk::{Disk, rewrite};
 use crate::node_id::PublicId;
-use crate::raft_types::{ClusterId, RaftId};
+use crate::raft_types::{ClusterId, Founding, RaftId, StartMark};
 use crate::storage::file_header;
 
 pub(super) const NAME: &str = "identity";
 pub(super) const TMP_NAME: &str = "identity.tmp";
 const MAGIC: &[u8; 8] = b"hraftdID";
-const VERSION: u32 = 1;
+const OLDEST_VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The names that a data directory has in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,68 @@ pub struct Identity {
     /// The log index of the membership that removed this node. Set once a leader that a quorum confirmed
     /// said that.
     pub removed: Option<u64>,
+    /// How often a process was started on this directory. Each start raises it, and flushes it before it says anything.
+    /// 0 in a directory that only versions before this field have used, or nobody.
+    pub starts: u64,
+    /// The addresses that it was last settled under, while a move to others is not settled.
+    pub moved_from: Option<PublicId>,
+    /// Set once it was told, or found, that this directory forgot what it had promised or acknowledged: what, in words. Its
+    /// Raft id must not vote any more.
+    pub lost: Option<String>,
+    /// The folder in this directory that has the files of the former self, which lost its memory.
+    pub aside: Option<String>,
+    /// How far the log was, the last time that it was known well: it must never be found shorter.
+    pub log: LogMark,
+    /// The newest start that each other Raft id has shown.
+    pub seen: BTreeMap<RaftId, StartMark>,
+    /// The cluster that it agreed to form together with others. One in the life of a directory.
+    pub founding: Option<Founding>,
+}
+
+/// A state of the log that no later one can fall behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogMark {
+    /// It had begun: it has at least one file.
+    pub began: bool,
+    /// The term of its vote.
+    pub term: u64,
+    /// The last index that it knew to be committed.
+    pub committed: u64,
+}
+
+impl Identity {
+    /// The identity of a new directory.
+    pub fn new(public_id: PublicId, raft_id: RaftId) -> Self {
+        Self {
+            public_id,
+            raft_id,
+            cluster: None,
+            removed: None,
+            starts: 0,
+            moved_from: None,
+            lost: None,
+            aside: None,
+            log: LogMark::default(),
+            seen: BTreeMap::new(),
+            founding: None,
+        }
+    }
+}
+
+/// An identity of version 1.
+#[derive(Deserialize)]
+struct First {
+    public_id: PublicId,
+    raft_id: RaftId,
+    cluster: Option<ClusterId>,
+    removed: Option<u64>,
+}
+
+impl From<First> for Identity {
+    fn from(first: First) -> Self {
+        let First { public_id, raft_id, cluster, removed } = first;
+        Self { cluster, removed, ..Self::new(public_id, raft_id) }
+    }
 }
 
 /// Reads and replaces the identity of a data directory. All calls block.
@@ -99,6 +164,15 @@ impl IdentityStore {
         write().map_err(|error| self.io(NAME, error))
     }
 
+    /// Counts another start. When this returns it is durable.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save): nothing may be said then.
+    pub fn count_start(&self, identity: &mut Identity) -> Result<(), StorageError> {
+        identity.starts += 1;
+        self.save(identity)
+    }
+
     fn remove_tmp(&self) -> Result<(), StorageError> {
         match self.disk.remove(TMP_NAME) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io(TMP_NAME, error)),
@@ -120,9 +194,12 @@ pub(super) fn read(disk: &dyn Disk, name: &str) -> Result<Identity, StorageError
     let io = |error| StorageError::io(&place, error);
     let file = disk.open(name).map_err(io)?;
     let len = file.len().map_err(io)?;
-    let head = file_header::unseal(&*file, &place, MAGIC, VERSION..=VERSION, len)?;
+    let head = file_header::unseal(&*file, &place, MAGIC, OLDEST_VERSION..=VERSION, len)?;
     if head.end != len {
         return Err(file_header::damaged(&place, head.end, format!("{} bytes too many", len - head.end)));
+    }
+    if head.version == 1 {
+        return file_header::decode::<First>(&place, &head.body).map(Identity::from);
     }
     file_header::decode(&place, &head.body)
 }
@@ -164,11 +241,21 @@ mod tests {
     use crate::storage::test_disk::crash_everywhere;
 
     fn identity(raft_id: RaftId, cluster: Option<u128>) -> Identity {
+        let other: PublicId = "127.0.0.1:1,127.0.0.1:2".parse().unwrap();
         Identity {
-            public_id: "127.0.0.1:11001,[::1]:12001".parse().unwrap(),
-            raft_id,
             cluster: cluster.map(ClusterId),
             removed: cluster.map(|_| 17),
+            starts: raft_id,
+            moved_from: cluster.map(|_| other),
+            lost: cluster.map(|_| "the log".to_owned()),
+            aside: cluster.map(|_| "lost-1".to_owned()),
+            log: LogMark { began: cluster.is_some(), term: 3, committed: 4 },
+            seen: BTreeMap::from([(5, StartMark { starts: 6, boot: u64::MAX })]),
+            founding: cluster.map(|id| Founding {
+                cluster: ClusterId(id),
+                members: BTreeMap::from([(raft_id, "127.0.0.1:3,127.0.0.1:4".parse().unwrap())]),
+            }),
+            ..Identity::new("127.0.0.1:11001,[::1]:12001".parse().unwrap(), raft_id)
         }
     }
 
@@ -191,6 +278,19 @@ mod tests {
             store.load().unwrap();
             assert_eq!(disk.list().unwrap(), [NAME]);
         }
+    }
+
+    #[test]
+    fn the_first_version_is_read() {
+        #[derive(Serialize)]
+        struct First(PublicId, RaftId, Option<ClusterId>, Option<u64>);
+        let known = identity(7, Some(9));
+        let body = postcard::to_stdvec(&First(known.public_id.clone(), 7, known.cluster, known.removed)).unwrap();
+        let disk = MemDisk::new();
+        disk.put(NAME, file_header::seal(MAGIC, 1, &body).0);
+        let found = store(&disk).load().unwrap().unwrap();
+        let expected = Identity { cluster: known.cluster, removed: known.removed, ..Identity::new(known.public_id, 7) };
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -244,6 +344,6 @@ mod tests {
         let disk = MemDisk::new();
         disk.put(NAME, file_header::seal(MAGIC, VERSION + 1, b"of another time").0);
         let found = store(&disk).load();
-        assert!(matches!(found, Err(StorageError::Version { found: 2, known: 1, .. })), "{found:?}");
+        assert!(matches!(found, Err(StorageError::Version { found: 3, known: 2, .. })), "{found:?}");
     }
 }

@@ -15,5 +15,5 @@ pub(crate) mod test_disk;
 
 pub use data_dir::{DataDir, ReadDir};
 pub use error::StorageError;
-pub use identity::{ClusterHandle, Identity, IdentityStore};
+pub use identity::{ClusterHandle, Identity, IdentityStore, LogMark};
 pub use snapshot::{ReceivedSnapshot, SnapshotFile, SnapshotStore};

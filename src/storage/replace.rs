@@ -155,7 +155,7 @@ mod tests {
     use crate::storage::test_disk::crash_everywhere;
 
     fn identity(raft_id: u64) -> Identity {
-        Identity { public_id: "127.0.0.1:1,127.0.0.1:2".parse().unwrap(), raft_id, cluster: None, removed: None }
+        Identity::new("127.0.0.1:1,127.0.0.1:2".parse().unwrap(), raft_id)
     }
 
     fn put(disk: &Arc<dyn Disk>, name: &str, bytes: &[u8]) -> Result<(), StorageError> {

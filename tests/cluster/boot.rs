@@ -137,17 +137,24 @@ fn a_listed_node_that_never_answers_does_not_keep_a_joiner_out() {
     cluster.settled();
 }
 
+/// It may have a cluster. One more that says that it has none makes a majority of three.
 #[test]
-fn a_listed_node_that_never_answers_does_not_keep_the_first_from_forming() {
+fn the_first_waits_for_a_majority_of_the_listed_nodes() {
     let black_hole = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = black_hole.local_addr().unwrap().to_string();
     let lab = Lab::new();
-    let node = lab.node("n0");
-    let own = node.haddr.clone();
-    let mut node = node.rjoin(&[&own, &silent]);
-    node.start();
-    node.wait_ready();
-    node.set("k", "1").unwrap();
+    let (first, second) = (lab.node("n0"), lab.node("n1"));
+    let list = [first.haddr.clone(), silent.clone(), second.haddr.clone()];
+    let list = [list[0].as_str(), list[1].as_str(), list[2].as_str()];
+    let mut cluster = Cluster { nodes: vec![first.rjoin(&list), second.rjoin(&list)], lab };
+    cluster.nodes[0].start();
+    eventually(SETTLE, "it says for whom it waits", || {
+        let log = cluster.nodes[0].log_text();
+        check(log.contains("2 of 3 listed nodes") && log.contains(&silent), || log.clone())?;
+        check(!log.contains("formed cluster"), || log.clone())
+    });
+    cluster.nodes[1].start();
+    cluster.settled();
 }
 
 /// The same flags in Go's style, and from the environment; a flag beats the environment.

@@ -9,6 +9,7 @@ mod addresses;
 mod boot;
 mod failover;
 mod far_behind;
+mod forming;
 mod keys;
 mod locks;
 mod managed;

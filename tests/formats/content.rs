@@ -6,10 +6,10 @@ use std::sync::Arc;
 use hraftd::command::Command;
 use hraftd::kv::KvStore;
 use hraftd::raft_types::alias::{LogEntry, LogId, SnapshotMeta, StoredMembership, Vote};
-use hraftd::raft_types::{ClusterId, Member, Role, TypeConfig};
+use hraftd::raft_types::{ClusterId, Founding, Member, Role, StartMark, TypeConfig};
 use hraftd::storage::disk::Disk;
 use hraftd::storage::log::{LogOptions, LogStore};
-use hraftd::storage::{ClusterHandle, Identity, IdentityStore, SnapshotStore};
+use hraftd::storage::{ClusterHandle, Identity, IdentityStore, LogMark, SnapshotStore};
 use openraft::storage::{IOFlushed, RaftLogStorage as _};
 use openraft::type_config::TypeConfigExt as _;
 use openraft::{EntryPayload, Membership};
@@ -25,10 +25,29 @@ const NODES: [(u64, &str, Role); 3] = [
 
 pub fn identity(dir: &str) -> Identity {
     Identity {
-        public_id: NODES[0].1.parse().unwrap(),
-        raft_id: NODES[0].0,
         cluster: Some(ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff)),
         removed: (dir == "v1-removed").then_some(300),
+        ..Identity::new(NODES[0].1.parse().unwrap(), NODES[0].0)
+    }
+}
+
+/// With every field of version 2.
+pub fn newest_identity() -> Identity {
+    Identity {
+        starts: 300,
+        moved_from: Some(NODES[1].1.parse().unwrap()),
+        lost: Some("acknowledged entries".to_owned()),
+        aside: Some("lost-1764460800000".to_owned()),
+        log: LogMark { began: true, term: 3, committed: 40 },
+        seen: BTreeMap::from([
+            (NODES[1].0, StartMark { starts: 1, boot: u64::MAX }),
+            (NODES[2].0, StartMark { starts: 2, boot: 1 }),
+        ]),
+        founding: Some(Founding {
+            cluster: ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+            members: NODES.iter().take(2).map(|(raft_id, id, _)| (*raft_id, id.parse().unwrap())).collect(),
+        }),
+        ..identity("")
     }
 }
 
@@ -111,7 +130,7 @@ impl Content {
 
     /// Writes the directory, with the code that a node runs.
     pub fn write(&self, disk: &Arc<dyn Disk>) {
-        let identity = identity("");
+        let identity = newest_identity();
         IdentityStore::new(disk.clone()).save(&identity).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(self.write_log(disk));

@@ -2,7 +2,7 @@
 //!
 //! Each directory of `tests/golden` is a small real one: identity, a log of several segments with every kind of record,
 //! and a snapshot. They are only ever opened as copies. `v1` and `v1-removed` were written by hraftd 0.1 and are never
-//! written again; nor is `v2`, whose log did not say whose it is. `v3` is the newest. If a test here fails, a format changed: either the change is a mistake, or it needs
+//! written again; nor is `v2`, whose log did not say whose it is, nor `v3`, whose identity did not count the starts. `v4` is the newest. If a test here fails, a format changed: either the change is a mistake, or it needs
 //! a new format version, a new golden directory beside the old ones, and code that still reads the old. A new kind of
 //! command is added to the *newest* directory only if it was not released yet.
 //!
@@ -27,22 +27,24 @@ use hraftd::storage::{ClusterHandle, Identity, IdentityStore, SnapshotStore, Sto
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
 use tempfile::TempDir;
 
-const NEWEST: &str = "v3";
+const NEWEST: &str = "v4";
 
-/// The versions of a directory's log and snapshot.
+/// The versions of a directory's files.
 #[derive(Clone, Copy)]
 struct Versions {
+    identity: u32,
     log: u32,
     snapshot: u32,
 }
 
 /// Directories with a log and a snapshot.
-fn dirs() -> [(&'static str, Versions, Content); 3] {
+fn dirs() -> [(&'static str, Versions, Content); 4] {
     [
-        ("v1", Versions { log: 1, snapshot: 1 }, v1::content()),
-        ("v2", Versions { log: 2, snapshot: 2 }, v2::content()),
+        ("v1", Versions { identity: 1, log: 1, snapshot: 1 }, v1::content()),
+        ("v2", Versions { identity: 1, log: 2, snapshot: 2 }, v2::content()),
         // The same commands, in a log that says whose it is.
-        (NEWEST, Versions { log: 3, snapshot: 2 }, v2::content()),
+        ("v3", Versions { identity: 1, log: 3, snapshot: 2 }, v2::content()),
+        (NEWEST, Versions { identity: 2, log: 3, snapshot: 2 }, v2::content()),
     ]
 }
 
@@ -85,9 +87,10 @@ fn options() -> LogOptions {
 
 #[test]
 fn the_identity_is_read() {
-    for dir in ["v1", "v1-removed", NEWEST] {
+    for dir in ["v1", "v1-removed", "v2", "v3", NEWEST] {
         let copy = copy(dir);
-        assert_eq!(IdentityStore::new(disk(copy.path())).load().unwrap(), Some(content::identity(dir)), "{dir}");
+        let expected = if dir == NEWEST { content::newest_identity() } else { content::identity(dir) };
+        assert_eq!(IdentityStore::new(disk(copy.path())).load().unwrap(), Some(expected), "{dir}");
     }
 }
 
@@ -152,9 +155,6 @@ fn the_same_bytes_are_written() {
         }
     };
     same(NEWEST, &|disk| v2::content().write(disk));
-    // The format of the identity is still the first.
-    let removed = "v1-removed";
-    same(removed, &|disk| IdentityStore::new(disk.clone()).save(&content::identity(removed)).unwrap());
 }
 
 /// Replicas of different versions compare their digests.
@@ -162,7 +162,7 @@ fn the_same_bytes_are_written() {
 fn the_digest_is_the_same_in_every_version() {
     let digests: Vec<String> =
         dirs().iter().map(|(_, _, content)| format!("{:016x}", content.snapshot_state().digest())).collect();
-    assert_eq!(digests, ["295f0efb6eb22976", "470db74b2d8c04d3", "470db74b2d8c04d3"]);
+    assert_eq!(digests, ["295f0efb6eb22976", "470db74b2d8c04d3", "470db74b2d8c04d3", "470db74b2d8c04d3"]);
 }
 
 /// A kind that is missing here could change unnoticed.
@@ -221,7 +221,7 @@ fn every_file_starts_with_magic_and_version() {
     for (dir, versions, _) in dirs() {
         for (name, bytes) in files(copy(dir).path()) {
             let version = match name.split('-').next().unwrap() {
-                "identity" => 1,
+                "identity" => versions.identity,
                 "log" => versions.log,
                 _ => versions.snapshot,
             };
@@ -239,7 +239,7 @@ fn a_later_version_is_refused_with_a_message() {
             let copy = copy(dir);
             let path = copy.path().join(&name);
             let known: u32 = match name.split('-').next().unwrap() {
-                "identity" => 1,
+                "identity" => 2,
                 "log" => 3,
                 _ => 2,
             };

@@ -6,10 +6,11 @@ use super::*;
 use crate::fuzz::{SOME, bounded};
 use crate::storage::disk::MemDisk;
 
-/// The first byte says whether the rest is a file, or the body of one whose checksum is right.
+/// The first byte says whether the rest is a file, or the body of one, of either version, whose checksum is right.
 fn file(input: &[u8]) -> Vec<u8> {
     match input.split_first() {
         Some((0, body)) => file_header::seal(MAGIC, VERSION, body).0,
+        Some((1, body)) => file_header::seal(MAGIC, OLDEST_VERSION, body).0,
         Some((_, file)) => file.to_vec(),
         None => Vec::new(),
     }

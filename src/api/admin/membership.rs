@@ -64,8 +64,12 @@ pub async fn join<S: Service>(
             return Err(ApiError::BadRequest(msg));
         }
     }
-    let shared = app.clone();
-    to_its_end(&deadline, async move { shared.service.join(id, raft_id, deadline.at).await }).await
+    // It makes a task of its own of what must run to its end. Until then whom it dials is the asker's choice, and the asker's
+    // to give up.
+    match deadline.run(app.service.join(id, raft_id, deadline.at)).await {
+        Some(result) => result.map(|()| Fine::response()).map_err(ApiError::from),
+        None => Err(unknown_outcome()),
+    }
 }
 
 fn raft_id(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
@@ -187,11 +191,15 @@ async fn to_its_end(
     match deadline.run(task::spawn(change)).await {
         Some(Ok(result)) => result.map(|()| Fine::response()).map_err(ApiError::from),
         Some(Err(error)) => Err(NodeError::Internal(format!("a change of the membership ended badly: {error}")).into()),
-        None => Err(NodeError::Timeout(
-            "no answer in time: the change may be made or may still be; GET /hraftd/raft/cluster shows what came of it, and \
-             repeating it is safe"
-                .to_owned(),
-        )
-        .into()),
+        None => Err(unknown_outcome()),
     }
+}
+
+fn unknown_outcome() -> ApiError {
+    NodeError::Timeout(
+        "no answer in time: the change may be made or may still be; GET /hraftd/raft/cluster shows what came of it, and \
+         repeating it is safe"
+            .to_owned(),
+    )
+    .into()
 }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::Params;
 use crate::api::App;
-use crate::api::response::{json, text};
+use crate::api::response::{SERVED_BY, json, text};
 use crate::api::service::Service;
 use crate::node::{self, About, Cluster, ClusterServer, Stats};
 
@@ -140,12 +140,15 @@ impl From<Stats> for StatsShape {
 
 /// This node's own view of Raft
 ///
-/// Every value but the members is a string, in the order of Go's hraftd.
+/// Every value but the members is a string, in the order of Go's hraftd. `X-Hraftd-Served-By` says whose view it is.
 #[utoipa::path(get, path = "/hraftd/raft/stats", tag = "raft", responses(
     (status = 200, description = "as Go's hraftd has it", body = StatsShape)
 ))]
 pub async fn stats<S: Service>(State(app): State<Arc<App<S>>>, _: Params<()>) -> Response {
-    json::response_of(StatusCode::OK, &StatsShape::from(app.service.stats()))
+    let mut response = json::response_of(StatusCode::OK, &StatsShape::from(app.service.stats()));
+    // The address that was asked may be a balancer's.
+    response.headers_mut().extend(app.served_by.clone().map(|by| (SERVED_BY, by)));
+    response
 }
 
 /// All members, asked at once.

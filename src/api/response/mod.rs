@@ -27,7 +27,7 @@ use error::ApiError;
 const INDEX: HeaderName = HeaderName::from_static("x-hraftd-index");
 const LEVEL: HeaderName = HeaderName::from_static("x-hraftd-level");
 const STALENESS: HeaderName = HeaderName::from_static("x-hraftd-staleness-ms");
-const SERVED_BY: HeaderName = HeaderName::from_static("x-hraftd-served-by");
+pub(super) const SERVED_BY: HeaderName = HeaderName::from_static("x-hraftd-served-by");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// An answer that is not sent yet.

@@ -150,6 +150,7 @@ pub(super) fn request(envelope: &Envelope, request: &PeerRequest, local: &Local)
         | PeerRequest::Join { .. }
         | PeerRequest::Lead { .. }
         | PeerRequest::Remove { .. }
+        | PeerRequest::Found(_)
         | PeerRequest::Vouch => Ok(()),
     }
 }

@@ -13,8 +13,8 @@ use crate::command::{Action, Command, Reply, Retry, Stamped, Test, TestOf, Txn, 
 use crate::node::NodeError;
 use crate::node::rpc::ForwardError;
 use crate::node::rpc::Stamp;
-use crate::raft_types::Role;
 use crate::raft_types::alias::StoredMembership;
+use crate::raft_types::{Role, StartMark};
 use std::sync::Arc;
 
 const LEADER: RaftId = 7;
@@ -24,8 +24,10 @@ fn envelope() -> Envelope {
         cluster: None,
         from: "127.0.0.1:1,127.0.0.1:2".parse().unwrap(),
         from_raft: LEADER,
+        start: StartMark { starts: 3, boot: u64::MAX },
         to: "127.0.0.1:3,127.0.0.1:4".parse().unwrap(),
         to_raft: Some(1),
+        to_start: Some(StartMark { starts: u64::MAX, boot: 9 }),
         echo: None,
         confirmed: None,
         log_time: None,

@@ -1,4 +1,7 @@
 //! Joining: a node is identified, becomes a learner, catches up and is a voter.
+//!
+//! Whoever asks names an address, so it is dialled before anything is held up, few at a time, and no longer than the asker
+//! waits for it ([`super::identify`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +20,13 @@ use crate::raft_types::{Member, RaftId, Role};
 use crate::task;
 
 /// How long a node may take to say who it is.
-const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Nodes that are dialled at a time because somebody asked for them to join.
+pub(in crate::node) const MAX_DIALLED: usize = 8;
+
+/// How often a joiner that makes no progress is asked whether it still is what it was.
+const STRAY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Tells whether this Raft node answers at these addresses.
 pub async fn is_at(peers: &Arc<dyn Peers>, id: &PublicId, raft_id: RaftId) -> bool {
@@ -27,60 +36,90 @@ pub async fn is_at(peers: &Arc<dyn Peers>, id: &PublicId, raft_id: RaftId) -> bo
 }
 
 impl Node {
-    /// As the leader: makes a node a member and waits until it has the role it asked for. Runs to its
-    /// end even where the asker goes away.
+    /// As the leader: makes a node a member and waits until it has the role it asked for. Once it is known who that is, it
+    /// runs to its end even where the asker goes away.
     pub(in crate::node) async fn join_here(&self, id: PublicId, deadline: Instant) -> AtLeader {
+        self.confirm_as_leader().await.ok_or(NotLeader)?;
+        let joiner = {
+            let Ok(_place) = self.inner.join_places.try_acquire() else {
+                return Ok(Err(NodeError::NotReady(format!("{MAX_DIALLED} others ask to join just now; try again"))));
+            };
+            match timeout_at(deadline, self.identify(&id)).await {
+                Ok(Ok(joiner)) => joiner,
+                Ok(Err(error)) => return Ok(Err(error)),
+                Err(_) => return Ok(Err(NodeError::NotReady(format!("{id} was not reached in time; try again")))),
+            }
+        };
         let node = self.clone();
         let done = task::spawn(async move {
-            match node.admit_member(&id, deadline).await? {
-                Ok((raft_id, role)) => node.wait_for_role(&id, raft_id, role, deadline).await,
+            match node.admit_member(&id, &joiner, deadline).await? {
+                Ok(()) => node.wait_for_role(&id, &joiner, deadline).await,
                 Err(error) => Ok(Err(error)),
             }
         });
         done.await.unwrap_or_else(|error| Ok(Err(NodeError::Internal(error.to_string()))))
     }
 
-    /// Puts the joiner into the membership, in place of the member that has its addresses.
-    async fn admit_member(
-        &self,
-        id: &PublicId,
-        deadline: Instant,
-    ) -> Result<Result<(RaftId, Role), NodeError>, NotLeader> {
+    /// Puts the joiner into the membership, in place of its former self that lost its disk.
+    async fn admit_member(&self, id: &PublicId, joiner: &Identification, deadline: Instant) -> AtLeader {
         let Ok(_turn) = timeout_at(deadline, self.inner.membership_turn.lock()).await else {
             return Ok(Err(NodeError::Timeout("other membership changes took too long".to_owned())));
         };
         self.confirm_as_leader().await.ok_or(NotLeader)?;
-        let joiner = match self.identify(id).await {
-            Ok(joiner) => joiner,
-            Err(error) => return Ok(Err(error)),
-        };
         let members = self.members();
         if let Some(member) = members.iter().find(|member| member.raft_id == joiner.raft_id) {
-            let updated = self.update_member(&members, member, id, &joiner, deadline).await?;
-            return Ok(updated.map(|()| (joiner.raft_id, joiner.role)));
+            return self.update_member(&members, member, id, joiner, deadline).await;
         }
-        for old in members.iter().filter(|m| m.server.id.haddr == id.haddr || m.server.id.raddr == id.raddr) {
-            if old.raft_id == self.inner.me.raft_id() || !joiner.empty {
-                return Ok(Err(NodeError::Conflict(format!(
-                    "{id} has data and cannot replace the member {} that has its address; delete its data directory",
-                    old.server.id
-                ))));
+        let shares = |m: &&MemberView| m.server.id.haddr == id.haddr || m.server.id.raddr == id.raddr;
+        let former: Vec<&MemberView> = members.iter().filter(shares).collect();
+        for old in &former {
+            if let Err(error) = self.may_replace(old, id, joiner).await {
+                return Ok(Err(error));
             }
+        }
+        for old in former {
             tracing::info!("{id} came back empty and replaces its former self");
-            match self.drop_member(old, deadline).await? {
+            match self.drop_member(old, false, deadline).await? {
                 Ok(()) => {}
                 Err(error) => return Ok(Err(error)),
             }
         }
         let member = Member { id: id.clone(), role: joiner.role };
         let add = ChangeMembers::AddNodes(BTreeMap::from([(joiner.raft_id, member)]));
-        Ok(match self.change(add, deadline).await? {
-            Ok(()) => {
-                tracing::info!("{id} joined as a learner");
-                Ok((joiner.raft_id, joiner.role))
-            }
-            Err(error) => Err(error),
-        })
+        let done = self.change(add, deadline).await?;
+        if done.is_ok() {
+            tracing::info!("{id} joined as a learner");
+        }
+        Ok(done)
+    }
+
+    /// Refuses a joiner with an address of a member, unless it is that member without its disk: it answers at the member's
+    /// Raft address, and the member answers nowhere.
+    async fn may_replace(&self, old: &MemberView, id: &PublicId, joiner: &Identification) -> Result<(), NodeError> {
+        let member = &old.server.id;
+        if member.raddr != id.raddr {
+            return Err(NodeError::Conflict(format!(
+                "{id} has the client address of the member {member}, but not its Raft address: two nodes advertise one \
+                 address; see --hadv, or remove that member first if it is gone"
+            )));
+        }
+        if old.raft_id == self.inner.me.raft_id() || !joiner.empty {
+            return Err(NodeError::Conflict(format!(
+                "{id} has data and cannot replace the member {member} that has its address; delete its data directory"
+            )));
+        }
+        if self.answered_lately(old.raft_id) {
+            return Err(NodeError::Conflict(format!(
+                "{id} has the Raft address of the member {member}, which answered just now: two processes use one \
+                 address, or it came back this moment; asking again shows which"
+            )));
+        }
+        // Once more, now that nobody else changes anything.
+        let target = Target { raft_id: None, id: id.clone() };
+        match self.inner.peers.call(&target, PeerRequest::Identify, IDENTIFY_TIMEOUT).await {
+            Ok(PeerReply::Identify(who)) if who.raft_id == joiner.raft_id && who.empty => Ok(()),
+            _ => Err(NodeError::Conflict(format!("{id} does not answer at its Raft address every time"))),
+        }
     }
 
     /// A member that moved to other addresses, or a learner that now asks to be a voter. A voter is
@@ -118,48 +157,20 @@ impl Node {
         Ok(done)
     }
 
-    /// Dials a joiner and checks that it is what it says and may be let in.
-    async fn identify(&self, id: &PublicId) -> Result<Identification, NodeError> {
-        if id.raddr.is_loopback() != self.id().raddr.is_loopback() {
-            return Err(NodeError::Conflict(format!(
-                "{id} and this cluster (for example {}) cannot reach each other: one of them advertises loopback; \
-                 start the node with --hadv and --radv set to addresses that the others can reach",
-                self.id()
-            )));
-        }
-        let target = Target { raft_id: None, id: id.clone() };
-        let joiner = match self.inner.peers.call(&target, PeerRequest::Identify, IDENTIFY_TIMEOUT).await {
-            Ok(PeerReply::Identify(joiner)) => joiner,
-            Ok(other) => return Err(NodeError::Conflict(format!("{} answered {other:?}", id.raddr))),
-            Err(error) => {
-                return Err(NodeError::Conflict(format!(
-                    "the leader {} cannot reach {id} at its Raft address: {error}; is it running, and are --hadv and \
-                     --radv addresses that the others can reach?",
-                    self.id()
-                )));
-            }
-        };
-        if joiner.id != *id {
-            return Err(NodeError::Conflict(format!("the node at {} is {}, not {id}", id.raddr, joiner.id)));
-        }
-        let cluster = self.inner.me.cluster();
-        if joiner.cluster.is_some() && joiner.cluster != cluster && !joiner.empty {
-            return Err(NodeError::Conflict(format!(
-                "{id} belongs to another cluster; to move it here, stop it, delete its data directory and start it again"
-            )));
-        }
-        Ok(joiner)
-    }
-
-    async fn wait_for_role(&self, id: &PublicId, raft_id: RaftId, role: Role, deadline: Instant) -> AtLeader {
+    async fn wait_for_role(&self, id: &PublicId, joiner: &Identification, deadline: Instant) -> AtLeader {
+        let raft_id = joiner.raft_id;
         let mut metrics = self.metrics();
         let arrived = metrics.wait_until(|m| {
             let voter = m.membership_config.voter_ids().any(|voter| voter == raft_id);
             let leads = m.current_leader == Some(m.id);
             let is_member = m.membership_config.get_node(&raft_id).is_some();
-            !leads || !is_member || voter || role == Role::Learner
+            !leads || !is_member || voter || joiner.role == Role::Learner
         });
-        match timeout_at(deadline, arrived).await {
+        let arrived = tokio::select! {
+            arrived = timeout_at(deadline, arrived) => arrived,
+            why = self.turns_out_a_stray(id, raft_id) => return self.take_back(raft_id, why, deadline).await,
+        };
+        match arrived {
             Ok(Ok(m)) if m.membership_config.get_node(&raft_id).is_none() => {
                 Ok(Err(NodeError::Conflict(format!("{id} was removed while it joined"))))
             }
@@ -170,5 +181,35 @@ impl Node {
                 "{id} is a learner and still catching up; it becomes a voter once it has"
             )))),
         }
+    }
+
+    /// Ends where a joiner turns out to be of another cluster, or removed: it will never take what it is sent.
+    async fn turns_out_a_stray(&self, id: &PublicId, raft_id: RaftId) -> NodeError {
+        loop {
+            tokio::time::sleep(STRAY_CHECK_INTERVAL).await;
+            let target = Target { raft_id: None, id: id.clone() };
+            let answer = self.inner.peers.call(&target, PeerRequest::Identify, IDENTIFY_TIMEOUT).await;
+            if let Ok(PeerReply::Identify(who)) = answer
+                && who.raft_id == raft_id
+                && let Err(error) = self.check_stray(id, &who)
+            {
+                return error;
+            }
+        }
+    }
+
+    /// Removes a learner that turned out a stray. Gives the reason.
+    async fn take_back(&self, raft_id: RaftId, why: NodeError, deadline: Instant) -> AtLeader {
+        let Ok(_turn) = timeout_at(deadline, self.inner.membership_turn.lock()).await else {
+            return Ok(Err(why));
+        };
+        let member = self.members().into_iter().find(|member| member.raft_id == raft_id && !member.server.voter);
+        if let Some(member) = member {
+            tracing::warn!("{} is taken out of the membership again: {why}", member.server.id);
+            if let Err(error) = self.drop_member(&member, false, deadline).await? {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Err(why))
     }
 }

@@ -9,8 +9,12 @@
 
 mod find;
 pub(in crate::node) mod form;
+pub(in crate::node) mod found;
+mod identify;
 pub(in crate::node) mod join;
+mod look;
 pub(in crate::node) mod promote;
+mod quorum;
 pub(in crate::node) mod remove;
 pub(in crate::node) mod strangers;
 pub(in crate::node) mod transfer;
@@ -47,7 +51,6 @@ impl Node {
     /// [`NodeError`]. After [`NodeError::Timeout`] it may still become one.
     pub async fn join(&self, id: PublicId, asker: Option<RaftId>, deadline: Instant) -> Result<(), NodeError> {
         if asker == Some(self.inner.me.raft_id()) {
-            self.inner.strangers.heard_myself();
             return Err(NodeError::Conflict(format!("{id} asked itself to join")));
         }
         if id == *self.id() && asker.is_some() {
@@ -111,8 +114,19 @@ impl Node {
         }
     }
 
-    /// Changes the membership; the caller has the turn. Waits for one that another leader began.
-    pub(super) async fn change(&self, change: ChangeMembers<RaftId, Member>, deadline: Instant) -> AtLeader {
+    /// Changes the membership, unless the voters that answer cannot commit it; the caller has the turn. Waits for a change
+    /// that another leader began.
+    pub(in crate::node) async fn change(&self, change: ChangeMembers<RaftId, Member>, deadline: Instant) -> AtLeader {
+        self.change_if(Node::check_commit, change, deadline).await
+    }
+
+    /// As [`change`](Self::change), where `check` says that it may be proposed.
+    pub(super) async fn change_if(
+        &self,
+        check: fn(&Self, &ChangeMembers<RaftId, Member>) -> Result<(), NodeError>,
+        change: ChangeMembers<RaftId, Member>,
+        deadline: Instant,
+    ) -> AtLeader {
         let unknown = |why: &str| Ok(Err(NodeError::Timeout(format!("{why}; the membership may still change"))));
         loop {
             // What openraft asks for: the last membership and an entry of this leader's own term are
@@ -124,6 +138,9 @@ impl Node {
             };
             if timeout_at(deadline, self.metrics().wait_until(settled)).await.is_err() {
                 return unknown("an earlier membership change is not committed yet");
+            }
+            if let Err(error) = check(self, &change) {
+                return Ok(Err(error));
             }
             // `retain` false: a voter that is removed does not stay as a learner.
             match timeout_at(deadline, self.inner.raft.change_membership(change.clone(), false)).await {

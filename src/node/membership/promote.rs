@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::node::Node;
 use crate::node::leader::{LEADER_WAIT, Leader};
 use crate::node::rpc::NotLeader;
+use crate::node::status::silence;
 use crate::raft_types::{Member, RaftId, Role, TypeConfig};
 
 /// A learner this close to the end of the log, in entries, has caught up.
@@ -27,6 +28,7 @@ impl Node {
     /// and finishes a joint membership whose leader is gone.
     pub(in crate::node) async fn promote_learners(self) {
         let mut server = self.inner.raft.server_metrics();
+        let mut said = String::new();
         loop {
             // A new leader or membership is an event; that a learner has caught up is none that is rarer than this.
             let look_again =
@@ -51,13 +53,21 @@ impl Node {
                         tracing::info!("{} caught up and is a voter", member.server.id);
                     }
                 }
-                Ok(Err(error)) => tracing::warn!("a learner could not be made a voter yet: {error}"),
+                Ok(Err(error)) => {
+                    let why = format!("a learner could not be made a voter yet: {error}");
+                    if said != why {
+                        tracing::warn!("{why}");
+                        said = why;
+                    }
+                }
                 Err(NotLeader) => {}
             }
         }
     }
 
     /// Learners to promote; an empty set where only a joint membership is to be finished.
+    ///
+    /// They have acknowledged an entry since they are members, have nearly all there are, and answer still.
     fn to_promote(&self) -> Option<BTreeSet<RaftId>> {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -66,12 +76,17 @@ impl Node {
             return None;
         }
         let voters: BTreeSet<RaftId> = stored.voter_ids().collect();
+        // The membership that has them is at this index, or they were members before.
+        let joined = stored.log_id().as_ref().map_or(0, |id| id.index);
         let end = metrics.last_log_index.unwrap_or(0);
         let matched = |id: &RaftId| metrics.replication.as_ref()?.get(id)?.as_ref().map(|log_id| log_id.index);
         let ready: BTreeSet<RaftId> = stored
             .nodes()
             .filter(|(id, member)| member.role == Role::Voter && !voters.contains(id))
-            .filter(|(id, _)| matched(id).is_some_and(|index| index + CAUGHT_UP_LAG_ENTRIES >= end))
+            .filter(|(id, _)| matched(id).is_some_and(|index| index >= joined && index + CAUGHT_UP_LAG_ENTRIES >= end))
+            .filter(|(id, _)| {
+                silence(&metrics, **id).is_some_and(|silence| silence <= self.inner.options.election_max())
+            })
             .map(|(id, _)| *id)
             .collect();
         let joint = stored.membership().get_joint_config().len() > 1;

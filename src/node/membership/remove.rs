@@ -60,7 +60,7 @@ impl Node {
                 // Its successor, which the asker now finds, removes it.
                 return Err(NotLeader);
             }
-            let done = node.drop_member(&member, deadline).await?;
+            let done = node.drop_member(&member, force, deadline).await?;
             if done.is_ok() {
                 tracing::info!("{} was removed from the cluster", member.server.id);
             }
@@ -87,11 +87,12 @@ impl Node {
         Ok(())
     }
 
-    pub(super) async fn drop_member(&self, member: &MemberView, deadline: Instant) -> AtLeader {
+    /// `force`: even where the voters that answer cannot commit it.
+    pub(in crate::node) async fn drop_member(&self, member: &MemberView, force: bool, deadline: Instant) -> AtLeader {
         let ids = BTreeSet::from([member.raft_id]);
         let change =
             if member.server.voter { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
-        self.change(change, deadline).await
+        if force { self.change_if(|_, _| Ok(()), change, deadline).await } else { self.change(change, deadline).await }
     }
 
     /// The task of a node that hears no leader: a removed node is not told, so it must ask.

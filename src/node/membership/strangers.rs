@@ -24,13 +24,16 @@ const MAX_DIALLED: usize = 64;
 /// Different things that are said once; then the count begins anew, because others choose how many there are.
 const MAX_SAID: usize = 1024;
 
+/// How long after a cluster asked for this node it may still let it in.
+const ASKED_LAPSE: Duration = Duration::from_secs(3);
+
 /// The calls of strangers.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Strangers {
     /// The last leader that called this node's address but meant another Raft node.
     leader: watch::Sender<Option<PublicId>>,
-    /// Counts the times this node was asked to join by itself.
-    myself: watch::Sender<u64>,
+    /// When a node that has a cluster last asked who this one is.
+    asked_for: Mutex<Option<Instant>>,
     /// Since when a leader of another cluster has this address for one of its own, by its last call, and what to say of it.
     foreign: Mutex<Option<(Instant, String)>>,
     /// Callers that are being dialled, the first one first.
@@ -49,14 +52,14 @@ impl Strangers {
         self.leader.subscribe()
     }
 
-    /// This node was asked to join by itself.
-    pub(in crate::node) fn heard_myself(&self) {
-        self.myself.send_modify(|times| *times += 1);
+    /// A node that has a cluster asked who this one is: to let it in, perhaps.
+    pub(in crate::node) fn asks_for(&self) {
+        *self.asked_for.lock() = Some(Instant::now());
     }
 
-    /// Changes whenever this node is asked to join by itself.
-    pub(in crate::node) fn myself(&self) -> watch::Receiver<u64> {
-        self.myself.subscribe()
+    /// True for a while after a cluster asked for this node. A leader that lets it in calls it right afterwards.
+    pub(in crate::node) fn is_asked_for(&self) -> bool {
+        self.asked_for.lock().is_some_and(|at| at.elapsed() < ASKED_LAPSE)
     }
 
     /// A leader of another cluster has this node's address, which is a reason to refuse requests. True where that is new.

@@ -34,6 +34,10 @@ impl Node {
         if self.leader() != Some(Leader::ThisNode) {
             return;
         }
+        // Nobody could be elected, and this leader would only be gone sooner.
+        if self.check_quorum().is_err() {
+            return;
+        }
         let Some(successor) = self.successor().await else { return };
         match self.transfer_to(successor, Instant::now() + patience).await {
             Some(leader) => tracing::info!("leadership handed over to {}", self.name_of(leader)),
@@ -43,6 +47,9 @@ impl Node {
 
     /// As the leader that is to be removed: whether another leads now. The caller has the turn.
     pub(in crate::node) async fn step_aside(&self, deadline: Instant) -> bool {
+        if self.check_quorum().is_err() {
+            return false;
+        }
         let Some(successor) = self.successor().await else { return false };
         self.transfer_to(successor, deadline.min(Instant::now() + TRANSFER_TIMEOUT)).await.is_some()
     }
@@ -64,6 +71,9 @@ impl Node {
             let Ok(_turn) = timeout_at(deadline, node.inner.membership_turn.lock()).await else {
                 return Ok(Err(NodeError::Timeout("a membership change took too long".to_owned())));
             };
+            if let Err(error) = node.check_quorum() {
+                return Ok(Err(error));
+            }
             if !node.answers_now(to).await {
                 return Ok(Err(NodeError::Conflict(format!("{name} does not answer, so it cannot lead"))));
             }

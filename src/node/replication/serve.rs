@@ -33,8 +33,17 @@ impl Node {
     pub async fn answer(&self, envelope: &Envelope, request: PeerRequest) -> Result<PeerReply, Refusal> {
         let raft = &self.inner.raft;
         let who = || self.inner.me.identification(self.inner.log.is_empty());
+        let request = match request {
+            PeerRequest::Found(proposed) => return Ok(self.answer_founder(envelope, proposed).await),
+            request => request,
+        };
         match request {
-            PeerRequest::Identify => return Ok(PeerReply::Identify(who())),
+            PeerRequest::Identify => {
+                if envelope.cluster.is_some() {
+                    self.inner.strangers.asks_for();
+                }
+                return Ok(PeerReply::Identify(who()));
+            }
             PeerRequest::Vouch => {
                 return Ok(PeerReply::Vouch { who: who(), asker: self.member_at(&envelope.from) });
             }
@@ -44,7 +53,7 @@ impl Node {
         // A Raft that has stopped has no answer to give; the sender must not take that for one.
         let stopped = |_| Refusal::Stopped;
         Ok(match request {
-            PeerRequest::Identify | PeerRequest::Vouch => {
+            PeerRequest::Identify | PeerRequest::Found(_) | PeerRequest::Vouch => {
                 return Err(Refusal::Unreadable("answered above".to_owned()));
             }
             PeerRequest::Append(rpc) => {
@@ -144,11 +153,16 @@ impl Node {
         }
         match (cluster, envelope.cluster) {
             (Some(mine), Some(theirs)) if mine == theirs => Ok(()),
-            (None, Some(theirs)) if sender == Sender::Leader && self.vouches(envelope).await => {
+            (None, Some(theirs))
+                if me.is_founded_by(theirs, envelope.from_raft)
+                    || (sender == Sender::Leader && self.vouches(envelope).await) =>
+            {
                 let me = me.clone();
                 let adopted = task::spawn_blocking(move || me.adopt_cluster(theirs)).await;
                 match adopted {
-                    Ok(Ok(())) => Ok(()),
+                    Ok(Ok(true)) => Ok(()),
+                    // Meanwhile it became part of another.
+                    Ok(Ok(false)) => Err(Refusal::WrongCluster(identification())),
                     Ok(Err(error)) => {
                         tracing::error!("cannot note the cluster this node joins: {error}");
                         Err(Refusal::Stopped)

@@ -115,7 +115,7 @@ impl Peers for Ways {
 
 async fn network(ways: impl IntoIterator<Item = Way>) -> RaftNetwork {
     let cluster = ClusterHandle::new(None);
-    let identity = Identity { public_id: id(1), raft_id: 1, cluster: None, removed: None };
+    let identity = Identity::new(id(1), 1);
     let store = IdentityStore::new(Arc::new(MemDisk::new()));
     let mut factory = NetworkFactory {
         peers: Arc::new(Ways(Mutex::new(ways.into_iter().collect()))),

@@ -2,7 +2,9 @@
 
 mod appends;
 mod expiry;
+mod forming;
 mod forwarding;
+mod founding;
 mod locks;
 mod net;
 mod reads;

@@ -1,7 +1,7 @@
 //! Nodes in one process: no socket, no disk, and time that can be paused.
 
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,6 +27,10 @@ use crate::storage::{ClusterHandle, Identity, IdentityStore, SnapshotFile, Snaps
 pub(super) struct Net {
     nodes: Mutex<BTreeMap<u16, Node>>,
     cut: Mutex<HashSet<(u16, u16)>>,
+    /// Ports that lead to each of these nodes, as a name does.
+    names: Mutex<BTreeMap<u16, Vec<u16>>>,
+    /// Ports that lead to one of these nodes after the other, as a balancer does.
+    balanced: Mutex<BTreeMap<u16, VecDeque<u16>>>,
     /// Nodes that get nothing of the log.
     starved: Mutex<HashSet<u16>>,
     /// Every so many answers to a forwarded write one is lost; 0: none.
@@ -42,6 +46,10 @@ pub(super) struct Net {
 /// Ports are all that tells nodes apart here.
 pub(super) fn id(port: u16) -> PublicId {
     format!("127.0.0.1:{port},127.0.0.1:{}", port + 1000).parse().unwrap()
+}
+
+pub(super) fn address(port: u16) -> HostPort {
+    HostPort::new("127.0.0.1", port)
 }
 
 #[derive(Debug)]
@@ -71,6 +79,16 @@ impl Net {
         } else {
             all.remove(&port)
         };
+    }
+
+    /// From now on a name leads to these nodes.
+    pub(super) fn set_name(&self, name: u16, ports: &[u16]) {
+        self.names.lock().insert(name, ports.to_vec());
+    }
+
+    /// From now on a balancer leads to these nodes.
+    pub(super) fn set_balancer(&self, port: u16, to: &[u16]) {
+        self.balanced.lock().insert(port, to.iter().copied().collect());
     }
 
     fn starves(&self, port: u16) -> bool {
@@ -103,6 +121,10 @@ impl Net {
     }
 
     fn reach(&self, from: u16, to: u16) -> Result<Node, PeerError> {
+        let to = self.balanced.lock().get_mut(&to).map_or(to, |nodes| {
+            nodes.rotate_left(1);
+            nodes[0]
+        });
         if self.cut.lock().contains(&(from, to)) {
             return Err(PeerError::Unreachable("cut".to_owned()));
         }
@@ -194,13 +216,21 @@ impl Peers for LocalPeers {
         let id = id.clone();
         Box::pin(within(time, async move {
             let joined = node?.join(id, Some(raft_id), Instant::now() + Duration::from_secs(10)).await;
-            Ok(joined.map_err(|error| JoinRefusal { msg: error.to_string() }))
+            Ok(joined.map_err(JoinRefusal::from))
         }))
+    }
+
+    fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
+        let ports = self.net.names.lock().get(&addr.port).cloned().unwrap_or_else(|| vec![addr.port]);
+        Box::pin(std::future::ready(ports.into_iter().map(address).collect()))
     }
 
     fn probe(&self, haddr: &HostPort, _time: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
         let node = self.reach(haddr.port);
-        Box::pin(async move { Ok(Probe { has_cluster: !node?.stats().latest_configuration.is_empty() }) })
+        Box::pin(async move {
+            let node = node?;
+            Ok(Probe { id: node.id().clone(), has_cluster: !node.stats().latest_configuration.is_empty() })
+        })
     }
 }
 
@@ -222,6 +252,22 @@ impl TestNode {
 
     /// As [`start`](Self::start), for a node that asks to be this.
     pub(super) async fn start_as(net: &Arc<Net>, port: u16, list: &[u16], disk: MemDisk, role: Role) -> Self {
+        Self::start_with(net, port, list, disk, role, None).await
+    }
+
+    /// As [`start`](Self::start), for one of so many that found a cluster together.
+    pub(super) async fn start_founder(net: &Arc<Net>, port: u16, list: &[u16], disk: MemDisk, expect: usize) -> Self {
+        Self::start_with(net, port, list, disk, Role::Voter, Some(expect)).await
+    }
+
+    async fn start_with(
+        net: &Arc<Net>,
+        port: u16,
+        list: &[u16],
+        disk: MemDisk,
+        role: Role,
+        expect: Option<usize>,
+    ) -> Self {
         // RUST_LOG=openraft=debug and --nocapture show what goes on; a second call does nothing.
         if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_default_env() {
             let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
@@ -235,11 +281,8 @@ impl TestNode {
         };
         let shared: Arc<dyn crate::storage::disk::Disk> = Arc::new(disk.clone());
         let store = IdentityStore::new(shared.clone());
-        let identity = store.load().unwrap().unwrap_or_else(|| {
-            let identity = Identity { public_id: id(port), raft_id: rand::random(), cluster: None, removed: None };
-            store.save(&identity).unwrap();
-            identity
-        });
+        let mut identity = store.load().unwrap().unwrap_or_else(|| Identity::new(id(port), rand::random()));
+        store.count_start(&mut identity).unwrap();
         let log = LogStore::open(shared.clone(), LogOptions { prezero: false, inline: true, ..LogOptions::default() })
             .unwrap();
         let cluster = ClusterHandle::new(identity.cluster);
@@ -253,13 +296,10 @@ impl TestNode {
         net.nodes.lock().insert(port, node.clone());
         let first = list.first().copied();
         let start = Start {
-            others: list
-                .iter()
-                .filter(|other| **other != port)
-                .map(|other| HostPort::new("127.0.0.1", *other))
-                .collect(),
-            may_form: first.is_none_or(|first| first == port),
-            first: first.map(|first| HostPort::new("127.0.0.1", first)),
+            others: list.iter().filter(|other| **other != port).map(|other| address(*other)).collect(),
+            may_form: expect.is_none() && first.is_none_or(|first| first == port),
+            first: first.map(address),
+            expect,
             new_cluster: ClusterId(rand::random()),
         };
         tokio::spawn({

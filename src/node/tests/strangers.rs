@@ -10,7 +10,7 @@ use crate::node::rpc::{Envelope, PeerRequest, Refusal};
 use crate::node::tests::net::{Net, TestNode, id, until};
 use crate::node::{NodeError, ReadLevel, State};
 use crate::raft_types::alias::Vote;
-use crate::raft_types::{ClusterId, RaftId};
+use crate::raft_types::{ClusterId, RaftId, StartMark};
 use crate::storage::disk::MemDisk;
 
 /// A heartbeat to `node` in the name of the node at `port`.
@@ -24,8 +24,10 @@ async fn call(
         cluster: Some(cluster),
         from: id(port),
         from_raft,
+        start: StartMark { starts: 1, boot: 1 },
         to: id(node.port),
         to_raft: Some(to_raft),
+        to_start: None,
         echo: None,
         confirmed: None,
         log_time: None,
