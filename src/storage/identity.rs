@@ -9,7 +9,7 @@
 //! `starts`: see `node::memory`.
 
 use parking_lot::RwLock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -53,6 +53,11 @@ pub struct Identity {
     pub log: LogMark,
     /// The newest start that each other Raft id has shown.
     pub seen: BTreeMap<RaftId, StartMark>,
+    /// The Raft id that the log was begun under, if it is not [`raft_id`](Self::raft_id): a node that moved has a new one,
+    /// and the log that it had.
+    pub log_owner: Option<RaftId>,
+    /// The Raft ids of its former selves, until it has replaced them in the membership.
+    pub replaces: BTreeSet<RaftId>,
 }
 
 /// A state of the log that no later one can fall behind.
@@ -80,7 +85,14 @@ impl Identity {
             aside: None,
             log: LogMark::default(),
             seen: BTreeMap::new(),
+            log_owner: None,
+            replaces: BTreeSet::new(),
         }
+    }
+
+    /// The Raft id that the log names as its owner.
+    pub fn log_owner(&self) -> RaftId {
+        self.log_owner.unwrap_or(self.raft_id)
     }
 }
 
@@ -248,6 +260,8 @@ mod tests {
             aside: cluster.map(|_| "lost-1".to_owned()),
             log: LogMark { began: cluster.is_some(), term: 3, committed: 4 },
             seen: BTreeMap::from([(5, StartMark { starts: 6, boot: u64::MAX })]),
+            log_owner: cluster.map(|_| 8),
+            replaces: BTreeSet::from([5, 6]),
             ..Identity::new("127.0.0.1:11001,[::1]:12001".parse().unwrap(), raft_id)
         }
     }

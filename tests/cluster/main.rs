@@ -14,6 +14,7 @@ mod locks;
 mod managed;
 mod many;
 mod memory;
+mod moved;
 mod offline;
 mod overload;
 mod refusals;

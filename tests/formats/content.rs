@@ -43,6 +43,8 @@ pub fn newest_identity() -> Identity {
             (NODES[1].0, StartMark { starts: 1, boot: u64::MAX }),
             (NODES[2].0, StartMark { starts: 2, boot: 1 }),
         ]),
+        log_owner: Some(NODES[0].0),
+        replaces: BTreeSet::from([NODES[1].0, NODES[2].0]),
         ..identity("")
     }
 }

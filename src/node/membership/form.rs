@@ -58,7 +58,10 @@ impl Node {
     pub async fn find_cluster(&self, start: Start) -> Result<(), NodeError> {
         let mut start = start;
         let members = self.members();
-        if !members.is_empty() && members.iter().all(|member| member.raft_id != self.inner.me.raft_id()) {
+        // Set once, by the one call.
+        let _ = self.inner.listed.set(start.others.clone());
+        let is_absent = members.iter().all(|member| member.raft_id != self.inner.me.raft_id());
+        if !members.is_empty() && is_absent && self.inner.me.replaces().is_empty() {
             // Its own log says that it was removed; `ask_whether_removed` hears it from the leader.
             return Ok(());
         }
@@ -78,7 +81,7 @@ impl Node {
             let mut removed = self.inner.me.removed();
             tokio::select! {
                 _ = removed.wait_for(Option::is_some) => return Ok(()),
-                () = self.has_its_role() => return Ok(()),
+                done = self.settles_in() => return done,
                 // The first address of the list is this node's, by a name it could not know.
                 Myself = self.ask_to_join(&start) => (start.may_form, start.first) = (true, None),
             }
@@ -87,7 +90,7 @@ impl Node {
 
     /// Ends when this node sees itself in the membership, with its addresses and the role it asked for. For a new node
     /// that must be committed: the entry that made it a member may be lost with its leader, and nobody else knows of it then.
-    async fn has_its_role(&self) {
+    pub(in crate::node) async fn has_its_role(&self) {
         let me = self.inner.me.raft_id();
         let role = self.inner.me.role;
         let arrived = |m: &openraft::RaftMetrics<crate::raft_types::TypeConfig>| {

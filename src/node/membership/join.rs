@@ -59,7 +59,14 @@ impl Node {
             let updated = self.update_member(&members, member, id, &joiner, deadline).await?;
             return Ok(updated.map(|()| (joiner.raft_id, joiner.role)));
         }
-        for old in members.iter().filter(|m| m.server.id.haddr == id.haddr || m.server.id.raddr == id.raddr) {
+        if let Err(error) = self.refuse_living_former_selves(&members, id, &joiner).await {
+            return Ok(Err(error));
+        }
+        let has_address = |m: &&MemberView| m.server.id.haddr == id.haddr || m.server.id.raddr == id.raddr;
+        for old in members.iter().filter(has_address) {
+            if self.has_left(old, id, &joiner).await {
+                continue;
+            }
             if old.raft_id == self.inner.me.raft_id() || !joiner.empty {
                 return Ok(Err(NodeError::Conflict(format!(
                     "{id} has data and cannot replace the member {} that has its address; delete its data directory",
@@ -101,8 +108,12 @@ impl Node {
         let taken = |other: &&MemberView| {
             other.raft_id != member.raft_id && (other.server.id.haddr == id.haddr || other.server.id.raddr == id.raddr)
         };
-        if let Some(other) = members.iter().find(taken) {
-            return Ok(Err(NodeError::Conflict(format!("{id} has an address of the member {}", other.server.id))));
+        for other in members.iter().filter(taken) {
+            // Two that swapped their addresses find each other's in the membership.
+            if other.server.id.raddr != id.raddr && is_at(&self.inner.peers, &other.server.id, other.raft_id).await {
+                let other = &other.server.id;
+                return Ok(Err(NodeError::Conflict(format!("{id} has an address of the member {other}"))));
+            }
         }
         if old.raddr != id.raddr && is_at(&self.inner.peers, old, member.raft_id).await {
             return Ok(Err(NodeError::Conflict(format!(
