@@ -82,6 +82,7 @@ fn open(setup: &Setup) -> Result<Opened, Exit> {
         )));
     }
     let machine = StateMachine::open(snapshots.clone(), cluster.clone(), setup.history).map_err(storage_exit)?;
+    // Before anything is said.
     store.count_start(&mut identity).map_err(storage_exit)?;
     let me = NodeIdentity::new(store, identity, cluster, setup.role, setup.place.clone(), (setup.random)());
     Ok(Opened { me: Arc::new(me), log, machine, snapshots, joins_anew: false })
