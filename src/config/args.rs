@@ -56,6 +56,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "true|false", help_heading = "Cluster")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub non_voter: Option<OsString>,
+    /// Go on after a move though not all is known: no process of the old addresses can still run
+    #[arg(long, value_name = "true|false", help_heading = "Cluster")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub moved: Option<OsString>,
     /// Keep everything in memory, nothing on disk [default: false]
     #[arg(long, value_name = "true|false", help_heading = "Storage")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]

@@ -64,6 +64,8 @@ pub struct Config {
     pub data_label: String,
     /// The role that this node asks for.
     pub role: Role,
+    /// The operator's word that a node which was moved runs nowhere else.
+    pub moved: bool,
     /// Read level of a GET that names none.
     pub read_level: ReadLevel,
     /// Largest value, in bytes; at most `max_request_bytes`.

@@ -94,6 +94,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         data,
         data_label,
         role,
+        moved: find("--moved", args.moved)?.map(|given| values::switch(&given)).transpose()?.unwrap_or(false),
         read_level: find("--read-level", args.read_level)?
             .map_or(Ok(ReadLevel::Linearizable), |given| values::read_level(&given))?,
         max_value_bytes,

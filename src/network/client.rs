@@ -3,9 +3,12 @@
 //! A connection is driven by the threads that opened it. Messages that keep a cluster together must not wait for threads
 //! that serve clients. They have a pool of their own, used by the node's own tasks alone.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, ClientBuilder, StatusCode};
 use tokio::sync::Semaphore;
@@ -33,6 +36,9 @@ const SERVED_BY: &str = "X-Hraftd-Served-By";
 
 /// The most bytes of `GET /hraftd/raft/stats`, which lists all members: thousands of them.
 const MAX_STATS_BYTES: usize = 1 << 20;
+
+/// So many addresses of one name are asked.
+const MAX_ADDRESSES_OF_A_NAME: usize = 64;
 
 /// The way to other nodes over HTTP.
 #[derive(Debug)]
@@ -94,6 +100,19 @@ fn client() -> ClientBuilder {
         .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
+}
+
+/// Asks each node that a name leads to who it is.
+async fn ids_at(client: &Client, haddr: &HostPort, timeout: Duration) -> Vec<PublicId> {
+    let Ok(places) = tokio::net::lookup_host((haddr.host.as_str(), haddr.port)).await else { return Vec::new() };
+    let places: BTreeSet<SocketAddr> = places.take(MAX_ADDRESSES_OF_A_NAME).collect();
+    let asked = places.into_iter().map(async |place| {
+        let sent = client.get(format!("http://{place}/hraftd/raft/node")).timeout(timeout).send();
+        let body = read_body(sent.await.ok()?, MAX_SMALL_REPLY_BYTES).await.ok()?;
+        let about: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        about.get("nodeID")?.as_str()?.parse().ok()
+    });
+    join_all(asked).await.into_iter().flatten().collect()
 }
 
 impl Peers for HttpPeers {
@@ -205,6 +224,13 @@ impl Peers for HttpPeers {
             let members = stats.get("latest_configuration").and_then(serde_json::Value::as_array);
             Ok(Probe { id, has_cluster: members.is_some_and(|members| !members.is_empty()) })
         })
+    }
+
+    fn ids_at(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Vec<PublicId>> {
+        let (client, haddr) = (self.for_clients.clone(), haddr.clone());
+        Box::pin(
+            async move { tokio::time::timeout(timeout, ids_at(&client, &haddr, timeout)).await.unwrap_or_default() },
+        )
     }
 }
 

@@ -47,7 +47,6 @@ pub fn router(node: NodeSlot, limits: CommandLimits) -> Router {
 /// Answers one message. One on a connection beyond the limit is answered as well: a flood of connections must not silence
 /// a member.
 async fn call(State(port): State<Port>, excess: Option<Extension<Excess>>, body: Body) -> Response {
-    let Some(node) = port.node.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let within = if excess.is_some() { EXCESS_MESSAGE_TIMEOUT } else { MESSAGE_TIMEOUT };
     let answer = match read(body, port.limits.messages(), within).await {
         Ok(bytes) => {
@@ -55,7 +54,13 @@ async fn call(State(port): State<Port>, excess: Option<Extension<Excess>>, body:
             match decode::decode_request(&bytes, port.command_limits.max_request_bytes) {
                 Ok((envelope, request)) => {
                     drop(bytes);
-                    answer(&port, node, &envelope, request, turn).await
+                    match port.node.node() {
+                        Some(node) => answer(&port, node, &envelope, request, turn).await,
+                        None => match port.node.answer_before(&request) {
+                            Some(reply) => Ok(reply),
+                            None => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+                        },
+                    }
                 }
                 Err(why) => Err(Refusal::Unreadable(why)),
             }

@@ -4,12 +4,14 @@
 //! on disk before anything is answered in its name; once removed, a node stays removed.
 
 use parking_lot::{RwLock, RwLockReadGuard};
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 
 use crate::log_time::LogClock;
-use crate::node::rpc::{Confirmed, Envelope, Identification, Stamp, Target};
+use crate::node::moving::AddressBook;
+use crate::node::rpc::{Confirmed, Envelope, Identification, Moved, Stamp, Standing, Target};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, Founding, RaftId, Role, StartMark};
 use crate::storage::{ClusterHandle, Identity, IdentityStore, StorageError};
@@ -33,6 +35,8 @@ pub struct NodeIdentity {
     removed: watch::Sender<Option<u64>>,
     freshness_source: OnceLock<FreshnessSource>,
     log_clock: OnceLock<LogClock>,
+    moved: OnceLock<Moved>,
+    book: Arc<AddressBook>,
 }
 
 impl std::fmt::Debug for NodeIdentity {
@@ -62,6 +66,8 @@ impl NodeIdentity {
             removed,
             freshness_source: OnceLock::new(),
             log_clock: OnceLock::new(),
+            moved: OnceLock::new(),
+            book: Arc::default(),
         }
     }
 
@@ -161,6 +167,34 @@ impl NodeIdentity {
         self.removed.send_replace(None);
     }
 
+    /// Where members were found, if not where the membership has them.
+    pub fn book(&self) -> &Arc<AddressBook> {
+        &self.book
+    }
+
+    /// How this process came to its addresses.
+    pub fn moved(&self) -> Moved {
+        self.moved.get().cloned().unwrap_or_default()
+    }
+
+    /// Says how this process came to its addresses; the first word counts.
+    pub fn set_moved(&self, moved: Moved) {
+        let _ = self.moved.set(moved);
+    }
+
+    /// The Raft ids of its former selves, which it is to replace.
+    pub fn replaces(&self) -> BTreeSet<RaftId> {
+        self.identity().replaces.clone()
+    }
+
+    /// Notes that it has replaced its former selves.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the identity cannot be written.
+    pub fn set_replaced(&self) -> Result<(), StorageError> {
+        self.update(|identity| identity.replaces.clear())
+    }
+
     /// The answer to [`PeerRequest::Identify`](crate::node::rpc::PeerRequest::Identify).
     pub fn identification(&self, empty: bool) -> Identification {
         let identity = self.identity();
@@ -172,6 +206,7 @@ impl NodeIdentity {
             role: self.role,
             boot: self.boot,
             removed: self.removed.borrow().is_some(),
+            standing: Standing::default(),
         }
     }
 

@@ -11,6 +11,7 @@ mod error;
 mod identity;
 mod leader;
 mod membership;
+pub mod moving;
 mod opening;
 mod read;
 mod replication;
@@ -34,7 +35,7 @@ use tokio::time::Instant;
 
 use crate::command::Reply;
 use crate::log_time::LogClock;
-use crate::node_id::PublicId;
+use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::TypeConfig;
 use crate::state_machine::{MapReader, StateMachine};
 use crate::storage::SnapshotStore;
@@ -114,8 +115,10 @@ struct Inner {
     membership_turn: Mutex<()>,
     /// The committed index that the log knew when it was opened.
     committed_at_open: u64,
-    /// The log was empty when it was opened: the members that it names came from others since.
+    /// The log was empty when it was opened, or is a former self's: this Raft id became a member since, if at all.
     is_new: bool,
+    /// The client addresses of `--rjoin` that are not this node's.
+    listed: OnceLock<Vec<HostPort>>,
 }
 
 /// A handle to the running node; clones share it.
@@ -167,6 +170,7 @@ impl Node {
     /// [`NodeError::Internal`] where the storage cannot be read or the options contradict each other.
     pub async fn start(parts: Parts, options: RaftOptions) -> Result<(Self, Tasks), NodeError> {
         let Parts { me, peers, mut log, machine, snapshots, clients } = parts;
+        let peers: Arc<dyn Peers> = Arc::new(moving::BookedPeers::new(peers, me.book().clone()));
         let internal = |error: &dyn std::fmt::Display| NodeError::Internal(format!("Raft does not start: {error}"));
         let config = raft_config(options, me.removed().borrow().is_none()).validate().map_err(|e| internal(&e))?;
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
@@ -185,7 +189,7 @@ impl Node {
             append_timeout: options.election_max().max(Duration::from_secs(2)),
         };
         let map = machine.reader();
-        let is_new = log.is_empty();
+        let is_new = log.is_empty() || !me.replaces().is_empty();
         let raft =
             Raft::new(me.raft_id(), Arc::new(config), network, log.clone(), machine).await.map_err(|e| internal(&e))?;
         // Set once; nothing was sent before, or only to where members were at open.
@@ -221,6 +225,7 @@ impl Node {
             membership_turn: Mutex::new(()),
             committed_at_open: committed.map_or(0, |id| id.index),
             is_new,
+            listed: OnceLock::new(),
         };
         let node = Self { inner: Arc::new(inner) };
         // Weak: the identity is a part of the node.
@@ -240,6 +245,7 @@ impl Node {
             task::spawn(node.clone().watch_leader_process()),
             task::spawn(node.clone().promote_learners()),
             task::spawn(node.clone().ask_whether_removed()),
+            task::spawn(node.clone().seek_members()),
             task::spawn(node.clone().bound_the_log()),
             task::spawn(node.clone().keep_time()),
             task::spawn(node.clone().tick()),

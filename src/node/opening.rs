@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use openraft::async_runtime::watch::WatchReceiver as _;
+use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, timeout_at};
 
 use crate::node::leader::{LEADER_WAIT, Leader, LeaderWait};
+use crate::node::rpc::{Identification, PeerReply, PeerRequest};
 use crate::node::state::Phase;
 use crate::node::{About, Cluster, ClusterServer, Node, NodeError, Server, State, Stats};
 use crate::node_id::PublicId;
@@ -31,12 +33,30 @@ struct Inner {
     has_cluster: bool,
     since: SystemTime,
     node: SetOnce<Node>,
+    before: Mutex<Before>,
+}
+
+/// What is told before the node is there.
+#[derive(Debug, Default)]
+struct Before {
+    /// Who this is, for those that look for members.
+    identification: Option<Identification>,
+    /// Why it waits; `None` where it only loads.
+    waits: Option<String>,
 }
 
 impl NodeSlot {
     /// A slot without a node; `has_cluster` says that the data directory belongs to a cluster.
     pub fn new(id: PublicId, has_cluster: bool) -> Self {
-        Self { inner: Arc::new(Inner { id, has_cluster, since: SystemTime::now(), node: SetOnce::new() }) }
+        Self {
+            inner: Arc::new(Inner {
+                id,
+                has_cluster,
+                since: SystemTime::now(),
+                node: SetOnce::new(),
+                before: Mutex::default(),
+            }),
+        }
     }
 
     /// Puts the node in; a second one is ignored.
@@ -49,6 +69,30 @@ impl NodeSlot {
         self.inner.node.get()
     }
 
+    /// From now on, and until the node is there, this is told to those that look for members.
+    pub fn identify_as(&self, identification: Identification) {
+        self.inner.before.lock().identification = Some(identification);
+    }
+
+    /// Says why the node is not there yet, or with `None` that it only loads.
+    pub fn waits(&self, why: Option<String>) {
+        self.inner.before.lock().waits = why;
+    }
+
+    /// The answer of a node that is not there yet: it says who it is, and nothing else.
+    pub fn answer_before(&self, request: &PeerRequest) -> Option<PeerReply> {
+        match request {
+            PeerRequest::Identify => self.inner.before.lock().identification.clone().map(PeerReply::Identify),
+            _ => None,
+        }
+    }
+
+    fn not_ready(&self) -> NodeError {
+        let why = self.inner.before.lock().waits.clone();
+        let loads = || "this node is still loading its data; the log says when it is ready".to_owned();
+        NodeError::NotReady(why.unwrap_or_else(loads))
+    }
+
     /// Waits for the node as long as a request waits for a leader.
     ///
     /// # Errors
@@ -58,7 +102,7 @@ impl NodeSlot {
             return Ok(node);
         }
         let until = deadline.min(Instant::now() + LEADER_WAIT);
-        timeout_at(until, self.inner.node.wait()).await.map_err(|_| not_ready())
+        timeout_at(until, self.inner.node.wait()).await.map_err(|_| self.not_ready())
     }
 
     /// The node, at once.
@@ -66,7 +110,7 @@ impl NodeSlot {
     /// # Errors
     /// [`NodeError::NotReady`].
     pub fn at_once(&self) -> Result<&Node, NodeError> {
-        self.node().ok_or_else(not_ready)
+        self.node().ok_or_else(|| self.not_ready())
     }
 
     /// The public id.
@@ -195,10 +239,6 @@ impl Node {
 
 fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn not_ready() -> NodeError {
-    NodeError::NotReady("this node is still loading its data; the log says when it is ready".to_owned())
 }
 
 #[cfg(test)]

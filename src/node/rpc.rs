@@ -6,6 +6,7 @@
 //! Every message travels in an [`Envelope`] that says who it is from and exactly which Raft node it
 //! is for: a wiped node has a new Raft id, and must not answer for its former self.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -256,6 +257,52 @@ pub struct Identification {
     pub boot: u64,
     /// It was removed from its cluster, and takes no part in any until it is started again.
     pub removed: bool,
+    /// More, for those that look for the members of a cluster.
+    pub standing: Standing,
+}
+
+/// What a node tells those that look for the members of a cluster. Blank but in answers to [`PeerRequest::Identify`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// How it came to its addresses.
+    pub moved: Moved,
+    /// The Raft ids of its former selves, which it is to replace.
+    pub replaces: BTreeSet<RaftId>,
+    /// The leader that it hears, itself perhaps.
+    pub leader: Option<(RaftId, PublicId)>,
+    /// The last entry of its log.
+    pub last: Option<LogId>,
+    /// The last entry that it knows to be committed.
+    pub committed: Option<LogId>,
+    /// The voters of each configuration in force, as far as its log goes.
+    pub voters: Vec<BTreeSet<RaftId>>,
+}
+
+/// How a process came to its addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Moved {
+    /// Its directory was used under them before, or is new.
+    #[default]
+    No,
+    /// It was started under them, and takes no part.
+    Passive {
+        /// The addresses that the directory was settled under.
+        from: PublicId,
+        /// Its log has the mark of a clean stop.
+        clean: bool,
+    },
+    /// It was started under them, and goes on as who it was.
+    WentOn {
+        /// Its log had the mark of a clean stop.
+        clean: bool,
+    },
+}
+
+impl Moved {
+    /// True for one that takes no part.
+    pub fn is_passive(&self) -> bool {
+        matches!(self, Moved::Passive { .. })
+    }
 }
 
 /// A leader's process as a voter saw it.
@@ -273,7 +320,12 @@ pub struct LeaderSeen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberAnswer {
     /// It is.
-    Member,
+    Member {
+        /// It is a voter of some configuration in force.
+        voter: bool,
+        /// The leader heard it within the election maximum.
+        heard: bool,
+    },
     /// It is not, by the membership at this index.
     Removed(u64),
     /// The one who was asked cannot know.
@@ -393,6 +445,9 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`PeerError`].
     fn probe(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Result<Probe, PeerError>>;
+
+    /// The public ids told at a *client* address, by each node that its name leads to. None where nobody answers in time.
+    fn ids_at(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Vec<PublicId>>;
 }
 
 /// Appends to one node, and its answers in the same order.

@@ -152,19 +152,7 @@ impl Node {
 
     /// The members of the latest membership, ordered by public id.
     pub(super) fn members(&self) -> Vec<MemberView> {
-        let metrics = self.inner.raft.metrics();
-        let membership = metrics.borrow_watched().membership_config.clone();
-        let voters: std::collections::BTreeSet<RaftId> = membership.voter_ids().collect();
-        let mut members: Vec<MemberView> = membership
-            .nodes()
-            .map(|(raft_id, member)| MemberView {
-                raft_id: *raft_id,
-                server: Server { id: member.id.clone(), voter: voters.contains(raft_id) },
-                role: member.role,
-            })
-            .collect();
-        members.sort_by(|a, b| a.server.id.cmp(&b.server.id));
-        members
+        members_of(&self.inner.raft.metrics().borrow_watched())
     }
 
     /// As the leader: how long ago a member acknowledged something; `None` for never.
@@ -262,6 +250,22 @@ impl Node {
     pub fn digest(&self) -> (u64, u64) {
         self.inner.map.digest()
     }
+}
+
+/// The members of the latest membership, ordered by public id. For callers that hold the metrics.
+pub(super) fn members_of(metrics: &RaftMetrics<TypeConfig>) -> Vec<MemberView> {
+    let membership = &metrics.membership_config;
+    let voters: std::collections::BTreeSet<RaftId> = membership.voter_ids().collect();
+    let mut members: Vec<MemberView> = membership
+        .nodes()
+        .map(|(raft_id, member)| MemberView {
+            raft_id: *raft_id,
+            server: Server { id: member.id.clone(), voter: voters.contains(raft_id) },
+            role: member.role,
+        })
+        .collect();
+    members.sort_by(|a, b| a.server.id.cmp(&b.server.id));
+    members
 }
 
 /// Warnings about a cluster of these voters.

@@ -48,7 +48,7 @@ impl Survey {
                 Err(error) => problems.push(error.to_string()),
             }
         }
-        let log = LogView::read(&**disk, identity.as_ref().map(|identity| identity.raft_id));
+        let log = LogView::read(&**disk, identity.as_ref().map(Identity::log_owner));
         problems.extend(log.damage.as_ref().map(ToString::to_string));
         let mut survey = Self { identity, snapshots, log, membership: None, problems };
         if let Err(error) = survey.find_membership() {
@@ -115,9 +115,9 @@ impl Survey {
             found.push(StorageError::Mixed { file, found: snapshot.cluster, expected }.to_string());
         }
         if let (Some(found_id), Some((name, _))) = (self.log.owner(), self.log.segments.first())
-            && found_id != identity.raft_id
+            && found_id != identity.log_owner()
         {
-            let (file, expected) = (disk.display(name), identity.raft_id);
+            let (file, expected) = (disk.display(name), identity.log_owner());
             found.push(StorageError::Foreign { file, found: found_id, expected }.to_string());
         }
         if self.log.is_empty()

@@ -93,7 +93,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
     let mut shutdown = pin!(shutdown);
     let (opened, peers) = tokio::select! {
-        opened = start::as_member(&setup) => opened?,
+        opened = start::as_member(&setup, &slot) => opened?,
         () = &mut shutdown => {
             tracing::info!("stopped while it was starting");
             return Ok(());

@@ -33,6 +33,7 @@ pub(super) async fn setup(config: &Config) -> Result<Setup, Exit> {
         role: config.role,
         log: LogOptions { prezero: matches!(config.data, DataPlace::Dir(_)), ..LogOptions::default() },
         history: HistoryLimits { events: config.watch_history, ..HistoryLimits::default() },
+        moved: config.moved,
         raft: raft_options(config),
         peers: Box::new(http_peers),
         find: Box::new({

@@ -121,8 +121,11 @@ impl Peers for SimPeers {
             let serve = move |server: Server| {
                 let bytes = bytes.clone();
                 async move {
-                    let node = server.node()?;
                     let (envelope, request): wire::Request = wire::decode(&bytes).unwrap();
+                    let Some(node) = server.node() else {
+                        let reply: wire::Answer = Ok(server.slot.answer_before(&request)?);
+                        return Some(wire::encode(&reply));
+                    };
                     if let Err(why) = network::check_request(&node, &envelope, &request) {
                         world::fail(format!("validation: node {to} refuses a message of {from}: {why}"));
                     }
@@ -246,6 +249,15 @@ impl Peers for SimPeers {
                 }
             };
             within(time, is_silent, net.exchange(from, to, true, serve)).await
+        })
+    }
+    fn ids_at(&self, haddr: &HostPort, time: Duration) -> BoxFuture<'static, Vec<PublicId>> {
+        let (from, to, net) = (self.name(), haddr.port, self.net.clone());
+        let is_silent = net.is_silent(from, to);
+        Box::pin(async move {
+            let serve = |server: Server| async move { server.slot.id().clone() };
+            let id = within(time, is_silent, net.exchange(from, to, true, serve)).await;
+            id.into_iter().collect()
         })
     }
 }

@@ -137,6 +137,7 @@ fn setup(net: &Net, port: u16, list: &[u16], role: Role, disk: SimDisk, settings
             owner: None,
         },
         history: settings.history,
+        moved: false,
         raft: settings.raft,
         peers: Box::new(peers),
         find: Box::new(find),
@@ -165,7 +166,7 @@ async fn life(net: Net, host: Host, setup: Arc<Setup>, mut stopped: oneshot::Rec
     net.up(server.clone());
     let (opened, peers) = tokio::select! {
         biased;
-        opened = start::as_member(&setup) => opened?,
+        opened = start::as_member(&setup, &slot) => opened?,
         Ok(()) = &mut stopped => {
             net.down(name, false);
             return Ok(());

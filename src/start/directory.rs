@@ -25,8 +25,6 @@ pub struct Opened {
     pub machine: StateMachine,
     /// The snapshots.
     pub snapshots: SnapshotStore,
-    /// The addresses that the directory was last used under, if they were others.
-    pub(super) moved_from: Option<PublicId>,
     /// Its node was removed and is to join its cluster again: it may not form one.
     pub(super) joins_anew: bool,
 }
@@ -67,7 +65,7 @@ pub(super) fn new_identity(setup: &Setup) -> Identity {
 fn open(setup: &Setup) -> Result<Opened, Exit> {
     let store = IdentityStore::new(setup.disk.clone());
     let mut identity = load_identity(setup, &store)?;
-    let options = LogOptions { owner: Some(identity.raft_id), ..setup.log.clone() };
+    let options = LogOptions { owner: Some(identity.log_owner()), ..setup.log.clone() };
     let log = LogStore::open(setup.disk.clone(), options).map_err(storage_exit)?;
     if log.is_empty() {
         // It never voted and holds nothing: the cluster it was about to join or form is not binding.
@@ -84,12 +82,10 @@ fn open(setup: &Setup) -> Result<Opened, Exit> {
         )));
     }
     let machine = StateMachine::open(snapshots.clone(), cluster.clone(), setup.history).map_err(storage_exit)?;
+    // Before anything is said.
     store.count_start(&mut identity).map_err(storage_exit)?;
-    // The directory is this node, wherever it is now; `settle_move` makes that durable.
-    let has_moved = identity.public_id != setup.public_id;
-    let moved_from = has_moved.then(|| std::mem::replace(&mut identity.public_id, setup.public_id.clone()));
     let me = NodeIdentity::new(store, identity, cluster, setup.role, setup.place.clone(), (setup.random)());
-    Ok(Opened { me: Arc::new(me), log, machine, snapshots, moved_from, joins_anew: false })
+    Ok(Opened { me: Arc::new(me), log, machine, snapshots, joins_anew: false })
 }
 
 impl Opened {

@@ -3,25 +3,29 @@
 use std::sync::Arc;
 
 use super::directory::{self, Opened};
-use super::{Setup, blocking, find, storage_exit};
+use super::{Setup, blocking, find, moving, storage_exit};
 use crate::exit::Exit;
 use crate::node::rpc::Peers;
-use crate::node::{ask_whether_removed, is_at};
+use crate::node::{NodeSlot, ask_whether_removed};
 use crate::storage::{Identity, replace};
 
-/// Opens the data directory, and asks the members it knows of whether its node was removed while it was down.
+/// Settles a move of the data directory, which may take long; `slot` tells that meanwhile. Then opens it, and asks the
+/// members it knows of whether its node was removed while it was down.
 ///
 /// The directory of a removed node becomes that of a new and empty one if `--rjoin` names another node: it may then join
 /// anew.
 ///
 /// # Errors
 /// The end of the process: 78 where the directory cannot be used, 1 where another start may help.
-pub async fn as_member(setup: &Arc<Setup>) -> Result<(Opened, Arc<dyn Peers>), Exit> {
+pub async fn as_member(setup: &Arc<Setup>, slot: &NodeSlot) -> Result<(Opened, Arc<dyn Peers>), Exit> {
+    let arrival = moving::settle(setup, slot).await?;
     loop {
         let mut opened = directory::read(setup).await?;
         let peers = (setup.peers)(opened.me.clone())?;
-        settle_move(&mut opened, &peers).await?;
-        if !opened.log.is_empty() && opened.me.removed().borrow().is_none() {
+        arrival.tell(&opened.me);
+        // A former self's log does not have the Raft id that is to replace it.
+        let was_member = !opened.log.is_empty() && opened.me.replaces().is_empty();
+        if was_member && opened.me.removed().borrow().is_none() {
             let members = opened.members().await?;
             if let Some(index) = ask_whether_removed(&peers, opened.me.raft_id(), members).await {
                 tracing::warn!("this node was removed from its cluster at index {index}, while it was down");
@@ -41,24 +45,6 @@ pub async fn as_member(setup: &Arc<Setup>) -> Result<(Opened, Arc<dyn Peers>), E
         drop(peers);
         start_over(setup, opened).await?;
     }
-}
-
-/// Makes a move to other addresses durable, unless the node still answers at the old ones: then this
-/// directory is a copy, and two processes would vote with one identity.
-async fn settle_move(opened: &mut Opened, peers: &Arc<dyn Peers>) -> Result<(), Exit> {
-    let Some(old) = opened.moved_from.take() else { return Ok(()) };
-    let new = opened.me.id();
-    if old.raddr != new.raddr && is_at(peers, &old, opened.me.raft_id()).await {
-        return Err(Exit::config(format!(
-            "{} is a copy of the directory of {old}, which still runs: {new} must not use its identity; stop that node \
-             first, or give another --rdir",
-            opened.me.data_place
-        )));
-    }
-    let me = opened.me.clone();
-    blocking(move || me.save()).await?.map_err(storage_exit)?;
-    tracing::info!("this node moved from {old}");
-    Ok(())
 }
 
 /// Makes a removed node's directory a new and empty one, under a new Raft id; see

@@ -7,7 +7,9 @@
 //! * [`Running::stop`]: hands over, drains, and closes the log.
 
 mod directory;
+mod former;
 mod member;
+mod moving;
 mod running;
 
 use std::fmt;
@@ -45,6 +47,8 @@ pub struct Setup {
     pub log: LogOptions,
     /// How much is kept for watchers.
     pub history: HistoryLimits,
+    /// The operator's word that a node which was moved runs nowhere else.
+    pub moved: bool,
     /// Raft's times and sizes.
     pub raft: RaftOptions,
     /// The way to other nodes.

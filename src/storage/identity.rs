@@ -9,7 +9,7 @@
 //! `starts`: see `node::memory`.
 
 use parking_lot::RwLock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -55,6 +55,11 @@ pub struct Identity {
     pub seen: BTreeMap<RaftId, StartMark>,
     /// The cluster that it agreed to form together with others. One in the life of a directory.
     pub founding: Option<Founding>,
+    /// The Raft id that the log was begun under, if it is not [`raft_id`](Self::raft_id): a node that moved has a new one,
+    /// and the log that it had.
+    pub log_owner: Option<RaftId>,
+    /// The Raft ids of its former selves, until it has replaced them in the membership.
+    pub replaces: BTreeSet<RaftId>,
 }
 
 /// A state of the log that no later one can fall behind.
@@ -83,7 +88,14 @@ impl Identity {
             log: LogMark::default(),
             seen: BTreeMap::new(),
             founding: None,
+            log_owner: None,
+            replaces: BTreeSet::new(),
         }
+    }
+
+    /// The Raft id that the log names as its owner.
+    pub fn log_owner(&self) -> RaftId {
+        self.log_owner.unwrap_or(self.raft_id)
     }
 }
 
@@ -255,6 +267,8 @@ mod tests {
                 cluster: ClusterId(id),
                 members: BTreeMap::from([(raft_id, "127.0.0.1:3,127.0.0.1:4".parse().unwrap())]),
             }),
+            log_owner: cluster.map(|_| 8),
+            replaces: BTreeSet::from([5, 6]),
             ..Identity::new("127.0.0.1:11001,[::1]:12001".parse().unwrap(), raft_id)
         }
     }

@@ -15,6 +15,7 @@ mod locks;
 mod managed;
 mod many;
 mod memory;
+mod moved;
 mod offline;
 mod overload;
 mod refusals;

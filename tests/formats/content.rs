@@ -47,6 +47,8 @@ pub fn newest_identity() -> Identity {
             cluster: ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
             members: NODES.iter().take(2).map(|(raft_id, id, _)| (*raft_id, id.parse().unwrap())).collect(),
         }),
+        log_owner: Some(NODES[0].0),
+        replaces: BTreeSet::from([NODES[1].0, NODES[2].0]),
         ..identity("")
     }
 }

@@ -83,7 +83,10 @@ impl Node {
     /// [`NodeError::Internal`] where this node's own disk or Raft fails.
     pub async fn find_cluster(&self, start: Start) -> Result<(), NodeError> {
         let members = self.members();
-        if !members.is_empty() && members.iter().all(|member| member.raft_id != self.inner.me.raft_id()) {
+        // Set once, by the one call.
+        let _ = self.inner.listed.set(start.others.clone());
+        let is_absent = members.iter().all(|member| member.raft_id != self.inner.me.raft_id());
+        if !members.is_empty() && is_absent && self.inner.me.replaces().is_empty() {
             // Its own log says that it was removed; `ask_whether_removed` hears it from the leader.
             return Ok(());
         }
@@ -99,7 +102,7 @@ impl Node {
             let mut removed = self.inner.me.removed();
             let founding = tokio::select! {
                 _ = removed.wait_for(Option::is_some) => return Ok(()),
-                () = self.has_its_role() => return Ok(()),
+                done = self.settles_in() => return done,
                 founding = search.until_it_may_form() => founding,
             };
             if self.form(founding).await? {
@@ -110,7 +113,7 @@ impl Node {
 
     /// Ends when this node sees itself in the membership, with its addresses and the role it asked for. For a new node
     /// that must be committed: the entry that made it a member may be lost with its leader, and nobody else knows of it then.
-    async fn has_its_role(&self) {
+    pub(in crate::node) async fn has_its_role(&self) {
         let me = self.inner.me.raft_id();
         let role = self.inner.me.role;
         let arrived = |m: &openraft::RaftMetrics<crate::raft_types::TypeConfig>| {

@@ -70,11 +70,19 @@ impl Node {
         if let Some(member) = members.iter().find(|member| member.raft_id == joiner.raft_id) {
             return self.update_member(&members, member, id, joiner, deadline).await;
         }
+        if let Err(error) = self.refuse_living_former_selves(&members, id, joiner).await {
+            return Ok(Err(error));
+        }
         let shares = |m: &&MemberView| m.server.id.haddr == id.haddr || m.server.id.raddr == id.raddr;
-        let former: Vec<&MemberView> = members.iter().filter(shares).collect();
-        for old in &former {
-            if let Err(error) = self.may_replace(old, id, joiner).await {
-                return Ok(Err(error));
+        let mut former = Vec::new();
+        for old in members.iter().filter(shares) {
+            // A mover may have an address that another member has left.
+            if self.has_left(old, id, joiner).await {
+                continue;
+            }
+            match self.may_replace(old, id, joiner).await {
+                Ok(()) => former.push(old),
+                Err(error) => return Ok(Err(error)),
             }
         }
         for old in former {
@@ -140,8 +148,12 @@ impl Node {
         let taken = |other: &&MemberView| {
             other.raft_id != member.raft_id && (other.server.id.haddr == id.haddr || other.server.id.raddr == id.raddr)
         };
-        if let Some(other) = members.iter().find(taken) {
-            return Ok(Err(NodeError::Conflict(format!("{id} has an address of the member {}", other.server.id))));
+        for other in members.iter().filter(taken) {
+            // Two that swapped their addresses find each other's in the membership.
+            if other.server.id.raddr != id.raddr && is_at(&self.inner.peers, &other.server.id, other.raft_id).await {
+                let other = &other.server.id;
+                return Ok(Err(NodeError::Conflict(format!("{id} has an address of the member {other}"))));
+            }
         }
         if old.raddr != id.raddr && is_at(&self.inner.peers, old, member.raft_id).await {
             return Ok(Err(NodeError::Conflict(format!(

@@ -58,6 +58,9 @@ impl Node {
                 "this node is {id} itself, with another Raft id: two processes advertise one address; see --hadv, --radv"
             )));
         }
+        if let Some(raft_id) = asker {
+            self.look_for_asker(raft_id, &id).await;
+        }
         self.at_leader(Change::Join(id), deadline).await
     }
 

@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::metrics::RaftServerMetrics;
-use openraft::{ChangeMembers, ServerState};
 use tokio::time::Instant;
 
 use crate::node::Node;
@@ -46,7 +46,7 @@ impl Node {
             if self.to_promote().as_ref() != Some(&promoted) {
                 continue;
             }
-            let change = ChangeMembers::AddVoterIds(promoted.clone());
+            let Some(change) = self.promotion_of(&promoted).await else { continue };
             match self.change(change, Instant::now() + LEADER_WAIT * 3).await {
                 Ok(Ok(())) => {
                     for member in self.members().iter().filter(|m| promoted.contains(&m.raft_id)) {

@@ -36,7 +36,7 @@ pub async fn ask_whether_removed(
     });
     join_all(asked).await.into_iter().flatten().find_map(|answer| match answer {
         MemberAnswer::Removed(index) => Some(index),
-        MemberAnswer::Member | MemberAnswer::Unknown => None,
+        MemberAnswer::Member { .. } | MemberAnswer::Unknown => None,
     })
 }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::node::leader::Leader;
 use crate::node::rpc::{Envelope, MemberAnswer, NotLeader, PeerReply, PeerRequest, Refusal};
+use crate::node::status::silence;
 use crate::node::{Node, NodeError};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{RaftId, TypeConfig};
@@ -32,7 +33,6 @@ impl Node {
     /// [`Refusal`]: the request was not taken, nothing was done.
     pub async fn answer(&self, envelope: &Envelope, request: PeerRequest) -> Result<PeerReply, Refusal> {
         let raft = &self.inner.raft;
-        let who = || self.inner.me.identification(self.inner.log.is_empty());
         let request = match request {
             PeerRequest::Found(proposed) => return Ok(self.answer_founder(envelope, proposed).await),
             request => request,
@@ -42,10 +42,10 @@ impl Node {
                 if envelope.cluster.is_some() {
                     self.inner.strangers.asks_for();
                 }
-                return Ok(PeerReply::Identify(who()));
+                return Ok(PeerReply::Identify(self.identification()));
             }
             PeerRequest::Vouch => {
-                return Ok(PeerReply::Vouch { who: who(), asker: self.member_at(&envelope.from) });
+                return Ok(PeerReply::Vouch { who: self.identification(), asker: self.member_at(&envelope.from) });
             }
             PeerRequest::Append(_) => self.admit(envelope, Sender::Leader).await?,
             _ => self.admit(envelope, Sender::Any).await?,
@@ -190,7 +190,10 @@ impl Node {
         let committed = &metrics.committed_membership_config;
         let at = committed.log_id().as_ref().map_or(0, |id| id.index);
         if metrics.membership_config.get_node(&raft_id).is_some() {
-            MemberAnswer::Member
+            let voter = metrics.membership_config.voter_ids().any(|voter| voter == raft_id);
+            let heard = raft_id == metrics.id
+                || silence(&metrics, raft_id).is_some_and(|silence| silence <= self.inner.options.election_max());
+            MemberAnswer::Member { voter, heard }
         } else if committed.get_node(&raft_id).is_none() && at <= confirmed {
             MemberAnswer::Removed(at)
         } else {

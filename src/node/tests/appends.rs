@@ -111,6 +111,10 @@ impl Peers for Ways {
     fn probe(&self, _: &HostPort, _: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
         unreachable!("nobody probes")
     }
+
+    fn ids_at(&self, _: &HostPort, _: Duration) -> BoxFuture<'static, Vec<PublicId>> {
+        unreachable!("nobody looks around")
+    }
 }
 
 async fn network(ways: impl IntoIterator<Item = Way>) -> RaftNetwork {

@@ -6,6 +6,7 @@ mod forming;
 mod forwarding;
 mod founding;
 mod locks;
+mod moving;
 mod net;
 mod reads;
 mod removal;

@@ -232,6 +232,11 @@ impl Peers for LocalPeers {
             Ok(Probe { id: node.id().clone(), has_cluster: !node.stats().latest_configuration.is_empty() })
         })
     }
+
+    fn ids_at(&self, haddr: &HostPort, _time: Duration) -> BoxFuture<'static, Vec<PublicId>> {
+        let node = self.reach(haddr.port);
+        Box::pin(async move { node.into_iter().map(|node| node.id().clone()).collect() })
+    }
 }
 
 /// A node of the test, and what is left of it when it is down.
@@ -316,6 +321,11 @@ impl TestNode {
         self.node.shutdown().await;
         drop(self.log);
         left
+    }
+
+    /// A copy of its disk, with all that was written.
+    pub(super) fn copy_of_disk(&self) -> MemDisk {
+        self.disk.crash(|_, _, len| len)
     }
 
     pub(super) async fn set(&self, key: &str, value: &str) -> Result<Written, NodeError> {
