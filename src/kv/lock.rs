@@ -57,11 +57,13 @@ pub enum Ticket {
     Gone,
 }
 
-/// Invariants: `held` has only locks with a holder; `deadlines` has those of all holders and waiters.
+/// Invariants: `held` has only locks with a holder; `deadlines` has those of all holders and waiters; `digest` is the sum
+/// over all holders and waiters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Locks {
     held: OrdMap<Key, Held>,
     deadlines: OrdSet<(u64, Key, u64)>,
+    digest: u64,
 }
 
 impl Locks {
@@ -85,7 +87,9 @@ impl Locks {
             return Reply::failed(Failure::Locked(lock.view()));
         }
         let deadline_ms = now_ms.saturating_add(wait_ms);
-        lock.waiters.insert(index, Claim { ttl_ms, deadline_ms, body });
+        let claim = Claim { ttl_ms, deadline_ms, body };
+        self.digest = self.digest.wrapping_add(digest_of_waiter(name, index, &claim));
+        lock.waiters.insert(index, claim);
         self.deadlines.insert((deadline_ms, name.clone(), index));
         Reply::Queued
     }
@@ -94,10 +98,12 @@ impl Locks {
         let Some(lock) = self.held.get_mut(name).filter(|lock| lock.token == token) else {
             return Reply::failed(Failure::LockLost);
         };
+        self.digest = self.digest.wrapping_sub(lock.digest_of_holder(name));
         let before = lock.holder.deadline_ms;
         let ttl_ms = ttl_ms.unwrap_or(lock.holder.ttl_ms);
         lock.holder.ttl_ms = ttl_ms;
         lock.holder.deadline_ms = now_ms.saturating_add(ttl_ms);
+        self.digest = self.digest.wrapping_add(lock.digest_of_holder(name));
         let (after, ticket) = (lock.holder.deadline_ms, lock.ticket);
         self.deadlines.remove(&(before, name.clone(), ticket));
         self.deadlines.insert((after, name.clone(), ticket));
@@ -148,6 +154,7 @@ impl Locks {
             let token = lock.token;
             self.release(index, now_ms, name, token, events);
         } else if let Some(claim) = lock.waiters.remove(&ticket) {
+            self.digest = self.digest.wrapping_sub(digest_of_waiter(name, ticket, &claim));
             self.deadlines.remove(&(claim.deadline_ms, name.clone(), ticket));
         }
     }
@@ -172,7 +179,9 @@ impl Locks {
                 events.push(Change::LockExpired { lock: name.clone(), token: lock.token });
                 self.pass_on(index, now_ms, &name, events);
             } else {
-                lock.waiters.remove(&ticket);
+                if let Some(claim) = lock.waiters.remove(&ticket) {
+                    self.digest = self.digest.wrapping_sub(digest_of_waiter(&name, ticket, &claim));
+                }
                 self.deadlines.remove_min();
             }
         }
@@ -182,9 +191,11 @@ impl Locks {
     /// Takes the lock from its holder and grants it to the first waiter whose deadline has not passed.
     fn pass_on(&mut self, index: u64, now_ms: u64, name: &Key, events: &mut Events<'_>) {
         let Some(mut lock) = self.held.remove(name) else { return };
+        self.digest = self.digest.wrapping_sub(lock.digest_of_holder(name));
         self.deadlines.remove(&(lock.holder.deadline_ms, name.clone(), lock.ticket));
         while let Some((ticket, mut claim)) = lock.waiters.get_min().cloned() {
             lock.waiters.remove(&ticket);
+            self.digest = self.digest.wrapping_sub(digest_of_waiter(name, ticket, &claim));
             self.deadlines.remove(&(claim.deadline_ms, name.clone(), ticket));
             if claim.deadline_ms > now_ms {
                 claim.deadline_ms = now_ms.saturating_add(claim.ttl_ms);
@@ -204,7 +215,9 @@ impl Locks {
     ) {
         self.deadlines.insert((holder.deadline_ms, name.clone(), ticket));
         events.push(Change::Acquired { lock: name.clone(), token, body: holder.body.clone() });
-        self.held.insert(name, Held { token, ticket, holder, waiters });
+        let held = Held { token, ticket, holder, waiters };
+        self.digest = self.digest.wrapping_add(held.digest_of_holder(&name));
+        self.held.insert(name, held);
     }
 
     pub(super) fn view(&self, name: &str) -> Option<LockView> {
@@ -230,20 +243,29 @@ impl Locks {
         self.deadlines.insert((holder.deadline_ms, name.clone(), ticket));
         for (ticket, claim) in &waiters {
             self.deadlines.insert((claim.deadline_ms, name.clone(), *ticket));
+            self.digest = self.digest.wrapping_add(digest_of_waiter(&name, *ticket, claim));
         }
-        self.held.insert(name, Held { token, ticket, holder, waiters: waiters.into_iter().collect() });
+        let held = Held { token, ticket, holder, waiters: waiters.into_iter().collect() };
+        self.digest = self.digest.wrapping_add(held.digest_of_holder(&name));
+        self.held.insert(name, held);
     }
 
-    /// A hash of all locks. It is computed on demand: locks are few and short.
+    /// A hash of all locks. It costs nothing: each change keeps it up to date.
     pub(super) fn digest(&self) -> u64 {
-        let of = |(name, lock): (&Key, Lock)| {
-            xxh3_64(&postcard::to_stdvec(&(name, lock)).expect("every lock can be encoded"))
-        };
-        self.iter().map(of).fold(0, u64::wrapping_add)
+        self.digest
     }
 }
 
+fn digest_of_waiter(name: &Key, ticket: u64, claim: &Claim) -> u64 {
+    xxh3_64(&postcard::to_stdvec(&(name, ticket, claim)).expect("every claim can be encoded"))
+}
+
 impl Held {
+    fn digest_of_holder(&self, name: &Key) -> u64 {
+        let holder = (name, self.token, self.ticket, &self.holder);
+        xxh3_64(&postcard::to_stdvec(&holder).expect("every holder can be encoded"))
+    }
+
     fn view(&self) -> LockView {
         LockView {
             token: self.token,

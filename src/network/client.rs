@@ -62,7 +62,8 @@ impl HttpPeers {
             | PeerRequest::IsMember(_)
             | PeerRequest::Join { .. }
             | PeerRequest::Lead { .. }
-            | PeerRequest::Remove { .. } => &self.for_clients,
+            | PeerRequest::Remove { .. }
+            | PeerRequest::Witness { .. } => &self.for_clients,
         }
     }
 }

@@ -117,6 +117,7 @@ mod tests {
             echo: None,
             confirmed: None,
             log_time: None,
+            mark: None,
         }
     }
 

@@ -29,4 +29,7 @@ pub enum NodeError {
     /// A fault of this node.
     #[error("{0}")]
     Internal(String),
+    /// This node's state is not its cluster's. Nothing was done.
+    #[error("{0}")]
+    Diverged(String),
 }

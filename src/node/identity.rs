@@ -9,9 +9,10 @@ use std::sync::OnceLock;
 use tokio::sync::watch;
 
 use crate::log_time::LogClock;
-use crate::node::rpc::{Confirmed, Envelope, Identification, Stamp, Target};
+use crate::node::rpc::{Confirmed, Envelope, Identification, Mark, Stamp, Target};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId, Role};
+use crate::state_machine::Noted;
 use crate::storage::{ClusterHandle, Identity, IdentityStore, StorageError};
 
 /// Gives the newest stamp got from a member, and the word to it about its freshness.
@@ -33,6 +34,10 @@ pub struct NodeIdentity {
     removed: watch::Sender<Option<u64>>,
     /// Set where a leader of another cluster called this node by its public id.
     foreign: watch::Sender<Option<String>>,
+    /// Set once this node's state is known not to be its cluster's.
+    diverged: watch::Sender<Option<String>>,
+    /// The newest mark that was applied here.
+    noted: OnceLock<watch::Receiver<Option<Noted>>>,
     freshness_source: OnceLock<FreshnessSource>,
     log_clock: OnceLock<LogClock>,
 }
@@ -63,6 +68,8 @@ impl NodeIdentity {
             cluster,
             removed,
             foreign: watch::Sender::default(),
+            diverged: watch::Sender::default(),
+            noted: OnceLock::new(),
             freshness_source: OnceLock::new(),
             log_clock: OnceLock::new(),
         }
@@ -101,6 +108,35 @@ impl NodeIdentity {
     /// Remembers, until it is started again, that a leader of another cluster has this address.
     pub fn set_foreign(&self, why: String) {
         self.foreign.send_if_modified(|foreign| foreign.is_none() && foreign.replace(why).is_none());
+    }
+
+    /// The reason why this node's state is not its cluster's, once that is known.
+    pub fn diverged(&self) -> Option<String> {
+        self.diverged.borrow().clone()
+    }
+
+    /// Follows [`diverged`](Self::diverged).
+    pub(super) fn diverging(&self) -> watch::Receiver<Option<String>> {
+        self.diverged.subscribe()
+    }
+
+    /// Remembers, while the process runs, why this node's state is not its cluster's. True for the first reason.
+    pub(super) fn set_diverged(&self, why: String) -> bool {
+        self.diverged.send_if_modified(|diverged| diverged.is_none() && diverged.replace(why).is_none())
+    }
+
+    /// Makes that durable. Blocks.
+    pub(super) fn save_diverged(&self, why: &str) -> Result<(), StorageError> {
+        self.store.save_diverged(why)
+    }
+
+    /// Takes over what an earlier process of this directory noted. Blocks.
+    pub(super) fn load_diverged(&self) -> Result<(), StorageError> {
+        if let Some(why) = self.store.diverged()? {
+            tracing::error!("{why}");
+            self.set_diverged(why);
+        }
+        Ok(())
     }
 
     /// Makes `change` durable, then visible. Blocks for the flush, which happens a few times in the
@@ -174,6 +210,17 @@ impl NodeIdentity {
         let _ = self.log_clock.set(clock);
     }
 
+    /// From now on messages tell the newest mark, where this node leads.
+    pub(super) fn set_mark_source(&self, noted: watch::Receiver<Option<Noted>>) {
+        let _ = self.noted.set(noted);
+    }
+
+    /// The newest mark that was applied here.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        let noted = self.noted.get()?.borrow();
+        noted.map(|noted| Mark { index: noted.index, digest: noted.digest })
+    }
+
     /// A random number of this process.
     pub(super) fn boot(&self) -> u64 {
         self.boot
@@ -185,6 +232,7 @@ impl NodeIdentity {
             (Some(source), Some(raft_id)) => source(raft_id),
             _ => (None, None),
         };
+        let log_time = self.log_clock.get().and_then(LogClock::led);
         let identity = self.identity();
         Envelope {
             cluster: identity.cluster,
@@ -194,7 +242,8 @@ impl NodeIdentity {
             to_raft: target.raft_id,
             echo,
             confirmed,
-            log_time: self.log_clock.get().and_then(LogClock::led),
+            log_time,
+            mark: log_time.and_then(|_| self.mark()),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! Caveats: an error says what is known of the outcome, see [`NodeError`]; only a request that
 //! provably was not appended to any log is tried again.
 
+mod divergence;
 mod error;
 mod identity;
 mod leader;
@@ -109,6 +110,7 @@ struct Inner {
     membership_turn: Mutex<()>,
     /// The committed index that the log knew when it was opened.
     committed_at_open: u64,
+    histories: divergence::Histories,
     /// The log was empty when it was opened: the members that it names came from others since.
     is_new: bool,
 }
@@ -163,7 +165,9 @@ impl Node {
     pub async fn start(parts: Parts, options: RaftOptions) -> Result<(Self, Tasks), NodeError> {
         let Parts { me, peers, mut log, machine, snapshots, clients } = parts;
         let internal = |error: &dyn std::fmt::Display| NodeError::Internal(format!("Raft does not start: {error}"));
-        let config = raft_config(options, me.removed().borrow().is_none()).validate().map_err(|e| internal(&e))?;
+        me.load_diverged().map_err(|e| internal(&e))?;
+        let may_elect = me.removed().borrow().is_none() && me.diverged().is_none();
+        let config = raft_config(options, may_elect).validate().map_err(|e| internal(&e))?;
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
         let strangers = Arc::new(membership::strangers::Strangers::default());
         let members = Arc::new(OnceLock::new());
@@ -212,6 +216,7 @@ impl Node {
             proposals,
             membership_turn: Mutex::new(()),
             committed_at_open: committed.map_or(0, |id| id.index),
+            histories: divergence::Histories::default(),
             is_new,
         };
         let node = Self { inner: Arc::new(inner) };
@@ -221,6 +226,7 @@ impl Node {
             inner.upgrade().map_or((None, None), |inner| Self { inner }.freshness_of(member))
         }));
         node.inner.me.set_log_clock(node.clock().clone());
+        node.inner.me.set_mark_source(node.inner.map.noted());
         let tasks = Tasks(vec![
             // These wake many at once: from another runtime each would cost a wake of its own.
             task::spawn_on(&clients, node.clone().confirm_read_indexes(read_queue)),
@@ -235,7 +241,9 @@ impl Node {
             task::spawn(node.clone().bound_the_log()),
             task::spawn(node.clone().keep_time()),
             task::spawn(node.clone().tick()),
-            task::spawn(node.clone().end_watches_once_removed()),
+            task::spawn(node.clone().end_watches_once_out()),
+            task::spawn(node.clone().mark()),
+            task::spawn(node.clone().compare_marks()),
         ]);
         Ok((node, tasks))
     }
@@ -267,11 +275,12 @@ impl Node {
         }
     }
 
-    /// Ends with the reason when Raft cannot go on, which is a disk error or a bug.
+    /// Ends with the reason when Raft cannot go on, which is a disk error or a bug. Never ends for a node that has diverged.
     pub async fn failed(&self) -> String {
         // These end with Raft. The metrics that say why change with every entry: too often to wait on them.
         let mut rarely = self.inner.raft.server_metrics();
         while rarely.changed().await.is_ok() {}
+        self.outlive_refused_truncation().await;
         let metrics = self.inner.raft.metrics();
         let reason = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
         reason.unwrap_or_else(|| "Raft ended".to_owned())
@@ -297,11 +306,17 @@ impl Node {
 
     /// A node that was removed, or whose cluster should not be there, says so instead of serving it.
     fn refuse_stray(&self) -> Result<(), NodeError> {
-        self.refuse_removed()?;
+        self.refuse_out()?;
         match self.inner.me.foreign() {
             Some(why) => Err(NodeError::Conflict(why)),
             None => Ok(()),
         }
+    }
+
+    /// A node that takes no part any more says why.
+    fn refuse_out(&self) -> Result<(), NodeError> {
+        self.refuse_removed()?;
+        self.refuse_diverged()
     }
 
     fn refuse_removed(&self) -> Result<(), NodeError> {

@@ -140,7 +140,7 @@ impl Node {
             {
                 break;
             }
-            if self.inner.me.removed().borrow().is_some() {
+            if self.refuse_out().is_err() {
                 return;
             }
         }
@@ -151,9 +151,9 @@ impl Node {
     /// Ok where key requests would be served; otherwise why not.
     ///
     /// # Errors
-    /// [`NodeError::Removed`], [`NodeError::NotReady`], [`NodeError::NoLeader`].
+    /// [`NodeError::Removed`], [`NodeError::Diverged`], [`NodeError::NotReady`], [`NodeError::NoLeader`].
     pub fn ready(&self) -> Result<(), NodeError> {
-        self.refuse_removed()?;
+        self.refuse_out()?;
         if let Some(why) = self.inner.me.foreign() {
             return Err(NodeError::NotReady(why));
         }

@@ -26,6 +26,8 @@ use crate::raft_types::{ClusterId, RaftId, Role, TypeConfig};
 use crate::record::Record;
 use crate::storage::SnapshotFile;
 
+pub use crate::node::divergence::{Mark, Witness};
+
 /// A boxed future, so that [`Peers`] is object safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -57,6 +59,8 @@ pub struct Envelope {
     pub confirmed: Option<Confirmed>,
     /// From a leader that stamps entries: its term, and log time now.
     pub log_time: Option<(u64, u64)>,
+    /// From a leader: the newest mark that it has applied.
+    pub mark: Option<Mark>,
 }
 
 /// A moment on the clock of one process, which gives it away to get it back: nobody else can tell what it means.
@@ -149,6 +153,11 @@ pub enum PeerRequest {
         /// How long the asker still waits, in milliseconds.
         timeout_ms: u64,
     },
+    /// What does the one who leads have at this index?
+    Witness {
+        /// The index of a log entry.
+        index: u64,
+    },
 }
 
 /// [`TransferLeaderRequest`] in parts, because openraft's own does not serialise.
@@ -205,6 +214,8 @@ pub enum PeerReply {
     Admin(Result<Result<(), NodeError>, NotLeader>),
     /// To a snapshot: the receiver's vote.
     Snapshot(Vote),
+    /// To [`PeerRequest::Witness`]; `None` where it does not lead.
+    Witness(Option<Witness>),
 }
 
 /// The receiver does not lead, so it did nothing.
@@ -270,6 +281,8 @@ pub enum Refusal {
     Stopped,
     /// The receiver speaks another version of the protocol, or could not read the message.
     Unreadable(String),
+    /// The receiver's state is not its cluster's, and why it knows.
+    Diverged(String),
 }
 
 impl fmt::Display for Refusal {
@@ -282,6 +295,7 @@ impl fmt::Display for Refusal {
             },
             Refusal::Stopped => write!(f, "it was removed or is stopping"),
             Refusal::Unreadable(why) => write!(f, "it could not read the message: {why}"),
+            Refusal::Diverged(why) => write!(f, "it has diverged: {why}"),
         }
     }
 }

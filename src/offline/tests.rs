@@ -245,6 +245,7 @@ fn a_stamped_entry_is_one_line_of_json() {
         (Action::Release { name: "l".into(), token: 8 }, r#""release",…"lock":"l","token":8"#.to_owned()),
         (Action::Cancel { name, ticket: 8 }, r#""cancel",…"lock":"l","ticket":8"#.to_owned()),
         (Action::Tick { most: 8 }, r#""tick",…"most":8"#.to_owned()),
+        (Action::Mark, r#""mark",…"#.to_owned()),
     ] {
         let id = openraft::testing::log_id::<crate::raft_types::TypeConfig>(4, 0, 9);
         for (key, stamp) in [(None, r#""stamp_ms":6,"#), (Some("u-1"), r#""stamp_ms":6,"idempotency_key":"u-1","#)] {

@@ -94,6 +94,8 @@ async fn storage(config: &Config, data: Arc<DataDir>) -> Result<Opened, Exit> {
     let mut opened = blocking(move || open(&config, data)).await??;
     let state = opened.log.get_log_state().await.map_err(failure)?;
     opened.snapshots.check_log(state.last_purged_log_id.as_ref()).map_err(storage_exit)?;
+    let covered = opened.snapshots.current().and_then(|file| file.meta().last_log_id);
+    opened.log.check_end(covered).map_err(storage_exit)?;
     Ok(opened)
 }
 

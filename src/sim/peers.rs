@@ -195,7 +195,7 @@ impl Peers for SimPeers {
                         tokio::time::sleep(world::ms_between((0, 2))).await;
                     }
                     let file = incoming.finish(Some(&meta)).map_err(|e| unreadable(&e))?;
-                    server.node.install_snapshot(vote, meta, file).await
+                    server.node.install_snapshot(&envelope, vote, meta, file).await
                 }
             };
             let answer = within(idle_timeout, is_silent, net.exchange(from, to, true, serve)).await?;

@@ -116,6 +116,7 @@ async fn run(
             StateMachine::open(snapshots.clone(), cluster.clone(), settings.history).map_err(|e| text(&e))?;
         let state = log.get_log_state().await.map_err(|e| text(&e))?;
         snapshots.check_log(state.last_purged_log_id.as_ref()).map_err(|e| text(&e))?;
+        log.check_end(snapshots.current().and_then(|file| file.meta().last_log_id)).map_err(|e| text(&e))?;
         let me = Arc::new(NodeIdentity::new(store, known, cluster, role, format!("disk {port}"), world::random()));
         let peers: Arc<dyn Peers> = Arc::new(SimPeers { net: net.clone(), me: me.clone(), streams: settings.streams });
         if !log.is_empty() && me.removed().borrow().is_none() {

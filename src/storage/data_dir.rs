@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use super::StorageError;
 use super::disk::{Disk, DiskFile, MemDisk, ReadOnlyDisk, RealDisk, open_file, others_may_write};
+use super::diverged;
 
 const LOCK_NAME: &str = "lock";
 
@@ -87,9 +88,9 @@ fn warn_of_others(path: &Path) {
     }
 }
 
-/// True for the files of the Raft log and for snapshots.
+/// True for the files of the Raft log, for snapshots, and for the note that they are not their cluster's.
 pub(super) fn is_raft_state(name: &str) -> bool {
-    name.starts_with("log-") || name.starts_with("snapshot")
+    name.starts_with("log-") || name.starts_with("snapshot") || name == diverged::NAME
 }
 
 /// A data directory of a stopped node, for reading.

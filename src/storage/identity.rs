@@ -41,7 +41,7 @@ pub struct Identity {
 /// Reads and replaces the identity of a data directory. All calls block.
 #[derive(Debug)]
 pub struct IdentityStore {
-    disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn Disk>,
 }
 
 impl IdentityStore {

@@ -1,6 +1,7 @@
 //! Whole nodes in one process, on simulated peers, disk and time.
 
 mod appends;
+mod divergence;
 mod expiry;
 mod forwarding;
 mod locks;

@@ -162,7 +162,7 @@ impl Peers for LocalPeers {
                 offset += n as u64;
             }
             let file = incoming.finish(Some(&meta)).unwrap();
-            let answer = node.install_snapshot(vote, meta, file).await.map_err(PeerError::Refused);
+            let answer = node.install_snapshot(&envelope, vote, meta, file).await.map_err(PeerError::Refused);
             net.installed.fetch_add(u64::from(answer.is_ok()), Ordering::Relaxed);
             answer
         })
@@ -252,6 +252,11 @@ impl TestNode {
             async move { node.find_cluster(start).await }
         });
         Self { node, port, disk, net: net.clone(), log, _tasks: tasks }
+    }
+
+    /// A copy of the disk as it is now, while the node goes on.
+    pub(super) fn copy(&self) -> MemDisk {
+        self.disk.crash(|_, _, _| 0)
     }
 
     /// Stops the node as a power loss would, and gives the disk that is left.

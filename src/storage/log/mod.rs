@@ -14,6 +14,7 @@
 
 mod files;
 mod frame;
+mod history;
 mod index;
 mod memory;
 mod queue;
