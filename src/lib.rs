@@ -4,10 +4,12 @@
 //! main ── config ── telemetry
 //!   ├── offline      hraftd inspect, hraftd recover: a stopped node's directory; knows storage and kv only
 //!   │
-//! server ─────────── sole wiring: open the data directory, start Raft, serve both ports, drain
+//! server ─────────── sole wiring: sockets, signals, threads, and what is behind both ports
 //!   ├── api          client HTTP: routes, limits, JSON, status codes      ┐ the edges: the only code
 //!   ├── network      peer HTTP: one request enum over reqwest and axum    ┤ that knows HTTP
 //!   ├── http         the accept loop under both                           ┘
+//!   │
+//! start ──────────── the life of a process but for sockets: open the directory, start Raft, hand over, close
 //!   │
 //!  node ──────────── the façade: write, read, status, membership, formation; `Peers` is its seam
 //!   │
@@ -43,7 +45,7 @@
 //! **Under test** all of this but sockets and disks runs on simulated time, network and disks, with faults from a seed:
 //! `sim`, by `.ci/simulate`.
 //!
-//! Begin with these: [`server::run`] is the life of a process, [`node::rpc`] all messages between nodes,
+//! Begin with these: [`start`] is the life of a process, [`node::rpc`] all messages between nodes,
 //! [`storage::log`] the content of the disk.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -69,6 +71,7 @@ pub mod record;
 pub mod server;
 #[cfg(test)]
 mod sim;
+pub mod start;
 pub mod state_machine;
 pub mod storage;
 pub mod task;

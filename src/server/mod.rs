@@ -1,5 +1,5 @@
-//! The sole wiring: opens the data directory ([`open`]), starts Raft, serves both ports, finds the cluster, and takes it
-//! all down again in an order that loses nothing.
+//! The sole wiring: opens the data directory, serves both ports, runs the life of a process ([`crate::start`]) behind
+//! them, and takes it all down again in an order that loses nothing.
 //!
 //! [`run`] takes a configuration and a shutdown future, so that tests can run nodes in-process.
 
@@ -7,7 +7,7 @@ mod client_threads;
 mod connection_limits;
 mod low_space;
 mod machine_limits;
-mod open;
+mod setup;
 mod signals;
 
 use std::future::Future;
@@ -19,24 +19,18 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use crate::api::{Api, ApiSettings};
 use crate::config::{self, Config};
 use crate::exit::{EX_FAILURE, Exit};
 use crate::http::{self, Handler, HttpLimits};
 use crate::network::{self, CommandLimits};
-use crate::node::{Node, NodeSlot, Parts, RaftOptions};
+use crate::node::NodeSlot;
+use crate::start;
 use crate::telemetry;
 use client_threads::ClientThreads;
-use open::Opened;
 
 pub use machine_limits::check as check_machine_limits;
-/// A stop takes no longer than this, even if something hangs.
-const STOP_TIMEOUT: Duration = Duration::from_secs(7);
-
-/// How much of that a leader may use to hand over.
-const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long requests in flight may take to end on a stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -67,10 +61,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     signals::outlive_file_size_limit();
     signals::outlive_hangups();
     let _drops = telemetry::report_dropped_lines();
-    let data = Arc::new(open::data_dir(&config).await?);
+    let setup = Arc::new(setup::setup(&config).await?);
     let http_listener = listen(&config.http_bind).await?;
     let raft_listener = listen(&config.raft_bind).await?;
-    let identity = open::identity(&config, data.clone()).await?;
+    let identity = start::identity(&setup).await?;
     announce(&config, &http_listener, &raft_listener);
 
     // Both ports answer while a large log is loaded: 503 where the answer is not known yet.
@@ -99,60 +93,31 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
     let mut shutdown = pin!(shutdown);
     let (opened, peers) = tokio::select! {
-        opened = open::as_member(&config, data) => opened?,
+        opened = start::as_member(&setup) => opened?,
         () = &mut shutdown => {
             tracing::info!("stopped while it was starting");
             return Ok(());
         }
     };
-    let Opened { data, me, log, machine, snapshots, joins_anew, .. } = opened;
-    let mut log_failed = log.failed();
-    let disk = low_space::watch(data.disk.clone(), snapshots.clone());
-    let parts = Parts { me, peers, log: log.clone(), machine, snapshots, clients: client_threads.first() };
-    let (node, tasks) = Node::start(parts, raft_options(&config)).await.map_err(failure)?;
-    slot.started(node.clone());
-
-    let mut start = open::start(&config).await?;
-    start.may_form &= !joins_anew;
-    let finding = tokio::spawn({
-        let node = node.clone();
-        async move {
-            match node.find_cluster(start).await {
-                Ok(()) => std::future::pending().await,
-                Err(error) => failure(error),
-            }
-        }
-    });
-    let ended = tokio::select! {
-        () = &mut shutdown => Ok(()),
-        failed = finding => Err(failed.unwrap_or_else(failure)),
-        // The log names the file; Raft only knows that a write failed.
-        Ok(reason) = async { log_failed.wait_for(Option::is_some).await.map(|r| r.clone().unwrap_or_default()) } => {
-            Err(failure(reason))
-        }
-        reason = node.failed() => Err(failure(log.failed().borrow().clone().unwrap_or(reason))),
-    };
-    // After a failure the content of the disk is unknown, or Raft is gone: nothing can be handed over.
-    ended?;
+    let space = low_space::watch(setup.disk.clone(), opened.snapshots.clone());
+    let mut running = opened.run(peers, &setup, client_threads.first()).await?;
+    slot.started(running.node.clone());
+    tokio::select! {
+        () = &mut shutdown => {}
+        // After a failure the content of the disk is unknown, or Raft is gone: nothing can be handed over.
+        failed = running.ended(&setup) => return Err(failed),
+    }
     tracing::info!("stopping");
-    let stopped = timeout(STOP_TIMEOUT, async {
-        node.hand_over(HAND_OVER_TIMEOUT).await;
-        // Requests that wait for changes would wait for ever.
-        node.watches().close();
+    let close_clients = async {
         drop(stop_clients);
         join(client_port).await;
-        drop((tasks, disk));
-        node.shutdown().await;
+        drop(space);
+    };
+    let close_peers = async {
         drop(stop_peers);
         join(peer_port).await;
-        let closed = tokio::task::spawn_blocking(move || log.close()).await;
-        closed.map_err(failure)?.map_err(|error| failure(format!("the log could not be closed: {error}")))
-    });
-    let result = stopped.await.unwrap_or_else(|_| {
-        tracing::warn!("not everything ended in time; leaving it");
-        Ok(())
-    });
-    drop(data);
+    };
+    let result = running.stop(close_clients, close_peers).await;
     tracing::info!("stopped");
     result
 }
@@ -187,16 +152,6 @@ fn failure(what: impl std::fmt::Display) -> Exit {
 
 fn command_limits(config: &Config) -> CommandLimits {
     CommandLimits { max_value_bytes: config.max_value_bytes, max_request_bytes: config.max_request_bytes }
-}
-
-fn raft_options(config: &Config) -> RaftOptions {
-    RaftOptions {
-        heartbeat_ms: config.heartbeat_ms,
-        election_min_ms: config.election_min_ms,
-        election_max_ms: config.election_max_ms,
-        snapshot_threshold: config.snapshot_threshold,
-        snapshot_bytes: LOG_BYTES_BETWEEN_SNAPSHOTS,
-    }
 }
 
 /// Logs what an operator wants to see first: who this is, where it listens, and a command that works.

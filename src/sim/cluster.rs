@@ -45,6 +45,9 @@ impl Drop for Cluster {
 /// Within this all must be well, once nothing is wrong any more.
 const MENDS_WITHIN: Duration = Duration::from_secs(60);
 
+/// A process that is told to stop has ended within this.
+const STOPS_WITHIN: Duration = Duration::from_secs(12);
+
 impl Cluster {
     pub fn new(net: Net, settings: Settings) -> Self {
         Self { net, settings, members: BTreeMap::new() }
@@ -62,7 +65,7 @@ impl Cluster {
     }
 
     pub fn node(&self, port: u16) -> Option<Node> {
-        self.net.server(port).map(|server| server.node)
+        self.net.server(port).and_then(|server| server.node())
     }
 
     /// All nodes that are up, with their ports.
@@ -93,6 +96,23 @@ impl Cluster {
             Down::Killed => process.disk.after_kill(),
             Down::PowerLoss => process.disk.after_power_loss(),
         });
+    }
+
+    /// SIGTERM: it hands over, answers what it has begun to, and leaves the mark of a clean stop. It is down then.
+    pub async fn stop(&mut self, port: u16) {
+        let member = self.members.get_mut(&port).expect("a node of this run");
+        let Some(process) = &mut member.process else { return };
+        world::note("stop", &[port.into()]);
+        process.stop();
+        let deadline = Instant::now() + STOPS_WITHIN;
+        while !process.has_ended() && !process.host.is_dead() {
+            if Instant::now() >= deadline {
+                return world::fail(format!("available: node {port} did not stop within {STOPS_WITHIN:?}"));
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        let how = if process.host.is_dead() { Down::PowerLoss } else { Down::Killed };
+        self.down(port, how);
     }
 
     /// It is down, and comes back empty.

@@ -17,7 +17,7 @@ const LASTS_MS: u64 = 2_500;
 const MOST_NODES: usize = 5;
 
 /// The kinds of faults, to count them.
-pub const KINDS: [&str; 14] = [
+pub const KINDS: [&str; 15] = [
     "kill",
     "power loss",
     "power loss of all",
@@ -32,6 +32,7 @@ pub const KINDS: [&str; 14] = [
     "weather",
     "members",
     "wipe",
+    "stop",
 ];
 
 pub struct Faults {
@@ -183,6 +184,15 @@ impl Faults {
                 // Until it is a voter anew, no other may lose what this one had acknowledged.
                 self.wait(200).await;
                 self.cluster.settle().await;
+            }
+            "stop" => {
+                // One that stands still does not hear it.
+                if let Some(process) = self.cluster.process(port) {
+                    process.host.resume();
+                }
+                self.cluster.stop(port).await;
+                self.wait(LASTS_MS).await;
+                self.cluster.up(port);
             }
             other => unreachable!("{other}"),
         }

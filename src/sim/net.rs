@@ -5,7 +5,8 @@
 //!
 //! Caveats: HTTP itself sends nothing twice, so only messages between nodes that may be repeated are: a write that is
 //! passed on would count twice. A message is encoded and decoded as on the wire, but streams of snapshots are not. Appends
-//! have connections of their own: `connection`.
+//! have connections of their own: `connection`. Requests of clients that are left when a process stops are cut off with the
+//! process, a little later than the product does.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, Response};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::host::Host;
@@ -28,9 +29,42 @@ use crate::node::{Node, NodeSlot};
 #[derive(Debug, Clone)]
 pub struct Server {
     pub host: Host,
-    pub node: Node,
+    /// What both ports tell of.
+    pub slot: NodeSlot,
     /// The client port.
     pub api: Api<NodeSlot>,
+    /// Each request of a client holds one of [`CLIENTS`]; closed with the client port.
+    clients: Arc<Semaphore>,
+}
+
+/// The most requests of clients at a time.
+const CLIENTS: u32 = 1 << 20;
+
+impl Server {
+    pub fn new(host: Host, slot: NodeSlot, api: Api<NodeSlot>) -> Self {
+        Self { host, slot, api, clients: Arc::new(Semaphore::new(CLIENTS as usize)) }
+    }
+
+    /// A place for one more request; `None` once clients are no longer taken. Peers always have one.
+    fn place(&self, from: u16) -> Option<Option<OwnedSemaphorePermit>> {
+        match from {
+            OUTSIDE => self.clients.clone().try_acquire_owned().ok().map(Some),
+            _ => Some(None),
+        }
+    }
+
+    /// Takes no more clients, and waits until those that are there have their answers, but no longer than `most`.
+    pub async fn drain(&self, most: Duration) {
+        let all = self.clients.acquire_many(CLIENTS);
+        // Those that are left are cut off where the process ends.
+        let _some_are_left = timeout(most, all).await;
+        self.clients.close();
+    }
+
+    /// The node, once its process has come so far.
+    pub fn node(&self) -> Option<Node> {
+        self.slot.node().cloned()
+    }
 }
 
 /// How well the network does. Chances are out of a thousand.
@@ -164,7 +198,8 @@ impl Net {
         if self.is_cut(from, to) || self.state().dark.contains(&to) {
             return Reach::Silence;
         }
-        self.server(to).map_or(Reach::Refused, Reach::Server)
+        let server = self.server(to).filter(|server| server.place(from).is_some());
+        server.map_or(Reach::Refused, Reach::Server)
     }
 
     /// A message's way; whether it arrives.
@@ -231,6 +266,13 @@ impl Net {
             return;
         }
         let Reach::Server(server) = self.reach(from, to) else { return };
+        let Some(_place) = server.place(from) else {
+            // Its port was closed while this was on its way.
+            if self.travel(to, from).await {
+                let _asker_is_gone = answer.map(|answer| answer.send(Err(NoAnswer::Broken)));
+            }
+            return;
+        };
         let mut served = server.host.spawn(serve(server.clone()));
         let Some(mut answer) = answer else { return };
         let result = tokio::select! {

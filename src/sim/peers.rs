@@ -67,6 +67,11 @@ fn may_repeat(request: &PeerRequest) -> bool {
     !matches!(request, PeerRequest::Forward { .. })
 }
 
+/// As the Raft port answers while the node is not there yet: status 503.
+fn not_there() -> PeerError {
+    PeerError::Unreachable("HTTP status 503".to_owned())
+}
+
 fn no_answer(why: NoAnswer) -> PeerError {
     match why {
         NoAnswer::Refused => PeerError::Unreachable("connection refused".to_owned()),
@@ -116,19 +121,21 @@ impl Peers for SimPeers {
             let serve = move |server: Server| {
                 let bytes = bytes.clone();
                 async move {
+                    let node = server.node()?;
                     let (envelope, request): wire::Request = wire::decode(&bytes).unwrap();
-                    if let Err(why) = network::check_request(&server.node, &envelope, &request) {
+                    if let Err(why) = network::check_request(&node, &envelope, &request) {
                         world::fail(format!("validation: node {to} refuses a message of {from}: {why}"));
                     }
                     let binds = !matches!(request, PeerRequest::PreVote(_));
-                    let answer: wire::Answer = server.node.answer(&envelope, request).await;
+                    let answer: wire::Answer = node.answer(&envelope, request).await;
                     if let Some(word) = word(&answer).filter(|_| binds) {
                         world::said(&server.host, word);
                     }
-                    wire::encode(&answer)
+                    Some(wire::encode(&answer))
                 }
             };
             let bytes = within(time, is_silent, net.exchange(from, to, repeats, serve)).await?;
+            let bytes = bytes.ok_or_else(not_there)?;
             world::note("answer", &[to.into(), from.into(), bytes.len() as u64]);
             let answer: wire::Answer = wire::decode(&bytes).unwrap();
             answer.map_err(PeerError::Refused)
@@ -149,11 +156,13 @@ impl Peers for SimPeers {
         world::note("stream", &[from.into(), to.into()]);
         Box::pin(async move {
             let serve = |server: Server| async move {
+                let node = server.node()?;
                 let (socket, other_end): (DuplexStream, _) = duplex(BUFFER);
-                host::spawn(async move { network::serve_appends(server.node, socket, &Arc::default()).await });
-                (server.host, other_end)
+                host::spawn(async move { network::serve_appends(node, socket, &Arc::default()).await });
+                Some((server.host, other_end))
             };
             let server = within(time, is_silent, net.exchange(from, to, false, serve)).await?;
+            let server = server.ok_or_else(not_there)?;
             let (socket, other_end) = duplex(BUFFER);
             // Of the network: it outlives who speaks.
             tokio::spawn(connection::join(net, (from, other_end), server));
@@ -178,13 +187,15 @@ impl Peers for SimPeers {
             let serve = move |server: Server| {
                 let (envelope, meta, snapshot) = (envelope.clone(), meta.clone(), snapshot.clone());
                 async move {
-                    if let Err(why) = network::check_snapshot(&server.node, &envelope, &vote, &meta) {
+                    let node = server.node().ok_or_else(not_there)?;
+                    if let Err(why) = network::check_snapshot(&node, &envelope, &vote, &meta) {
                         world::fail(format!("validation: node {to} refuses a snapshot of {from}: {why}"));
                     }
-                    let mut incoming = server.node.receive_snapshot(&envelope).await?;
+                    let mut incoming = node.receive_snapshot(&envelope).await.map_err(PeerError::Refused)?;
                     let mut offset = 0;
                     let mut chunk = [0; CHUNK];
-                    let unreadable = |error: &dyn std::fmt::Display| Refusal::Unreadable(error.to_string());
+                    let unreadable =
+                        |error: &dyn std::fmt::Display| PeerError::Refused(Refusal::Unreadable(error.to_string()));
                     loop {
                         let n = snapshot.file().read_at(&mut chunk, offset).map_err(|e| unreadable(&e))?;
                         if n == 0 {
@@ -195,11 +206,10 @@ impl Peers for SimPeers {
                         tokio::time::sleep(world::ms_between((0, 2))).await;
                     }
                     let file = incoming.finish(Some(&meta)).map_err(|e| unreadable(&e))?;
-                    server.node.install_snapshot(&envelope, vote, meta, file).await
+                    node.install_snapshot(&envelope, vote, meta, file).await.map_err(PeerError::Refused)
                 }
             };
-            let answer = within(idle_timeout, is_silent, net.exchange(from, to, true, serve)).await?;
-            answer.map_err(PeerError::Refused)
+            within(idle_timeout, is_silent, net.exchange(from, to, true, serve)).await?
         })
     }
 
@@ -216,8 +226,9 @@ impl Peers for SimPeers {
             let serve = move |server: Server| {
                 let id = id.clone();
                 async move {
-                    let joined = server.node.join(id, Some(raft_id), Instant::now() + Duration::from_secs(10)).await;
-                    joined.map_err(|error| JoinRefusal { msg: error.to_string() })
+                    let deadline = Instant::now() + Duration::from_secs(10);
+                    let joined = async { server.slot.wait(deadline).await?.join(id, Some(raft_id), deadline).await };
+                    joined.await.map_err(|error| JoinRefusal { msg: error.to_string() })
                 }
             };
             within(time, is_silent, net.exchange(from, to, true, serve)).await
@@ -229,7 +240,7 @@ impl Peers for SimPeers {
         let is_silent = net.is_silent(from, to);
         Box::pin(async move {
             let serve = |server: Server| async move {
-                Probe { has_cluster: !server.node.stats().latest_configuration.is_empty() }
+                Probe { has_cluster: !server.slot.stats().latest_configuration.is_empty() }
             };
             within(time, is_silent, net.exchange(from, to, true, serve)).await
         })

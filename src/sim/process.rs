@@ -1,8 +1,10 @@
-//! The life of a process: what `server` does, but for the sockets.
+//! A process: [`crate::start`], as `server` runs it, on the simulated network and disk.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use openraft::storage::{RaftLogStorage, StorageHelper};
+use tokio::sync::oneshot;
 
 use super::disk::SimDisk;
 use super::host::Host;
@@ -10,15 +12,18 @@ use super::net::{Net, Server};
 use super::peers::SimPeers;
 use super::world;
 use crate::api::{Api, ApiSettings};
+use crate::exit::Exit;
 use crate::node::rpc::Peers;
-use crate::node::{Node, NodeIdentity, NodeSlot, Parts, RaftOptions, ReadLevel, Start, ask_whether_removed};
+use crate::node::{NodeIdentity, NodeSlot, RaftOptions, ReadLevel, Start};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::{ClusterId, Role};
-use crate::state_machine::StateMachine;
-use crate::storage::disk::{Disk, MemDisk};
-use crate::storage::log::{LogOptions, LogStore};
-use crate::storage::{ClusterHandle, Identity, IdentityStore, SnapshotStore};
+use crate::start::{self, Setup};
+use crate::storage::disk::{Disk as _, MemDisk};
+use crate::storage::log::LogOptions;
 use crate::watch::HistoryLimits;
+
+/// As in `server`.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How nodes of one run are configured.
 #[derive(Debug, Clone, Copy)]
@@ -38,15 +43,15 @@ pub struct Settings {
 pub struct Process {
     pub host: Host,
     pub disk: SimDisk,
+    /// Asks it to stop, once.
+    stop: Option<oneshot::Sender<()>>,
+    /// Becomes true when it has ended by itself.
+    ended: Arc<AtomicBool>,
 }
 
 /// Ports are all that tells nodes apart here.
 pub fn id(port: u16) -> PublicId {
     format!("127.0.0.1:{port},127.0.0.1:{}", port + 1000).parse().unwrap()
-}
-
-fn identity(public_id: PublicId) -> Identity {
-    Identity { public_id, raft_id: world::random(), cluster: None, removed: None }
 }
 
 fn cluster_id() -> ClusterId {
@@ -59,104 +64,94 @@ impl Process {
         let host = Host::new(port, world::rate(settings.drift_ppm));
         let disk = SimDisk::new(disk, host.clone());
         world::note("start", &[port.into()]);
-        world::check(|seen| {
-            seen.committed.started(port);
-            Ok(())
-        });
-        let run = run(net.clone(), host.clone(), list.to_vec(), role, Arc::new(disk.clone()), settings);
-        let ended = host.spawn(run);
+        let setup = Arc::new(setup(net, port, list, role, disk.clone(), settings));
+        let (stop, stopped) = oneshot::channel();
+        let life = host.spawn(life(net.clone(), host.clone(), setup, stopped));
+        let ended = Arc::new(AtomicBool::new(false));
         tokio::spawn({
-            let host = host.clone();
+            let (host, ended) = (host.clone(), ended.clone());
             async move {
+                let how = life.await;
                 // A dead one's end is no news.
-                if let Ok(Err(why)) = ended.await
-                    && !host.is_dead()
-                {
-                    world::fail(format!("node {port} ended: {why}"));
+                if host.is_dead() {
+                    return;
+                }
+                ended.store(true, Ordering::Relaxed);
+                if let Ok(Err(exit)) = how {
+                    world::fail(format!("node {port} ended: {exit:?}"));
                 }
             }
         });
-        Self { host, disk }
+        Self { host, disk, stop: Some(stop), ended }
+    }
+
+    /// Sends SIGTERM.
+    pub fn stop(&mut self) {
+        // One that has ended hears nothing.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+    }
+
+    /// True once it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 }
 
-async fn run(
-    net: Net,
-    host: Host,
-    list: Vec<u16>,
-    role: Role,
-    disk: Arc<dyn Disk>,
-    settings: Settings,
-) -> Result<(), String> {
-    let port = host.name();
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let (me, peers, log, machine, snapshots, joins_anew) = loop {
-        let store = IdentityStore::new(disk.clone());
-        let mut known = store.load().map_err(|e| text(&e))?;
-        if known.is_none() {
-            let new = identity(id(port));
-            store.save(&new).map_err(|e| text(&e))?;
-            known = Some(new);
+fn setup(net: &Net, port: u16, list: &[u16], role: Role, disk: SimDisk, settings: Settings) -> Setup {
+    let peers = {
+        let (net, disk) = (net.clone(), disk.clone());
+        move |me: Arc<NodeIdentity>| {
+            let has_snapshot = disk.list().is_ok_and(|names| names.iter().any(|name| name.starts_with("snapshot-")));
+            if !has_snapshot {
+                // The directory was read, perhaps anew, and nothing is in its state.
+                world::check(|seen| {
+                    seen.committed.started(port);
+                    Ok(())
+                });
+            }
+            let peers: Arc<dyn Peers> = Arc::new(SimPeers { net: net.clone(), me, streams: settings.streams });
+            Ok(peers)
         }
-        let mut known = known.expect("made above");
-        let options = LogOptions {
+    };
+    let list = list.to_vec();
+    let find = move || {
+        let first = list.first().copied();
+        Start {
+            others: list.iter().filter(|other| **other != port).map(|other| address(*other)).collect(),
+            may_form: first.is_none_or(|first| first == port),
+            first: first.map(address),
+            new_cluster: cluster_id(),
+        }
+    };
+    Setup {
+        disk: Arc::new(disk),
+        place: format!("disk {port}"),
+        public_id: id(port),
+        role,
+        log: LogOptions {
             segment_bytes: settings.segment_bytes,
             cache_bytes: settings.cache_bytes,
             prezero: false,
             inline: true,
-            owner: Some(known.raft_id),
-        };
-        let mut log = LogStore::open(disk.clone(), options).map_err(|e| text(&e))?;
-        if log.is_empty() {
-            known.cluster = None;
-        }
-        let cluster = ClusterHandle::new(known.cluster);
-        let snapshots = SnapshotStore::open(disk.clone(), cluster.clone()).map_err(|e| text(&e))?;
-        let mut machine =
-            StateMachine::open(snapshots.clone(), cluster.clone(), settings.history).map_err(|e| text(&e))?;
-        let state = log.get_log_state().await.map_err(|e| text(&e))?;
-        snapshots.check_log(state.last_purged_log_id.as_ref()).map_err(|e| text(&e))?;
-        log.check_end(snapshots.current().and_then(|file| file.meta().last_log_id)).map_err(|e| text(&e))?;
-        let me = Arc::new(NodeIdentity::new(store, known, cluster, role, format!("disk {port}"), world::random()));
-        let peers: Arc<dyn Peers> = Arc::new(SimPeers { net: net.clone(), me: me.clone(), streams: settings.streams });
-        if !log.is_empty() && me.removed().borrow().is_none() {
-            let mut helper = StorageHelper::new(&mut log, &mut machine).with_id(me.raft_id());
-            let membership = helper.get_membership().await.map_err(|e| text(&e))?;
-            let members: Vec<_> =
-                membership.effective().nodes().map(|(raft_id, member)| (*raft_id, member.id.clone())).collect();
-            if let Some(index) = ask_whether_removed(&peers, me.raft_id(), members).await {
-                me.set_removed(index).map_err(|e| text(&e))?;
-            }
-        }
-        if me.removed().borrow().is_none() || list.iter().all(|other| *other == port) {
-            break (me, peers, log, machine, snapshots, false);
-        }
-        if log.is_empty() {
-            me.join_anew();
-            break (me, peers, log, machine, snapshots, true);
-        }
-        // It was removed, and joins anew as another node.
-        let removed = *me.removed().borrow();
-        drop((me, peers, machine, snapshots, log));
-        let new = Identity { removed, ..identity(id(port)) };
-        IdentityStore::new(disk.clone()).save(&new).map_err(|e| text(&e))?;
-        for name in disk.list().map_err(|e| text(&e))? {
-            if name != "identity" {
-                disk.remove(&name).map_err(|e| text(&e))?;
-            }
-        }
-        disk.sync_dir().map_err(|e| text(&e))?;
-        world::check(|seen| {
-            seen.committed.started(port);
-            Ok(())
-        });
-    };
-    let mut failed = log.failed();
-    let starting = NodeSlot::new(id(port), !log.is_empty());
-    let parts = Parts { me, peers, log, machine, snapshots, clients: tokio::runtime::Handle::current() };
-    let (node, _tasks) = Node::start(parts, settings.raft).await.map_err(|e| text(&e))?;
-    starting.started(node.clone());
-    let api = ApiSettings {
+            owner: None,
+        },
+        history: settings.history,
+        raft: settings.raft,
+        peers: Box::new(peers),
+        find: Box::new(find),
+        random: world::random,
+    }
+}
+
+fn address(port: u16) -> HostPort {
+    HostPort::new("127.0.0.1", port)
+}
+
+async fn life(net: Net, host: Host, setup: Arc<Setup>, mut stopped: oneshot::Receiver<()>) -> Result<(), Exit> {
+    let name = host.name();
+    let identity = start::identity(&setup).await?;
+    let slot = NodeSlot::new(setup.public_id.clone(), identity.cluster.is_some());
+    let settings = ApiSettings {
         max_value_bytes: 1 << 20,
         max_request_bytes: 8 << 20,
         read_level: ReadLevel::Linearizable,
@@ -165,24 +160,23 @@ async fn run(
         max_at_work: 1_000,
         max_waiting: 1_000,
     };
-    net.up(Server { host, node: node.clone(), api: Api::new(starting, api) });
-    let first = list.first().copied();
-    let start = Start {
-        others: list.iter().filter(|other| **other != port).map(|other| HostPort::new("127.0.0.1", *other)).collect(),
-        may_form: !joins_anew && first.is_none_or(|first| first == port),
-        first: first.map(|first| HostPort::new("127.0.0.1", first)),
-        new_cluster: cluster_id(),
-    };
-    let finding = async {
-        match node.find_cluster(start).await {
-            Ok(()) => std::future::pending().await,
-            Err(error) => error.to_string(),
+    let server = Server::new(host, slot.clone(), Api::new(slot.clone(), settings));
+    net.up(server.clone());
+    let (opened, peers) = tokio::select! {
+        biased;
+        opened = start::as_member(&setup) => opened?,
+        Ok(()) = &mut stopped => {
+            net.down(name, false);
+            return Ok(());
         }
     };
+    let mut running = opened.run(peers, &setup, tokio::runtime::Handle::current()).await?;
+    slot.started(running.node.clone());
     tokio::select! {
         biased;
-        why = finding => Err(why),
-        failed = failed.wait_for(Option::is_some) => Err(format!("{:?}", failed.map(|why| why.clone()))),
-        why = node.failed() => Err(why),
+        failed = running.ended(&setup) => return Err(failed),
+        Ok(()) = &mut stopped => {}
     }
+    world::note("stopping", &[name.into()]);
+    running.stop(server.drain(DRAIN_TIMEOUT), async { net.down(name, false) }).await
 }

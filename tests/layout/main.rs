@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
     &["server"],
     &["api", "network", "offline"],
-    &["config"],
+    &["config", "start"],
     &["http", "node"],
     &["state_machine"],
     &["watch"],

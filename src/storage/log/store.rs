@@ -188,6 +188,9 @@ impl Inner {
     fn stop(&self, how: Stop) {
         self.write_all();
         self.shared.stop(how);
+        if let Some(mut writer) = self.inline.lock().take() {
+            writer.stop(how);
+        }
         if let Some(spare) = &self.spare {
             spare.stop();
         }

@@ -125,16 +125,18 @@ impl Writer {
                     Some(emptied) => room = emptied,
                     None => return,
                 },
-                Err(Stop::Abandon) => return,
-                // A read that failed is no clean stop.
-                Err(Stop::Clean) if self.shared.check().is_err() => return,
-                Err(Stop::Clean) => {
-                    let marked = self.place(kind::STOPPED, &[]).and_then(|_| self.flush());
-                    if let Err(error) = marked {
-                        self.fail(&error, Vec::new());
-                    }
-                    return;
-                }
+                Err(how) => return self.stop(how),
+            }
+        }
+    }
+
+    /// Leaves the mark of a clean stop where this is one. The queue is empty.
+    pub fn stop(&mut self, how: Stop) {
+        // A read that failed is no clean stop.
+        if how == Stop::Clean && self.shared.check().is_ok() {
+            let marked = self.place(kind::STOPPED, &[]).and_then(|_| self.flush());
+            if let Err(error) = marked {
+                self.fail(&error, Vec::new());
             }
         }
     }

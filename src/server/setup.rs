@@ -1,0 +1,69 @@
+//! What the start of a process ([`crate::start`]) depends on, from the configuration.
+
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+
+use super::{LOG_BYTES_BETWEEN_SNAPSHOTS, failure};
+use crate::config::{Config, DataPlace};
+use crate::exit::Exit;
+use crate::network::HttpPeers;
+use crate::node::rpc::Peers;
+use crate::node::{NodeIdentity, RaftOptions, Start};
+use crate::raft_types::ClusterId;
+use crate::start::Setup;
+use crate::storage::DataDir;
+use crate::storage::log::LogOptions;
+use crate::watch::HistoryLimits;
+
+/// Opens and locks the data directory.
+pub(super) async fn setup(config: &Config) -> Result<Setup, Exit> {
+    let data = match config.data.clone() {
+        DataPlace::Memory => DataDir::in_memory(),
+        // The system's refusal here is about the directory that was named, not about the disk.
+        DataPlace::Dir(path) => spawn_blocking(move || DataDir::open(&path))
+            .await
+            .map_err(|error| failure(format!("opening the data directory: {error}")))?
+            .map_err(|error| Exit::config(format!("{}: {error}", config.data_label)))?,
+    };
+    Ok(Setup {
+        disk: data.disk,
+        place: config.data.to_string(),
+        public_id: config.public_id.clone(),
+        role: config.role,
+        log: LogOptions { prezero: matches!(config.data, DataPlace::Dir(_)), ..LogOptions::default() },
+        history: HistoryLimits { events: config.watch_history, ..HistoryLimits::default() },
+        raft: raft_options(config),
+        peers: Box::new(http_peers),
+        find: Box::new({
+            let config = config.clone();
+            move || find(&config)
+        }),
+        random: rand::random,
+    })
+}
+
+fn http_peers(me: Arc<NodeIdentity>) -> Result<Arc<dyn Peers>, Exit> {
+    Ok(Arc::new(HttpPeers::new(me).map_err(failure)?))
+}
+
+fn raft_options(config: &Config) -> RaftOptions {
+    RaftOptions {
+        heartbeat_ms: config.heartbeat_ms,
+        election_min_ms: config.election_min_ms,
+        election_max_ms: config.election_max_ms,
+        snapshot_threshold: config.snapshot_threshold,
+        snapshot_bytes: LOG_BYTES_BETWEEN_SNAPSHOTS,
+    }
+}
+
+/// The part of the command line that is about finding a cluster. Names are looked up.
+fn find(config: &Config) -> Start {
+    let first = config.rjoin.first();
+    Start {
+        others: config.rjoin.iter().filter(|addr| !config.is_this_node(addr)).cloned().collect(),
+        may_form: first.is_none_or(|first| config.is_this_node(first)),
+        first: first.cloned(),
+        new_cluster: ClusterId(rand::random()),
+    }
+}
