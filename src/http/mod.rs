@@ -11,11 +11,14 @@
 //!
 //! Knows nothing of keys, of Raft or of JSON: a request too broken to parse gets a bare status.
 //!
+//! A client that ends its own side is answered all the same; one that hung up ends its request, see [`hang_up`].
+//!
 //! Caveats: a request body has no deadline here, its handler sets one. Timers are coarse (see
 //! [`activity`]): a limit is kept to within half of `header_timeout`.
 
 mod activity;
 mod connection;
+mod hang_up;
 mod socket;
 
 use std::fmt;
