@@ -56,6 +56,8 @@ pub struct Config {
     pub raft_bind: Bind,
     /// Client addresses of nodes to form or join a cluster with, in the order given, none twice; empty without `--rjoin`.
     pub rjoin: Vec<HostPort>,
+    /// Names that requests may have in `Host`, beside those that are known.
+    pub allow_hosts: Vec<String>,
     /// The place of the data.
     pub data: DataPlace,
     /// The data directory in error texts: `--rdir DIR`, `HRAFTD_RDIR=DIR`, or `HOME=... (data directory ...)`.
@@ -100,8 +102,8 @@ pub fn from_process() -> Result<Task, Exit> {
 
 /// Reads a node's configuration from `argv`, which begins with the program's name, and the environment.
 ///
-/// A flag beats its variable, and a variable the default. May block on DNS if a bind address names no host and `--rjoin`
-/// has names.
+/// A flag beats its variable, and a variable the default. May block on DNS if a bind address is a name, or if it names no
+/// host and `--rjoin` has names.
 ///
 /// # Errors
 /// The [`Exit`] of a process that has no node to run: code 0 after help or version, 64 for a bad command line or

@@ -28,7 +28,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve(listener, router, Vec::new(), limits, stopped));
+        let task = tokio::spawn(serve(vec![listener], router, Vec::new(), limits, stopped));
         Self { addr, stop: Some(stop), task }
     }
 

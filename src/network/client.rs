@@ -11,6 +11,7 @@ use reqwest::header::CONTENT_TYPE;
 
 use super::origin::RAFT_CONTENT_TYPE;
 use super::reply::{self, MAX_SMALL_REPLY_BYTES, peer_error, read_body, read_reply};
+use super::resolver::Resolver;
 use super::wire::{self, CALL_PATH};
 use super::{appends, snapshot, validate};
 use crate::node::NodeIdentity;
@@ -42,7 +43,8 @@ impl HttpPeers {
     /// # Errors
     /// reqwest's, where no HTTP client can be made.
     pub fn new(me: Arc<NodeIdentity>) -> Result<Self, reqwest::Error> {
-        Ok(Self { own: client()?, for_clients: client()?, me })
+        let resolver = Arc::new(Resolver::default());
+        Ok(Self { own: client(resolver.clone())?, for_clients: client(resolver)?, me })
     }
 
     fn client_for(&self, request: &PeerRequest) -> &Client {
@@ -68,8 +70,9 @@ impl HttpPeers {
     }
 }
 
-fn client() -> Result<Client, reqwest::Error> {
+fn client(resolver: Arc<Resolver>) -> Result<Client, reqwest::Error> {
     Client::builder()
+        .dns_resolver(resolver)
         // A proxy of the environment is for browsing, not for members of a cluster.
         .no_proxy()
         .tcp_nodelay(true)

@@ -111,6 +111,7 @@ struct Inner {
     /// The committed index that the log knew when it was opened.
     committed_at_open: u64,
     histories: divergence::Histories,
+    hindrances: watch::Sender<Vec<String>>,
     /// The log was empty when it was opened: the members that it names came from others since.
     is_new: bool,
 }
@@ -217,6 +218,7 @@ impl Node {
             membership_turn: Mutex::new(()),
             committed_at_open: committed.map_or(0, |id| id.index),
             histories: divergence::Histories::default(),
+            hindrances: watch::Sender::default(),
             is_new,
         };
         let node = Self { inner: Arc::new(inner) };
@@ -242,6 +244,7 @@ impl Node {
             task::spawn(node.clone().keep_time()),
             task::spawn(node.clone().tick()),
             task::spawn(node.clone().end_watches_once_out()),
+            task::spawn(node.clone().watch_progress()),
             task::spawn(node.clone().mark()),
             task::spawn(node.clone().compare_marks()),
         ]);

@@ -18,6 +18,7 @@ use crate::node::leader::{LEADER_WAIT, Leader, LeaderWait};
 use crate::node::state::Phase;
 use crate::node::{About, Cluster, ClusterServer, Node, NodeError, Server, State, Stats};
 use crate::node_id::PublicId;
+use crate::raft_types::Role;
 
 /// Holds one node once it has started. Clones share it.
 #[derive(Debug, Clone)]
@@ -145,6 +146,12 @@ impl Node {
             }
         }
         self.inner.phase.send_replace(Phase::Ready);
+        if self.inner.me.role == Role::Learner && self.is_voter() {
+            tracing::warn!(
+                "this node is a voter and stays one: --non-voter makes no learner of it. Remove it from the cluster \
+                 first, and start it again: it then joins as a learner"
+            );
+        }
         tracing::info!("ready: caught up with the cluster at index {}", self.applied_index());
     }
 
@@ -171,7 +178,7 @@ impl Node {
         if !heard {
             return Err(NodeError::NoLeader("no leader is known that a quorum follows".to_owned()));
         }
-        Ok(())
+        self.refuse_hindered()
     }
 
     /// Waits, as long as a request waits for a leader, until this node has come so far.

@@ -200,8 +200,8 @@ pub enum PeerReply {
     ReadIndex(Option<u64>),
     /// To [`PeerRequest::WeakIndex`].
     WeakIndex(Result<u64, NotLeader>),
-    /// To [`PeerRequest::Status`].
-    Status(State),
+    /// To [`PeerRequest::Status`], with what keeps the node, or the cluster that it leads, from going on.
+    Status(State, Vec<String>),
     /// To [`PeerRequest::Identify`].
     Identify(Identification),
     /// To [`PeerRequest::LeaderWatch`].

@@ -223,13 +223,14 @@ impl Node {
         let members = self.members();
         let asked = members.iter().map(async |member| {
             if member.raft_id == me {
-                return (self.state(), self.inner.me.diverged());
+                let diverged = self.inner.me.diverged().map(|why| has_diverged(&why));
+                return (self.state(), self.hindrances().into_iter().chain(diverged).collect());
             }
             let target = Target { raft_id: Some(member.raft_id), id: member.server.id.clone() };
             match tokio::time::timeout(timeout, self.inner.peers.call(&target, PeerRequest::Status, timeout)).await {
-                Ok(Ok(PeerReply::Status(state))) => (state, None),
-                Ok(Err(PeerError::Refused(Refusal::Diverged(why)))) => (State::Shutdown, Some(why)),
-                _ => (State::Lost, None),
+                Ok(Ok(PeerReply::Status(state, hindrances))) => (state, hindrances),
+                Ok(Err(PeerError::Refused(Refusal::Diverged(why)))) => (State::Shutdown, vec![has_diverged(&why)]),
+                _ => (State::Lost, Vec::new()),
             }
         });
         let (states, reasons): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().unzip();
@@ -256,8 +257,8 @@ impl Node {
             servers.push(current.clone());
         }
         let mut warnings = warnings(&servers);
-        for (member, why) in members.iter().zip(reasons).filter_map(|(member, why)| Some((member, why?))) {
-            warnings.push(format!("{} has diverged and takes no part: {why}", member.server.id));
+        for (member, told) in members.iter().zip(reasons) {
+            warnings.extend(told.into_iter().map(|what: String| format!("{}: {what}", member.server.id)));
         }
         Cluster { current, leader: leading, servers, warnings }
     }
@@ -266,6 +267,10 @@ impl Node {
     pub fn digest(&self) -> (u64, u64) {
         self.inner.map.digest()
     }
+}
+
+fn has_diverged(why: &str) -> String {
+    format!("it has diverged and takes no part: {why}")
 }
 
 /// Warnings about a cluster of these voters.

@@ -10,6 +10,7 @@ mod reads;
 mod removal;
 mod safety;
 mod sim;
+mod stall;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -29,6 +29,8 @@ pub(super) struct Net {
     cut: Mutex<HashSet<(u16, u16)>>,
     /// Nodes that get nothing of the log.
     starved: Mutex<HashSet<u16>>,
+    /// Nodes that get no entries, but heartbeats.
+    small_only: Mutex<HashSet<u16>>,
     /// Every so many answers to a forwarded write one is lost; 0: none.
     lose_nth: AtomicU64,
     answers: AtomicU64,
@@ -64,6 +66,16 @@ impl Net {
     pub(super) fn set_starved(&self, port: u16, starved: bool) {
         let mut all = self.starved.lock();
         if starved {
+            all.insert(port)
+        } else {
+            all.remove(&port)
+        };
+    }
+
+    /// Entries that are sent to a node get lost, or do so no more; heartbeats arrive.
+    pub(super) fn set_small_only(&self, port: u16, small_only: bool) {
+        let mut all = self.small_only.lock();
+        if small_only {
             all.insert(port)
         } else {
             all.remove(&port)
@@ -122,7 +134,13 @@ impl Peers for LocalPeers {
         let node = self.reach(target.id.haddr.port);
         let envelope = self.me.envelope(target);
         let net = self.net.clone();
-        let starves = matches!(request, PeerRequest::Append(_)) && net.starves(target.id.haddr.port);
+        let port = target.id.haddr.port;
+        let starves = match &request {
+            PeerRequest::Append(rpc) => {
+                net.starves(port) || (!rpc.entries.is_empty() && net.small_only.lock().contains(&port))
+            }
+            _ => false,
+        };
         Box::pin(within(time, async move {
             if starves {
                 return Err(PeerError::Lost("starved".to_owned()));

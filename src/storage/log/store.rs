@@ -6,6 +6,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use openraft::OptionalSend;
@@ -44,6 +45,7 @@ pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     spare: Option<Arc<Spare>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    keeps_committed: bool,
     refused_truncation: Mutex<Option<String>>,
     /// The writer, where it has no thread.
     inline: Mutex<Option<Writer>>,
@@ -85,6 +87,7 @@ impl LogStore {
             shared: shared.clone(),
             spare: spare.clone(),
             threads: Mutex::default(),
+            keeps_committed: options.keeps_committed,
             refused_truncation: Mutex::default(),
             inline: Mutex::default(),
             #[cfg(test)]
@@ -126,6 +129,12 @@ impl LogStore {
     /// Why a truncation was refused, once one was: it would have dropped what is committed.
     pub fn refused_truncation(&self) -> Option<String> {
         self.inner.refused_truncation.lock().clone()
+    }
+
+    /// The file that is being flushed, and for how long.
+    pub fn flushing(&self) -> Option<(String, Duration)> {
+        let (segment, since) = (*self.inner.shared.flushing.lock())?;
+        Some((self.reader.disk.display(&segment::name(segment)), since.elapsed()))
     }
 
     /// Bytes that the entries after the purge point take in the log.
@@ -353,7 +362,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
-        let committed = self.inner.shared.peek(|memory| memory.head.committed);
+        let committed = self.inner.shared.peek(|memory| memory.head.committed).filter(|_| self.inner.keeps_committed);
         if let Some(committed) = committed.filter(|committed| index(&last_log_id) < Some(committed.index)) {
             let kept = last_log_id.map_or_else(|| "nothing".to_owned(), |id| format!("entry {id}"));
             let why = format!("the log was to be cut back to {kept}, and entry {committed} is committed");
