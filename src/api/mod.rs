@@ -32,8 +32,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::HeaderValue;
 use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::future::Either;
@@ -41,6 +41,7 @@ use futures_util::future::Either;
 use crate::http::{Excess, Handler};
 use crate::node::{NodeError, ReadLevel};
 
+pub use request::hosts::Hosts;
 pub use service::Service;
 
 use admission::{Admission, Pass};
@@ -63,8 +64,8 @@ pub struct ApiSettings {
     /// How long the outcome of a write with an `Idempotency-Key` is kept, in milliseconds
     /// (`--idempotency-window`).
     pub idempotency_window_ms: u64,
-    /// The port is bound to loopback alone: a `Host` that is not loopback is refused.
-    pub loopback_only: bool,
+    /// The hosts that a request may name (`--allow-host`).
+    pub hosts: Hosts,
     /// The most requests about keys, locks and the like at a time, without those that wait for
     /// something to happen.
     pub max_at_work: usize,
@@ -107,8 +108,15 @@ impl<S: Service> Handler for Api<S> {
             None => Either::Right(self.router.answer(request).map(route::without_foreign_allow)),
         };
         // The panic hook has logged what and where.
-        AssertUnwindSafe(answer).catch_unwind().map(|answer| answer.unwrap_or_else(|_panic| fault()))
+        AssertUnwindSafe(answer).catch_unwind().map(|answer| for_own_pages(answer.unwrap_or_else(|_panic| fault())))
     }
+}
+
+/// Browsers give the answer to no page of another site, not even as an image.
+fn for_own_pages(mut response: Response) -> Response {
+    let name = HeaderName::from_static("cross-origin-resource-policy");
+    response.headers_mut().insert(name, HeaderValue::from_static("same-origin"));
+    response
 }
 
 fn fault() -> Response {
@@ -169,7 +177,7 @@ impl<S: Service> App<S> {
 
     /// Refuses what no request may be.
     fn check(&self, head: &Parts) -> Result<(), ApiError> {
-        origin::check(head, self.settings.loopback_only)?;
+        origin::check(head, &self.settings.hosts)?;
         content::check(head)
     }
 

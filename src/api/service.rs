@@ -105,7 +105,9 @@ impl Service for NodeSlot {
         self.wait(deadline).await?.lock(name, options, deadline).await
     }
     fn watches(&self) -> Result<Watches, NodeError> {
-        Ok(self.at_once()?.watches().clone())
+        let node = self.at_once()?;
+        node.serves_watches()?;
+        Ok(node.watches().clone())
     }
     async fn await_ticket(
         &self,

@@ -105,6 +105,8 @@ pub enum Action {
         /// The most that is dropped by this entry.
         most: u32,
     },
+    /// Changes nothing: each node notes the digest of its state here, so that a node whose state differs is found.
+    Mark,
 }
 
 /// A value and what is known of it.
@@ -228,7 +230,7 @@ impl Action {
             | Action::Renew { name: key, .. }
             | Action::Release { name: key, .. }
             | Action::Cancel { name: key, .. } => key.len(),
-            Action::Tick { .. } => 0,
+            Action::Tick { .. } | Action::Mark => 0,
         }
     }
 }
@@ -248,6 +250,7 @@ impl fmt::Display for Action {
             Action::Release { name, .. } => write!(f, "release lock {name}"),
             Action::Cancel { name, ticket } => write!(f, "cancel ticket {ticket} for lock {name}"),
             Action::Tick { .. } => write!(f, "tick"),
+            Action::Mark => write!(f, "mark"),
         }
     }
 }

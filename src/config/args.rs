@@ -39,6 +39,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", help_heading = "Addresses")]
     pub iface: Option<OsString>,
 
+    /// Names that clients and proxies may call this node by, beside those it knows
+    #[arg(long, value_name = "NAME,...", help_heading = "Addresses")]
+    pub allow_host: Vec<OsString>,
+
     /// Client addresses of nodes to form or join a cluster with; `:PORT` is on this machine
     #[arg(long, value_name = "A,B,...", help_heading = "Cluster")]
     pub rjoin: Vec<OsString>,

@@ -42,7 +42,7 @@ impl Bind {
         match self.host.as_deref() {
             None | Some("::") => true,
             Some("0.0.0.0") => ip.is_ipv4(),
-            Some("localhost") => ip == IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some("localhost") => [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(&ip),
             Some(host) => machine.resolve(host).is_ok_and(|ips| ips.contains(&ip)),
         }
     }
@@ -58,32 +58,36 @@ impl fmt::Display for Bind {
     }
 }
 
-/// Opens the port.
+/// Opens the port, at every address that it has.
 ///
 /// * Every interface is `[::]` for both families, or `0.0.0.0` on a machine without IPv6.
-/// * `localhost` is `127.0.0.1`, or `::1` where that cannot be had.
+/// * `localhost` is `127.0.0.1` and `::1`, as far as the machine has them: a client that tries one address only may take
+///   either.
 /// * Another name is the first of its addresses that is this machine's.
 ///
 /// # Errors
 /// The error of the system, with a text that names flag and address: `--haddr localhost:11000: address in use`.
-pub async fn listen(bind: &Bind) -> io::Result<TcpListener> {
+pub async fn listen(bind: &Bind) -> io::Result<Vec<TcpListener>> {
     let name_it = |error: io::Error| io::Error::new(error.kind(), format!("{} {bind}: {}", bind.flag, words(&error)));
-    let addrs = candidates(bind).await.map_err(name_it)?;
+    let all = bind.host.as_deref() == Some("localhost");
+    let mut listeners: Vec<TcpListener> = Vec::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for addr in addrs {
+    for mut addr in candidates(bind).await.map_err(name_it)? {
+        if let Some(first) = listeners.first() {
+            // The kernel may have chosen it.
+            addr.set_port(first.local_addr()?.port());
+        }
         match listen_on(addr) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => {
-                // Another address is an answer to "no such address here", not to "somebody else has it".
-                let next = no_such_address(&error);
-                last = error;
-                if !next {
-                    break;
-                }
-            }
+            Ok(listener) => listeners.push(listener),
+            // Another address is an answer to "no such address here", not to "somebody else has it".
+            Err(error) if no_such_address(&error) => last = error,
+            Err(error) => return Err(name_it(error)),
+        }
+        if !all && !listeners.is_empty() {
+            break;
         }
     }
-    Err(name_it(last))
+    if listeners.is_empty() { Err(name_it(last)) } else { Ok(listeners) }
 }
 
 async fn candidates(bind: &Bind) -> io::Result<Vec<SocketAddr>> {
@@ -136,26 +140,34 @@ mod tests {
         Bind { host: host.map(str::to_owned), port, flag: "--haddr".to_owned() }
     }
 
-    #[tokio::test]
-    async fn every_interface_takes_connections_to_both_loopbacks() {
-        let listener = listen(&bind(None, 0)).await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, addr.port())).await.unwrap();
-        if addr.is_ipv6() && listen(&bind(Some("::1"), 0)).await.is_ok() {
-            tokio::net::TcpStream::connect((Ipv6Addr::LOCALHOST, addr.port())).await.unwrap();
-        }
+    async fn is_reached_at(ip: impl Into<IpAddr>, port: u16) -> bool {
+        tokio::net::TcpStream::connect((ip.into(), port)).await.is_ok()
     }
 
     #[tokio::test]
-    async fn localhost_is_the_ipv4_loopback() {
-        let listener = listen(&bind(Some("localhost"), 0)).await.unwrap();
-        assert_eq!(listener.local_addr().unwrap().ip(), IpAddr::from(Ipv4Addr::LOCALHOST));
+    async fn every_interface_takes_connections_to_both_loopbacks() {
+        let listeners = listen(&bind(None, 0)).await.unwrap();
+        let addr = listeners[0].local_addr().unwrap();
+        assert!(is_reached_at(Ipv4Addr::LOCALHOST, addr.port()).await);
+        if addr.is_ipv6() && listen(&bind(Some("::1"), 0)).await.is_ok() {
+            assert!(is_reached_at(Ipv6Addr::LOCALHOST, addr.port()).await);
+        }
+    }
+
+    /// Issue 18, D6 (`field/12`): where `localhost` is `::1` first, busybox wget and others were refused.
+    #[tokio::test]
+    async fn localhost_is_both_loopbacks() {
+        let listeners = listen(&bind(Some("localhost"), 0)).await.unwrap();
+        let port = listeners[0].local_addr().unwrap().port();
+        assert!(is_reached_at(Ipv4Addr::LOCALHOST, port).await);
+        let has_ipv6 = listen(&bind(Some("::1"), 0)).await.is_ok();
+        assert_eq!((listeners.len() == 2, is_reached_at(Ipv6Addr::LOCALHOST, port).await), (has_ipv6, has_ipv6));
     }
 
     #[tokio::test]
     async fn errors_name_flag_and_address() {
         let taken = listen(&bind(Some("127.0.0.1"), 0)).await.unwrap();
-        let port = taken.local_addr().unwrap().port();
+        let port = taken[0].local_addr().unwrap().port();
         for host in ["127.0.0.1", "localhost"] {
             let error = listen(&bind(Some(host), port)).await.unwrap_err();
             assert_eq!(error.to_string(), format!("--haddr {host}:{port}: address in use"));

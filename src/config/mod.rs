@@ -58,6 +58,8 @@ pub struct Config {
     pub rjoin: Vec<HostPort>,
     /// Form a cluster together with others once so many nodes are found, this one included.
     pub bootstrap_expect: Option<usize>,
+    /// Names that requests may have in `Host`, beside those that are known.
+    pub allow_hosts: Vec<String>,
     /// The place of the data.
     pub data: DataPlace,
     /// The data directory in error texts: `--rdir DIR`, `HRAFTD_RDIR=DIR`, or `HOME=... (data directory ...)`.
@@ -104,8 +106,8 @@ pub fn from_process() -> Result<Task, Exit> {
 
 /// Reads a node's configuration from `argv`, which begins with the program's name, and the environment.
 ///
-/// A flag beats its variable, and a variable the default. May block on DNS if a bind address names no host and `--rjoin`
-/// has names.
+/// A flag beats its variable, and a variable the default. May block on DNS if a bind address is a name, or if it names no
+/// host and `--rjoin` has names.
 ///
 /// # Errors
 /// The [`Exit`] of a process that has no node to run: code 0 after help or version, 64 for a bad command line or

@@ -46,6 +46,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
 
     let (http_bind, raft_bind) = binds(find("--haddr", args.haddr)?, find("--raddr", args.raddr)?)?;
     let rjoin = rjoin(args.rjoin, env, &http_bind)?;
+    let allow_hosts = allow_hosts(args.allow_host, env)?;
     let iface = find("--iface", args.iface)?;
     let iface = iface.map(|given| advertise::interface(&given, machine).map(|ips| (given, ips))).transpose()?;
     let hadv = find("--hadv", args.hadv)?.map(|given| advertised(&given)).transpose()?;
@@ -54,7 +55,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
     let public_id = advertiser.public_id(&http_bind, &raft_bind, hadv.as_ref(), radv.as_ref())?;
     let advertise_warnings = advertiser.warnings;
     check_ids(&public_id, &http_bind, &raft_bind)?;
-    warn_of_addresses(&public_id, &http_bind, &raft_bind, &rjoin, &mut warnings);
+    warn_of_addresses(&public_id, [&http_bind, &raft_bind], &rjoin, machine, &mut warnings);
     warnings.extend(advertise_warnings);
 
     let rdir = find("--rdir", args.rdir)?;
@@ -91,6 +92,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         raft_bind,
         rjoin,
         bootstrap_expect,
+        allow_hosts,
         data,
         data_label,
         role,
@@ -157,15 +159,8 @@ fn rjoin(typed: Vec<OsString>, env: Env<'_>, http: &Bind) -> Result<Vec<HostPort
         Some(host) if !http.is_unspecified() => address::plain_loopback(host),
         _ => LOOPBACK,
     };
-    let mut given = Vec::new();
-    for value in typed {
-        given.extend(Setting::find("--rjoin", Some(value), env)?);
-    }
-    if given.is_empty() {
-        given.extend(Setting::find("--rjoin", None, env)?);
-    }
     let mut list = Vec::new();
-    for one in given {
+    for one in all_of("--rjoin", typed, env)? {
         address::parse_list(&one.text, own_host, &mut list).map_err(|why| one.bad(why))?;
     }
     Ok(list)
@@ -181,6 +176,32 @@ fn bootstrap_expect(given: Option<Setting>, role: Role, rjoin: &[HostPort]) -> R
         return Err(given.bad("nobody is to be found; name the others with --rjoin"));
     }
     Ok(usize::try_from(expect).ok())
+}
+
+fn allow_hosts(typed: Vec<OsString>, env: Env<'_>) -> Result<Vec<String>, Exit> {
+    let mut names = Vec::new();
+    for given in all_of("--allow-host", typed, env)? {
+        for item in given.text.split(',').map(str::trim) {
+            match Partial::parse(item) {
+                Ok(Partial { host: Some(host), port: None }) => names.push(host),
+                Ok(_) => return Err(given.bad(format_args!("{item:?}: give a name, without a port"))),
+                Err(why) => return Err(given.bad(format_args!("{item:?}: {why}"))),
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// What a flag that adds up was given: each time it was typed, else its variable.
+fn all_of(flag: &str, typed: Vec<OsString>, env: Env<'_>) -> Result<Vec<Setting>, Exit> {
+    let mut given = Vec::new();
+    for value in typed {
+        given.extend(Setting::find(flag, Some(value), env)?);
+    }
+    if given.is_empty() {
+        given.extend(Setting::find(flag, None, env)?);
+    }
+    Ok(given)
 }
 
 fn advertised(given: &Setting) -> Result<Partial, Exit> {
@@ -203,9 +224,25 @@ fn check_ids(id: &PublicId, http: &Bind, raft: &Bind) -> Result<(), Exit> {
     Ok(())
 }
 
-fn warn_of_addresses(id: &PublicId, http: &Bind, raft: &Bind, rjoin: &[HostPort], warnings: &mut Vec<String>) {
-    let open: Vec<String> =
-        [http, raft].iter().filter(|bind| !bind.is_loopback()).map(|bind| bind.to_string()).collect();
+fn warn_of_addresses(
+    id: &PublicId,
+    binds: [&Bind; 2],
+    rjoin: &[HostPort],
+    machine: &dyn Machine,
+    warnings: &mut Vec<String>,
+) {
+    let mut open: Vec<String> = Vec::new();
+    for bind in binds.into_iter().filter(|bind| !bind.is_loopback()) {
+        // Debian gives a machine's own name the address 127.0.1.1.
+        match bind.host.as_deref().and_then(|host| Some((host, loopback_here(host, machine)?))) {
+            Some((host, ip)) => warnings.push(format!(
+                "{} {bind}: {host} is {ip} on this machine, which is loopback: no other machine can connect; give an \
+                 address of this machine, or :{} for all",
+                bind.flag, bind.port
+            )),
+            None => open.push(bind.to_string()),
+        }
+    }
     if !open.is_empty() {
         let open = open.join(" and ");
         warnings.push(format!(
@@ -222,6 +259,15 @@ fn warn_of_addresses(id: &PublicId, http: &Bind, raft: &Bind, rjoin: &[HostPort]
         warnings
             .push(format!("--rjoin {}: that is this node's Raft address; --rjoin takes client addresses", id.raddr));
     }
+}
+
+/// The address of a name that leads to loopback alone.
+fn loopback_here(name: &str, machine: &dyn Machine) -> Option<std::net::IpAddr> {
+    if address::ip(name).is_some() {
+        return None;
+    }
+    let ips = machine.resolve(name).ok()?;
+    ips.iter().all(|ip| ip.is_loopback()).then(|| ips.first().copied()).flatten()
 }
 
 fn data(

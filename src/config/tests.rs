@@ -178,7 +178,7 @@ fn which_addresses_are_this_node() {
         ("", "localhost:11000", true),
         ("", "127.0.0.1:11000", true),
         ("", "127.0.0.1:11001", false),
-        ("", "[::1]:11000", false),
+        ("", "[::1]:11000", true),
         ("", "192.168.0.1:11000", false),
         ("--haddr :1", "192.168.0.1:1", true),
         ("--haddr :1", "self.example:1", true),
@@ -404,4 +404,25 @@ fn bad_configurations_are_one_line_that_names_flag_and_value() {
         let exit = run(line).unwrap_err();
         assert_eq!((exit.code, exit.err.as_deref(), exit.out), (code, Some(message), None), "{line}");
     }
+}
+
+#[test]
+fn allowed_hosts_add_up() {
+    let names = |line: &str| run(line).map(|config| config.allow_hosts);
+    assert_eq!(names("--allow-host KV,kv.example.com --allow-host=db").unwrap(), ["kv", "kv.example.com", "db"]);
+    assert_eq!(names("HRAFTD_ALLOW_HOST=kv").unwrap(), ["kv"]);
+    for (given, why) in [("kv:80", "without a port"), ("http://kv", "scheme"), ("kv,,db", "empty")] {
+        let exit = names(&format!("--allow-host {given}")).unwrap_err();
+        assert!(exit.err.as_ref().is_some_and(|line| line.contains(why)), "{given}: {exit:?}");
+    }
+}
+
+/// Issue 18, D11: it listened on loopback, and warned that other machines can connect.
+#[test]
+fn a_name_that_is_loopback_here_is_said_to_be() {
+    let told = ok("--haddr debian:1").warnings().join("\n");
+    assert!(told.contains("debian is 127.0.1.1 on this machine, which is loopback"), "{told}");
+    assert!(told.contains("--raddr debian:1001") && !told.contains("authentication"), "{told}");
+    let told = ok("--haddr self.example:1").warnings().join("\n");
+    assert!(!told.contains("loopback") && told.contains("authentication"), "{told}");
 }

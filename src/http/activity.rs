@@ -19,6 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
+use axum::http::Version;
 use futures_util::task::AtomicWaker;
 use hyper::body::{Frame, SizeHint};
 
@@ -41,6 +42,8 @@ pub(super) struct ConnectionActivity {
     pub(super) write_blocked: AtomicBool,
     /// Counts writes that the client took something of.
     writes: AtomicU64,
+    /// The value of `writes` when the request began; `u64::MAX` where the client knows no interim answer.
+    began_at: AtomicU64,
     /// Bytes of a streamed body that the socket has not taken yet, at most: what frames them counts
     /// as taken, too.
     ahead: AtomicUsize,
@@ -80,10 +83,23 @@ impl ConnectionActivity {
         self.beat.load(Relaxed) & PHASE == IDLE
     }
 
-    /// A request head is complete; the request lasts until the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+    /// A request head of this version is complete; the request lasts until the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>, version: Version) -> Busy {
+        let knows_interim = version == Version::HTTP_11;
+        self.began_at.store(if knows_interim { self.writes.load(Relaxed) } else { u64::MAX }, Relaxed);
         self.set(self.beat.load(Relaxed), BUSY);
         Busy(self.clone())
+    }
+
+    /// Changes when a request begins or ends.
+    pub(super) fn request(&self) -> u64 {
+        self.beat.load(Relaxed)
+    }
+
+    /// A request is in progress, its client knows interim answers, and nothing of its answer was written.
+    pub(super) fn may_send_interim(&self) -> bool {
+        let is_busy = self.beat.load(Relaxed) & PHASE == BUSY;
+        is_busy && !self.write_blocked.load(Relaxed) && self.began_at.load(Relaxed) == self.writes.load(Relaxed)
     }
 
     /// Only the connection's own task writes, so load and store need no compare-and-swap.
@@ -242,7 +258,7 @@ mod tests {
         // More bytes of the same head buy no time.
         activity.received();
         assert_eq!(look(&activity), Some(Overdue::Head));
-        let busy = activity.begin();
+        let busy = activity.begin(Version::HTTP_11);
         activity.received();
         assert!((0..100).all(|_| look(&activity).is_none()), "a request has no limit here");
         // An answer that the client takes, however slowly, has none either.
@@ -261,7 +277,7 @@ mod tests {
         assert!(activity.is_idle());
         // Requests between two looks are seen, though the phase is the same.
         for _ in 0..100 {
-            drop(activity.begin());
+            drop(activity.begin(Version::HTTP_11));
             assert_eq!(look(&activity), None);
         }
     }

@@ -11,12 +11,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::socket::Socket;
-use super::{Excess, Handler, HttpLimits};
+use super::{Excess, Handler, HttpLimits, hang_up};
 use crate::http::activity::{ConnectionActivity, Overdue, TrackedBody, Watchdog};
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -30,14 +31,15 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     let activity = Arc::new(ConnectionActivity::default());
-    let socket = Socket::new(stream, activity.clone(), limits.linger_bytes, limits.linger);
+    let stream = Arc::new(Mutex::new(stream));
+    let socket = Socket::new(stream.clone(), activity.clone(), limits.linger_bytes, limits.linger);
     let service = service_fn({
         let activity = activity.clone();
         move |mut request: Request<Incoming>| {
             if excess {
                 request.extensions_mut().insert(Excess);
             }
-            let busy = activity.begin();
+            let busy = activity.begin(request.version());
             let answer = handler.answer(request.map(Body::new));
             async move { Ok::<_, Infallible>(answer.await.map(|body| TrackedBody::new(body, busy))) }
         }
@@ -47,6 +49,8 @@ pub(super) async fn run(
         .header_read_timeout(None)
         .max_buf_size(limits.max_head_bytes)
         .keep_alive(!excess)
+        // A peer that ends its side is gone; a client may only have nothing more to say.
+        .half_close(!limits.upgrades)
         .serve_connection(TokioIo::new(socket), service);
 
     let mut watchdog = Watchdog::new(&limits);
@@ -66,9 +70,11 @@ pub(super) async fn run(
         }
         return;
     }
+    let mut gone = pin::pin!(hang_up::hung_up(&stream, &activity));
     let overdue = tokio::select! {
         biased;
         result = &mut connection => ended(result),
+        () = &mut gone => None,
         overdue = watchdog.overdue(&activity) => Some(overdue),
         () = stop.cancelled() => {
             activity.no_linger.store(activity.is_idle(), Relaxed);
@@ -76,6 +82,7 @@ pub(super) async fn run(
             tokio::select! {
                 biased;
                 result = &mut connection => ended(result),
+                () = &mut gone => None,
                 overdue = watchdog.overdue(&activity) => Some(overdue),
             }
         }

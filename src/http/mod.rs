@@ -11,17 +11,22 @@
 //!
 //! Knows nothing of keys, of Raft or of JSON: a request too broken to parse gets a bare status.
 //!
+//! A client that ends its own side is answered all the same; one that hung up ends its request, see [`hang_up`].
+//!
 //! Caveats: a request body has no deadline here, its handler sets one. Timers are coarse (see
 //! [`activity`]): a limit is kept to within half of `header_timeout`.
 
 mod activity;
 mod connection;
+mod hang_up;
 mod socket;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -122,10 +127,10 @@ impl Handler for axum::Router {
     }
 }
 
-/// Serves `handler` on `listener` until `shutdown` is done, then drains. Connections are given to
+/// Serves `handler` on all `listeners` until `shutdown` is done, then drains. Connections are given to
 /// `threads` in turn; if there are none, the caller's runtime serves them.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     handler: impl Handler,
     threads: Vec<Handle>,
     limits: HttpLimits,
@@ -142,7 +147,7 @@ pub async fn serve(
         tokio::select! {
             _ = &mut shutdown => break,
             Some(ended) = connections.join_next() => note_end(ended),
-            accepted = listener.accept(), if open < limits.connections.saturating_add(MAX_EXCESS_CONNECTIONS) => match accepted {
+            accepted = accept(&listeners), if open < limits.connections.saturating_add(MAX_EXCESS_CONNECTIONS) => match accepted {
                 Ok((stream, _)) => {
                     let excess = open >= limits.connections;
                     if excess {
@@ -162,7 +167,7 @@ pub async fn serve(
             },
         }
     }
-    drop(listener);
+    drop(listeners);
     stop.cancel();
     let drained = async {
         while let Some(ended) = connections.join_next().await {
@@ -173,6 +178,15 @@ pub async fn serve(
         tracing::warn!(connections = connections.len(), "dropping connections that did not end in time");
         connections.shutdown().await;
     }
+}
+
+/// The next connection to any of them.
+async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        let mut accepted = listeners.iter().map(|listener| listener.poll_accept(cx));
+        accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
 }
 
 fn start(

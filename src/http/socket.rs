@@ -15,17 +15,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::http::activity::ConnectionActivity;
+use crate::http::hang_up::Stream;
 
 /// Writes up to this are put together: the kernel takes one piece in less time than two.
 const SHORT_WRITE_BYTES: usize = 1 << 10;
 
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     activity: Arc<ConnectionActivity>,
     linger_bytes: usize,
     linger: Duration,
@@ -35,7 +35,7 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: Stream,
         activity: Arc<ConnectionActivity>,
         linger_bytes: usize,
         linger: Duration,
@@ -53,9 +53,9 @@ impl Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let result = Pin::new(&mut *self.stream.lock()).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.activity.received();
         }
@@ -64,14 +64,14 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut *self.stream.lock()).poll_write(cx, buf);
         self.note_write(&result);
         result
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -85,17 +85,17 @@ impl AsyncWrite for Socket {
             }
             return self.poll_write(cx, &together[..end]);
         }
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let result = Pin::new(&mut *self.stream.lock()).poll_write_vectored(cx, bufs);
         self.note_write(&result);
         result
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.lock().is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.lock()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -103,7 +103,7 @@ impl AsyncWrite for Socket {
         let sleep = match &mut this.lingering {
             Some(sleep) => sleep,
             None => {
-                if let Err(error) = ready!(Pin::new(&mut this.stream).poll_shutdown(cx)) {
+                if let Err(error) = ready!(Pin::new(&mut *this.stream.lock()).poll_shutdown(cx)) {
                     // The client is gone already; that is an end, too.
                     tracing::debug!(%error, "shutdown of a connection");
                     return Poll::Ready(Ok(()));
@@ -117,7 +117,7 @@ impl AsyncWrite for Socket {
         let mut space = [0; 8 * 1024];
         while sleep.as_mut().poll(cx).is_pending() && this.linger_bytes > 0 {
             let mut buf = ReadBuf::new(&mut space);
-            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf)) {
+            match ready!(Pin::new(&mut *this.stream.lock()).poll_read(cx, &mut buf)) {
                 Ok(()) if !buf.filled().is_empty() => {
                     this.linger_bytes = this.linger_bytes.saturating_sub(buf.filled().len());
                 }

@@ -28,7 +28,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve(listener, router, Vec::new(), limits, stopped));
+        let task = tokio::spawn(serve(vec![listener], router, Vec::new(), limits, stopped));
         Self { addr, stop: Some(stop), task }
     }
 
@@ -324,4 +324,83 @@ async fn what_is_too_much_waits_and_is_served_once_there_is_room() {
     let answer = server.exchange(HELLO).await;
     assert!(answer.ends_with("excess: true"), "{answer}");
     drop(silent);
+}
+
+/// The kernel's part of a client: what it would send is over, or all of it is.
+async fn asked(server: &Server, version: &str, path: &str) -> TcpStream {
+    let mut client = server.connect().await;
+    client.write_all(format!("GET {path} HTTP/{version}\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+    client
+}
+
+/// Issue 18, D3 (`field/08`): `printf … | nc` got no answer.
+#[tokio::test]
+async fn a_client_that_has_ended_its_side_is_answered() {
+    let (go, wait) = watch::channel(false);
+    let server = Server::start(router(wait), quick()).await;
+    for version in ["1.0", "1.1"] {
+        let mut client = asked(&server, version, "/").await;
+        client.shutdown().await.unwrap();
+        let answer = to_end(&mut client).await;
+        assert!(answer.starts_with(&format!("HTTP/{version} 200 ")) && answer.ends_with("hello"), "{answer}");
+    }
+    // One that has to wait hears an interim answer, if it knows such, and only once before the next is due.
+    let mut waiting = Vec::new();
+    for version in ["1.0", "1.1"] {
+        let mut client = asked(&server, version, "/slow").await;
+        client.shutdown().await.unwrap();
+        waiting.push((version, client));
+    }
+    assert_eq!(until(&mut waiting[1].1, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    go.send_replace(true);
+    for (version, mut client) in waiting {
+        let answer = to_end(&mut client).await;
+        assert!(answer.starts_with(&format!("HTTP/{version} 200 ")) && answer.ends_with("slow"), "{answer}");
+    }
+    // Half a body is no request.
+    let mut client = server.connect().await;
+    client.write_all(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf").await.unwrap();
+    client.shutdown().await.unwrap();
+    let answer = to_end(&mut client).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+/// Its place in a queue is free again; how soon depends on the first question.
+#[tokio::test]
+async fn a_client_that_has_hung_up_ends_its_request() {
+    struct Ends(std::sync::mpsc::Sender<()>);
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    let (ended, ends) = std::sync::mpsc::channel();
+    let started = Arc::new(tokio::sync::Notify::new());
+    let wait = {
+        let started = started.clone();
+        move || {
+            let (ends, started) = (Ends(ended.clone()), started.clone());
+            async move {
+                started.notify_one();
+                std::future::pending::<()>().await;
+                drop(ends);
+            }
+        }
+    };
+    let server = Server::start(Router::new().route("/wait", get(wait)), quick()).await;
+    for resets in [false, true] {
+        let client = asked(&server, "1.1", "/wait").await;
+        timeout(SOON, started.notified()).await.unwrap();
+        assert!(ends.try_recv().is_err());
+        if resets {
+            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(client);
+        let gone = async {
+            while ends.try_recv().is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(SOON, gone).await.unwrap();
+    }
 }

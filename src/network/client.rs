@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::origin::RAFT_CONTENT_TYPE;
 use super::reply::{self, MAX_SMALL_REPLY_BYTES, peer_error, read_body, read_reply};
+use super::resolver::Resolver;
 use super::wire::{self, CALL_PATH};
 use super::{appends, snapshot, validate};
 use crate::node::NodeIdentity;
@@ -60,10 +61,11 @@ impl HttpPeers {
     /// # Errors
     /// reqwest's, where no HTTP client can be made.
     pub fn new(me: Arc<NodeIdentity>) -> Result<Self, reqwest::Error> {
+        let resolver = Arc::new(Resolver::default());
         Ok(Self {
-            own: client().build()?,
-            for_clients: client().build()?,
-            for_strangers: client().pool_max_idle_per_host(0).build()?,
+            own: client(resolver.clone()).build()?,
+            for_clients: client(resolver.clone()).build()?,
+            for_strangers: client(resolver).pool_max_idle_per_host(0).build()?,
             me,
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
         })
@@ -88,13 +90,15 @@ impl HttpPeers {
             | PeerRequest::Lead { .. }
             | PeerRequest::Remove { .. }
             | PeerRequest::Found(_)
-            | PeerRequest::Vouch => &self.for_clients,
+            | PeerRequest::Vouch
+            | PeerRequest::Witness { .. } => &self.for_clients,
         }
     }
 }
 
-fn client() -> ClientBuilder {
+fn client(resolver: Arc<Resolver>) -> ClientBuilder {
     Client::builder()
+        .dns_resolver(resolver)
         // A proxy of the environment is for browsing, not for members of a cluster.
         .no_proxy()
         .tcp_nodelay(true)

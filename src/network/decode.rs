@@ -136,6 +136,7 @@ mod tests {
             echo: None,
             confirmed: None,
             log_time: None,
+            mark: None,
         }
     }
 

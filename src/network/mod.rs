@@ -20,6 +20,7 @@ mod limits;
 mod origin;
 mod port;
 mod reply;
+mod resolver;
 mod server;
 mod snapshot;
 #[cfg(test)]

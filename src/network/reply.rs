@@ -31,7 +31,8 @@ pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
         | PeerRequest::Lead { .. }
         | PeerRequest::Remove { .. }
         | PeerRequest::Found(_)
-        | PeerRequest::Vouch => MAX_SMALL_REPLY_BYTES,
+        | PeerRequest::Vouch
+        | PeerRequest::Witness { .. } => MAX_SMALL_REPLY_BYTES,
     }
 }
 

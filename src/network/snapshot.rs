@@ -159,5 +159,5 @@ pub(super) async fn receive(
         .await
         .map_err(|error| unreadable(&error))?
         .map_err(|error| unreadable(&error))?;
-    node.install_snapshot(vote, meta, snapshot).await
+    node.install_snapshot(&envelope, vote, meta, snapshot).await
 }

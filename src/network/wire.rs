@@ -12,7 +12,8 @@ use crate::raft_types::alias::{SnapshotMeta, Vote};
 
 pub(crate) use super::decode::decode;
 
-/// Version of all messages. 2: stamped commands, records. 3: stamps that go out and come back. 4: the sender's start.
+/// Version of all messages. 2: stamped commands, records. 3: stamps that go out and come back. 4: the sender's start, and
+/// marks.
 pub(super) const VERSION: u8 = 4;
 
 /// The path of a request with one answer.
@@ -67,7 +68,7 @@ pub(crate) type Request = (Envelope, PeerRequest);
 mod tests {
     use super::*;
     use crate::command::Command;
-    use crate::node::rpc::{Confirmed, Stamp};
+    use crate::node::rpc::{Confirmed, Mark, Stamp};
     use crate::raft_types::StartMark;
 
     fn envelope() -> Envelope {
@@ -82,6 +83,7 @@ mod tests {
             echo: Some(Stamp { boot: u64::MAX, micros: 5 }),
             confirmed: Some(Confirmed { stamp: Stamp { boot: 1, micros: u64::MAX }, committed: 3 }),
             log_time: Some((4, u64::MAX)),
+            mark: Some(Mark { index: u64::MAX, digest: 7 }),
         }
     }
 

@@ -32,4 +32,7 @@ pub enum NodeError {
     /// There is more to do than can be done in time. Nothing was done.
     #[error("{0}")]
     Overloaded(String),
+    /// This node's state is not its cluster's. Nothing was done.
+    #[error("{0}")]
+    Diverged(String),
 }

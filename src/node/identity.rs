@@ -11,9 +11,10 @@ use tokio::sync::watch;
 
 use crate::log_time::LogClock;
 use crate::node::moving::AddressBook;
-use crate::node::rpc::{Confirmed, Envelope, Identification, Moved, Stamp, Standing, Target};
+use crate::node::rpc::{Confirmed, Envelope, Identification, Mark, Moved, Stamp, Standing, Target};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, Founding, RaftId, Role, StartMark};
+use crate::state_machine::Noted;
 use crate::storage::{ClusterHandle, Identity, IdentityStore, StorageError};
 
 /// Gives the newest stamp got from a member, and the word to it about its freshness.
@@ -33,6 +34,10 @@ pub struct NodeIdentity {
     cluster: ClusterHandle,
     /// The membership index at which it was removed.
     removed: watch::Sender<Option<u64>>,
+    /// Set once this node's state is known not to be its cluster's.
+    diverged: watch::Sender<Option<String>>,
+    /// The newest mark that was applied here.
+    noted: OnceLock<watch::Receiver<Option<Noted>>>,
     freshness_source: OnceLock<FreshnessSource>,
     log_clock: OnceLock<LogClock>,
     moved: OnceLock<Moved>,
@@ -64,6 +69,8 @@ impl NodeIdentity {
             boot,
             cluster,
             removed,
+            diverged: watch::Sender::default(),
+            noted: OnceLock::new(),
             freshness_source: OnceLock::new(),
             log_clock: OnceLock::new(),
             moved: OnceLock::new(),
@@ -94,6 +101,35 @@ impl NodeIdentity {
     /// The membership index at which it was removed, if it was.
     pub fn removed(&self) -> watch::Receiver<Option<u64>> {
         self.removed.subscribe()
+    }
+
+    /// The reason why this node's state is not its cluster's, once that is known.
+    pub fn diverged(&self) -> Option<String> {
+        self.diverged.borrow().clone()
+    }
+
+    /// Follows [`diverged`](Self::diverged).
+    pub(super) fn diverging(&self) -> watch::Receiver<Option<String>> {
+        self.diverged.subscribe()
+    }
+
+    /// Remembers, while the process runs, why this node's state is not its cluster's. True for the first reason.
+    pub(super) fn set_diverged(&self, why: String) -> bool {
+        self.diverged.send_if_modified(|diverged| diverged.is_none() && diverged.replace(why).is_none())
+    }
+
+    /// Makes that durable. Blocks.
+    pub(super) fn save_diverged(&self, why: &str) -> Result<(), StorageError> {
+        self.store.save_diverged(why)
+    }
+
+    /// Takes over what an earlier process of this directory noted. Blocks.
+    pub(super) fn load_diverged(&self) -> Result<(), StorageError> {
+        if let Some(why) = self.store.diverged()? {
+            tracing::error!("{why}");
+            self.set_diverged(why);
+        }
+        Ok(())
     }
 
     /// Makes `change` durable, then visible. Blocks for the flush, which happens a few times in the
@@ -221,6 +257,17 @@ impl NodeIdentity {
         let _ = self.log_clock.set(clock);
     }
 
+    /// From now on messages tell the newest mark, where this node leads.
+    pub(super) fn set_mark_source(&self, noted: watch::Receiver<Option<Noted>>) {
+        let _ = self.noted.set(noted);
+    }
+
+    /// The newest mark that was applied here.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        let noted = self.noted.get()?.borrow();
+        noted.map(|noted| Mark { index: noted.index, digest: noted.digest })
+    }
+
     /// A random number of this process.
     pub(super) fn boot(&self) -> u64 {
         self.boot
@@ -232,6 +279,7 @@ impl NodeIdentity {
             (Some(source), Some(raft_id)) => source(raft_id),
             _ => (None, None),
         };
+        let log_time = self.log_clock.get().and_then(LogClock::led);
         let identity = self.identity();
         Envelope {
             cluster: identity.cluster,
@@ -243,7 +291,8 @@ impl NodeIdentity {
             to_start: target.raft_id.and_then(|raft_id| identity.seen.get(&raft_id).copied()),
             echo,
             confirmed,
-            log_time: self.log_clock.get().and_then(LogClock::led),
+            log_time,
+            mark: log_time.and_then(|_| self.mark()),
         }
     }
 }

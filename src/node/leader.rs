@@ -94,7 +94,7 @@ impl Node {
     /// After an attempt that changed nothing: waits a moment for another leader, while `wait`
     /// allows.
     pub(super) async fn wait_for_a_change(&self, wait: &LeaderWait) -> Result<(), NodeError> {
-        self.refuse_removed()?;
+        self.refuse_out()?;
         if Instant::now() >= wait.until {
             return Err(self.no_leader().await);
         }

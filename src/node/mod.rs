@@ -7,6 +7,7 @@
 //! Caveats: an error says what is known of the outcome, see [`NodeError`]; only a request that
 //! provably was not appended to any log is tried again.
 
+mod divergence;
 mod error;
 mod identity;
 mod leader;
@@ -115,6 +116,8 @@ struct Inner {
     membership_turn: Mutex<()>,
     /// The committed index that the log knew when it was opened.
     committed_at_open: u64,
+    histories: divergence::Histories,
+    hindrances: watch::Sender<Vec<String>>,
     /// The log was empty when it was opened, or is a former self's: this Raft id became a member since, if at all.
     is_new: bool,
     /// The client addresses of `--rjoin` that are not this node's.
@@ -172,7 +175,9 @@ impl Node {
         let Parts { me, peers, mut log, machine, snapshots, clients } = parts;
         let peers: Arc<dyn Peers> = Arc::new(moving::BookedPeers::new(peers, me.book().clone()));
         let internal = |error: &dyn std::fmt::Display| NodeError::Internal(format!("Raft does not start: {error}"));
-        let config = raft_config(options, me.removed().borrow().is_none()).validate().map_err(|e| internal(&e))?;
+        me.load_diverged().map_err(|e| internal(&e))?;
+        let may_elect = me.removed().borrow().is_none() && me.diverged().is_none();
+        let config = raft_config(options, may_elect).validate().map_err(|e| internal(&e))?;
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
         let strangers = Arc::new(membership::strangers::Strangers::default());
         let members = Arc::new(OnceLock::new());
@@ -224,6 +229,8 @@ impl Node {
             join_places: Semaphore::new(membership::join::MAX_DIALLED),
             membership_turn: Mutex::new(()),
             committed_at_open: committed.map_or(0, |id| id.index),
+            histories: divergence::Histories::default(),
+            hindrances: watch::Sender::default(),
             is_new,
             listed: OnceLock::new(),
         };
@@ -234,6 +241,7 @@ impl Node {
             inner.upgrade().map_or((None, None), |inner| Self { inner }.freshness_of(member))
         }));
         node.inner.me.set_log_clock(node.clock().clone());
+        node.inner.me.set_mark_source(node.inner.map.noted());
         let tasks = Tasks(vec![
             // These wake many at once: from another runtime each would cost a wake of its own.
             task::spawn_on(&clients, node.clone().confirm_read_indexes(read_queue)),
@@ -249,7 +257,10 @@ impl Node {
             task::spawn(node.clone().bound_the_log()),
             task::spawn(node.clone().keep_time()),
             task::spawn(node.clone().tick()),
-            task::spawn(node.clone().end_watches_once_removed()),
+            task::spawn(node.clone().end_watches_once_out()),
+            task::spawn(node.clone().watch_progress()),
+            task::spawn(node.clone().mark()),
+            task::spawn(node.clone().compare_marks()),
         ]);
         Ok((node, tasks))
     }
@@ -281,11 +292,12 @@ impl Node {
         }
     }
 
-    /// Ends with the reason when Raft cannot go on, which is a disk error or a bug.
+    /// Ends with the reason when Raft cannot go on, which is a disk error or a bug. Never ends for a node that has diverged.
     pub async fn failed(&self) -> String {
         // These end with Raft. The metrics that say why change with every entry: too often to wait on them.
         let mut rarely = self.inner.raft.server_metrics();
         while rarely.changed().await.is_ok() {}
+        self.outlive_refused_truncation().await;
         let metrics = self.inner.raft.metrics();
         let reason = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
         reason.unwrap_or_else(|| "Raft ended".to_owned())
@@ -311,11 +323,17 @@ impl Node {
 
     /// A node that was removed, or whose cluster should not be there, says so instead of serving it.
     fn refuse_stray(&self) -> Result<(), NodeError> {
-        self.refuse_removed()?;
+        self.refuse_out()?;
         match self.inner.strangers.foreign() {
             Some(why) => Err(NodeError::Conflict(why)),
             None => Ok(()),
         }
+    }
+
+    /// A node that takes no part any more says why.
+    fn refuse_out(&self) -> Result<(), NodeError> {
+        self.refuse_removed()?;
+        self.refuse_diverged()
     }
 
     fn refuse_removed(&self) -> Result<(), NodeError> {

@@ -20,6 +20,7 @@ use crate::node::rpc::{Identification, PeerReply, PeerRequest};
 use crate::node::state::Phase;
 use crate::node::{About, Cluster, ClusterServer, Node, NodeError, Server, State, Stats};
 use crate::node_id::PublicId;
+use crate::raft_types::Role;
 
 /// Holds one node once it has started. Clones share it.
 #[derive(Debug, Clone)]
@@ -184,20 +185,26 @@ impl Node {
             {
                 break;
             }
-            if self.inner.me.removed().borrow().is_some() {
+            if self.refuse_out().is_err() {
                 return;
             }
         }
         self.inner.phase.send_replace(Phase::Ready);
+        if self.inner.me.role == Role::Learner && self.is_voter() {
+            tracing::warn!(
+                "this node is a voter and stays one: --non-voter makes no learner of it. Remove it from the cluster \
+                 first, and start it again: it then joins as a learner"
+            );
+        }
         tracing::info!("ready: caught up with the cluster at index {}", self.applied_index());
     }
 
     /// Ok where key requests would be served; otherwise why not.
     ///
     /// # Errors
-    /// [`NodeError::Removed`], [`NodeError::NotReady`], [`NodeError::NoLeader`].
+    /// [`NodeError::Removed`], [`NodeError::Diverged`], [`NodeError::NotReady`], [`NodeError::NoLeader`].
     pub fn ready(&self) -> Result<(), NodeError> {
-        self.refuse_removed()?;
+        self.refuse_out()?;
         if let Some(why) = self.inner.strangers.foreign() {
             return Err(NodeError::NotReady(why));
         }
@@ -215,7 +222,7 @@ impl Node {
         if !heard {
             return Err(NodeError::NoLeader("no leader is known that a quorum follows".to_owned()));
         }
-        Ok(())
+        self.refuse_hindered()
     }
 
     /// Waits, as long as a request waits for a leader, until this node has come so far.

@@ -27,6 +27,7 @@ use crate::raft_types::{ClusterId, Founding, RaftId, Role, StartMark, TypeConfig
 use crate::record::Record;
 use crate::storage::SnapshotFile;
 
+pub use crate::node::divergence::{Mark, Witness};
 pub use crate::node::membership::found::Founder;
 
 /// A boxed future, so that [`Peers`] is object safe.
@@ -64,6 +65,8 @@ pub struct Envelope {
     pub confirmed: Option<Confirmed>,
     /// From a leader that stamps entries: its term, and log time now.
     pub log_time: Option<(u64, u64)>,
+    /// From a leader: the newest mark that it has applied.
+    pub mark: Option<Mark>,
 }
 
 /// A moment on the clock of one process, which gives it away to get it back: nobody else can tell what it means.
@@ -160,6 +163,11 @@ pub enum PeerRequest {
     Found(Option<Founding>),
     /// Did you call me? Which Raft node answers here, and which member has the asker's address?
     Vouch,
+    /// What does the one who leads have at this index?
+    Witness {
+        /// The index of a log entry.
+        index: u64,
+    },
 }
 
 /// [`TransferLeaderRequest`] in parts, because openraft's own does not serialise.
@@ -202,8 +210,8 @@ pub enum PeerReply {
     ReadIndex(Option<u64>),
     /// To [`PeerRequest::WeakIndex`].
     WeakIndex(Result<u64, NotLeader>),
-    /// To [`PeerRequest::Status`].
-    Status(State),
+    /// To [`PeerRequest::Status`], with what keeps the node, or the cluster that it leads, from going on.
+    Status(State, Vec<String>),
     /// To [`PeerRequest::Identify`].
     Identify(Identification),
     /// To [`PeerRequest::LeaderWatch`].
@@ -225,6 +233,8 @@ pub enum PeerReply {
         /// The Raft id of the member that has the asker's public id, if there is one.
         asker: Option<RaftId>,
     },
+    /// To [`PeerRequest::Witness`]; `None` where it does not lead.
+    Witness(Option<Witness>),
 }
 
 /// The receiver does not lead, so it did nothing.
@@ -343,6 +353,8 @@ pub enum Refusal {
     Stopped,
     /// The receiver speaks another version of the protocol, or could not read the message.
     Unreadable(String),
+    /// The receiver's state is not its cluster's, and why it knows.
+    Diverged(String),
 }
 
 impl fmt::Display for Refusal {
@@ -355,6 +367,7 @@ impl fmt::Display for Refusal {
             },
             Refusal::Stopped => write!(f, "it was removed or is stopping"),
             Refusal::Unreadable(why) => write!(f, "it could not read the message: {why}"),
+            Refusal::Diverged(why) => write!(f, "it has diverged: {why}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 
-use crate::node::rpc::{PeerReply, PeerRequest, Target};
+use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Refusal, Target};
 use crate::node::{Node, State};
 use crate::node_id::PublicId;
 use crate::raft_types::alias::LogId;
@@ -105,7 +105,7 @@ pub(super) struct MemberView {
 impl Node {
     /// The role this node has now.
     pub fn state(&self) -> State {
-        if self.inner.me.removed().borrow().is_some() {
+        if self.refuse_out().is_err() {
             return State::Shutdown;
         }
         let metrics = self.inner.raft.metrics();
@@ -211,15 +211,17 @@ impl Node {
         let members = self.members();
         let asked = members.iter().map(async |member| {
             if member.raft_id == me {
-                return self.state();
+                let diverged = self.inner.me.diverged().map(|why| has_diverged(&why));
+                return (self.state(), self.hindrances().into_iter().chain(diverged).collect());
             }
             let target = Target { raft_id: Some(member.raft_id), id: member.server.id.clone() };
             match tokio::time::timeout(timeout, self.inner.peers.call(&target, PeerRequest::Status, timeout)).await {
-                Ok(Ok(PeerReply::Status(state))) => state,
-                _ => State::Lost,
+                Ok(Ok(PeerReply::Status(state, hindrances))) => (state, hindrances),
+                Ok(Err(PeerError::Refused(Refusal::Diverged(why)))) => (State::Shutdown, vec![has_diverged(&why)]),
+                _ => (State::Lost, Vec::new()),
             }
         });
-        let states = join_all(asked).await;
+        let (states, reasons): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().unzip();
         let line = |member: &MemberView, state: State| ClusterServer {
             id: member.server.id.clone(),
             state,
@@ -242,7 +244,10 @@ impl Node {
         if servers.is_empty() {
             servers.push(current.clone());
         }
-        let warnings = warnings(&servers);
+        let mut warnings = warnings(&servers);
+        for (member, told) in members.iter().zip(reasons) {
+            warnings.extend(told.into_iter().map(|what: String| format!("{}: {what}", member.server.id)));
+        }
         Cluster { current, leader: leading, servers, warnings }
     }
 
@@ -266,6 +271,10 @@ pub(super) fn members_of(metrics: &RaftMetrics<TypeConfig>) -> Vec<MemberView> {
         .collect();
     members.sort_by(|a, b| a.server.id.cmp(&b.server.id));
     members
+}
+
+fn has_diverged(why: &str) -> String {
+    format!("it has diverged and takes no part: {why}")
 }
 
 /// Warnings about a cluster of these voters.

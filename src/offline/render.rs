@@ -65,6 +65,7 @@ enum Fields<'a> {
     Tick {
         most: u32,
     },
+    Mark {},
 }
 
 impl<'a> Shown<'a> {
@@ -98,6 +99,7 @@ impl<'a> Shown<'a> {
             Action::Release { name, token } => ("release", Fields::Token { lock: name, token: *token }, None, &[]),
             Action::Cancel { name, ticket } => ("cancel", Fields::Ticket { lock: name, ticket: *ticket }, None, &[]),
             Action::Tick { most } => ("tick", Fields::Tick { most: *most }, None, &[]),
+            Action::Mark => ("mark", Fields::Mark {}, None, &[]),
         };
         let idempotency_key = stamped.retry.as_ref().map(|retry| retry.key.as_str());
         Self { kind, stamp_ms: stamped.stamp_ms, idempotency_key, fields, ttl_ms, conditions }

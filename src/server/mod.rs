@@ -83,7 +83,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         max_request_bytes: config.max_request_bytes,
         read_level: config.read_level,
         idempotency_window_ms: config.idempotency_window_ms,
-        loopback_only: config.http_bind.is_loopback(),
+        hosts: setup::hosts(&config),
         max_at_work: MAX_REQUESTS_AT_WORK,
         // The other connections are for requests that need not wait.
         max_waiting: limits.connections * 3 / 4,
@@ -122,19 +122,19 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     result
 }
 
-async fn listen(bind: &config::Bind) -> Result<TcpListener, Exit> {
+async fn listen(bind: &config::Bind) -> Result<Vec<TcpListener>, Exit> {
     config::listen(bind).await.map_err(failure)
 }
 
 fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     handler: impl Handler,
     threads: &[Handle],
     limits: HttpLimits,
     mut stopped: watch::Receiver<()>,
 ) -> JoinHandle<()> {
     let thread = threads.first().cloned().unwrap_or_else(Handle::current);
-    thread.spawn(http::serve(listener, handler, threads.to_vec(), limits, async move {
+    thread.spawn(http::serve(listeners, handler, threads.to_vec(), limits, async move {
         // Ends when the sender is dropped.
         let _ = stopped.changed().await;
     }))
@@ -155,8 +155,9 @@ fn command_limits(config: &Config) -> CommandLimits {
 }
 
 /// Logs what an operator wants to see first: who this is, where it listens, and a command that works.
-fn announce(config: &Config, http: &TcpListener, raft: &TcpListener) {
+fn announce(config: &Config, http: &[TcpListener], raft: &[TcpListener]) {
     let at = |listener: &TcpListener| listener.local_addr().map_or_else(|e| e.to_string(), |addr| addr.to_string());
+    let at = |listeners: &[TcpListener]| listeners.iter().map(at).collect::<Vec<_>>().join(" and ");
     tracing::info!("hraftd {} starts as {}", env!("CARGO_PKG_VERSION"), config.public_id);
     tracing::info!("clients at {}, Raft at {}, data in {}", at(http), at(raft), config.data);
     tracing::info!("try: curl {}/hraftd/raft/stats", config.public_id.haddr);

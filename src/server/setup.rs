@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 use super::{LOG_BYTES_BETWEEN_SNAPSHOTS, failure};
+use crate::api::Hosts;
 use crate::config::{Config, DataPlace};
 use crate::exit::Exit;
 use crate::network::HttpPeers;
@@ -56,6 +57,15 @@ fn raft_options(config: &Config) -> RaftOptions {
         snapshot_threshold: config.snapshot_threshold,
         snapshot_bytes: LOG_BYTES_BETWEEN_SNAPSHOTS,
     }
+}
+
+/// The hosts that requests may name. Other machines know this one by names that it cannot guess: `--allow-host` has those.
+pub(super) fn hosts(config: &Config) -> Hosts {
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let id = &config.public_id;
+    let told = [&id.haddr, &id.raddr].into_iter().chain(&config.rjoin).map(|addr| addr.host.clone());
+    let bound = config.http_bind.host.clone();
+    Hosts::new(config.http_bind.is_loopback(), &config.allow_hosts, told.chain([own]).chain(bound))
 }
 
 /// The part of the command line that is about finding a cluster. Names are looked up.

@@ -209,7 +209,7 @@ impl Peers for SimPeers {
                         tokio::time::sleep(world::ms_between((0, 2))).await;
                     }
                     let file = incoming.finish(Some(&meta)).map_err(|e| unreadable(&e))?;
-                    node.install_snapshot(vote, meta, file).await.map_err(PeerError::Refused)
+                    node.install_snapshot(&envelope, vote, meta, file).await.map_err(PeerError::Refused)
                 }
             };
             within(idle_timeout, is_silent, net.exchange(from, to, true, serve)).await?

@@ -11,7 +11,7 @@ use super::host::Host;
 use super::net::{Net, Server};
 use super::peers::SimPeers;
 use super::world;
-use crate::api::{Api, ApiSettings};
+use crate::api::{Api, ApiSettings, Hosts};
 use crate::exit::Exit;
 use crate::node::rpc::Peers;
 use crate::node::{NodeIdentity, NodeSlot, RaftOptions, ReadLevel, Start};
@@ -135,6 +135,7 @@ fn setup(net: &Net, port: u16, list: &[u16], role: Role, disk: SimDisk, settings
             prezero: false,
             inline: true,
             owner: None,
+            keeps_committed: true,
         },
         history: settings.history,
         moved: false,
@@ -158,7 +159,7 @@ async fn life(net: Net, host: Host, setup: Arc<Setup>, mut stopped: oneshot::Rec
         max_request_bytes: 8 << 20,
         read_level: ReadLevel::Linearizable,
         idempotency_window_ms: 600_000,
-        loopback_only: false,
+        hosts: Hosts::default(),
         max_at_work: 1_000,
         max_waiting: 1_000,
     };

@@ -44,6 +44,8 @@ pub(super) async fn read(setup: &Arc<Setup>) -> Result<Opened, Exit> {
     let mut opened = blocking(move || open(&setup)).await??;
     let state = opened.log.get_log_state().await.map_err(failure)?;
     opened.snapshots.check_log(state.last_purged_log_id.as_ref()).map_err(storage_exit)?;
+    let covered = opened.snapshots.current().and_then(|file| file.meta().last_log_id);
+    opened.log.check_end(covered).map_err(storage_exit)?;
     Ok(opened)
 }
 

@@ -32,7 +32,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 
-use crate::command::{Command, Reply};
+use crate::command::{Action, Command, Reply, Stamped};
 use crate::kv::{self, Event, KvStore};
 use crate::log_time::LogClock;
 use crate::raft_types::TypeConfig;
@@ -44,7 +44,7 @@ use crate::task;
 use crate::watch::{HistoryLimits, Watches};
 
 pub use builder::SnapshotBuilder;
-pub use reader::MapReader;
+pub use reader::{MapReader, Noted};
 
 /// The most keys that are changed while readers wait: some 0.4 ms.
 pub const MAX_KEYS_A_HOLD: usize = 256;
@@ -67,6 +67,8 @@ struct Shared {
     applied: watch::Sender<u64>,
     watches: Watches,
     clock: LogClock,
+    /// The newest mark that was applied.
+    noted: watch::Sender<Option<Noted>>,
 }
 
 impl Shared {
@@ -79,12 +81,16 @@ impl Shared {
         if batch.entries.is_empty() {
             return;
         }
-        let mut newest = None;
+        let (mut newest, mut noted) = (None, None);
         let mut apply_all = |state: &mut State, batch: &mut Batch| {
             for (entry, responder) in batch.entries.drain(..) {
                 newest = newest.max(stamp_of(&entry));
+                let is_mark = is_mark(&entry);
                 let reply = state.apply(entry, &mut batch.events);
                 batch.replies.extend(responder.map(|responder| (responder, reply)));
+                if is_mark {
+                    noted = Some(Noted::now(index_of(state), state.kv.digest()));
+                }
             }
             index_of(state)
         };
@@ -99,6 +105,9 @@ impl Shared {
         };
         if let Some((term, stamp_ms)) = newest {
             self.clock.noted(term, stamp_ms);
+        }
+        if noted.is_some() {
+            self.noted.send_replace(noted);
         }
         self.announce(index, &mut batch.events);
         for (responder, reply) in batch.replies.drain(..) {
@@ -164,6 +173,7 @@ impl StateMachine {
             applied: watch::Sender::new(index),
             watches: Watches::new(history, index),
             clock,
+            noted: watch::Sender::default(),
         };
         Ok(Self { shared: Arc::new(shared), snapshots, cluster })
     }
@@ -317,6 +327,11 @@ fn stamp_of(entry: &LogEntry) -> Option<(u64, u64)> {
         },
         _ => None,
     }
+}
+
+fn is_mark(entry: &LogEntry) -> bool {
+    let EntryPayload::Normal(command) = &entry.payload else { return false };
+    matches!(&**command, Command::Stamped(Stamped { action: Action::Mark, .. }))
 }
 
 fn openraft_snapshot(file: SnapshotFile) -> Snapshot {

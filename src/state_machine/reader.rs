@@ -4,6 +4,7 @@ use parking_lot::RwLockReadGuard;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Shared, State, index_of};
 use crate::command::{Command, LockView};
@@ -11,6 +12,23 @@ use crate::kv::{self, KvStore, Ticket};
 use crate::log_time::LogClock;
 use crate::record::Record;
 use crate::watch::Watches;
+
+/// The digest of the state right after the entry at an index was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noted {
+    /// The index of the entry, a [`Mark`](crate::command::Action::Mark).
+    pub index: u64,
+    /// The digest of the state.
+    pub digest: u64,
+    /// When it was applied here.
+    pub at: Instant,
+}
+
+impl Noted {
+    pub(super) fn now(index: u64, digest: u64) -> Self {
+        Self { index, digest, at: Instant::now() }
+    }
+}
 
 /// Reads the state while entries are applied to it. Clones share it.
 ///
@@ -84,6 +102,17 @@ impl MapReader {
     /// entry on.
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.shared.applied.subscribe()
+    }
+
+    /// Follows the newest mark that was applied.
+    pub fn noted(&self) -> watch::Receiver<Option<Noted>> {
+        self.shared.noted.subscribe()
+    }
+
+    /// Changes the state here and nowhere else.
+    #[cfg(test)]
+    pub(crate) fn tamper(&self, key: &str, record: Record) {
+        self.shared.state.write().kv.restore(key.into(), record);
     }
 
     /// The history of changes, and its watchers.

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use super::StorageError;
 use super::disk::{Disk, DiskFile, MemDisk, ReadOnlyDisk, RealDisk, open_file, others_may_write};
+use super::diverged;
 
 const LOCK_NAME: &str = "lock";
 
@@ -45,7 +46,7 @@ impl DataDir {
         match lock.try_lock() {
             Ok(()) => Ok(Self { disk: Arc::new(LockedDisk { disk, _lock: lock }) }),
             Err(TryLockError::WouldBlock) => Err(StorageError::Locked(path.display().to_string())),
-            Err(TryLockError::Error(error)) => Err(StorageError::io(place, error)),
+            Err(TryLockError::Error(error)) => Err(StorageError::io(place, without_locks(error))),
         }
     }
 
@@ -79,6 +80,20 @@ impl DataDir {
     }
 }
 
+/// The error of a lock that cannot be had, with the usual reason.
+fn without_locks(error: io::Error) -> io::Error {
+    use rustix::io::Errno;
+    let no_locks = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS].map(Errno::raw_os_error);
+    if !error.raw_os_error().is_some_and(|code| no_locks.contains(&code)) {
+        return error;
+    }
+    let why = format!(
+        "{error}: its file system has no locks, as NFS mounted with nolock or local_lock=none and no lock service; two \
+         processes could use the directory at once. Put it on a local disk, or mount with locks"
+    );
+    io::Error::new(error.kind(), why)
+}
+
 /// Warns if other users may change the files: they could take this node's identity and votes.
 fn warn_of_others(path: &Path) {
     // A directory whose metadata cannot be read fails at the next step.
@@ -87,9 +102,9 @@ fn warn_of_others(path: &Path) {
     }
 }
 
-/// True for the files of the Raft log and for snapshots.
+/// True for the files of the Raft log, for snapshots, and for the note that they are not their cluster's.
 pub(super) fn is_raft_state(name: &str) -> bool {
-    name.starts_with("log-") || name.starts_with("snapshot")
+    name.starts_with("log-") || name.starts_with("snapshot") || name == diverged::NAME
 }
 
 /// A data directory of a stopped node, for reading.
@@ -144,6 +159,14 @@ impl Disk for LockedDisk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Issue 18, D12: NFS without locks was told with a path only.
+    #[test]
+    fn a_file_system_without_locks_is_named() {
+        let told = |errno: rustix::io::Errno| without_locks(errno.into()).to_string();
+        assert!(told(rustix::io::Errno::NOLCK).contains("has no locks, as NFS"));
+        assert!(!told(rustix::io::Errno::IO).contains("NFS"));
+    }
 
     #[test]
     fn one_user_at_a_time() {

@@ -118,7 +118,7 @@ impl From<First> for Identity {
 /// Reads and replaces the identity of a data directory. All calls block.
 #[derive(Debug)]
 pub struct IdentityStore {
-    disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn Disk>,
 }
 
 impl IdentityStore {

@@ -4,6 +4,7 @@
 
 pub mod data_dir;
 pub mod disk;
+mod diverged;
 mod error;
 mod file_header;
 pub mod identity;

@@ -13,6 +13,7 @@ mod clock;
 mod machines;
 mod openapi;
 mod partitions;
+mod proxies;
 mod supervisor;
 mod walkthrough;
 

@@ -171,6 +171,8 @@ async fn wait_for_news<S: Service>(
     let mut watcher = watches.wait_for(Filter::Key(key.clone()));
     let options = ReadOptions { min_index: first.index, ..ReadLevel::None.into() };
     loop {
+        // The reads here are of this node's own state, which may have turned out not to be its cluster's.
+        app.service.watches()?;
         let read = app.service.read(key, options, Instant::now() + timeout).await?;
         let staleness = read.staleness.filter(|_| first.level == ReadLevel::None);
         let found = Found { level: first.level, staleness, ..read };

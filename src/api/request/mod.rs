@@ -6,6 +6,7 @@ pub(super) mod body;
 pub(super) mod conditions;
 pub(super) mod content;
 pub(super) mod deadline;
+pub(super) mod hosts;
 pub(super) mod idempotency;
 pub(super) mod json_body;
 pub(super) mod key_path;

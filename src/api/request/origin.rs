@@ -9,12 +9,14 @@ use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Version};
 
+use crate::api::request::hosts::Hosts;
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
-use crate::node_id;
+
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// Refuses a request that a web page of another site made.
-pub fn check(head: &Parts, loopback_only: bool) -> Result<(), ApiError> {
+pub fn check(head: &Parts, allowed: &Hosts) -> Result<(), ApiError> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => return bad("there are several Host headers; a request has one (RFC 9112, 3.2)"),
@@ -24,15 +26,16 @@ pub fn check(head: &Parts, loopback_only: bool) -> Result<(), ApiError> {
         (Some(host), None) => Some(as_str(host)?),
         (None, _) => head.uri.authority().map(|authority| authority.as_str()),
     };
-    if loopback_only
-        && let Some(host) = host
-        && !is_loopback(host)
+    if let Some(host) = host
+        && let Err(why) = allowed.check(host)
     {
-        return Err(ApiError::Forbidden(format!(
-            "this node listens on loopback only and {} is another host; call it localhost or 127.0.0.1, or start it \
-             with another --haddr",
-            text::quoted(host)
-        )));
+        return Err(ApiError::Forbidden(format!("{} {why}", text::quoted(host))));
+    }
+    // Browsers of today say on whose behalf they ask, also where they send no Origin: for an image, say.
+    if head.headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "same-origin" && site != "none") {
+        return Err(ApiError::Forbidden(
+            "a page of another site may not use this node; only pages it served itself may (Sec-Fetch-Site)".to_owned(),
+        ));
     }
     for origin in head.headers.get_all(ORIGIN) {
         let origin = as_str(origin)?;
@@ -54,10 +57,6 @@ fn as_str(value: &HeaderValue) -> Result<&str, ApiError> {
     value.to_str().map_err(|_| ApiError::BadRequest("the header Host or Origin is not ASCII".to_owned()))
 }
 
-fn is_loopback(authority: &str) -> bool {
-    node_id::split(authority).is_ok_and(|(host, _port)| node_id::is_loopback(host))
-}
-
 fn same_host(origin: &str, host: &str) -> bool {
     let (origin, default_port) = match (origin.strip_prefix("http://"), origin.strip_prefix("https://")) {
         (Some(rest), _) => (rest, ":80"),
@@ -73,30 +72,32 @@ mod tests {
     use super::*;
     use axum::http::Request;
 
-    fn allowed(host: Option<&str>, origin: Option<&str>, loopback_only: bool) -> bool {
+    fn asked(host: Option<&str>, header: Option<(&str, &str)>) -> bool {
         let mut request = Request::builder().uri("/");
         request = match host {
             Some(host) => request.header(HOST, host),
             None => request.version(Version::HTTP_10),
         };
-        if let Some(origin) = origin {
-            request = request.header(ORIGIN, origin);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
         }
-        check(&request.body(()).unwrap().into_parts().0, loopback_only).is_ok()
+        check(&request.body(()).unwrap().into_parts().0, &Hosts::default()).is_ok()
     }
 
     #[test]
-    fn hosts_on_a_loopback_bind() {
-        let good = ["localhost", "LocalHost:11000", "127.0.0.1", "127.1.2.3:80", "[::1]", "[::1]:11000"];
-        for host in good {
-            assert!(allowed(Some(host), None, true), "{host}");
+    fn hosts() {
+        assert!(asked(Some("n1:11000"), None));
+        assert!(!asked(Some("evil.example"), None));
+        assert!(asked(None, None), "HTTP/1.0 without Host");
+    }
+
+    #[test]
+    fn on_whose_behalf() {
+        for (site, fits) in
+            [("same-origin", true), ("none", true), ("cross-site", false), ("same-site", false), ("x", false)]
+        {
+            assert_eq!(asked(Some("n1"), Some(("Sec-Fetch-Site", site))), fits, "{site}");
         }
-        let bad = ["", "evil.example", "evil.example:11000", "localhost.evil.example", "127.0.0.1.evil.example"];
-        for host in bad.into_iter().chain(["192.168.0.1:11000", "[::2]:80", "::1", "localhost:x", "localhost@evil:1"]) {
-            assert!(!allowed(Some(host), None, true), "{host}");
-            assert!(allowed(Some(host), None, false), "{host}");
-        }
-        assert!(allowed(None, None, true), "HTTP/1.0 without Host");
     }
 
     #[test]
@@ -116,8 +117,8 @@ mod tests {
             ("n1:11000", "n1:11000", false),
         ];
         for (origin, host, same) in cases {
-            assert_eq!(allowed(Some(host), Some(origin), false), same, "{origin} {host}");
+            assert_eq!(asked(Some(host), Some(("Origin", origin))), same, "{origin} {host}");
         }
-        assert!(!allowed(None, Some("http://n1:11000"), false));
+        assert!(!asked(None, Some(("Origin", "http://n1:11000"))));
     }
 }

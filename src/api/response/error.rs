@@ -50,6 +50,7 @@ pub enum Code {
     NoLeader,
     NotReady,
     Removed,
+    Diverged,
     Overloaded,
     Timeout,
 }
@@ -135,6 +136,7 @@ impl ApiError {
             Self::Node(NodeError::NoLeader(msg)) => (StatusCode::SERVICE_UNAVAILABLE, Code::NoLeader, msg),
             Self::Node(NodeError::NotReady(msg)) => (StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, msg),
             Self::Node(NodeError::Removed(msg)) => (StatusCode::SERVICE_UNAVAILABLE, Code::Removed, msg),
+            Self::Node(NodeError::Diverged(msg)) => (StatusCode::SERVICE_UNAVAILABLE, Code::Diverged, msg),
             Self::Node(NodeError::Timeout(msg)) => (StatusCode::GATEWAY_TIMEOUT, Code::Timeout, msg),
             Self::Node(NodeError::Internal(msg)) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, msg),
         }
@@ -205,6 +207,7 @@ mod tests {
             (NodeError::NotReady(m()).into(), 503, "not_ready"),
             (NodeError::Overloaded(m()).into(), 503, "overloaded"),
             (NodeError::Removed(m()).into(), 503, "removed"),
+            (NodeError::Diverged(m()).into(), 503, "diverged"),
             (NodeError::Timeout(m()).into(), 504, "timeout"),
         ];
         for (error, status, code) in cases {

@@ -182,8 +182,19 @@ async fn browsers_and_other_hosts() {
     assert!(server.fake.keys().is_empty());
     assert_eq!(server.raw(&post(&host, &format!("Origin: http://{addr}\r\n"))).await.status, 200);
     assert_eq!(server.raw("GET /key/k HTTP/1.0\r\n\r\n").await.status, 200);
-    let open = Server::with(Fake::default(), ApiSettings { loopback_only: false, ..settings() }).await;
-    assert_eq!(open.raw(&post("Host: n1.example:80\r\n", "Origin: http://n1.example\r\n")).await.status, 200);
+    let open = Server::with(Fake::default(), ApiSettings { hosts: Hosts::default(), ..settings() }).await;
+    assert_eq!(open.raw(&post("Host: n1:80\r\n", "Origin: http://n1\r\n")).await.status, 200);
+    // Issue 18, B2: a name that leads here by DNS rebinding.
+    let rebound = post("Host: evil.example\r\n", "Origin: http://evil.example\r\n");
+    open.raw(&rebound).await.is_error(403, "forbidden", "--allow-host");
+    let answer = open.raw(&post("Host: n1\r\n", "Sec-Fetch-Site: cross-site\r\n")).await;
+    answer.is_error(403, "forbidden", "another site");
+    assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"));
+    // Issue 18, D5: nginx's `upstream kv { … }` in front of a port on loopback.
+    let proxied = ApiSettings { hosts: Hosts::new(true, &["kv".to_owned()], []), ..settings() };
+    let proxied = Server::with(Fake::default(), proxied).await;
+    assert_eq!(proxied.raw(&post("Host: kv\r\n", "")).await.status, 200);
+    proxied.raw(&post("Host: db\r\n", "")).await.is_error(403, "forbidden", "--allow-host");
 }
 
 /// Issue 18, D5: HAProxy's `option httpchk` got 405.

@@ -260,6 +260,8 @@ async fn a_client_that_goes_while_its_entry_is_under_way() {
         client.write_all(request.as_bytes()).await.unwrap();
         let call = format!("acquire lock l{number} in 10");
         until("it is asked", || server.fake.calls().contains(&call)).await;
+        // With a reset: one that only ends its side may want the answer.
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
         drop(client);
         // A request on another connection tells that the server has seen the end of that one, or
         // soon will.

@@ -33,7 +33,7 @@ fn settings() -> ApiSettings {
         max_request_bytes: 4000,
         read_level: ReadLevel::Linearizable,
         idempotency_window_ms: 600_000,
-        loopback_only: true,
+        hosts: Hosts::new(true, &[], []),
         max_at_work: 1000,
         max_waiting: 1000,
     }
@@ -84,7 +84,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let api = Api::new(fake.clone(), settings);
-        tokio::spawn(serve(listener, api, Vec::new(), HttpLimits::default(), std::future::pending::<()>()));
+        tokio::spawn(serve(vec![listener], api, Vec::new(), HttpLimits::default(), std::future::pending::<()>()));
         Self { addr, fake }
     }
 

@@ -231,6 +231,7 @@ impl Model {
                 Ok(Reply::Done)
             }
             Action::Tick { most } => Ok(self.tick(index, most as usize)),
+            Action::Mark => Ok(Reply::Done),
         };
         result.unwrap_or_else(Reply::failed)
     }

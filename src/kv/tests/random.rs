@@ -197,6 +197,7 @@ impl Random {
                 let (name, _, ticket) = self.claim(model);
                 Action::Cancel { name, ticket }
             }
+            20 => Action::Mark,
             _ => Action::Tick { most: u32::try_from(self.below(8)).unwrap() },
         }
     }

@@ -4,8 +4,8 @@
 //! * **Terms.** A message of a term more than [`MAX_TERM_STEP`] above this node's own is refused. A term only grows, so one
 //!   message with the highest term would end all elections for ever. A node that has never voted takes any term up to
 //!   [`MAX_FIRST_TERM`]: its cluster may be old.
-//! * **Appends.** Entries follow one another and their predecessor by index, terms never fall or exceed the leader's, and
-//!   nothing contradicts what is committed.
+//! * **Appends.** Entries follow one another and their predecessor by index, and terms never fall or exceed the leader's.
+//!   Whether they contradict what is committed is the node's to judge: it may have diverged.
 //! * **Memberships** have a voter, and the address of each.
 //! * **Forwarded commands** keep the limits of a client's request, by this node's flags. Commands in entries need only
 //!   names that can be stored: their limits are the leader's.
@@ -75,12 +75,11 @@ impl Refused {
 pub(super) struct Local {
     /// The highest term it has voted in; `None` before its first vote.
     term: Option<u64>,
-    committed: Option<LogId>,
 }
 
 impl Local {
     pub(super) fn of(node: &Node) -> Self {
-        Self { term: node.voted_term(), committed: node.last_committed() }
+        Self { term: node.voted_term() }
     }
 
     fn term(&self, term: u64) -> Checked {
@@ -91,18 +90,6 @@ impl Local {
     /// True for a message of a former leader: openraft tells it so, and takes nothing of it.
     fn is_later_than(&self, vote: &Vote) -> bool {
         self.term.is_some_and(|own| own > vote.leader_id.term)
-    }
-
-    /// Committed entries never change.
-    fn agrees(&self, id: &LogId) -> Checked {
-        let Some(committed) = &self.committed else { return Ok(()) };
-        let (term, committed_term) = (id.leader_id.term, committed.leader_id.term);
-        let agrees = match id.index.cmp(&committed.index) {
-            std::cmp::Ordering::Less => term <= committed_term,
-            std::cmp::Ordering::Equal => term == committed_term,
-            std::cmp::Ordering::Greater => term >= committed_term,
-        };
-        check(agrees, || format!("its entry {id} contradicts {committed}, which is committed"))
     }
 }
 
@@ -151,7 +138,8 @@ pub(super) fn request(envelope: &Envelope, request: &PeerRequest, local: &Local)
         | PeerRequest::Lead { .. }
         | PeerRequest::Remove { .. }
         | PeerRequest::Found(_)
-        | PeerRequest::Vouch => Ok(()),
+        | PeerRequest::Vouch
+        | PeerRequest::Witness { .. } => Ok(()),
     }
 }
 
@@ -180,7 +168,6 @@ pub(super) fn append(envelope: &Envelope, rpc: &AppendEntriesRequest<TypeConfig>
                 last.map_or_else(|| "nothing".to_owned(), |last| last.to_string())
             )
         })?;
-        local.agrees(id)?;
         payload(entry).map_err(|why| format!("its entry {id}: {why}"))?;
         last = Some(*id);
     }
@@ -199,7 +186,6 @@ pub(super) fn snapshot(envelope: &Envelope, sent: &Vote, meta: &SnapshotMeta, lo
     }
     let last = meta.last_log_id.as_ref().ok_or("it is a snapshot of nothing")?;
     log_id(last, sent)?;
-    local.agrees(last)?;
     let stored = &meta.last_membership;
     check(stored.log_id().as_ref().is_some_and(|id| id.index <= last.index), || {
         "its membership is not of an entry in it".to_owned()

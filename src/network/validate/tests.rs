@@ -31,12 +31,13 @@ fn envelope() -> Envelope {
         echo: None,
         confirmed: None,
         log_time: None,
+        mark: None,
     }
 }
 
-/// A node that has voted in term 5 and knows that the entry 10 of term 4 is committed.
+/// A node that has voted in term 5.
 fn local() -> Local {
-    Local { term: Some(5), committed: Some(id(4, 10)) }
+    Local { term: Some(5) }
 }
 
 fn id(term: u64, index: u64) -> LogId {
@@ -87,7 +88,7 @@ fn a_term_far_above_is_refused_in_requests_and_in_replies() {
         assert!(replies.iter().all(|one| reply(5, one).is_ok() == fits), "{term}");
         assert_eq!(append_reply(5, &Err(StreamAppendError::HigherVote(vote))).is_ok(), fits, "{term}");
         // A new node may join an old cluster.
-        let new = Local { term: None, committed: None };
+        let new = Local { term: None };
         assert_eq!(append(&envelope(), &rpc(term, None, Vec::new()), &new).is_ok(), term <= MAX_FIRST_TERM, "{term}");
     }
 }
@@ -103,7 +104,7 @@ fn only_a_leader_appends_in_its_own_name() {
 }
 
 #[test]
-fn entries_follow_one_another_and_what_is_committed() {
+fn entries_follow_one_another() {
     let max = u64::MAX;
     for (prev, entries) in [
         (Some(id(5, 20)), vec![blank(5, 21), blank(6, 22)]),
@@ -122,10 +123,6 @@ fn entries_follow_one_another_and_what_is_committed() {
         (Some(id(5, max)), Vec::new()),
         (Some(id(9, 20)), Vec::new()),
         (None, vec![blank(5, 5)]),
-        // The entry 10 of term 4 is committed.
-        (Some(id(4, 9)), vec![blank(5, 10)]),
-        (Some(id(4, 8)), vec![blank(5, 9)]),
-        (Some(id(3, 10)), vec![blank(3, 11)]),
     ] {
         let request = rpc(6, prev, entries);
         assert!(checked(&request).is_err(), "{request}");
@@ -153,7 +150,7 @@ fn a_membership_has_voters_with_addresses() {
 }
 
 #[test]
-fn a_snapshot_is_of_committed_entries_of_its_sender() {
+fn a_snapshot_is_of_entries_of_its_sender() {
     let meta = |last: Option<LogId>, at: Option<LogId>| SnapshotMeta {
         last_log_id: last,
         last_membership: StoredMembership::new(at, members(&[&[1]], &[1])),
@@ -163,8 +160,6 @@ fn a_snapshot_is_of_committed_entries_of_its_sender() {
     assert_eq!(check(&meta(Some(id(6, 100)), Some(id(4, 3)))), Ok(()));
     for (last, at) in [
         (Some(id(9, 100)), Some(id(4, 3))),
-        (Some(id(6, 10)), Some(id(4, 3))),
-        (Some(id(6, 9)), Some(id(4, 3))),
         (Some(id(6, 100)), Some(id(6, 101))),
         (Some(id(6, 100)), None),
         (None, None),
@@ -213,6 +208,7 @@ fn commands_that_no_client_could_make_are_not_proposed() {
         typed(&"a".repeat(100_000)),
         Action::Touch { key: "k".into(), ttl_ms: u64::MAX, conditions: Vec::new() }.into(),
         Action::Tick { most: u32::MAX }.into(),
+        Action::Mark.into(),
         Command::Delete("k".into()),
         txn(vec![compared(b"[")], Vec::new()),
         txn(Vec::new(), vec![set(b"x")]),

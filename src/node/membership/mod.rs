@@ -83,7 +83,7 @@ impl Node {
 
     /// Does something here if this node leads, else asks the leader to.
     async fn at_leader(&self, change: Change, deadline: Instant) -> Result<(), NodeError> {
-        self.refuse_removed()?;
+        self.refuse_out()?;
         let wait = LeaderWait::new(deadline);
         loop {
             let outcome = match self.leader_by(&wait).await? {

@@ -144,9 +144,16 @@ impl Node {
         }
     }
 
-    /// A removed node applies nothing more: who watches here would wait for ever.
-    pub(in crate::node) async fn end_watches_once_removed(self) {
-        if self.inner.me.removed().wait_for(Option::is_some).await.is_ok() {
+    /// A node that was removed or has diverged applies nothing more: who watches here would wait for ever.
+    pub(in crate::node) async fn end_watches_once_out(self) {
+        let (mut removed, mut diverged) = (self.inner.me.removed(), self.inner.me.diverging());
+        let out = async {
+            tokio::select! {
+                removed = removed.wait_for(Option::is_some) => removed.is_ok(),
+                diverged = diverged.wait_for(Option::is_some) => diverged.is_ok(),
+            }
+        };
+        if out.await {
             self.watches().close();
         }
     }

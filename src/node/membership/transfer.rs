@@ -125,7 +125,7 @@ impl Node {
         let Some(member) = members.iter().find(|member| member.raft_id == raft_id) else { return false };
         let target = Target { raft_id: Some(raft_id), id: member.server.id.clone() };
         let asked = self.inner.peers.call(&target, PeerRequest::Status, TARGET_ANSWER_TIMEOUT);
-        matches!(timeout(TARGET_ANSWER_TIMEOUT, asked).await, Ok(Ok(PeerReply::Status(_))))
+        matches!(timeout(TARGET_ANSWER_TIMEOUT, asked).await, Ok(Ok(PeerReply::Status(..))))
     }
 
     /// The voter that has most of the log, of those that answer now.

@@ -206,7 +206,7 @@ impl Node {
         Ok(Settled { level: ReadLevel::None, staleness })
     }
 
-    fn is_voter(&self) -> bool {
+    pub(in crate::node) fn is_voter(&self) -> bool {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
         metrics.membership_config.voter_ids().any(|id| id == metrics.id)

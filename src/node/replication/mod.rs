@@ -139,8 +139,14 @@ impl RaftNetwork {
         self.peers.call(&self.target(), request, timeout).await.map_err(|error| self.failed(error))
     }
 
-    /// Two clusters on one address need an operator; said once.
+    /// Two clusters on one address need an operator, as does a node that has diverged; said once.
     fn report(&self, error: &PeerError) {
+        if let PeerError::Refused(Refusal::Diverged(why)) = error
+            && let Some(raft_id) = self.target.raft_id
+            && self.strangers.first_time(format!("diverged {raft_id}"))
+        {
+            tracing::warn!("{} takes no part any more: {why}", self.target().id);
+        }
         // A stray node that was wiped has another Raft id, too.
         if let PeerError::Refused(Refusal::WrongCluster(who) | Refusal::WrongTarget(who)) = error
             && let (Some(mine), Some(theirs)) = (self.me.cluster(), who.cluster)

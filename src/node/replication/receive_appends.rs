@@ -11,7 +11,6 @@ use futures_util::{Stream, StreamExt, stream};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 
 use crate::node::Node;
-use crate::node::replication::serve::Sender;
 use crate::node::rpc::{Confirmed, Envelope, Refusal, Stamp, StampedOutcome};
 use crate::raft_types::TypeConfig;
 
@@ -50,7 +49,7 @@ impl<S: Stream<Item = Result<(Envelope, Request), Refusal>> + Send + Unpin> Admi
 
     async fn admitted(&mut self) -> Option<Result<(Envelope, Request), Refusal>> {
         Some(match self.requests.next().await? {
-            Ok((envelope, request)) => self.node.admit(&envelope, Sender::Leader).await.map(|()| (envelope, request)),
+            Ok((envelope, request)) => self.node.admit_append(&envelope, &request).await.map(|()| (envelope, request)),
             Err(refusal) => Err(refusal),
         })
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use openraft::alias::SnapshotOf;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::raft::AppendEntriesRequest;
 use tokio::time::Instant;
 
 use crate::node::leader::Leader;
@@ -37,7 +38,7 @@ impl Node {
             PeerRequest::Found(proposed) => return Ok(self.answer_founder(envelope, proposed).await),
             request => request,
         };
-        match request {
+        match &request {
             PeerRequest::Identify => {
                 if envelope.cluster.is_some() {
                     self.inner.strangers.asks_for();
@@ -47,7 +48,7 @@ impl Node {
             PeerRequest::Vouch => {
                 return Ok(PeerReply::Vouch { who: self.identification(), asker: self.member_at(&envelope.from) });
             }
-            PeerRequest::Append(_) => self.admit(envelope, Sender::Leader).await?,
+            PeerRequest::Append(rpc) => self.admit_append(envelope, rpc).await?,
             _ => self.admit(envelope, Sender::Any).await?,
         }
         // A Raft that has stopped has no answer to give; the sender must not take that for one.
@@ -82,7 +83,7 @@ impl Node {
                 PeerReply::ReadIndex(self.read_index_for(envelope.from_raft, following, applied).await)
             }
             PeerRequest::WeakIndex => PeerReply::WeakIndex(self.weak_index_as_leader()),
-            PeerRequest::Status => PeerReply::Status(self.state()),
+            PeerRequest::Status => PeerReply::Status(self.state(), self.hindrances()),
             PeerRequest::LeaderWatch => {
                 self.hold_leader_watch().await;
                 PeerReply::LeaderWatch
@@ -95,6 +96,7 @@ impl Node {
             PeerRequest::Lead { wanted, timeout_ms } => {
                 PeerReply::Admin(self.if_leading(self.lead_here(wanted, after(timeout_ms))).await)
             }
+            PeerRequest::Witness { index } => PeerReply::Witness(self.as_witness(index)),
             PeerRequest::Remove { wanted, force, timeout_ms } => {
                 PeerReply::Admin(self.if_leading(self.remove_here(wanted, force, after(timeout_ms))).await)
             }
@@ -125,20 +127,34 @@ impl Node {
     /// Installs a snapshot that was received whole and checked.
     ///
     /// # Errors
-    /// [`Refusal::Stopped`] where Raft has stopped.
+    /// [`Refusal`] where it is not for this node, contradicts what is committed here, or Raft has stopped.
     pub async fn install_snapshot(
         &self,
+        envelope: &Envelope,
         vote: Vote,
         meta: SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> Result<PeerReply, Refusal> {
+        self.admit(envelope, Sender::Leader).await?;
+        self.check_history(envelope, &vote, &meta.last_log_id).await?;
         self.inner.freshness.received();
         let snapshot = SnapshotOf::<TypeConfig, SnapshotFile> { meta, snapshot };
         let response = self.inner.raft.install_full_snapshot(vote, snapshot).await.map_err(|_| Refusal::Stopped)?;
         Ok(PeerReply::Snapshot(response.vote))
     }
 
-    pub(super) async fn admit(&self, envelope: &Envelope, sender: Sender) -> Result<(), Refusal> {
+    /// Takes an append only where it is for this node and does not contradict what is committed here.
+    pub(super) async fn admit_append(
+        &self,
+        envelope: &Envelope,
+        rpc: &AppendEntriesRequest<TypeConfig>,
+    ) -> Result<(), Refusal> {
+        self.admit(envelope, Sender::Leader).await?;
+        let log_ids = rpc.prev_log_id.iter().chain(rpc.entries.iter().map(|entry| &entry.log_id));
+        self.check_history(envelope, &rpc.vote, log_ids).await
+    }
+
+    async fn admit(&self, envelope: &Envelope, sender: Sender) -> Result<(), Refusal> {
         let me = &self.inner.me;
         let identification = || Box::new(me.identification(self.inner.log.is_empty()));
         let cluster = me.cluster();
@@ -152,7 +168,9 @@ impl Node {
             return Err(Refusal::Stopped);
         }
         match (cluster, envelope.cluster) {
-            (Some(mine), Some(theirs)) if mine == theirs => Ok(()),
+            (Some(mine), Some(theirs)) if mine == theirs => {
+                me.diverged().map_or(Ok(()), |why| Err(Refusal::Diverged(why)))
+            }
             (None, Some(theirs))
                 if me.is_founded_by(theirs, envelope.from_raft)
                     || (sender == Sender::Leader && self.vouches(envelope).await) =>

@@ -5,3 +5,4 @@ pub(in crate::node) mod failover;
 pub(in crate::node) mod heartbeat;
 pub(in crate::node) mod log_bound;
 pub(in crate::node) mod report;
+pub(in crate::node) mod stall;

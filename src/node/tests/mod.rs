@@ -1,6 +1,7 @@
 //! Whole nodes in one process, on simulated peers, disk and time.
 
 mod appends;
+mod divergence;
 mod expiry;
 mod forming;
 mod forwarding;
@@ -12,6 +13,7 @@ mod reads;
 mod removal;
 mod safety;
 mod sim;
+mod stall;
 mod strangers;
 
 use std::collections::BTreeMap;

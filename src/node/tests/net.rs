@@ -33,6 +33,8 @@ pub(super) struct Net {
     balanced: Mutex<BTreeMap<u16, VecDeque<u16>>>,
     /// Nodes that get nothing of the log.
     starved: Mutex<HashSet<u16>>,
+    /// Nodes that get no entries, but heartbeats.
+    small_only: Mutex<HashSet<u16>>,
     /// Every so many answers to a forwarded write one is lost; 0: none.
     lose_nth: AtomicU64,
     answers: AtomicU64,
@@ -89,6 +91,16 @@ impl Net {
     /// From now on a balancer leads to these nodes.
     pub(super) fn set_balancer(&self, port: u16, to: &[u16]) {
         self.balanced.lock().insert(port, to.iter().copied().collect());
+    }
+
+    /// Entries that are sent to a node get lost, or do so no more; heartbeats arrive.
+    pub(super) fn set_small_only(&self, port: u16, small_only: bool) {
+        let mut all = self.small_only.lock();
+        if small_only {
+            all.insert(port)
+        } else {
+            all.remove(&port)
+        };
     }
 
     fn starves(&self, port: u16) -> bool {
@@ -152,7 +164,13 @@ impl Peers for LocalPeers {
         let node = self.reach(target.id.haddr.port);
         let envelope = self.me.envelope(target);
         let net = self.net.clone();
-        let starves = matches!(request, PeerRequest::Append(_)) && net.starves(target.id.haddr.port);
+        let port = target.id.haddr.port;
+        let starves = match &request {
+            PeerRequest::Append(rpc) => {
+                net.starves(port) || (!rpc.entries.is_empty() && net.small_only.lock().contains(&port))
+            }
+            _ => false,
+        };
         Box::pin(within(time, async move {
             if starves {
                 return Err(PeerError::Lost("starved".to_owned()));
@@ -199,7 +217,7 @@ impl Peers for LocalPeers {
                 offset += n as u64;
             }
             let file = incoming.finish(Some(&meta)).unwrap();
-            let answer = node.install_snapshot(vote, meta, file).await.map_err(PeerError::Refused);
+            let answer = node.install_snapshot(&envelope, vote, meta, file).await.map_err(PeerError::Refused);
             net.installed.fetch_add(u64::from(answer.is_ok()), Ordering::Relaxed);
             answer
         })
@@ -312,6 +330,11 @@ impl TestNode {
             async move { node.find_cluster(start).await }
         });
         Self { node, port, disk, net: net.clone(), log, _tasks: tasks }
+    }
+
+    /// A copy of the disk as it is now, while the node goes on.
+    pub(super) fn copy(&self) -> MemDisk {
+        self.disk.crash(|_, _, _| 0)
     }
 
     /// Stops the node as a power loss would, and gives the disk that is left.

@@ -31,6 +31,7 @@ async fn call(
         echo: None,
         confirmed: None,
         log_time: None,
+        mark: None,
     };
     let vote = Vote::new_committed(1, from_raft);
     let rpc = AppendEntriesRequest { vote, prev_log_id: None, entries: Vec::new(), leader_commit: None };

@@ -43,7 +43,7 @@ impl Node {
                 return Ok(found);
             }
             if self.watches().is_closed() {
-                self.refuse_removed()?;
+                self.refuse_out()?;
                 return Err(NodeError::NotReady("this node is stopping; ask another".to_owned()));
             }
             // Either way the state is looked at again; a place that is given up is no event.

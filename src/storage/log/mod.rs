@@ -14,6 +14,7 @@
 
 mod files;
 mod frame;
+mod history;
 mod index;
 mod memory;
 mod queue;
@@ -51,10 +52,19 @@ pub struct LogOptions {
     pub inline: bool,
     /// The Raft id of the node whose log it is. A log of another node is not opened. `None`: any.
     pub owner: Option<u64>,
+    /// Refuse to truncate what is committed.
+    pub keeps_committed: bool,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, cache_bytes: 8 << 20, prezero: true, inline: false, owner: None }
+        Self {
+            segment_bytes: 16 << 20,
+            cache_bytes: 8 << 20,
+            prezero: true,
+            inline: false,
+            owner: None,
+            keeps_committed: true,
+        }
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{LogEntry, LogId, Vote};
+use crate::task::Moment;
 
 use super::frame::FRAME_HEADER_BYTES;
 use super::memory::Memory;
@@ -130,6 +131,8 @@ pub struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     failed: watch::Sender<Option<String>>,
+    /// The segment that is being flushed, and since when.
+    pub(super) flushing: Mutex<Option<(u64, Moment)>>,
 }
 
 impl Shared {
@@ -137,7 +140,12 @@ impl Shared {
     pub fn new(memory: Memory) -> Arc<Self> {
         let state =
             State { memory, ops: Vec::new(), urgent: false, asleep: false, dozing: false, stop: None, failure: None };
-        Arc::new(Self { state: Mutex::new(state), wake: Condvar::new(), failed: watch::Sender::new(None) })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            failed: watch::Sender::new(None),
+            flushing: Mutex::default(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

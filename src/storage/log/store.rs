@@ -6,6 +6,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use openraft::OptionalSend;
@@ -21,7 +22,7 @@ use crate::task;
 use super::LogOptions;
 use super::memory::{Cold, Memory};
 use super::queue::{Op, Shared, Stop, Waiter};
-use super::record::{Head, encode};
+use super::record::{Head, encode, index};
 use super::recovery::{read_back, recover};
 use super::segment;
 use super::spare::Spare;
@@ -36,14 +37,16 @@ const INLINE_READ_BYTES: u64 = 64 << 10;
 /// The Raft log. Clones share it; the last one to go ends its threads.
 #[derive(Clone)]
 pub struct LogStore {
-    inner: Arc<Inner>,
-    reader: LogReader,
+    pub(super) inner: Arc<Inner>,
+    pub(super) reader: LogReader,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
     spare: Option<Arc<Spare>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    keeps_committed: bool,
+    refused_truncation: Mutex<Option<String>>,
     /// The writer, where it has no thread.
     inline: Mutex<Option<Writer>>,
     /// True while a task waits to write the queue, once the simulated disk's delay is over.
@@ -55,7 +58,7 @@ struct Inner {
 #[derive(Clone)]
 pub struct LogReader {
     shared: Arc<Shared>,
-    disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn Disk>,
 }
 
 impl fmt::Debug for LogStore {
@@ -84,6 +87,8 @@ impl LogStore {
             shared: shared.clone(),
             spare: spare.clone(),
             threads: Mutex::default(),
+            keeps_committed: options.keeps_committed,
+            refused_truncation: Mutex::default(),
             inline: Mutex::default(),
             #[cfg(test)]
             is_due: false.into(),
@@ -119,6 +124,17 @@ impl LogStore {
     /// The newest vote. It is known here from when it is queued: before anybody can have heard of it.
     pub fn vote(&self) -> Option<Vote> {
         self.inner.shared.peek(|memory| memory.head.vote)
+    }
+
+    /// Why a truncation was refused, once one was: it would have dropped what is committed.
+    pub fn refused_truncation(&self) -> Option<String> {
+        self.inner.refused_truncation.lock().clone()
+    }
+
+    /// The file that is being flushed, and for how long.
+    pub fn flushing(&self) -> Option<(String, Duration)> {
+        let (segment, since) = (*self.inner.shared.flushing.lock())?;
+        Some((self.reader.disk.display(&segment::name(segment)), since.elapsed()))
     }
 
     /// Bytes that the entries after the purge point take in the log.
@@ -346,6 +362,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        let committed = self.inner.shared.peek(|memory| memory.head.committed).filter(|_| self.inner.keeps_committed);
+        if let Some(committed) = committed.filter(|committed| index(&last_log_id) < Some(committed.index)) {
+            let kept = last_log_id.map_or_else(|| "nothing".to_owned(), |id| format!("entry {id}"));
+            let why = format!("the log was to be cut back to {kept}, and entry {committed} is committed");
+            *self.inner.refused_truncation.lock() = Some(why.clone());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         self.push_and_wait(Op::Truncate(last_log_id)).await
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::raft_types::alias::LogId;
 use crate::storage::StorageError;
 use crate::storage::disk::Disk;
+use crate::task::Moment;
 
 use super::LogOptions;
 use super::frame::{self, FRAME_HEADER_BYTES, FrameLocation, Owner};
@@ -306,7 +307,10 @@ impl Writer {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.current.file.sync_data().map_err(|error| self.io(self.current.id, error))
+        *self.shared.flushing.lock() = Some((self.current.id, Moment::now()));
+        let synced = self.current.file.sync_data().map_err(|error| self.io(self.current.id, error));
+        *self.shared.flushing.lock() = None;
+        synced
     }
 
     fn io(&self, segment: u64, error: std::io::Error) -> StorageError {

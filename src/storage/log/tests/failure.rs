@@ -48,6 +48,23 @@ fn roomy() -> LogOptions {
     LogOptions { segment_bytes: 1 << 20, ..small() }
 }
 
+/// Issue 18, D10: a flush that hung was told nowhere.
+#[tokio::test]
+async fn a_flush_that_hangs_is_seen() {
+    let Gate { disk, armed, arrivals, release, .. } = gated();
+    let store = LogStore::open(Arc::new(disk), roomy()).unwrap();
+    assert_eq!(store.flushing(), None);
+    armed.store(true, Ordering::SeqCst);
+    let waiting = queue(&store, vec![entry(1, 0, 10)]).await;
+    arrivals.recv().unwrap();
+    let (file, age) = store.flushing().unwrap();
+    assert!(file.contains("log-"), "{file}");
+    assert!(store.flushing().is_some_and(|(_, later)| later >= age));
+    drop(release);
+    waiting.await.unwrap().unwrap();
+    assert_eq!(store.flushing(), None);
+}
+
 #[tokio::test]
 async fn one_flush_serves_all_that_waits() {
     let Gate { disk, armed, syncs, arrivals, release } = gated();

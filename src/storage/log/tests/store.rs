@@ -70,7 +70,13 @@ async fn any_trace_of_raft_makes_a_log_not_empty() {
 async fn records_of_any_size_fit_and_are_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path()).unwrap());
-    let options = LogOptions { segment_bytes: 64 << 10, cache_bytes: 0, prezero: false, ..LogOptions::default() };
+    let options = LogOptions {
+        segment_bytes: 64 << 10,
+        cache_bytes: 0,
+        prezero: false,
+        keeps_committed: false,
+        ..LogOptions::default()
+    };
     let entries: Vec<_> =
         (0..8).map(|n| entry(1, n, if n % 3 == 2 { 1 << 20 } else { (n as usize * 9_000) % 65_000 })).collect();
     let store = LogStore::open(disk.clone(), options.clone()).unwrap();
@@ -86,7 +92,13 @@ async fn records_of_any_size_fit_and_are_read_back() {
 #[tokio::test]
 async fn reads_are_bounded_by_bytes_and_never_empty() {
     for cache_bytes in [0, 700_000, 64 << 20] {
-        let options = LogOptions { segment_bytes: 1 << 20, cache_bytes, prezero: false, ..LogOptions::default() };
+        let options = LogOptions {
+            segment_bytes: 1 << 20,
+            cache_bytes,
+            prezero: false,
+            keeps_committed: false,
+            ..LogOptions::default()
+        };
         let store = LogStore::open(Arc::new(MemDisk::new()), options).unwrap();
         let mut entries: Vec<_> = (0..10).map(|n| entry(1, n, 300_000)).collect();
         entries.push(entry(1, 10, 3_000_000));
@@ -129,7 +141,13 @@ async fn purging_removes_segments_and_bytes() {
 async fn segments_are_zeroed_ahead() {
     let dir = tempfile::tempdir().unwrap();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path()).unwrap());
-    let options = LogOptions { segment_bytes: 32 << 10, cache_bytes: 0, prezero: true, ..LogOptions::default() };
+    let options = LogOptions {
+        segment_bytes: 32 << 10,
+        cache_bytes: 0,
+        prezero: true,
+        keeps_committed: false,
+        ..LogOptions::default()
+    };
     let store = LogStore::open(disk.clone(), options.clone()).unwrap();
     let mut zeroed = 0;
     for index in 0.. {

@@ -1,0 +1,102 @@
+//! Looks names up: at most one look-up of a name at a time, however many wait for it.
+//!
+//! The system's look-up blocks a thread, for half a minute where no name server answers, and cannot be cancelled. A member
+//! that is dead and whose name is gone is called several times a second: each call would cost a thread for as long.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt, Shared};
+use parking_lot::Mutex;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::task;
+
+type Found = Result<Vec<SocketAddr>, String>;
+
+/// Asks the system for the addresses of a name.
+type Ask = Box<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
+
+/// The look-ups under way.
+pub(super) struct Resolver {
+    ask: Ask,
+    under_way: Arc<Mutex<HashMap<String, Shared<BoxFuture<'static, Found>>>>>,
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self::new(Box::new(|name| async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }.boxed()))
+    }
+}
+
+impl Resolver {
+    fn new(ask: Ask) -> Self {
+        Self { ask, under_way: Arc::default() }
+    }
+
+    /// Joins the look-up of this name, or begins one. It goes on where nobody waits any more: the next ones join it.
+    fn look_up(&self, name: &str) -> Shared<BoxFuture<'static, Found>> {
+        let mut under_way = self.under_way.lock();
+        if let Some(joined) = under_way.get(name) {
+            return joined.clone();
+        }
+        let (asked, all, name) = ((self.ask)(name.to_owned()), self.under_way.clone(), name.to_owned());
+        let begun = task::spawn({
+            let name = name.clone();
+            async move {
+                let found = asked.await.map_err(|error| error.to_string());
+                all.lock().remove(&name);
+                found
+            }
+        });
+        let shared = begun.map(|ended| ended.unwrap_or_else(|error| Err(error.to_string()))).boxed().shared();
+        under_way.insert(name, shared.clone());
+        shared
+    }
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let found = self.look_up(name.as_str());
+        Box::pin(async move {
+            let addrs: Addrs = Box::new(found.await?.into_iter());
+            Ok(addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Issue 18, D12: a dead member without an address took 200 threads.
+    #[tokio::test(start_paused = true)]
+    async fn many_calls_are_one_look_up() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let resolver = Resolver::new(Box::new(move |name| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async move {
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                if name == "gone" { Err(io::Error::other("no such name")) } else { Ok(vec![([10, 0, 0, 1], 0).into()]) }
+            }
+            .boxed()
+        }));
+        for _ in 0..100 {
+            assert!(timeout(Duration::from_millis(200), resolver.look_up("gone")).await.is_err());
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(resolver.look_up("gone").await, Err("no such name".to_owned()));
+        assert_eq!(resolver.look_up("n1").await, Ok(vec![([10, 0, 0, 1], 0).into()]));
+        assert!(resolver.look_up("gone").await.is_err());
+        assert_eq!(asked.load(Ordering::Relaxed), 3, "nothing is remembered");
+        assert!(resolver.under_way.lock().is_empty());
+    }
+}

@@ -1,0 +1,76 @@
+//! Data directories that were copied while their nodes ran, and put back.
+
+use std::path::PathBuf;
+
+use crate::support::cluster::Cluster;
+use crate::support::http::Reply;
+use crate::support::node::Node;
+use crate::support::wait::{SETTLE, check, eventually};
+
+/// Copies a data directory, as `cp -a` would.
+fn copy(node: &Node) -> PathBuf {
+    let to = node.rdir.with_extension("copy");
+    std::fs::create_dir(&to).unwrap();
+    for entry in std::fs::read_dir(&node.rdir).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    to
+}
+
+fn has_diverged(reply: &Reply) -> Result<(), String> {
+    check(reply.status == 503 && reply.json()["code"] == "diverged", || reply.brief())
+}
+
+/// Issue 15, row 3 (`field/02`): two directories of an earlier moment, and one of a later.
+#[test]
+fn copies_of_different_moments_do_not_answer_differently() {
+    let mut cluster = Cluster::start(3);
+    cluster.nodes[0].set("x", "0").unwrap();
+    cluster.all_have("x", "0");
+    let mut copies = vec![copy(&cluster.nodes[0]), copy(&cluster.nodes[1])];
+    for i in 1..=20 {
+        cluster.nodes[0].set("x", &i.to_string()).unwrap();
+    }
+    cluster.all_have("x", "20");
+    copies.push(copy(&cluster.nodes[2]));
+    cluster.stop_all();
+    for (node, copy) in cluster.nodes.iter().zip(copies) {
+        node.wipe();
+        std::fs::rename(copy, &node.rdir).unwrap();
+    }
+    for number in [0, 1] {
+        cluster.nodes[number].start();
+    }
+    for number in [0, 1] {
+        cluster.nodes[number].wait_ready();
+        assert_eq!(cluster.nodes[number].value("x").unwrap(), 0);
+    }
+    cluster.nodes[2].start();
+    for _ in 0..2 {
+        let third = &cluster.nodes[2];
+        eventually(SETTLE, "the third says so", || has_diverged(&third.get("/hraftd/raft/ready")?));
+        has_diverged(&third.get("/hraftd/key/x").unwrap()).unwrap();
+        has_diverged(&third.get("/hraftd/watch?prefix=").unwrap()).unwrap();
+        has_diverged(&third.post("/hraftd/key", r#"{"y":1}"#).unwrap()).unwrap();
+        assert_eq!(third.state().unwrap(), "Shutdown");
+        // What it knew to be committed when it was copied: the newest may not have been noted yet.
+        assert!(third.local("x").unwrap().as_u64() > Some(0), "{:?}", third.local("x"));
+        for other in &cluster.nodes[..2] {
+            let told = other.get("/hraftd/raft/cluster").unwrap().json()["warnings"].to_string();
+            assert!(told.contains("has diverged") && told.contains(&third.id()), "{told}");
+        }
+        cluster.nodes[0].set("y", "1").unwrap();
+        cluster.nodes[2].assert_alive();
+        cluster.nodes[2].stop();
+        cluster.nodes[2].start();
+    }
+    let logs: String = cluster.nodes[..2].iter().map(Node::log_text).collect();
+    assert!(logs.contains("takes no part any more"), "{logs}");
+    cluster.nodes[2].stop();
+    cluster.nodes[2].wipe();
+    cluster.nodes[2].start();
+    cluster.settled();
+    cluster.all_have("x", "0");
+    cluster.all_have("y", "1");
+}
