@@ -29,7 +29,8 @@ pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
         | PeerRequest::IsMember(_)
         | PeerRequest::Join { .. }
         | PeerRequest::Lead { .. }
-        | PeerRequest::Remove { .. } => MAX_SMALL_REPLY_BYTES,
+        | PeerRequest::Remove { .. }
+        | PeerRequest::Forgotten { .. } => MAX_SMALL_REPLY_BYTES,
     }
 }
 

@@ -11,6 +11,7 @@ mod error;
 mod identity;
 mod leader;
 mod membership;
+mod memory;
 mod opening;
 mod read;
 mod replication;
@@ -49,6 +50,7 @@ pub use identity::NodeIdentity;
 pub use membership::form::Start;
 pub use membership::join::is_at;
 pub use membership::remove::ask_whether_removed;
+pub use memory::start::{Asked, Standing, ask_standing, is_behind};
 pub use opening::NodeSlot;
 pub use read::{Found, ReadLevel, ReadOptions, Settled, StateView};
 pub use state::State;
@@ -99,6 +101,7 @@ struct Inner {
     strangers: Arc<membership::strangers::Strangers>,
     acks: Arc<read::quorum_acks::QuorumAcks>,
     stamps: Arc<read::follower_stamps::FollowerStamps>,
+    refused_starts: memory::RefusedStarts,
     phase: watch::Sender<Phase>,
     /// The runtime that it was started in.
     home: Handle,
@@ -162,8 +165,9 @@ impl Node {
     /// [`NodeError::Internal`] where the storage cannot be read or the options contradict each other.
     pub async fn start(parts: Parts, options: RaftOptions) -> Result<(Self, Tasks), NodeError> {
         let Parts { me, peers, mut log, machine, snapshots, clients } = parts;
+        let peers: Arc<dyn Peers> = Arc::new(memory::peers::MemoryPeers::new(peers, me.clone()));
         let internal = |error: &dyn std::fmt::Display| NodeError::Internal(format!("Raft does not start: {error}"));
-        let config = raft_config(options, me.removed().borrow().is_none()).validate().map_err(|e| internal(&e))?;
+        let config = raft_config(options).validate().map_err(|e| internal(&e))?;
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
         let strangers = Arc::new(membership::strangers::Strangers::default());
         let members = Arc::new(OnceLock::new());
@@ -176,6 +180,7 @@ impl Node {
             strangers: strangers.clone(),
             acks: acks.clone(),
             stamps: stamps.clone(),
+            acknowledged: Arc::default(),
             members: members.clone(),
             append_timeout: options.election_max().max(Duration::from_secs(2)),
         };
@@ -205,6 +210,7 @@ impl Node {
             strangers,
             acks,
             stamps,
+            refused_starts: memory::RefusedStarts::default(),
             phase: watch::Sender::new(Phase::Joining),
             home: Handle::current(),
             reads,
@@ -215,6 +221,7 @@ impl Node {
             is_new,
         };
         let node = Self { inner: Arc::new(inner) };
+        node.inner.raft.runtime_config().elect(node.may_elect() && !node.is_only_voter());
         // Weak: the identity is a part of the node.
         let inner = Arc::downgrade(&node.inner);
         node.inner.me.set_freshness_source(Box::new(move |member| {
@@ -236,6 +243,7 @@ impl Node {
             task::spawn(node.clone().keep_time()),
             task::spawn(node.clone().tick()),
             task::spawn(node.clone().end_watches_once_removed()),
+            task::spawn(node.clone().abstain_once_lost()),
         ]);
         Ok((node, tasks))
     }
@@ -310,12 +318,12 @@ impl Node {
                 "this node was removed from its cluster at index {index}; ask another, or start it again with --rjoin \
                  naming one of the others to join anew"
             ))),
-            None => Ok(()),
+            None => self.refuse_lost(),
         }
     }
 }
 
-fn raft_config(options: RaftOptions, may_elect: bool) -> Config {
+fn raft_config(options: RaftOptions) -> Config {
     Config {
         cluster_name: "hraftd".to_owned(),
         heartbeat_interval: options.heartbeat_ms,
@@ -329,7 +337,8 @@ fn raft_config(options: RaftOptions, may_elect: bool) -> Config {
         replication_lag_threshold: options.snapshot_threshold.saturating_mul(2),
         max_in_snapshot_log_to_keep: (options.snapshot_threshold / 10).min(10_000),
         purge_batch_size: 1,
-        enable_elect: may_elect,
+        // Until it is known whether it may.
+        enable_elect: false,
         enable_pre_vote: Some(true),
         // A restored leader could serve a linearizable read that misses acknowledged writes.
         enable_leader_restore: Some(false),

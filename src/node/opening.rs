@@ -14,7 +14,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, timeout_at};
 
-use crate::node::leader::{LEADER_WAIT, Leader, LeaderWait};
+use crate::node::leader::{LEADER_CHANGE_WAIT, LEADER_WAIT, Leader, LeaderWait};
 use crate::node::state::Phase;
 use crate::node::{About, Cluster, ClusterServer, Node, NodeError, Server, State, Stats};
 use crate::node_id::PublicId;
@@ -140,9 +140,11 @@ impl Node {
             {
                 break;
             }
-            if self.inner.me.removed().borrow().is_some() {
+            if !self.may_elect() {
                 return;
             }
+            // A refusal that comes at once must not make this spin.
+            tokio::time::sleep(LEADER_CHANGE_WAIT).await;
         }
         self.inner.phase.send_replace(Phase::Ready);
         tracing::info!("ready: caught up with the cluster at index {}", self.applied_index());

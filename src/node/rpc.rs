@@ -153,6 +153,13 @@ pub enum PeerRequest {
         /// How long the asker still waits, in milliseconds.
         timeout_ms: u64,
     },
+    /// You acknowledged this entry to me, and then said that you lack it. Have you lost it?
+    Forgotten {
+        /// The vote of the leader that asks.
+        vote: Vote,
+        /// The entry.
+        acknowledged: LogId,
+    },
 }
 
 /// [`TransferLeaderRequest`] in parts, because openraft's own does not serialise.
@@ -203,12 +210,14 @@ pub enum PeerReply {
     LeaderWatch,
     /// To [`PeerRequest::IsLeaderGone`]: the last log id where it has, `None` where it has not.
     IsLeaderGone(Option<Option<LogId>>),
-    /// To [`PeerRequest::IsMember`].
-    IsMember(MemberAnswer),
+    /// To [`PeerRequest::IsMember`]; and the newest start that the one who answers has seen of it.
+    IsMember(MemberAnswer, Option<StartMark>),
     /// To [`PeerRequest::Join`], [`PeerRequest::Remove`] and [`PeerRequest::Lead`]; the outer error: it does not lead.
     Admin(Result<Result<(), NodeError>, NotLeader>),
     /// To a snapshot: the receiver's vote.
     Snapshot(Vote),
+    /// To [`PeerRequest::Forgotten`]: it has, and takes no part any more.
+    Forgotten(bool),
 }
 
 /// The receiver does not lead, so it did nothing.
@@ -274,6 +283,10 @@ pub enum Refusal {
     Stopped,
     /// The receiver speaks another version of the protocol, or could not read the message.
     Unreadable(String),
+    /// This start of the sender's Raft id is known, and the sender's own is an earlier one, or that of a copy.
+    Superseded(StartMark),
+    /// The receiver's directory has lost its memory, so it takes no part: why.
+    LostMemory(String),
 }
 
 impl fmt::Display for Refusal {
@@ -286,6 +299,8 @@ impl fmt::Display for Refusal {
             },
             Refusal::Stopped => write!(f, "it was removed or is stopping"),
             Refusal::Unreadable(why) => write!(f, "it could not read the message: {why}"),
+            Refusal::Superseded(seen) => write!(f, "it knows start {} of this node's Raft id", seen.starts),
+            Refusal::LostMemory(why) => write!(f, "it lost its memory and takes no part: {why}"),
         }
     }
 }
@@ -305,10 +320,12 @@ pub enum PeerError {
 }
 
 /// A node's answer at its client address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// It is a member of a cluster.
     pub has_cluster: bool,
+    /// The members that it knows, itself included.
+    pub members: Vec<PublicId>,
 }
 
 /// The way to other nodes.

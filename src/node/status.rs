@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 
-use crate::node::rpc::{PeerReply, PeerRequest, Target};
+use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Refusal, Target};
 use crate::node::{Node, State};
 use crate::node_id::PublicId;
 use crate::raft_types::alias::LogId;
@@ -105,7 +105,7 @@ pub(super) struct MemberView {
 impl Node {
     /// The role this node has now.
     pub fn state(&self) -> State {
-        if self.inner.me.removed().borrow().is_some() {
+        if self.inner.me.removed().borrow().is_some() || self.inner.me.lost_why().is_some() {
             return State::Shutdown;
         }
         let metrics = self.inner.raft.metrics();
@@ -223,12 +223,13 @@ impl Node {
         let members = self.members();
         let asked = members.iter().map(async |member| {
             if member.raft_id == me {
-                return self.state();
+                return (self.state(), self.inner.me.lost_why());
             }
             let target = Target { raft_id: Some(member.raft_id), id: member.server.id.clone() };
             match tokio::time::timeout(timeout, self.inner.peers.call(&target, PeerRequest::Status, timeout)).await {
-                Ok(Ok(PeerReply::Status(state))) => state,
-                _ => State::Lost,
+                Ok(Ok(PeerReply::Status(state))) => (state, None),
+                Ok(Err(PeerError::Refused(Refusal::LostMemory(why)))) => (State::Shutdown, Some(why)),
+                _ => (State::Lost, None),
             }
         });
         let states = join_all(asked).await;
@@ -240,7 +241,9 @@ impl Node {
         let mut servers = Vec::with_capacity(members.len());
         let mut current = ClusterServer { id: self.id().clone(), state: self.state(), voter: false };
         let mut leading = None;
-        for (member, state) in members.iter().zip(states) {
+        let mut lost = Vec::new();
+        for (member, (state, why)) in members.iter().zip(states) {
+            lost.extend(why.map(|why| format!("{} lost its memory and takes no part: {why}", member.server.id)));
             let server = line(member, state);
             if member.raft_id == me {
                 current = server.clone();
@@ -254,7 +257,16 @@ impl Node {
         if servers.is_empty() {
             servers.push(current.clone());
         }
-        let warnings = warnings(&servers);
+        let mut warnings = warnings(&servers);
+        warnings.extend(lost);
+        warnings.extend(self.inner.refused_starts.warnings());
+        warnings.extend(self.inner.me.aside().map(|folder| {
+            format!(
+                "{} lost its memory and joined anew: what it had is in the folder {folder} of its data directory; delete \
+                 that once nobody needs it",
+                self.id()
+            )
+        }));
         Cluster { current, leader: leading, servers, warnings }
     }
 

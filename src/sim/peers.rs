@@ -240,7 +240,8 @@ impl Peers for SimPeers {
         let is_silent = net.is_silent(from, to);
         Box::pin(async move {
             let serve = |server: Server| async move {
-                Probe { has_cluster: !server.slot.stats().latest_configuration.is_empty() }
+                let members: Vec<_> = server.slot.stats().latest_configuration.into_iter().map(|s| s.id).collect();
+                Probe { has_cluster: !members.is_empty(), members }
             };
             within(time, is_silent, net.exchange(from, to, true, serve)).await
         })

@@ -88,7 +88,7 @@ fn warn_of_others(path: &Path) {
 }
 
 /// True for the files of the Raft log and for snapshots.
-pub(super) fn is_raft_state(name: &str) -> bool {
+pub fn is_raft_state(name: &str) -> bool {
     name.starts_with("log-") || name.starts_with("snapshot")
 }
 
@@ -122,6 +122,10 @@ impl Disk for LockedDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.disk.rename(from, to)
+    }
+
+    fn set_aside(&self, name: &str, folder: &str) -> io::Result<()> {
+        self.disk.set_aside(name, folder)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

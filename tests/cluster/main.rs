@@ -11,6 +11,7 @@ mod failover;
 mod far_behind;
 mod keys;
 mod locks;
+mod lost_memory;
 mod managed;
 mod many;
 mod memory;

@@ -57,16 +57,24 @@ impl Node {
     /// [`NodeError::Internal`] where this node's own disk or Raft fails.
     pub async fn find_cluster(&self, start: Start) -> Result<(), NodeError> {
         let mut start = start;
+        if self.is_only_voter() {
+            self.lead_alone(start.first.is_some() || !start.others.is_empty(), &start.others).await;
+        }
+        if !self.may_elect() {
+            return Ok(());
+        }
         let members = self.members();
         if !members.is_empty() && members.iter().all(|member| member.raft_id != self.inner.me.raft_id()) {
             // Its own log says that it was removed; `ask_whether_removed` hears it from the leader.
             return Ok(());
         }
         loop {
-            if self.inner.log.is_empty() && start.may_form {
+            if self.inner.log.is_empty() && (start.may_form || start.others.is_empty()) {
                 match self.listen(&start).await {
                     Listened::Leader(caller) => start.others.insert(0, caller),
                     Listened::ListedCluster => {}
+                    // It belongs to a cluster, whose leader calls its former self.
+                    Listened::Nothing if !start.may_form => continue,
                     Listened::Nothing => return self.form(start.new_cluster).await,
                 }
             }
@@ -75,9 +83,10 @@ impl Node {
                     start.others.push(member.server.id.haddr);
                 }
             }
-            let mut removed = self.inner.me.removed();
+            let (mut removed, mut lost) = (self.inner.me.removed(), self.inner.me.lost());
             tokio::select! {
                 _ = removed.wait_for(Option::is_some) => return Ok(()),
+                _ = lost.wait_for(Option::is_some) => return Ok(()),
                 () = self.has_its_role() => return Ok(()),
                 // The first address of the list is this node's, by a name it could not know.
                 Myself = self.ask_to_join(&start) => (start.may_form, start.first) = (true, None),

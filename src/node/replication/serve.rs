@@ -23,6 +23,8 @@ use crate::task;
 pub(super) enum Sender {
     Leader,
     Any,
+    /// One who asks what may be told to anybody, an older process of a Raft id included.
+    Asker,
 }
 
 impl Node {
@@ -37,6 +39,7 @@ impl Node {
                 return Ok(PeerReply::Identify(self.inner.me.identification(self.inner.log.is_empty())));
             }
             PeerRequest::Append(_) => self.admit(envelope, Sender::Leader).await?,
+            PeerRequest::IsMember(_) | PeerRequest::Status => self.admit(envelope, Sender::Asker).await?,
             _ => self.admit(envelope, Sender::Any).await?,
         }
         // A Raft that has stopped has no answer to give; the sender must not take that for one.
@@ -75,7 +78,12 @@ impl Node {
                 PeerReply::LeaderWatch
             }
             PeerRequest::IsLeaderGone(seen) => PeerReply::IsLeaderGone(self.is_leader_gone(seen).await),
-            PeerRequest::IsMember(raft_id) => PeerReply::IsMember(self.is_member(raft_id).await),
+            PeerRequest::IsMember(raft_id) => {
+                PeerReply::IsMember(self.is_member(raft_id).await, self.inner.me.seen(raft_id))
+            }
+            PeerRequest::Forgotten { vote, acknowledged } => {
+                PeerReply::Forgotten(self.check_memory(vote, acknowledged).await)
+            }
             PeerRequest::Join { id, timeout_ms } => {
                 PeerReply::Admin(self.if_leading(self.join_here(id, after(timeout_ms))).await)
             }
@@ -141,13 +149,16 @@ impl Node {
         if me.removed().borrow().is_some() {
             return Err(Refusal::Stopped);
         }
+        if let Some(why) = me.lost_why() {
+            return Err(Refusal::LostMemory(why));
+        }
         match (cluster, envelope.cluster) {
-            (Some(mine), Some(theirs)) if mine == theirs => Ok(()),
+            (Some(mine), Some(theirs)) if mine == theirs => self.check_start(envelope, sender == Sender::Asker).await,
             (None, Some(theirs)) if sender == Sender::Leader => {
                 let me = me.clone();
                 let adopted = task::spawn_blocking(move || me.adopt_cluster(theirs)).await;
                 match adopted {
-                    Ok(Ok(())) => Ok(()),
+                    Ok(Ok(())) => self.check_start(envelope, false).await,
                     Ok(Err(error)) => {
                         tracing::error!("cannot note the cluster this node joins: {error}");
                         Err(Refusal::Stopped)

@@ -123,6 +123,7 @@ async fn network(ways: impl IntoIterator<Item = Way>) -> RaftNetwork {
         strangers: Arc::new(Strangers::default()),
         acks: Arc::default(),
         stamps: Arc::default(),
+        acknowledged: Arc::default(),
         members: Arc::new(OnceLock::new()),
         append_timeout: TIMEOUT,
     };

@@ -4,6 +4,7 @@ mod appends;
 mod expiry;
 mod forwarding;
 mod locks;
+mod lost;
 mod net;
 mod reads;
 mod removal;

@@ -185,8 +185,13 @@ impl Peers for LocalPeers {
 
     fn probe(&self, haddr: &HostPort, _time: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
         let node = self.reach(haddr.port);
-        Box::pin(async move { Ok(Probe { has_cluster: !node?.stats().latest_configuration.is_empty() }) })
+        Box::pin(async move { Ok(probe_of(&node?)) })
     }
+}
+
+fn probe_of(node: &Node) -> Probe {
+    let members: Vec<PublicId> = node.stats().latest_configuration.into_iter().map(|server| server.id).collect();
+    Probe { has_cluster: !members.is_empty(), members }
 }
 
 /// A node of the test, and what is left of it when it is down.
@@ -249,6 +254,11 @@ impl TestNode {
             async move { node.find_cluster(start).await }
         });
         Self { node, port, disk, net: net.clone(), log, _tasks: tasks }
+    }
+
+    /// The disk as it is now.
+    pub(super) fn copy_of_disk(&self) -> MemDisk {
+        self.disk.crash(|_, _, len| len)
     }
 
     /// Stops the node as a power loss would, and gives the disk that is left.

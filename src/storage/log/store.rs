@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{LogEntry, LogId, Vote};
-use crate::storage::StorageError;
 use crate::storage::disk::Disk;
+use crate::storage::{LogMark, StorageError};
 use crate::task;
 
 use super::LogOptions;
@@ -119,6 +119,15 @@ impl LogStore {
     /// The newest vote. It is known here from when it is queued: before anybody can have heard of it.
     pub fn vote(&self) -> Option<Vote> {
         self.inner.shared.peek(|memory| memory.head.vote)
+    }
+
+    /// How far it is, for the identity beside it.
+    pub fn mark(&self) -> LogMark {
+        self.inner.shared.peek(|memory| LogMark {
+            began: true,
+            term: memory.head.vote.map_or(0, |vote| vote.leader_id.term),
+            committed: memory.head.committed.map_or(0, |id| id.index),
+        })
     }
 
     /// Bytes that the entries after the purge point take in the log.
