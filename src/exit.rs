@@ -16,6 +16,8 @@ pub const EX_OK: i32 = 0;
 pub const EX_FAILURE: i32 = 1;
 /// A bad command line.
 pub const EX_USAGE: i32 = 64;
+/// Start it again: the process could not do so itself.
+pub const EX_TEMPFAIL: i32 = 75;
 /// A bad configuration: `HOME`, the data directory, a missing interface.
 pub const EX_CONFIG: i32 = 78;
 
@@ -47,6 +49,16 @@ impl Exit {
     /// A bad configuration: 78.
     pub fn config(line: impl AsRef<str>) -> Self {
         Self::error(EX_CONFIG, line)
+    }
+
+    /// Run this program once more, in the place of this process: 75 where that cannot be done.
+    pub fn again(why: impl AsRef<str>) -> Self {
+        Self::error(EX_TEMPFAIL, why)
+    }
+
+    /// True for [`again`](Self::again).
+    pub fn is_again(&self) -> bool {
+        self.code == EX_TEMPFAIL
     }
 
     /// An error with a code of the caller's; control characters are escaped, so that it is one line.

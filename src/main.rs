@@ -5,7 +5,7 @@ use std::thread;
 
 use hraftd::config::{self, Config, Task};
 use hraftd::exit::{EX_FAILURE, Exit};
-use hraftd::{offline, server, telemetry};
+use hraftd::{offline, platform, server, telemetry};
 use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 
@@ -22,6 +22,11 @@ fn main() -> ExitCode {
     };
     match end {
         Ok(()) => ExitCode::SUCCESS,
+        Err(exit) if exit.is_again() => {
+            let error = platform::run_again();
+            Exit { err: exit.err.map(|why| format!("{why}, and it could not be started again: {error}")), ..exit }
+                .finish()
+        }
         Err(exit) => exit.finish(),
     }
 }

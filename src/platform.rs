@@ -9,6 +9,8 @@
 //! * Preallocation: the log writes zeros ahead of itself, which works on every file system.
 
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use rustix::net::sockopt;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
@@ -20,6 +22,19 @@ compile_error!(
     "hraftd does not run on this system yet. It would need: signals that stop it (src/platform.rs), reads and writes at \
      an offset, and files and directories for their owner alone (src/storage/disk/real.rs, src/storage/data_dir.rs)"
 );
+
+/// Puts this program, started once more with the same arguments, in the place of this process. Returns only where that is
+/// not possible.
+pub fn run_again() -> io::Error {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    // The file that runs, even if another one has its name by now.
+    let program = if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() };
+    match program {
+        Ok(program) => Command::new(program).arg0(name).args(arguments).exec(),
+        Err(error) => error,
+    }
+}
 
 /// The signals that ask for a stop: SIGTERM and SIGINT.
 #[derive(Debug)]

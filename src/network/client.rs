@@ -80,7 +80,8 @@ impl HttpPeers {
             | PeerRequest::Forward { .. }
             | PeerRequest::ReadIndex { .. }
             | PeerRequest::LeaderWatch
-            | PeerRequest::IsLeaderGone(_) => &self.own,
+            | PeerRequest::IsLeaderGone(_)
+            | PeerRequest::Forgotten { .. } => &self.own,
             PeerRequest::Read { .. }
             | PeerRequest::WeakIndex
             | PeerRequest::Status
@@ -226,7 +227,9 @@ impl Peers for HttpPeers {
             let stats: serde_json::Value =
                 serde_json::from_slice(&body).map_err(|error| PeerError::Lost(error.to_string()))?;
             let members = stats.get("latest_configuration").and_then(serde_json::Value::as_array);
-            Ok(Probe { id, has_cluster: members.is_some_and(|members| !members.is_empty()) })
+            let members = members.map_or(&[][..], Vec::as_slice);
+            let of_member = |member: &serde_json::Value| member.get("id")?.as_str()?.parse().ok();
+            Ok(Probe { id, has_cluster: !members.is_empty(), members: members.iter().filter_map(of_member).collect() })
         })
     }
 

@@ -32,7 +32,8 @@ pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
         | PeerRequest::Remove { .. }
         | PeerRequest::Found(_)
         | PeerRequest::Vouch
-        | PeerRequest::Witness { .. } => MAX_SMALL_REPLY_BYTES,
+        | PeerRequest::Witness { .. }
+        | PeerRequest::Forgotten { .. } => MAX_SMALL_REPLY_BYTES,
     }
 }
 

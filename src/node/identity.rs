@@ -3,7 +3,7 @@
 //! Invariants: the Raft id never changes while the process runs; the cluster id is set once, and is
 //! on disk before anything is answered in its name; once removed, a node stays removed.
 
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +15,10 @@ use crate::node::rpc::{Confirmed, Envelope, Identification, Mark, Moved, Stamp, 
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, Founding, RaftId, Role, StartMark};
 use crate::state_machine::Noted;
-use crate::storage::{ClusterHandle, Identity, IdentityStore, StorageError};
+use crate::storage::{ClusterHandle, Identity, IdentityStore, LogMark, StorageError};
+
+/// Starts of so many Raft ids are kept, at most: more than a cluster has members.
+const MAX_SEEN: usize = 2048;
 
 /// Gives the newest stamp got from a member, and the word to it about its freshness.
 type FreshnessSource = Box<dyn Fn(RaftId) -> (Option<Stamp>, Option<Confirmed>) + Send + Sync>;
@@ -24,6 +27,8 @@ type FreshnessSource = Box<dyn Fn(RaftId) -> (Option<Stamp>, Option<Confirmed>) 
 pub struct NodeIdentity {
     store: IdentityStore,
     identity: RwLock<Identity>,
+    /// One change at a time. Held while one is flushed, so that those who only read need not wait for the disk.
+    saving: Mutex<()>,
     /// The role it asks for.
     pub role: Role,
     /// The data directory, for messages that tell which one to delete.
@@ -38,6 +43,8 @@ pub struct NodeIdentity {
     diverged: watch::Sender<Option<String>>,
     /// The newest mark that was applied here.
     noted: OnceLock<watch::Receiver<Option<Noted>>>,
+    /// Why it abstains: its directory has lost its memory.
+    lost: watch::Sender<Option<String>>,
     freshness_source: OnceLock<FreshnessSource>,
     log_clock: OnceLock<LogClock>,
     moved: OnceLock<Moved>,
@@ -61,9 +68,11 @@ impl NodeIdentity {
         boot: u64,
     ) -> Self {
         let removed = watch::Sender::new(identity.removed);
+        let lost = watch::Sender::new(identity.lost.clone());
         Self {
             store,
             identity: RwLock::new(identity),
+            saving: Mutex::default(),
             role,
             data_place,
             boot,
@@ -71,6 +80,7 @@ impl NodeIdentity {
             removed,
             diverged: watch::Sender::default(),
             noted: OnceLock::new(),
+            lost,
             freshness_source: OnceLock::new(),
             log_clock: OnceLock::new(),
             moved: OnceLock::new(),
@@ -132,18 +142,94 @@ impl NodeIdentity {
         Ok(())
     }
 
-    /// Makes `change` durable, then visible. Blocks for the flush, which happens a few times in the
-    /// life of a data directory.
+    /// Makes `change` durable, then visible. Blocks for the flush, which happens a few times in the life of a process, and
+    /// not at all where nothing changes.
     fn update(&self, change: impl FnOnce(&mut Identity)) -> Result<(), StorageError> {
-        let mut current = self.identity.write();
+        let _turn = self.saving.lock();
+        let current = self.identity().clone();
         let mut next = current.clone();
         change(&mut next);
+        if next == current {
+            return Ok(());
+        }
         self.store.save(&next)?;
         if let Some(cluster) = next.cluster {
             self.cluster.set(cluster);
         }
-        *current = next;
+        *self.identity.write() = next;
         Ok(())
+    }
+
+    /// The start that this process is.
+    pub fn start(&self) -> StartMark {
+        StartMark { starts: self.identity().starts, boot: self.boot }
+    }
+
+    /// The newest start that another Raft id has shown.
+    pub fn seen(&self, raft_id: RaftId) -> Option<StartMark> {
+        self.identity().seen.get(&raft_id).copied()
+    }
+
+    /// Remembers a start of another Raft id, unless a later one is known. Where there are very many, those that `is_member`
+    /// does not know are forgotten.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the identity cannot be written.
+    pub fn note_start(
+        &self,
+        raft_id: RaftId,
+        start: StartMark,
+        is_member: &dyn Fn(RaftId) -> bool,
+    ) -> Result<(), StorageError> {
+        self.update(|identity| {
+            let seen = &mut identity.seen;
+            if seen.len() >= MAX_SEEN && !seen.contains_key(&raft_id) {
+                seen.retain(|raft_id, _| is_member(*raft_id));
+            }
+            let known = seen.entry(raft_id).or_insert(start);
+            if known.starts < start.starts {
+                *known = start;
+            }
+        })
+    }
+
+    /// Remembers how far the log is.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the identity cannot be written.
+    pub fn note_log(&self, mark: LogMark) -> Result<(), StorageError> {
+        self.update(|identity| identity.log = mark)
+    }
+
+    /// The reason for which this node abstains, once there is one.
+    pub fn lost(&self) -> watch::Receiver<Option<String>> {
+        self.lost.subscribe()
+    }
+
+    /// The reason for which this node abstains, if it does.
+    pub fn lost_why(&self) -> Option<String> {
+        self.lost.borrow().clone()
+    }
+
+    /// From now on this node abstains. False where it did before.
+    pub(super) fn abstain(&self, why: &str) -> bool {
+        self.lost.send_if_modified(|lost| lost.is_none() && lost.replace(why.to_owned()).is_none())
+    }
+
+    /// Remembers for good that this directory has lost its memory.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the identity cannot be written. This process abstains nevertheless.
+    pub fn set_lost(&self, why: &str) -> Result<(), StorageError> {
+        self.abstain(why);
+        self.update(|identity| {
+            identity.lost.get_or_insert_with(|| why.to_owned());
+        })
+    }
+
+    /// The folder that has the files of this node's former self, which lost its memory.
+    pub fn aside(&self) -> Option<String> {
+        self.identity().aside.clone()
     }
 
     /// Becomes part of a cluster, unless it is part of one already. True where it is part of this one now.
@@ -183,7 +269,9 @@ impl NodeIdentity {
     /// # Errors
     /// [`StorageError`]: it cannot be written.
     pub fn save(&self) -> Result<(), StorageError> {
-        self.update(|_| {})
+        let _turn = self.saving.lock();
+        let identity = self.identity().clone();
+        self.store.save(&identity)
     }
 
     /// Remembers for good that this node was removed.
@@ -199,6 +287,7 @@ impl NodeIdentity {
     /// A removed node that holds nothing any more is a new one. On the disk it stays removed until it is part of a cluster
     /// again: until then it may not form one of its own, however often it is started.
     pub fn join_anew(&self) {
+        let _turn = self.saving.lock();
         self.identity.write().removed = None;
         self.removed.send_replace(None);
     }

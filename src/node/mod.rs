@@ -12,6 +12,7 @@ mod error;
 mod identity;
 mod leader;
 mod membership;
+mod memory;
 pub mod moving;
 mod opening;
 mod read;
@@ -51,6 +52,7 @@ pub use identity::NodeIdentity;
 pub use membership::form::Start;
 pub use membership::join::is_at;
 pub use membership::remove::ask_whether_removed;
+pub use memory::start::{Asked, Standing, ask_standing, is_behind};
 pub use opening::NodeSlot;
 pub use read::{Found, ReadLevel, ReadOptions, Settled, StateView};
 pub use state::State;
@@ -101,6 +103,7 @@ struct Inner {
     strangers: Arc<membership::strangers::Strangers>,
     acks: Arc<read::quorum_acks::QuorumAcks>,
     stamps: Arc<read::follower_stamps::FollowerStamps>,
+    refused_starts: memory::RefusedStarts,
     phase: watch::Sender<Phase>,
     /// The runtime that it was started in.
     home: Handle,
@@ -174,10 +177,10 @@ impl Node {
     pub async fn start(parts: Parts, options: RaftOptions) -> Result<(Self, Tasks), NodeError> {
         let Parts { me, peers, mut log, machine, snapshots, clients } = parts;
         let peers: Arc<dyn Peers> = Arc::new(moving::BookedPeers::new(peers, me.book().clone()));
+        let peers: Arc<dyn Peers> = Arc::new(memory::peers::MemoryPeers::new(peers, me.clone()));
         let internal = |error: &dyn std::fmt::Display| NodeError::Internal(format!("Raft does not start: {error}"));
         me.load_diverged().map_err(|e| internal(&e))?;
-        let may_elect = me.removed().borrow().is_none() && me.diverged().is_none();
-        let config = raft_config(options, may_elect).validate().map_err(|e| internal(&e))?;
+        let config = raft_config(options).validate().map_err(|e| internal(&e))?;
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
         let strangers = Arc::new(membership::strangers::Strangers::default());
         let members = Arc::new(OnceLock::new());
@@ -190,6 +193,7 @@ impl Node {
             strangers: strangers.clone(),
             acks: acks.clone(),
             stamps: stamps.clone(),
+            acknowledged: Arc::default(),
             members: members.clone(),
             append_timeout: options.election_max().max(Duration::from_secs(2)),
         };
@@ -219,6 +223,7 @@ impl Node {
             strangers,
             acks,
             stamps,
+            refused_starts: memory::RefusedStarts::default(),
             phase: watch::Sender::new(Phase::Joining),
             home: Handle::current(),
             reads,
@@ -235,6 +240,7 @@ impl Node {
             listed: OnceLock::new(),
         };
         let node = Self { inner: Arc::new(inner) };
+        node.inner.raft.runtime_config().elect(node.may_elect() && !node.is_only_voter());
         // Weak: the identity is a part of the node.
         let inner = Arc::downgrade(&node.inner);
         node.inner.me.set_freshness_source(Box::new(move |member| {
@@ -261,6 +267,7 @@ impl Node {
             task::spawn(node.clone().watch_progress()),
             task::spawn(node.clone().mark()),
             task::spawn(node.clone().compare_marks()),
+            task::spawn(node.clone().abstain_once_lost()),
         ]);
         Ok((node, tasks))
     }
@@ -342,12 +349,12 @@ impl Node {
                 "this node was removed from its cluster at index {index}; ask another, or start it again with --rjoin \
                  naming one of the others to join anew"
             ))),
-            None => Ok(()),
+            None => self.refuse_lost(),
         }
     }
 }
 
-fn raft_config(options: RaftOptions, may_elect: bool) -> Config {
+fn raft_config(options: RaftOptions) -> Config {
     Config {
         cluster_name: "hraftd".to_owned(),
         heartbeat_interval: options.heartbeat_ms,
@@ -361,7 +368,8 @@ fn raft_config(options: RaftOptions, may_elect: bool) -> Config {
         replication_lag_threshold: options.snapshot_threshold.saturating_mul(2),
         max_in_snapshot_log_to_keep: (options.snapshot_threshold / 10).min(10_000),
         purge_batch_size: 1,
-        enable_elect: may_elect,
+        // Until it is known whether it may.
+        enable_elect: false,
         enable_pre_vote: Some(true),
         // A restored leader could serve a linearizable read that misses acknowledged writes.
         enable_leader_restore: Some(false),

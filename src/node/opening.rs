@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, timeout_at};
 
-use crate::node::leader::{LEADER_WAIT, Leader, LeaderWait};
+use crate::node::leader::{LEADER_CHANGE_WAIT, LEADER_WAIT, Leader, LeaderWait};
 use crate::node::rpc::{Identification, PeerReply, PeerRequest};
 use crate::node::state::Phase;
 use crate::node::{About, Cluster, ClusterServer, Node, NodeError, Server, State, Stats};
@@ -185,9 +185,11 @@ impl Node {
             {
                 break;
             }
-            if self.refuse_out().is_err() {
+            if !self.may_elect() {
                 return;
             }
+            // A refusal that comes at once must not make this spin.
+            tokio::time::sleep(LEADER_CHANGE_WAIT).await;
         }
         self.inner.phase.send_replace(Phase::Ready);
         if self.inner.me.role == Role::Learner && self.is_voter() {

@@ -168,6 +168,13 @@ pub enum PeerRequest {
         /// The index of a log entry.
         index: u64,
     },
+    /// You acknowledged this entry to me, and then said that you lack it. Have you lost it?
+    Forgotten {
+        /// The vote of the leader that asks.
+        vote: Vote,
+        /// The entry.
+        acknowledged: LogId,
+    },
 }
 
 /// [`TransferLeaderRequest`] in parts, because openraft's own does not serialise.
@@ -218,8 +225,8 @@ pub enum PeerReply {
     LeaderWatch,
     /// To [`PeerRequest::IsLeaderGone`]: the last log id where it has, `None` where it has not.
     IsLeaderGone(Option<Option<LogId>>),
-    /// To [`PeerRequest::IsMember`].
-    IsMember(MemberAnswer),
+    /// To [`PeerRequest::IsMember`]; and the newest start that the one who answers has seen of it.
+    IsMember(MemberAnswer, Option<StartMark>),
     /// To [`PeerRequest::Join`], [`PeerRequest::Remove`] and [`PeerRequest::Lead`]; the outer error: it does not lead.
     Admin(Result<Result<(), NodeError>, NotLeader>),
     /// To a snapshot: the receiver's vote.
@@ -235,6 +242,8 @@ pub enum PeerReply {
     },
     /// To [`PeerRequest::Witness`]; `None` where it does not lead.
     Witness(Option<Witness>),
+    /// To [`PeerRequest::Forgotten`]: it has, and takes no part any more.
+    Forgotten(bool),
 }
 
 /// The receiver does not lead, so it did nothing.
@@ -355,6 +364,10 @@ pub enum Refusal {
     Unreadable(String),
     /// The receiver's state is not its cluster's, and why it knows.
     Diverged(String),
+    /// This start of the sender's Raft id is known, and the sender's own is an earlier one, or that of a copy.
+    Superseded(StartMark),
+    /// The receiver's directory has lost its memory, so it takes no part: why.
+    LostMemory(String),
 }
 
 impl fmt::Display for Refusal {
@@ -368,6 +381,8 @@ impl fmt::Display for Refusal {
             Refusal::Stopped => write!(f, "it was removed or is stopping"),
             Refusal::Unreadable(why) => write!(f, "it could not read the message: {why}"),
             Refusal::Diverged(why) => write!(f, "it has diverged: {why}"),
+            Refusal::Superseded(seen) => write!(f, "it knows start {} of this node's Raft id", seen.starts),
+            Refusal::LostMemory(why) => write!(f, "it lost its memory and takes no part: {why}"),
         }
     }
 }
@@ -393,6 +408,8 @@ pub struct Probe {
     pub id: PublicId,
     /// It is a member of a cluster.
     pub has_cluster: bool,
+    /// The members that it knows, itself included.
+    pub members: Vec<PublicId>,
 }
 
 /// The way to other nodes.
@@ -437,9 +454,7 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
 
     /// The addresses that this one leads to now: a name may stand for many nodes. An address is its own. Empty where a name
     /// does not resolve. May take as long as a resolver does.
-    fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
-        Box::pin(std::future::ready(vec![addr.clone()]))
-    }
+    fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>>;
 
     /// Asks the node at a *client* address to make `id` a member; the text is its refusal.
     ///

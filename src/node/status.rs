@@ -212,12 +212,14 @@ impl Node {
         let asked = members.iter().map(async |member| {
             if member.raft_id == me {
                 let diverged = self.inner.me.diverged().map(|why| has_diverged(&why));
-                return (self.state(), self.hindrances().into_iter().chain(diverged).collect());
+                let lost = self.inner.me.lost_why().map(|why| has_lost(&why));
+                return (self.state(), self.hindrances().into_iter().chain(diverged).chain(lost).collect());
             }
             let target = Target { raft_id: Some(member.raft_id), id: member.server.id.clone() };
             match tokio::time::timeout(timeout, self.inner.peers.call(&target, PeerRequest::Status, timeout)).await {
                 Ok(Ok(PeerReply::Status(state, hindrances))) => (state, hindrances),
                 Ok(Err(PeerError::Refused(Refusal::Diverged(why)))) => (State::Shutdown, vec![has_diverged(&why)]),
+                Ok(Err(PeerError::Refused(Refusal::LostMemory(why)))) => (State::Shutdown, vec![has_lost(&why)]),
                 _ => (State::Lost, Vec::new()),
             }
         });
@@ -248,6 +250,14 @@ impl Node {
         for (member, told) in members.iter().zip(reasons) {
             warnings.extend(told.into_iter().map(|what: String| format!("{}: {what}", member.server.id)));
         }
+        warnings.extend(self.inner.refused_starts.warnings());
+        warnings.extend(self.inner.me.aside().map(|folder| {
+            format!(
+                "{} lost its memory and joined anew: what it had is in the folder {folder} of its data directory; delete \
+                 that once nobody needs it",
+                self.id()
+            )
+        }));
         Cluster { current, leader: leading, servers, warnings }
     }
 
@@ -271,6 +281,10 @@ pub(super) fn members_of(metrics: &RaftMetrics<TypeConfig>) -> Vec<MemberView> {
         .collect();
     members.sort_by(|a, b| a.server.id.cmp(&b.server.id));
     members
+}
+
+fn has_lost(why: &str) -> String {
+    format!("it lost its memory and takes no part: {why}")
 }
 
 fn has_diverged(why: &str) -> String {

@@ -105,6 +105,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     tokio::select! {
         () = &mut shutdown => {}
         // After a failure the content of the disk is unknown, or Raft is gone: nothing can be handed over.
+        // One that begins anew takes no part any more.
         failed = running.ended(&setup) => return Err(failed),
     }
     tracing::info!("stopping");

@@ -93,6 +93,11 @@ impl Disk for SimDisk {
         self.mem.rename(from, to)
     }
 
+    fn set_aside(&self, name: &str, folder: &str) -> io::Result<()> {
+        self.change()?;
+        self.mem.set_aside(name, folder)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.change()?;
         self.mem.remove(name)

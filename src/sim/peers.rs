@@ -243,14 +243,17 @@ impl Peers for SimPeers {
         let is_silent = net.is_silent(from, to);
         Box::pin(async move {
             let serve = |server: Server| async move {
-                Probe {
-                    id: server.slot.id().clone(),
-                    has_cluster: !server.slot.stats().latest_configuration.is_empty(),
-                }
+                let members: Vec<_> = server.slot.stats().latest_configuration.into_iter().map(|s| s.id).collect();
+                Probe { id: server.slot.id().clone(), has_cluster: !members.is_empty(), members }
             };
             within(time, is_silent, net.exchange(from, to, true, serve)).await
         })
     }
+    fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
+        // Names lead to one node each here.
+        Box::pin(std::future::ready(vec![addr.clone()]))
+    }
+
     fn ids_at(&self, haddr: &HostPort, time: Duration) -> BoxFuture<'static, Vec<PublicId>> {
         let (from, to, net) = (self.name(), haddr.port, self.net.clone());
         let is_silent = net.is_silent(from, to);

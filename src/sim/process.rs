@@ -151,8 +151,26 @@ fn address(port: u16) -> HostPort {
 }
 
 async fn life(net: Net, host: Host, setup: Arc<Setup>, mut stopped: oneshot::Receiver<()>) -> Result<(), Exit> {
+    // As `main` does.
+    while part_of_life(&net, &host, &setup, &mut stopped).await? == Again::Yes {}
+    Ok(())
+}
+
+/// Whether the process is to be started again.
+#[derive(PartialEq, Eq)]
+enum Again {
+    Yes,
+    No,
+}
+
+async fn part_of_life(
+    net: &Net,
+    host: &Host,
+    setup: &Arc<Setup>,
+    mut stopped: &mut oneshot::Receiver<()>,
+) -> Result<Again, Exit> {
     let name = host.name();
-    let identity = start::identity(&setup).await?;
+    let identity = start::identity(setup).await?;
     let slot = NodeSlot::new(setup.public_id.clone(), identity.cluster.is_some());
     let settings = ApiSettings {
         max_value_bytes: 1 << 20,
@@ -163,23 +181,24 @@ async fn life(net: Net, host: Host, setup: Arc<Setup>, mut stopped: oneshot::Rec
         max_at_work: 1_000,
         max_waiting: 1_000,
     };
-    let server = Server::new(host, slot.clone(), Api::new(slot.clone(), settings));
+    let server = Server::new(host.clone(), slot.clone(), Api::new(slot.clone(), settings));
     net.up(server.clone());
     let (opened, peers) = tokio::select! {
         biased;
-        opened = start::as_member(&setup, &slot) => opened?,
+        opened = start::as_member(setup, &slot) => opened?,
         Ok(()) = &mut stopped => {
             net.down(name, false);
-            return Ok(());
+            return Ok(Again::No);
         }
     };
-    let mut running = opened.run(peers, &setup, tokio::runtime::Handle::current()).await?;
+    let mut running = opened.run(peers, setup, tokio::runtime::Handle::current()).await?;
     slot.started(running.node.clone());
-    tokio::select! {
+    let again = tokio::select! {
         biased;
-        failed = running.ended(&setup) => return Err(failed),
-        Ok(()) = &mut stopped => {}
-    }
+        ended = running.ended(setup) => if ended.is_again() { Again::Yes } else { return Err(ended) },
+        Ok(()) = &mut stopped => Again::No,
+    };
     world::note("stopping", &[name.into()]);
-    running.stop(server.drain(DRAIN_TIMEOUT), async { net.down(name, false) }).await
+    running.stop(server.drain(DRAIN_TIMEOUT), async { net.down(name, false) }).await?;
+    Ok(again)
 }

@@ -7,12 +7,13 @@ use openraft::storage::RaftLogStorage as _;
 
 use super::{Setup, blocking, failure, storage_exit};
 use crate::exit::Exit;
-use crate::node::NodeIdentity;
+use crate::node::{NodeIdentity, is_behind};
 use crate::node_id::PublicId;
 use crate::raft_types::RaftId;
 use crate::state_machine::StateMachine;
-use crate::storage::log::{LogOptions, LogStore};
-use crate::storage::{ClusterHandle, Identity, IdentityStore, SnapshotStore, replace};
+use crate::storage::data_dir::is_raft_state;
+use crate::storage::log::{LogOptions, LogStore, has_log};
+use crate::storage::{ClusterHandle, Identity, IdentityStore, LogMark, SnapshotStore, replace};
 
 /// An open data directory, with all that is in it.
 #[derive(Debug)]
@@ -55,6 +56,15 @@ fn load_identity(setup: &Setup, store: &IdentityStore) -> Result<Identity, Exit>
     if let Some(identity) = store.load().map_err(storage_exit)? {
         return Ok(identity);
     }
+    let names = setup.disk.list().map_err(|error| failure(format!("{}: {error}", setup.place)))?;
+    // The identity is on disk before any of these is.
+    if let Some(name) = names.iter().find(|name| is_raft_state(name)) {
+        return Err(Exit::config(format!(
+            "{}: the file identity is missing, and there are others of a node, like {name}; this node must not start on \
+             it: restore identity, or delete the whole directory and let the node rejoin its cluster empty",
+            setup.place
+        )));
+    }
     let identity = new_identity(setup);
     store.save(&identity).map_err(storage_exit)?;
     Ok(identity)
@@ -67,12 +77,30 @@ pub(super) fn new_identity(setup: &Setup) -> Identity {
 fn open(setup: &Setup) -> Result<Opened, Exit> {
     let store = IdentityStore::new(setup.disk.clone());
     let mut identity = load_identity(setup, &store)?;
+    let (known, has_log) = (identity.log, has_log(&*setup.disk).map_err(storage_exit)?);
+    if known.began && !has_log && identity.lost.is_none() && (setup.find)().others.is_empty() {
+        return Err(Exit::config(format!(
+            "{}: the files log-* are missing; this node must not start on it: restore them, or start it with --rjoin \
+             naming another node of its cluster, which it then joins anew",
+            setup.place
+        )));
+    }
     let options = LogOptions { owner: Some(identity.log_owner()), ..setup.log.clone() };
     let log = LogStore::open(setup.disk.clone(), options).map_err(storage_exit)?;
-    if log.is_empty() {
+    let found = LogMark { began: has_log, ..log.mark() };
+    if let Some(why) = is_behind(known, found) {
+        identity.lost.get_or_insert(why);
+    }
+    if identity.lost.is_none() {
+        // From here on it has a file.
+        identity.log = LogMark { began: true, ..found };
+    }
+    if log.is_empty() && identity.lost.is_none() {
         // It never voted and holds nothing: the cluster it was about to join or form is not binding.
         identity.cluster = None;
     }
+    // Its former self was a member of a cluster.
+    let joins_anew = log.is_empty() && identity.cluster.is_none() && identity.aside.is_some();
     let cluster = ClusterHandle::new(identity.cluster);
     let snapshots = SnapshotStore::open(setup.disk.clone(), cluster.clone()).map_err(storage_exit)?;
     if let (true, Some(snapshot)) = (log.is_empty(), snapshots.current()) {
@@ -87,7 +115,7 @@ fn open(setup: &Setup) -> Result<Opened, Exit> {
     // Before anything is said.
     store.count_start(&mut identity).map_err(storage_exit)?;
     let me = NodeIdentity::new(store, identity, cluster, setup.role, setup.place.clone(), (setup.random)());
-    Ok(Opened { me: Arc::new(me), log, machine, snapshots, joins_anew: false })
+    Ok(Opened { me: Arc::new(me), log, machine, snapshots, joins_anew })
 }
 
 impl Opened {

@@ -11,7 +11,7 @@ use super::directory::Opened;
 use super::{Setup, failure, find};
 use crate::exit::Exit;
 use crate::node::rpc::Peers;
-use crate::node::{Node, Parts, Tasks};
+use crate::node::{Node, NodeIdentity, Parts, Tasks};
 use crate::storage::log::LogStore;
 use crate::task;
 
@@ -27,6 +27,7 @@ pub struct Running {
     /// The node, for the ports.
     pub node: Node,
     tasks: Tasks,
+    me: Arc<NodeIdentity>,
     log: LogStore,
     log_failed: watch::Receiver<Option<String>>,
     joins_anew: bool,
@@ -40,14 +41,15 @@ impl Opened {
     pub async fn run(self, peers: Arc<dyn Peers>, setup: &Setup, clients: Handle) -> Result<Running, Exit> {
         let Self { me, log, machine, snapshots, joins_anew, .. } = self;
         let log_failed = log.failed();
-        let parts = Parts { me, peers, log: log.clone(), machine, snapshots, clients };
+        let parts = Parts { me: me.clone(), peers, log: log.clone(), machine, snapshots, clients };
         let (node, tasks) = Node::start(parts, setup.raft).await.map_err(failure)?;
-        Ok(Running { node, tasks, log, log_failed, joins_anew })
+        Ok(Running { node, tasks, me, log, log_failed, joins_anew })
     }
 }
 
 impl Running {
-    /// Finds the cluster. Ends when the node fails, with the reason.
+    /// Finds the cluster. Ends when the node fails, with the reason; with [`Exit::again`] where another start of it is needed
+    /// that begins anew.
     pub async fn ended(&mut self, setup: &Arc<Setup>) -> Exit {
         let mut start = match find(setup).await {
             Ok(start) => start,
@@ -56,7 +58,7 @@ impl Running {
         if self.joins_anew {
             (start.may_form, start.expect) = (false, None);
         }
-        let node = &self.node;
+        let (node, others) = (&self.node, start.others.clone());
         let finding = task::spawn({
             let node = node.clone();
             async move {
@@ -73,6 +75,7 @@ impl Running {
             Ok(reason) = async { log_failed.wait_for(Option::is_some).await.map(|r| r.clone().unwrap_or_default()) } => {
                 failure(reason)
             }
+            () = node.must_begin_anew(&others) => Exit::again("the other voters are a quorum without this node"),
             reason = node.failed() => failure(self.log.failed().borrow().clone().unwrap_or(reason)),
         }
     }
@@ -89,7 +92,7 @@ impl Running {
         close_clients: impl Future<Output = ()>,
         close_peers: impl Future<Output = ()>,
     ) -> Result<(), Exit> {
-        let Self { node, tasks, log, .. } = self;
+        let Self { node, tasks, me, log, .. } = self;
         let stopped = timeout(STOP_TIMEOUT, async {
             node.hand_over(HAND_OVER_TIMEOUT).await;
             // Requests that wait for changes would wait for ever.
@@ -98,8 +101,12 @@ impl Running {
             drop(tasks);
             node.shutdown().await;
             close_peers.await;
-            let closed = task::spawn_blocking(move || log.close()).await;
-            closed.map_err(failure)?.map_err(|error| failure(format!("the log could not be closed: {error}")))
+            let closed = task::spawn_blocking(move || {
+                log.close().map_err(|error| failure(format!("the log could not be closed: {error}")))?;
+                // One that was put back from the past says otherwise when it is opened.
+                if me.lost_why().is_none() { me.note_log(log.mark()).map_err(failure) } else { Ok(()) }
+            });
+            closed.await.map_err(failure)?
         });
         stopped.await.unwrap_or_else(|_| {
             tracing::warn!("not everything ended in time; leaving it");

@@ -103,7 +103,7 @@ fn warn_of_others(path: &Path) {
 }
 
 /// True for the files of the Raft log, for snapshots, and for the note that they are not their cluster's.
-pub(super) fn is_raft_state(name: &str) -> bool {
+pub fn is_raft_state(name: &str) -> bool {
     name.starts_with("log-") || name.starts_with("snapshot") || name == diverged::NAME
 }
 
@@ -137,6 +137,10 @@ impl Disk for LockedDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.disk.rename(from, to)
+    }
+
+    fn set_aside(&self, name: &str, folder: &str) -> io::Result<()> {
+        self.disk.set_aside(name, folder)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

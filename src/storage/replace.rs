@@ -1,6 +1,6 @@
 //! Replaces the whole content of a data directory at once.
 //!
-//! It serves `hraftd recover` and a removed node that joins anew. After a crash at any point the next
+//! It serves `hraftd recover`, a removed node that joins anew, and one that lost its memory. After a crash at any point the next
 //! [`settle`] finds the old content or the new one, whole.
 //!
 //! The steps:
@@ -8,7 +8,8 @@
 //!    reads those names: the directory is still the old one. The next [`settle`] removes leftovers.
 //! 2. `recover-identity` gets its name. From here on the directory is the new one. After a crash the next
 //!    start of the node, or the tool, repeats what is left.
-//! 3. The old log and snapshots are removed. Then `recover-identity` becomes `recover-settling`.
+//! 3. The old log and snapshots are removed; if the new identity names a folder for them, they and the old identity are
+//!    moved there. Then `recover-identity` becomes `recover-settling`.
 //! 4. The new files get their names. Last, `recover-settling` becomes `identity`.
 //!
 //! The directory is flushed between the steps, so that names become durable in this order.
@@ -89,7 +90,8 @@ pub fn commit(disk: &Arc<dyn Disk>, identity: &Identity) -> Result<(), StorageEr
     settle(&**disk)
 }
 
-/// Empties the directory of a removed node, which then joins anew under a new identity.
+/// Empties the directory of a node that then joins anew under a new identity. What the directory holds is kept in the folder
+/// that [`Identity::aside`] names, if it names one.
 ///
 /// # Errors
 /// As [`commit`].
@@ -106,6 +108,10 @@ pub fn with_nothing(disk: &Arc<dyn Disk>, identity: &Identity) -> Result<(), Sto
 pub fn settle(disk: &dyn Disk) -> Result<(), StorageError> {
     let sync = || disk.sync_dir().map_err(|error| StorageError::io(disk.display(""), error));
     let remove = |name: &String| disk.remove(name).map_err(|error| StorageError::io(disk.display(name), error));
+    let retire = |name: &String, folder: Option<&String>| match folder {
+        Some(folder) => disk.set_aside(name, folder).map_err(|error| StorageError::io(disk.display(name), error)),
+        None => remove(name),
+    };
     let rename =
         |from: &str, to: &str| disk.rename(from, to).map_err(|error| StorageError::io(disk.display(from), error));
     match pending(disk)? {
@@ -119,7 +125,9 @@ pub fn settle(disk: &dyn Disk) -> Result<(), StorageError> {
     // The process that decided it may have died before that name was durable.
     sync()?;
     if list(disk)?.contains(&decided_name()) {
-        list(disk)?.iter().filter(|name| data_dir::is_raft_state(name)).try_for_each(remove)?;
+        let folder = identity::read(disk, &decided_name())?.aside;
+        let goes = |name: &&String| data_dir::is_raft_state(name) || (folder.is_some() && *name == identity::NAME);
+        list(disk)?.iter().filter(goes).try_for_each(|name| retire(name, folder.as_ref()))?;
         sync()?;
         rename(&decided_name(), SETTLING)?;
         sync()?;
@@ -243,6 +251,30 @@ mod tests {
                 let is_new = found == empty;
                 assert!(is_new || (!done && found == removed), "{found:?}");
                 assert_eq!((log.is_empty(), disk.bytes("snapshot-1-1").is_none()), (is_new, is_new));
+            },
+        );
+        assert!(points > 10, "{points}");
+    }
+
+    /// Nothing of it is ever deleted.
+    #[test]
+    fn a_crash_while_a_node_is_set_aside_leaves_it_here_or_there() {
+        let empty = Identity { aside: Some("lost-1".to_owned()), ..identity(2) };
+        let base = || old().crash(|_, _, len| len);
+        let points = crash_everywhere(
+            base,
+            |disk| with_nothing(&disk, &empty).is_ok(),
+            |disk, done| {
+                settle(disk).unwrap();
+                let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+                let found = IdentityStore::new(shared).load().unwrap().unwrap();
+                let is_new = found == empty;
+                assert!(is_new || (!done && found == identity(1)), "{found:?}");
+                for name in OLD.into_iter().chain(["identity"]) {
+                    let place = if is_new { format!("lost-1/{name}") } else { name.to_owned() };
+                    let bytes = disk.bytes(&place).unwrap_or_else(|| panic!("{place}"));
+                    assert_eq!(bytes == b"old", name != "identity", "{place}");
+                }
             },
         );
         assert!(points > 10, "{points}");

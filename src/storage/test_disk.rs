@@ -49,6 +49,11 @@ impl Disk for Countdown {
         self.disk.rename(from, to)
     }
 
+    fn set_aside(&self, name: &str, folder: &str) -> io::Result<()> {
+        self.change()?;
+        self.disk.set_aside(name, folder)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         if self.disk.bytes(name).is_some() {
             self.change()?;

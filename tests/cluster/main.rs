@@ -13,6 +13,7 @@ mod far_behind;
 mod forming;
 mod keys;
 mod locks;
+mod lost_memory;
 mod managed;
 mod many;
 mod memory;

@@ -125,6 +125,10 @@ pub(super) fn request(envelope: &Envelope, request: &PeerRequest, local: &Local)
             vote(envelope, &rpc.from, local)?;
             rpc.last_log_id.as_ref().map_or(Ok(()), |last| log_id(last, &rpc.from))
         }
+        PeerRequest::Forgotten { vote: claimed, acknowledged } => {
+            vote(envelope, claimed, local)?;
+            log_id(acknowledged, claimed)
+        }
         PeerRequest::Read { key, .. } => check_key(key),
         PeerRequest::Forward { .. }
         | PeerRequest::ReadIndex { .. }

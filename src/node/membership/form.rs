@@ -82,6 +82,12 @@ impl Node {
     /// # Errors
     /// [`NodeError::Internal`] where this node's own disk or Raft fails.
     pub async fn find_cluster(&self, start: Start) -> Result<(), NodeError> {
+        if self.is_only_voter() {
+            self.lead_alone(start.first.is_some() || !start.others.is_empty(), &start.others).await;
+        }
+        if !self.may_elect() {
+            return Ok(());
+        }
         let members = self.members();
         // Set once, by the one call.
         let _ = self.inner.listed.set(start.others.clone());
@@ -99,9 +105,10 @@ impl Node {
             other_at_first: None,
         };
         loop {
-            let mut removed = self.inner.me.removed();
+            let (mut removed, mut lost) = (self.inner.me.removed(), self.inner.me.lost());
             let founding = tokio::select! {
                 _ = removed.wait_for(Option::is_some) => return Ok(()),
+                _ = lost.wait_for(Option::is_some) => return Ok(()),
                 done = self.settles_in() => return done,
                 founding = search.until_it_may_form() => founding,
             };

@@ -30,7 +30,7 @@ pub async fn ask_whether_removed(
     let asked = members.into_iter().filter(|(raft_id, _)| *raft_id != me).map(async |(raft_id, id)| {
         let target = Target { raft_id: Some(raft_id), id };
         match timeout(timeout_each, peers.call(&target, PeerRequest::IsMember(me), timeout_each)).await {
-            Ok(Ok(PeerReply::IsMember(answer))) => Some(answer),
+            Ok(Ok(PeerReply::IsMember(answer, _))) => Some(answer),
             _ => None,
         }
     });
@@ -131,7 +131,7 @@ impl Node {
     }
 
     /// Stops taking part, for good.
-    async fn leave(&self, index: u64) {
+    pub(in crate::node) async fn leave(&self, index: u64) {
         self.inner.raft.runtime_config().elect(false);
         let me = self.inner.me.clone();
         match task::spawn_blocking(move || me.set_removed(index)).await {

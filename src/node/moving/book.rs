@@ -106,6 +106,10 @@ impl Peers for BookedPeers {
         self.peers.probe(haddr, timeout)
     }
 
+    fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
+        self.peers.resolve(addr)
+    }
+
     fn ids_at(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Vec<PublicId>> {
         self.peers.ids_at(haddr, timeout)
     }

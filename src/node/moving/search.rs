@@ -78,8 +78,8 @@ pub async fn ask_leaders(peers: &Arc<dyn Peers>, seen: &[Sighting], about: RaftI
     let asked = leaders.into_iter().take(MAX_PLACES).map(async |(raft_id, id)| {
         let target = Target { raft_id: Some(raft_id), id: id.clone() };
         match timeout(ANSWER_TIMEOUT, peers.call(&target, PeerRequest::IsMember(about), ANSWER_TIMEOUT)).await {
-            Ok(Ok(PeerReply::IsMember(MemberAnswer::Unknown))) => None,
-            Ok(Ok(PeerReply::IsMember(answer))) => Some((id, answer)),
+            Ok(Ok(PeerReply::IsMember(MemberAnswer::Unknown, _))) => None,
+            Ok(Ok(PeerReply::IsMember(answer, _))) => Some((id, answer)),
             _ => None,
         }
     });

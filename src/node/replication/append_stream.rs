@@ -17,11 +17,13 @@ use openraft::errors::{NetworkError, RPCError};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
 use tokio::time::{Instant, timeout};
 
+use crate::node::memory::acknowledged::Asked;
 use crate::node::read::quorum_acks::Sent;
 use crate::node::replication::RaftNetwork;
 use crate::node::replication::coarse_timer::CoarseTimer;
 use crate::node::rpc::{AppendStream, PeerError, StampedOutcome};
 use crate::raft_types::TypeConfig;
+use crate::raft_types::alias::Vote;
 
 /// How long a commit index waits for entries to travel with.
 const COMMIT_INDEX_HOLD: Duration = Duration::from_millis(1);
@@ -44,8 +46,8 @@ pub(in crate::node) struct AppendSession<'a, S> {
     stream: Option<Box<dyn AppendStream>>,
     /// A request without entries.
     held: Option<(Request, Instant)>,
-    /// When they were sent.
-    unanswered: VecDeque<Sent>,
+    /// When they were sent, by the leader of which vote, and what had been acknowledged by then.
+    unanswered: VecDeque<(Sent, Vote, Asked)>,
     /// The last time something was sent to an empty stream, or answered.
     moved: Instant,
     timer: CoarseTimer,
@@ -121,9 +123,13 @@ impl<S: Stream<Item = Request> + Send + Unpin> AppendSession<'_, S> {
                     }
                 }
                 Event::Answer(Ok((outcome, stamp))) => {
-                    let Some(sent) = self.unanswered.pop_front() else {
+                    let Some((sent, vote, asked)) = self.unanswered.pop_front() else {
                         let error = PeerError::Lost("an answer to nothing".to_owned());
                         return Some(Err(self.network.failed(error)));
+                    };
+                    let outcome = match self.network.outcome(vote, asked, outcome) {
+                        Ok(outcome) => outcome,
+                        Err(error) => return Some(Err(error)),
                     };
                     if !matches!(outcome, Err(StreamAppendError::HigherVote(_))) {
                         self.network.answered(sent, stamp);
@@ -178,7 +184,8 @@ impl<S: Stream<Item = Request> + Send + Unpin> AppendSession<'_, S> {
         if self.unanswered.is_empty() {
             self.moved = Instant::now();
         }
-        self.unanswered.push_back(self.network.acks.sending(request.leader_commit));
+        let (vote, asked) = (request.vote, self.network.asking(request.vote));
+        self.unanswered.push_back((self.network.acks.sending(request.leader_commit), vote, asked));
         let Some(stream) = &mut self.stream else { return Err(PeerError::Lost("it failed before".to_owned())) };
         let sent = timeout(self.network.append_timeout, stream.send(request)).await;
         sent.unwrap_or_else(|_| Err(PeerError::Lost("it takes no more".to_owned())))

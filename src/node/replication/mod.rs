@@ -20,22 +20,24 @@ use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, stream_append_sequential, v2::RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{RaftMetrics, RaftNetworkFactory};
 
 use crate::node::identity::NodeIdentity;
 use crate::node::membership::strangers::Strangers;
+use crate::node::memory::acknowledged::{Acknowledged, Asked};
 use crate::node::read::follower_stamps::FollowerStamps;
 use crate::node::read::quorum_acks::{QuorumAcks, Sent};
 use crate::node::replication::append_stream::{AppendOutcome, AppendSession};
 use crate::node::rpc::{
     AppendStream, PeerError, PeerReply, PeerRequest, Peers, Refusal, Stamp, Target, TransferRequest,
 };
-use crate::raft_types::alias::Vote;
+use crate::raft_types::alias::{LogId, Vote};
 use crate::raft_types::{Member, RaftId, TypeConfig};
 use crate::storage::SnapshotFile;
+use crate::task;
 
 /// A silent member is called at least this often.
 const SILENT_MEMBER_RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -54,6 +56,7 @@ pub(super) struct NetworkFactory {
     pub(super) strangers: Arc<Strangers>,
     pub(super) acks: Arc<QuorumAcks>,
     pub(super) stamps: Arc<FollowerStamps>,
+    pub(super) acknowledged: Arc<Acknowledged>,
     /// The members' present addresses; set once Raft runs.
     pub(super) members: Arc<OnceLock<Metrics>>,
     /// How long an append of entries may take before it is sent again.
@@ -70,6 +73,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
             strangers: self.strangers.clone(),
             acks: self.acks.clone(),
             stamps: self.stamps.clone(),
+            acknowledged: self.acknowledged.clone(),
             members: self.members.clone(),
             target: Target { raft_id: Some(target), id: node.id.clone() },
             append_timeout: self.append_timeout,
@@ -85,6 +89,7 @@ pub(super) struct RaftNetwork {
     strangers: Arc<Strangers>,
     pub(super) acks: Arc<QuorumAcks>,
     stamps: Arc<FollowerStamps>,
+    acknowledged: Arc<Acknowledged>,
     members: Arc<OnceLock<Metrics>>,
     target: Target,
     pub(super) append_timeout: Duration,
@@ -111,6 +116,51 @@ impl RaftNetwork {
             self.acks.answered(raft_id, sent);
             self.stamps.received(raft_id, stamp);
         }
+    }
+
+    /// A request of the leader of `vote` is about to be sent; what to pass to [`outcome`](Self::outcome) with its answer.
+    pub(super) fn asking(&self, vote: Vote) -> Asked {
+        self.acknowledged.asking(self.target.raft_id.unwrap_or_default(), vote)
+    }
+
+    /// Passes on what the member answered. Where that proves that it has lost what it had acknowledged, it is told so, and
+    /// counts as unreachable: see [`crate::node::memory`].
+    pub(super) fn outcome(&self, vote: Vote, asked: Asked, outcome: StreamAppendResult<TypeConfig>) -> AppendOutcome {
+        if let (Some(raft_id), Ok(Some(entry))) = (self.target.raft_id, &outcome) {
+            self.acknowledged.answered(raft_id, vote, *entry);
+        }
+        match asked.lost_by(&outcome) {
+            None => Ok(outcome),
+            Some((vote, acknowledged)) => {
+                self.tell_of_loss(vote, acknowledged);
+                let what = format!("{} lacks entry {acknowledged}, which it acknowledged", self.target.id);
+                Err(RPCError::Unreachable(Unreachable::from_string(what)))
+            }
+        }
+    }
+
+    fn tell_of_loss(&self, vote: Vote, acknowledged: LogId) {
+        let Some(raft_id) = self.target.raft_id.filter(|raft_id| self.acknowledged.is_to_be_told(*raft_id)) else {
+            return;
+        };
+        let target = self.target();
+        let call = self.peers.call(&target, PeerRequest::Forgotten { vote, acknowledged }, self.append_timeout);
+        let is_news = self.strangers.first_time(format!("forgot {raft_id} {acknowledged}"));
+        task::spawn(async move {
+            match call.await {
+                Ok(PeerReply::Forgotten(true)) | Err(PeerError::Refused(Refusal::LostMemory(_))) if is_news => {
+                    tracing::error!(
+                        "{} lost entry {acknowledged}, which it had acknowledged: its data directory was put back from the \
+                         past, or has lost files; it takes no part until it has joined anew",
+                        target.id
+                    );
+                }
+                Ok(PeerReply::Forgotten(false)) if is_news => {
+                    tracing::warn!("{} said that it lacks entry {acknowledged}, and has it", target.id);
+                }
+                _ => {}
+            }
+        });
     }
 
     /// Keeps a stream for appends until there are more of them.
@@ -187,9 +237,15 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         // the other side: sending them again because of a slow flush would only make it slower.
         let timeout = if rpc.entries.is_empty() { option.soft_ttl() } else { self.append_timeout };
         let sent = self.acks.sending(rpc.leader_commit);
+        let (vote, asked, prev) = (rpc.vote, self.asking(rpc.vote), rpc.prev_log_id);
+        let last = rpc.entries.last().map_or(prev, |entry| Some(entry.log_id));
         match self.call(PeerRequest::Append(rpc), timeout).await? {
+            PeerReply::Append(AppendEntriesResponse::Conflict, _) if prev.is_none() => {
+                Err(RPCError::Network(NetworkError::from_string("a conflict with nothing")))
+            }
             PeerReply::Append(response, stamp) => {
-                if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+                let outcome = self.outcome(vote, asked, response.clone().into_stream_result(prev, last))?;
+                if !matches!(outcome, Err(StreamAppendError::HigherVote(_))) {
                     self.answered(sent, stamp);
                 }
                 Ok(response)
@@ -245,12 +301,18 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let covered = snapshot.meta.last_log_id;
         let transfer =
             self.peers.send_snapshot(&self.target(), vote, snapshot.meta, snapshot.snapshot, SNAPSHOT_IDLE_TIMEOUT);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = transfer => match sent.map_err(rpc_error)? {
-                PeerReply::Snapshot(vote) => Ok(SnapshotResponse::new(vote)),
+                PeerReply::Snapshot(theirs) => {
+                    if let (Some(raft_id), Some(covered)) = (self.target.raft_id, covered.filter(|_| theirs == vote)) {
+                        self.acknowledged.answered(raft_id, vote, covered);
+                    }
+                    Ok(SnapshotResponse::new(theirs))
+                }
                 other => Err(unexpected(&other).into()),
             },
         }

@@ -25,6 +25,8 @@ use crate::task;
 pub(super) enum Sender {
     Leader,
     Any,
+    /// One who asks what may be told to anybody, an older process of a Raft id included.
+    Asker,
 }
 
 impl Node {
@@ -49,6 +51,7 @@ impl Node {
                 return Ok(PeerReply::Vouch { who: self.identification(), asker: self.member_at(&envelope.from) });
             }
             PeerRequest::Append(rpc) => self.admit_append(envelope, rpc).await?,
+            PeerRequest::IsMember(_) | PeerRequest::Status => self.admit(envelope, Sender::Asker).await?,
             _ => self.admit(envelope, Sender::Any).await?,
         }
         // A Raft that has stopped has no answer to give; the sender must not take that for one.
@@ -89,7 +92,12 @@ impl Node {
                 PeerReply::LeaderWatch
             }
             PeerRequest::IsLeaderGone(seen) => PeerReply::IsLeaderGone(self.is_leader_gone(seen).await),
-            PeerRequest::IsMember(raft_id) => PeerReply::IsMember(self.is_member(raft_id).await),
+            PeerRequest::IsMember(raft_id) => {
+                PeerReply::IsMember(self.is_member(raft_id).await, self.inner.me.seen(raft_id))
+            }
+            PeerRequest::Forgotten { vote, acknowledged } => {
+                PeerReply::Forgotten(self.check_memory(vote, acknowledged).await)
+            }
             PeerRequest::Join { id, timeout_ms } => {
                 PeerReply::Admin(self.if_leading(self.join_here(id, after(timeout_ms))).await)
             }
@@ -167,8 +175,12 @@ impl Node {
         if me.removed().borrow().is_some() {
             return Err(Refusal::Stopped);
         }
+        if let Some(why) = me.lost_why() {
+            return Err(Refusal::LostMemory(why));
+        }
         match (cluster, envelope.cluster) {
             (Some(mine), Some(theirs)) if mine == theirs => {
+                self.check_start(envelope, sender == Sender::Asker).await?;
                 me.diverged().map_or(Ok(()), |why| Err(Refusal::Diverged(why)))
             }
             (None, Some(theirs))
@@ -178,7 +190,7 @@ impl Node {
                 let me = me.clone();
                 let adopted = task::spawn_blocking(move || me.adopt_cluster(theirs)).await;
                 match adopted {
-                    Ok(Ok(true)) => Ok(()),
+                    Ok(Ok(true)) => self.check_start(envelope, false).await,
                     // Meanwhile it became part of another.
                     Ok(Ok(false)) => Err(Refusal::WrongCluster(identification())),
                     Ok(Err(error)) => {

@@ -112,6 +112,10 @@ impl Peers for Ways {
         unreachable!("nobody probes")
     }
 
+    fn resolve(&self, _: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
+        unreachable!("nobody looks up names")
+    }
+
     fn ids_at(&self, _: &HostPort, _: Duration) -> BoxFuture<'static, Vec<PublicId>> {
         unreachable!("nobody looks around")
     }
@@ -127,6 +131,7 @@ async fn network(ways: impl IntoIterator<Item = Way>) -> RaftNetwork {
         strangers: Arc::new(Strangers::default()),
         acks: Arc::default(),
         stamps: Arc::default(),
+        acknowledged: Arc::default(),
         members: Arc::new(OnceLock::new()),
         append_timeout: TIMEOUT,
     };

@@ -7,6 +7,7 @@ mod forming;
 mod forwarding;
 mod founding;
 mod locks;
+mod lost;
 mod moving;
 mod net;
 mod reads;

@@ -245,16 +245,18 @@ impl Peers for LocalPeers {
 
     fn probe(&self, haddr: &HostPort, _time: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
         let node = self.reach(haddr.port);
-        Box::pin(async move {
-            let node = node?;
-            Ok(Probe { id: node.id().clone(), has_cluster: !node.stats().latest_configuration.is_empty() })
-        })
+        Box::pin(async move { Ok(probe_of(&node?)) })
     }
 
     fn ids_at(&self, haddr: &HostPort, _time: Duration) -> BoxFuture<'static, Vec<PublicId>> {
         let node = self.reach(haddr.port);
         Box::pin(async move { node.into_iter().map(|node| node.id().clone()).collect() })
     }
+}
+
+fn probe_of(node: &Node) -> Probe {
+    let members: Vec<PublicId> = node.stats().latest_configuration.into_iter().map(|server| server.id).collect();
+    Probe { id: node.id().clone(), has_cluster: !members.is_empty(), members }
 }
 
 /// A node of the test, and what is left of it when it is down.

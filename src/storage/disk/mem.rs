@@ -162,7 +162,8 @@ impl Disk for MemDisk {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(lock(&self.state).names.keys().cloned().collect())
+        // Others are in folders.
+        Ok(lock(&self.state).names.keys().filter(|name| !name.contains('/')).cloned().collect())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -170,6 +171,10 @@ impl Disk for MemDisk {
         let file = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), file);
         Ok(())
+    }
+
+    fn set_aside(&self, name: &str, folder: &str) -> io::Result<()> {
+        self.rename(name, &format!("{folder}/{name}"))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

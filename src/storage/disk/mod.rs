@@ -55,6 +55,13 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// `NotFound`: there is no file `from`. `StorageFull`, `ReadOnlyFilesystem`; both names are then as before.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Moves a file into a folder of this directory, which is made if it is not there. [`sync_dir`](Self::sync_dir) makes
+    /// that durable. Nothing here reads it again.
+    ///
+    /// # Errors
+    /// As [`rename`](Self::rename).
+    fn set_aside(&self, name: &str, folder: &str) -> io::Result<()>;
+
     /// Removes a file; handles that are open stay readable.
     ///
     /// # Errors

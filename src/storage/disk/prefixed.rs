@@ -41,6 +41,10 @@ impl Disk for PrefixedDisk {
         self.disk.rename(&self.name(from), &self.name(to))
     }
 
+    fn set_aside(&self, name: &str, folder: &str) -> io::Result<()> {
+        self.disk.set_aside(&self.name(name), folder)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.disk.remove(&self.name(name))
     }

@@ -44,6 +44,10 @@ impl Disk for ReadOnlyDisk {
         refused()
     }
 
+    fn set_aside(&self, _: &str, _: &str) -> io::Result<()> {
+        refused()
+    }
+
     fn remove(&self, _: &str) -> io::Result<()> {
         refused()
     }

@@ -7,6 +7,15 @@ use super::recovery::damaged;
 use super::segment::{self, FILE_HEADER_BYTES, MAX_SEGMENT_BYTES, Segment};
 use super::{FORMAT_VERSION, OLDEST_FORMAT_VERSION};
 
+/// True if a file of a log is there.
+///
+/// # Errors
+/// `Io`: the directory cannot be read.
+pub fn has_log(disk: &dyn Disk) -> Result<bool, StorageError> {
+    let names = disk.list().map_err(|error| StorageError::io(disk.display(""), error))?;
+    Ok(names.iter().any(|name| segment::id_of(name).is_some()))
+}
+
 /// Adds the segments to `segments`, oldest first, up to the first that cannot be opened.
 pub fn open_segments(disk: &dyn Disk, segments: &mut Vec<Segment>) -> Result<(), StorageError> {
     let io = |name: &str, error| StorageError::io(disk.display(name), error);

@@ -29,6 +29,7 @@ mod tests;
 mod view;
 mod writer;
 
+pub use files::has_log;
 pub use store::{LogReader, LogStore};
 pub use view::{Ending, LogView};
 

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{LogEntry, LogId, Vote};
-use crate::storage::StorageError;
 use crate::storage::disk::Disk;
+use crate::storage::{LogMark, StorageError};
 use crate::task;
 
 use super::LogOptions;
@@ -135,6 +135,15 @@ impl LogStore {
     pub fn flushing(&self) -> Option<(String, Duration)> {
         let (segment, since) = (*self.inner.shared.flushing.lock())?;
         Some((self.reader.disk.display(&segment::name(segment)), since.elapsed()))
+    }
+
+    /// How far it is, for the identity beside it.
+    pub fn mark(&self) -> LogMark {
+        self.inner.shared.peek(|memory| LogMark {
+            began: true,
+            term: memory.head.vote.map_or(0, |vote| vote.leader_id.term),
+            committed: memory.head.committed.map_or(0, |id| id.index),
+        })
     }
 
     /// Bytes that the entries after the purge point take in the log.

@@ -282,6 +282,10 @@ impl Disk for HookedDisk {
         (self.hook)(Change::Rename)?;
         self.mem.rename(from, to)
     }
+    fn set_aside(&self, name: &str, folder: &str) -> io::Result<()> {
+        (self.hook)(Change::Rename)?;
+        self.mem.set_aside(name, folder)
+    }
     fn remove(&self, name: &str) -> io::Result<()> {
         (self.hook)(Change::Remove)?;
         self.mem.remove(name)
