@@ -42,7 +42,7 @@ async fn abstains(nodes: &[TestNode], number: usize, why: &str) {
         assert!(matches!(answer, Err(Refusal::LostMemory(_))), "{answer:?}");
     }
     timeout(Duration::from_secs(60), lost.must_begin_anew(&[])).await.expect("the others do without it");
-    assert_eq!(on_disk(&nodes[number]).lost.is_some(), true, "it is so after another start, too");
+    assert!(on_disk(&nodes[number]).lost.is_some(), "it is so after another start, too");
 }
 
 fn envelope(from: &TestNode, to: &TestNode) -> Envelope {
