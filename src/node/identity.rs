@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::log_time::LogClock;
 use crate::node::moving::AddressBook;
-use crate::node::rpc::{Confirmed, Envelope, Identification, Moved, Stamp, Standing, Target};
+use crate::node::rpc::{Confirmed, Envelope, Identification, Moved, Stamp, Target};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId, Role, StartMark};
 use crate::storage::{ClusterHandle, Identity, IdentityStore, StorageError};
@@ -194,7 +194,7 @@ impl NodeIdentity {
             empty,
             role: self.role,
             boot: self.boot,
-            standing: Standing::default(),
+            standing: Box::default(),
         }
     }
 

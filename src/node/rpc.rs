@@ -241,7 +241,7 @@ pub struct Identification {
     /// A random number of the process.
     pub boot: u64,
     /// More, for those that look for the members of a cluster.
-    pub standing: Standing,
+    pub standing: Box<Standing>,
 }
 
 /// What a node tells those that look for the members of a cluster. Blank but in answers to [`PeerRequest::Identify`].

@@ -41,7 +41,7 @@ fn node(raft_id: RaftId, port: u16, moved: Moved) -> Sighting {
         empty: false,
         role: Role::Voter,
         boot: port.into(),
-        standing,
+        standing: Box::new(standing),
     };
     Sighting { at: id(port), heard: Heard::Node(Box::new(who)) }
 }
