@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::log_time::LogClock;
 use crate::node::moving::AddressBook;
-use crate::node::rpc::{Confirmed, Envelope, Identification, Mark, Moved, Stamp, Standing, Target};
+use crate::node::rpc::{Confirmed, Envelope, Identification, Mark, Moved, Stamp, Target};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, Founding, RaftId, Role, StartMark};
 use crate::state_machine::Noted;
@@ -331,7 +331,7 @@ impl NodeIdentity {
             role: self.role,
             boot: self.boot,
             removed: self.removed.borrow().is_some(),
-            standing: Standing::default(),
+            standing: Box::default(),
         }
     }
 

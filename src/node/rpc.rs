@@ -277,7 +277,7 @@ pub struct Identification {
     /// It was removed from its cluster, and takes no part in any until it is started again.
     pub removed: bool,
     /// More, for those that look for the members of a cluster.
-    pub standing: Standing,
+    pub standing: Box<Standing>,
 }
 
 /// What a node tells those that look for the members of a cluster. Blank but in answers to [`PeerRequest::Identify`].

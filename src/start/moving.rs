@@ -244,7 +244,7 @@ impl<'a> Waiting<'a> {
     fn identify(&self, raft_id: RaftId, standing: Standing) {
         let identity = Identity { cluster: self.mover.cluster, ..Identity::new(self.mover.to.clone(), raft_id) };
         let who = speaker(self.setup, identity, self.mover.boot).identification(false);
-        self.slot.identify_as(Identification { standing, ..who });
+        self.slot.identify_as(Identification { standing: Box::new(standing), ..who });
     }
 
     /// Says why it waits, where it is asked, and once in the log.

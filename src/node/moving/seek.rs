@@ -153,7 +153,7 @@ impl Node {
             committed: metrics.local_committed,
             voters,
         };
-        Identification { standing, ..me.identification(self.inner.log.is_empty()) }
+        Identification { standing: Box::new(standing), ..me.identification(self.inner.log.is_empty()) }
     }
 
     /// Ends when this node has its role, and has noted that it has replaced its former selves.

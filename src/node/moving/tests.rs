@@ -42,7 +42,7 @@ fn node(raft_id: RaftId, port: u16, moved: Moved) -> Sighting {
         role: Role::Voter,
         boot: port.into(),
         removed: false,
-        standing,
+        standing: Box::new(standing),
     };
     Sighting { at: id(port), heard: Heard::Node(Box::new(who)) }
 }
