@@ -2,6 +2,7 @@
 
 mod locks;
 mod model;
+mod outcomes;
 mod random;
 mod ranges;
 mod retries;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::outcomes;
 use crate::command::*;
 use crate::kv::{Change, Limits, Ticket};
 use crate::record::{Marks, Rare, Record, base64};
@@ -107,19 +108,7 @@ impl Model {
         }
         let reply = self.act(index, action);
         let mut kept = reply.clone();
-        match &mut kept {
-            Reply::Txn { results, .. } => {
-                for result in results.iter_mut().filter(|result| matches!(result, OpResult::Got(..))) {
-                    *result = OpResult::NotKept;
-                }
-            }
-            Reply::Failed(failure) => match &mut **failure {
-                Failure::Precondition { current } => *current = None,
-                Failure::Locked(view) => view.body = None,
-                _ => {}
-            },
-            _ => {}
-        }
+        outcomes::cut(&mut kept);
         self.kept.retain(|other| other.key != retry.key);
         let bytes = retry.key.len() as u64 + 16 + size(&kept);
         let (key, deadline) = (retry.key.to_string(), self.now + retry.window_ms);
@@ -149,29 +138,6 @@ impl Model {
             }
             _ => Reply::failed(Failure::LockLost),
         }
-    }
-
-    /// A refusal, with what was not kept of it.
-    fn as_now(&self, action: &Action, mut kept: Reply) -> Reply {
-        if let Reply::Failed(failure) = &mut kept {
-            match (&mut **failure, action) {
-                (
-                    Failure::Precondition { current },
-                    Action::Put { key, .. }
-                    | Action::Delete { key, .. }
-                    | Action::Incr { key, .. }
-                    | Action::Touch { key, .. },
-                ) => *current = self.keys.get(key).map(Entry::record),
-                (Failure::Precondition { current }, Action::Set { pairs, .. }) => {
-                    *current = self.keys.get(&pairs[0].0).map(Entry::record);
-                }
-                (Failure::Locked(view), Action::Acquire { name, .. }) => {
-                    view.body = self.view(name).filter(|now| now.token == view.token).and_then(|now| now.body);
-                }
-                _ => {}
-            }
-        }
-        kept
     }
 
     /// Forgets outcomes that are due, the earliest first.
@@ -455,8 +421,6 @@ fn size(reply: &Reply) -> u64 {
             })
             .sum(),
         Reply::Failed(failure) => match &**failure {
-            Failure::Precondition { current: Some(record) } => record.value().len(),
-            Failure::Locked(LockView { body: Some(body), .. }) => body.len(),
             Failure::NotANumber { key, .. } => key.len(),
             _ => 0,
         },
