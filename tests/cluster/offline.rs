@@ -243,12 +243,12 @@ fn a_later_format_is_refused() {
     node.stop();
     let path = node.rdir.join("identity");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     let end = bytes.len() - 4;
     let crc = crc32c::crc32c(&bytes[..end]);
     bytes[end..].copy_from_slice(&crc.to_le_bytes());
     fs::write(&path, &bytes).unwrap();
-    let named = ["format version 2", "newer hraftd", path.to_str().unwrap()];
+    let named = ["format version 3", "newer hraftd", path.to_str().unwrap()];
     refused(&node.start_refused(), 78, &named);
     refused(&tool(&lab, &["inspect"], &node.rdir), 78, &named);
     refused(&tool(&lab, &["recover", "--yes"], &node.rdir), 78, &named);
