@@ -67,6 +67,8 @@ fn copies_of_different_moments_do_not_answer_differently() {
     }
     let logs: String = cluster.nodes[..2].iter().map(Node::log_text).collect();
     assert!(logs.contains("takes no part any more"), "{logs}");
+    let third = &cluster.nodes[2];
+    eventually(SETTLE, "the third says so", || has_diverged(&third.get("/hraftd/raft/ready")?));
     cluster.nodes[2].stop();
     cluster.nodes[2].wipe();
     cluster.nodes[2].start();
