@@ -193,7 +193,7 @@ async fn the_only_voter_of_an_old_log_does_not_lead_alone() {
 #[tokio::test(start_paused = true)]
 async fn the_only_voter_leads_where_nobody_knows_better() {
     let net: Arc<Net> = Arc::default();
-    let node = TestNode::start(&net, 1, &[1, 2], MemDisk::new()).await;
+    let node = TestNode::start(&net, 1, &[1], MemDisk::new()).await;
     node.set("k", "1").await.unwrap();
     let disk = node.crash().await;
     let back = TestNode::start(&net, 1, &[1, 2], disk).await;
