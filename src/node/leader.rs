@@ -100,9 +100,12 @@ impl Node {
         }
         let mut metrics = self.inner.raft.server_metrics();
         drop(metrics.borrow_and_update());
-        // Both outcomes mean the same: try again.
-        let _ = timeout_at(wait.until.min(Instant::now() + LEADER_CHANGE_WAIT), metrics.changed()).await;
-        Ok(())
+        match timeout_at(wait.until.min(Instant::now() + LEADER_CHANGE_WAIT), metrics.changed()).await {
+            // To try again would find the same, at once and without end.
+            Ok(Err(_)) => Err(NodeError::NoLeader("this node is stopping; ask another".to_owned())),
+            // Changed, or a moment later: try again.
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
     }
 
     /// The error of a request that found no leader: it names the voters that do not answer.
