@@ -35,6 +35,7 @@ pub(super) async fn setup(config: &Config) -> Result<Setup, Exit> {
         history: HistoryLimits { events: config.watch_history, ..HistoryLimits::default() },
         raft: raft_options(config),
         peers: Box::new(http_peers),
+        observe: Box::new(|_| None),
         find: Box::new({
             let config = config.clone();
             move || find(&config)
