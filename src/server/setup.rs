@@ -37,6 +37,7 @@ pub(super) async fn setup(config: &Config) -> Result<Setup, Exit> {
         moved: config.moved,
         raft: raft_options(config),
         peers: Box::new(http_peers),
+        observe: Box::new(|_| None),
         find: Box::new({
             let config = config.clone();
             move || find(&config)

@@ -1,16 +1,19 @@
 //! The nodes of a run, up and down.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::net::Net;
-use super::process::{Process, Settings};
+use super::process::{Args, Process, Settings};
 use super::world;
+use crate::exit::EX_CONFIG;
 use crate::node::{Node, State};
-use crate::raft_types::Role;
-use crate::storage::disk::MemDisk;
+use crate::raft_types::{RaftId, Role};
+use crate::storage::IdentityStore;
+use crate::storage::disk::{Disk as _, MemDisk};
 
 /// How a node goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,13 +24,28 @@ pub enum Down {
     PowerLoss,
 }
 
+/// What was done to a node's directory or addresses, and how it may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meddled {
+    No,
+    /// Its start may end, with words; the operator then starts it empty. The Raft id it had.
+    Yes(Option<RaftId>),
+    /// It is one too many: where it ends, with words, the operator leaves it.
+    Extra,
+}
+
 #[derive(Debug)]
 struct Member {
     role: Role,
     list: Vec<u16>,
+    /// The client address that it tells others.
+    hadv: u16,
+    meddled: Meddled,
     process: Option<Process>,
     /// The disk of a node that is down.
     disk: Option<MemDisk>,
+    /// How often it ended with code 1, and was started again.
+    restarts: u32,
 }
 
 pub struct Cluster {
@@ -42,6 +60,15 @@ impl Drop for Cluster {
     }
 }
 
+/// The Raft id on a disk.
+fn raft_id(disk: &MemDisk) -> Option<RaftId> {
+    let identity = IdentityStore::new(Arc::new(disk.clone())).peek();
+    identity.ok().flatten().map(|identity| identity.raft_id)
+}
+
+/// A node that ends so often with code 1 does not come up.
+const MOST_RESTARTS: u32 = 5;
+
 /// Within this all must be well, once nothing is wrong any more.
 const MENDS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -55,9 +82,81 @@ impl Cluster {
 
     /// A new and empty node; the same list on all.
     pub fn add(&mut self, port: u16, list: &[u16], role: Role) {
-        let disk = Some(MemDisk::new());
-        self.members.insert(port, Member { role, list: list.to_vec(), process: None, disk });
+        self.put(port, list, role, MemDisk::new(), Meddled::No);
         self.up(port);
+    }
+
+    /// A node that is down, with a disk that is there already.
+    pub fn put(&mut self, port: u16, list: &[u16], role: Role, disk: MemDisk, meddled: Meddled) {
+        let list = list.to_vec();
+        let member = Member { role, list, hadv: port, meddled, process: None, disk: Some(disk), restarts: 0 };
+        self.members.insert(port, member);
+    }
+
+    fn member(&mut self, port: u16) -> &mut Member {
+        self.members.get_mut(&port).expect("a node of this run")
+    }
+
+    /// From its next start it tells others this client address.
+    pub fn advertise(&mut self, port: u16, hadv: u16) {
+        self.member(port).hadv = hadv;
+    }
+
+    /// From their next start all nodes have this list.
+    pub fn set_list(&mut self, list: &[u16]) {
+        self.members.values_mut().for_each(|member| member.list = list.to_vec());
+    }
+
+    /// The next starts of this node may end, with words.
+    pub fn meddle(&mut self, port: u16) {
+        let member = self.member(port);
+        if member.meddled == Meddled::No {
+            let before = member.disk.as_ref().and_then(raft_id);
+            member.meddled = Meddled::Yes(before);
+        }
+    }
+
+    /// The disk of a node that is down, which gets another.
+    pub fn replace_disk(&mut self, port: u16, disk: MemDisk) -> MemDisk {
+        self.member(port).disk.replace(disk).expect("it is down")
+    }
+
+    /// Takes a node that is down away: its disk and role.
+    pub fn take(&mut self, port: u16) -> (MemDisk, Role) {
+        let member = self.members.remove(&port).expect("a node of this run");
+        (member.disk.expect("it is down"), member.role)
+    }
+
+    /// A copy of the disk of a node that is down.
+    pub fn disk_copy(&mut self, port: u16) -> MemDisk {
+        let disk = self.member(port).disk.as_ref().expect("it is down");
+        let copy = MemDisk::new();
+        for name in disk.list().expect("a disk in memory can be read") {
+            copy.put(&name, disk.bytes(&name).unwrap_or_default());
+        }
+        copy
+    }
+
+    /// The disk of a node that is down has no space left, or has some again.
+    pub fn set_full(&mut self, port: u16, full: bool) {
+        if let Some(disk) = &self.member(port).disk {
+            disk.fail_with(full.then_some(std::io::ErrorKind::StorageFull));
+        }
+    }
+
+    /// The Raft id of a node that is up.
+    pub fn raft_id(&self, port: u16) -> Option<RaftId> {
+        self.process(port).and_then(|process| raft_id(&process.disk.copy()))
+    }
+
+    /// Ends a node for good.
+    pub fn drop_node(&mut self, port: u16) {
+        self.down(port, Down::Killed);
+        self.members.remove(&port);
+    }
+
+    pub fn has(&self, port: u16) -> bool {
+        self.members.contains_key(&port)
     }
 
     pub fn ports(&self) -> Vec<u16> {
@@ -74,20 +173,26 @@ impl Cluster {
     }
 
     pub fn process(&self, port: u16) -> Option<&Process> {
-        self.members[&port].process.as_ref()
+        self.members.get(&port)?.process.as_ref()
     }
 
     /// Starts one that is down.
     pub fn up(&mut self, port: u16) {
-        let member = self.members.get_mut(&port).expect("a node of this run");
+        let settings = self.settings;
+        let Some(member) = self.members.get_mut(&port) else { return };
         if let Some(disk) = member.disk.take() {
             world::set_flush_ms(port, (1, 1));
-            member.process = Some(Process::start(&self.net, port, &member.list, member.role, disk, self.settings));
+            let args = Args { port, hadv: member.hadv, list: member.list.clone(), role: member.role, settings };
+            let process = Process::start(&self.net, &args, disk);
+            if member.meddled != Meddled::No {
+                process.may_end();
+            }
+            member.process = Some(process);
         }
     }
 
     pub fn down(&mut self, port: u16, how: Down) {
-        let member = self.members.get_mut(&port).expect("a node of this run");
+        let Some(member) = self.members.get_mut(&port) else { return };
         let Some(process) = member.process.take() else { return };
         world::note("down", &[port.into(), how as u64]);
         process.host.kill();
@@ -100,31 +205,58 @@ impl Cluster {
 
     /// SIGTERM: it hands over, answers what it has begun to, and leaves the mark of a clean stop. It is down then.
     pub async fn stop(&mut self, port: u16) {
-        let member = self.members.get_mut(&port).expect("a node of this run");
-        let Some(process) = &mut member.process else { return };
+        let Some(process) = self.members.get_mut(&port).and_then(|member| member.process.as_mut()) else { return };
         world::note("stop", &[port.into()]);
         process.stop();
         let deadline = Instant::now() + STOPS_WITHIN;
-        while !process.has_ended() && !process.host.is_dead() {
+        while process.end().is_none() && !process.host.is_dead() {
             if Instant::now() >= deadline {
                 return world::fail(format!("available: node {port} did not stop within {STOPS_WITHIN:?}"));
             }
             sleep(Duration::from_millis(5)).await;
         }
-        let how = if process.host.is_dead() { Down::PowerLoss } else { Down::Killed };
+        let how = if process.end().is_none() { Down::PowerLoss } else { Down::Killed };
         self.down(port, how);
     }
 
     /// It is down, and comes back empty.
     pub fn wipe(&mut self, port: u16) {
         self.down(port, Down::Killed);
-        self.members.get_mut(&port).expect("a node of this run").disk = Some(MemDisk::new());
+        self.member(port).disk = Some(MemDisk::new());
+    }
+
+    /// What an operator does about nodes that ended by themselves, with words.
+    fn tend(&mut self) {
+        for port in self.ports() {
+            let Some(Err(exit)) = self.process(port).and_then(Process::end) else { continue };
+            world::note("tended", &[port.into()]);
+            let member = self.member(port);
+            match (member.meddled, exit.code) {
+                (Meddled::Extra, _) => self.drop_node(port),
+                // The words of 78 are to delete the directory, or to bring back what is missing.
+                (_, EX_CONFIG) => {
+                    self.wipe(port);
+                    self.up(port);
+                }
+                _ => {
+                    member.restarts += 1;
+                    if member.restarts > MOST_RESTARTS {
+                        return world::fail(format!("available: node {port} ends with each start: {exit:?}"));
+                    }
+                    self.down(port, Down::Killed);
+                    if let Some(disk) = &self.member(port).disk {
+                        disk.fail_with(None);
+                    }
+                    self.up(port);
+                }
+            }
+        }
     }
 
     /// Those whose power failed in the middle of something are down.
     pub fn note_failures(&mut self) {
         for port in self.ports() {
-            if self.process(port).is_some_and(|process| process.host.is_dead()) {
+            if self.process(port).is_some_and(|process| process.host.is_dead() && process.end().is_none()) {
                 self.down(port, Down::PowerLoss);
             }
         }
@@ -139,6 +271,7 @@ impl Cluster {
     pub fn mend(&mut self) {
         self.net.heal();
         self.note_failures();
+        self.tend();
         for port in self.ports() {
             world::set_flush_ms(port, (1, 1));
             if let Some(process) = self.process(port) {
@@ -151,6 +284,7 @@ impl Cluster {
 
     /// Checks that all are members with the role they asked for, and serve. Starts those that were removed again.
     fn look(&mut self) -> Result<(), String> {
+        self.tend();
         let mut seen = None;
         let removed = self.nodes().into_iter().find(|(_, node)| node.state() == State::Shutdown);
         if let Some((port, _)) = removed {
@@ -178,11 +312,31 @@ impl Cluster {
         loop {
             self.note_failures();
             match self.look() {
-                Ok(()) => return,
+                Ok(()) => return self.note_ends(),
                 Err(why) if Instant::now() >= deadline => {
                     return world::fail(format!("available: not within {MENDS_WITHIN:?} after all was mended: {why}"));
                 }
                 Err(_) => sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// What became of those that were meddled with.
+    fn note_ends(&mut self) {
+        for port in self.ports() {
+            let member = self.member(port);
+            let meddled = std::mem::replace(&mut member.meddled, Meddled::No);
+            member.restarts = 0;
+            let before = match meddled {
+                Meddled::No => continue,
+                Meddled::Yes(before) => before,
+                Meddled::Extra => None,
+            };
+            if let Some(now) = self.raft_id(port) {
+                world::check(|seen| {
+                    seen.starts.serves(before, now);
+                    Ok(())
+                });
             }
         }
     }

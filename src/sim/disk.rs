@@ -22,12 +22,14 @@ struct Power {
     host: Host,
     /// How many changes there are left until it fails.
     left: Option<u32>,
+    /// The next flush fails.
+    sync_fails: bool,
 }
 
 impl SimDisk {
     /// A disk with the content of `mem`, used by `host`.
     pub fn new(mem: MemDisk, host: Host) -> Self {
-        Self { mem, power: Arc::new(Mutex::new(Power { host, left: None })) }
+        Self { mem, power: Arc::new(Mutex::new(Power { host, left: None, sync_fails: false })) }
     }
 
     /// The power fails after so many changes, and the host is dead with it.
@@ -41,6 +43,8 @@ impl SimDisk {
         if !power.host.is_dead() {
             power.left = None;
         }
+        power.sync_fails = false;
+        self.mem.fail_with(None);
     }
 
     /// The disk after a power failure: all that was flushed, and any part of what was not.
@@ -48,10 +52,31 @@ impl SimDisk {
         self.mem.crash(|_, _, length| world::with_rng(|rng| rng.random_range(0..=length)))
     }
 
-    /// The disk after the process has died and the system has not.
+    /// The disk after the process has died and the system has not: what was not flushed is still to be.
     pub fn after_kill(&self) -> MemDisk {
-        self.mem.sync_dir().expect("a disk in memory takes it");
-        self.mem.crash(|_, _, length| length)
+        self.mem.clone()
+    }
+
+    /// A copy of the directory as it is now, file by file: `cp -r` in no time.
+    pub fn copy(&self) -> MemDisk {
+        let copy = MemDisk::new();
+        for name in self.mem.list().expect("a disk in memory can be read") {
+            if let Some(bytes) = self.mem.bytes(&name) {
+                copy.put(&name, bytes);
+            }
+        }
+        copy
+    }
+
+    /// There is no space left, or there is again.
+    pub fn set_full(&self, full: bool) {
+        self.mem.fail_with(full.then_some(io::ErrorKind::StorageFull));
+    }
+
+    /// The next flush of a file fails, and what it was to write is lost: it is still in memory, and taken for written.
+    /// Later ones succeed.
+    pub fn fail_next_sync(&self) {
+        self.power.lock().sync_fails = true;
     }
 
     fn change(&self) -> io::Result<()> {
@@ -129,6 +154,10 @@ impl DiskFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.change()?;
+        if std::mem::take(&mut self.0.power.lock().sync_fails) {
+            self.0.mem.lose_dirty();
+            return Err(io::Error::other("the flush failed"));
+        }
         self.1.sync_data()
     }
 

@@ -28,6 +28,10 @@ pub struct Host(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     name: u16,
+    /// No other process has it.
+    number: u64,
+    /// True where nobody told it of others, so that it may form a cluster of its own.
+    may_be_alone: bool,
     /// The rate of its clock, see [`super::clock`].
     rate: u32,
     dead: AtomicBool,
@@ -93,8 +97,20 @@ impl Drop for Entered {
 }
 
 impl Host {
-    pub fn new(name: u16, rate: u32) -> Self {
-        Self(Arc::new(Inner { name, rate, dead: AtomicBool::new(false), state: Mutex::default() }))
+    pub fn new(name: u16, rate: u32, may_be_alone: bool) -> Self {
+        let number = world::next_number();
+        let dead = AtomicBool::new(false);
+        Self(Arc::new(Inner { name, number, may_be_alone, rate, dead, state: Mutex::default() }))
+    }
+
+    /// The number of its process, which no other has.
+    pub fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    /// True where nobody told its process of others.
+    pub fn may_be_alone(&self) -> bool {
+        self.0.may_be_alone
     }
 
     /// The host whose task runs now.

@@ -1,12 +1,13 @@
 //! Whole nodes in one process, on simulated time, network and disks, with faults from a seed.
 //!
-//! The product runs: the client API behind its router, the node, openraft, the state machine, the log and its
-//! recovery, snapshots. Simulated is what lies behind its seams: time (tokio's paused clock), the
+//! The product runs: the life of a process ([`crate::start`]), the client API behind its router, the node, openraft, the
+//! state machine, the log and its recovery, snapshots. Simulated is what lies behind its seams: time (tokio's paused clock), the
 //! network ([`crate::node::rpc::Peers`] and the routers' requests), disks ([`crate::storage::disk::Disk`]), threads
 //! ([`crate::task`]) and randomness.
 //!
 //! * `run`: one run. `faults`: what goes wrong. `cluster`, `process`: nodes up and down. `clients`: what is done.
-//! * `invariants`: what must hold all along, one file each.
+//! * `invariants`: what must hold all along, one file each; `observer` tells them what a state machine does.
+//! * `subsets`: a directory with any of its files gone or put back from an earlier moment.
 //! * `host`: a machine, paused and killed. `net`, `connection`, `peers`, `disk`, `runtime`: what it runs on. `world`: what a run knows.
 //!
 //! `.ci/simulate --seeds 2000` runs seeds 0 to 1,999, `--seed 17` that one, `--seed 17 --trace` shows what happened. A
@@ -37,21 +38,16 @@ mod invariants;
 #[path = "../../tests/support/linear.rs"]
 mod linear;
 mod net;
+mod observer;
 mod peers;
 mod process;
 mod run;
 pub mod runtime;
+mod subsets;
 mod tests;
 mod world;
 
 use std::sync::OnceLock;
-
-use tokio::time::Instant;
-
-use crate::command::Reply;
-use crate::kv::{Event, KvStore};
-use crate::raft_types::alias::{LogEntry, LogId};
-use invariants::Applied;
 
 pub use world::disk_delay;
 
@@ -83,42 +79,4 @@ fn options() -> &'static Options {
             trace: std::env::var_os("HRAFTD_TRACE").is_some(),
         }
     })
-}
-
-/// An entry that a simulated node is about to apply.
-pub struct Seen {
-    entry: LogEntry,
-    events: usize,
-}
-
-/// The state machine applies an entry, and has told so many events before it.
-pub fn about_to_apply(entry: &LogEntry, events: usize) -> Option<Seen> {
-    world::host().map(|_| Seen { entry: entry.clone(), events })
-}
-
-/// It has applied it.
-pub fn applied(seen: Option<Seen>, kv: &KvStore, reply: &Reply, events: &[Event]) {
-    let (Some(Seen { entry, events: before }), Some(host)) = (seen, world::host()) else { return };
-    if host.is_dead() {
-        return;
-    }
-    let digest = kv.digest();
-    world::note("applied", &[host.name().into(), entry.log_id.index, digest]);
-    let events = &events[before..];
-    let applied = Applied { by: host.name(), entry: &entry, reply, events, digest, at: Instant::now() };
-    world::check(|all| all.applied(&applied));
-}
-
-/// A snapshot's state was read, to be the node's.
-pub fn loaded(last_log_id: Option<LogId>, kv: &KvStore) {
-    let (Some(host), Some(last_log_id)) = (world::host(), last_log_id) else { return };
-    if host.is_dead() {
-        return;
-    }
-    let digest = kv.digest();
-    world::note("loaded", &[host.name().into(), last_log_id.index, digest]);
-    world::check(|all| {
-        all.committed.loaded(host.name(), last_log_id)?;
-        all.equal_state.loaded(host.name(), last_log_id.index, digest)
-    });
 }

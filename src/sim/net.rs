@@ -92,6 +92,8 @@ struct State {
     dark: BTreeSet<u16>,
     /// From whom to whom nothing gets through.
     cut: BTreeSet<(u16, u16)>,
+    /// Names that lead to several hosts.
+    names: BTreeMap<u16, Vec<u16>>,
     weather: Weather,
 }
 
@@ -113,8 +115,8 @@ pub const OUTSIDE: u16 = 0;
 
 impl Default for Net {
     fn default() -> Self {
-        let state = State { up: BTreeMap::new(), dark: BTreeSet::new(), cut: BTreeSet::new(), weather: Weather::FAIR };
-        Self(Arc::new(Mutex::new(state)))
+        let (up, dark, cut, names) = Default::default();
+        Self(Arc::new(Mutex::new(State { up, dark, cut, names, weather: Weather::FAIR })))
     }
 }
 
@@ -175,6 +177,20 @@ impl Net {
 
     pub fn set_weather(&self, weather: Weather) {
         self.state().weather = weather;
+    }
+
+    /// From now on this name leads to these hosts.
+    pub fn set_name(&self, name: u16, hosts: Vec<u16>) {
+        self.state().names.insert(name, hosts);
+    }
+
+    /// The host that an address leads to, this time. A host that is among those of a name is often its own first one.
+    pub fn resolve(&self, from: u16, to: u16) -> u16 {
+        let Some(hosts) = self.state().names.get(&to).cloned() else { return to };
+        if hosts.contains(&from) && world::chance(500) {
+            return from;
+        }
+        hosts[world::below(hosts.len() as u64) as usize]
     }
 
     pub(super) fn is_dark(&self, name: u16) -> bool {

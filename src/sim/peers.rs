@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::connection::{self, BUFFER};
 use super::host;
 use super::net::{Net, NoAnswer, Server};
+use super::process::RAFT_PORTS;
 use super::world::{self, Word};
 use crate::network::{self, wire};
 use crate::node::NodeIdentity;
@@ -29,28 +30,39 @@ const CHUNK: usize = 1_000;
 pub struct SimPeers {
     pub net: Net,
     pub me: Arc<NodeIdentity>,
+    /// The host whose way it is, and the number of its process.
+    pub host: (u16, u64),
     /// True where others take streams of appends; otherwise they are of a version that does not.
     pub streams: bool,
 }
 
 /// A stream of appends, seen by the invariants.
-struct Seen(Box<dyn AppendStream>);
+struct Seen {
+    stream: Box<dyn AppendStream>,
+    me: Arc<NodeIdentity>,
+    process: u64,
+}
 
 impl AppendStream for Seen {
     fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> BoxFuture<'_, Result<(), PeerError>> {
-        leads(&request);
-        self.0.send(request)
+        leads(&self.me, self.process, &request);
+        self.stream.send(request)
     }
 
     fn next(&mut self) -> BoxFuture<'_, Result<StampedOutcome, PeerError>> {
-        self.0.next()
+        self.stream.next()
     }
 }
 
 /// Notes that the sender of an append leads.
-fn leads(request: &AppendEntriesRequest<TypeConfig>) {
+fn leads(me: &NodeIdentity, process: u64, request: &AppendEntriesRequest<TypeConfig>) {
     let (term, leader) = (request.vote.leader_id.term, request.vote.leader_id.voted_for);
-    world::check(|seen| seen.leaders.leads(term, leader));
+    world::check(|seen| seen.leaders.leads(me.cluster(), term, (process, leader)));
+}
+
+/// The host that has this Raft address.
+fn host_at(id: &PublicId) -> u16 {
+    id.raddr.port - RAFT_PORTS
 }
 
 /// The promise in an answer that must be on the disk of the node that gives it.
@@ -97,7 +109,7 @@ async fn within<T>(
 
 impl SimPeers {
     fn name(&self) -> u16 {
-        self.me.id().haddr.port
+        self.host.0
     }
 }
 
@@ -108,9 +120,9 @@ impl Peers for SimPeers {
         request: PeerRequest,
         time: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
-        let (from, to) = (self.name(), target.id.haddr.port);
+        let (from, to) = (self.name(), host_at(&target.id));
         if let PeerRequest::Append(rpc) = &request {
-            leads(rpc);
+            leads(&self.me, self.host.1, rpc);
         }
         let repeats = may_repeat(&request);
         let bytes = wire::encode(&(self.me.envelope(target), request));
@@ -153,8 +165,8 @@ impl Peers for SimPeers {
         if !self.streams {
             return Box::pin(std::future::ready(Ok(None)));
         }
-        let (from, to, target) = (self.name(), target.id.haddr.port, target.clone());
-        let (net, me) = (self.net.clone(), self.me.clone());
+        let (from, to, target) = (self.name(), host_at(&target.id), target.clone());
+        let (net, me, process) = (self.net.clone(), self.me.clone(), self.host.1);
         let is_silent = net.is_silent(from, to);
         world::note("stream", &[from.into(), to.into()]);
         Box::pin(async move {
@@ -169,7 +181,8 @@ impl Peers for SimPeers {
             let (socket, other_end) = duplex(BUFFER);
             // Of the network: it outlives who speaks.
             tokio::spawn(connection::join(net, (from, other_end), server));
-            Ok(Some(Box::new(Seen(network::leader_side(me, target, socket))) as Box<dyn AppendStream>))
+            let stream = network::leader_side(me.clone(), target, socket);
+            Ok(Some(Box::new(Seen { stream, me, process }) as Box<dyn AppendStream>))
         })
     }
 
@@ -181,7 +194,7 @@ impl Peers for SimPeers {
         snapshot: SnapshotFile,
         idle_timeout: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
-        let (from, to) = (self.name(), target.id.haddr.port);
+        let (from, to) = (self.name(), host_at(&target.id));
         let envelope = self.me.envelope(target);
         let net = self.net.clone();
         world::note("snapshot", &[from.into(), to.into()]);
@@ -223,7 +236,8 @@ impl Peers for SimPeers {
         raft_id: RaftId,
         time: Duration,
     ) -> BoxFuture<'static, Result<Result<(), JoinRefusal>, PeerError>> {
-        let (from, to, id, net) = (self.name(), haddr.port, id.clone(), self.net.clone());
+        let (from, id, net) = (self.name(), id.clone(), self.net.clone());
+        let to = net.resolve(from, haddr.port);
         let is_silent = net.is_silent(from, to);
         Box::pin(async move {
             let serve = move |server: Server| {
@@ -239,7 +253,8 @@ impl Peers for SimPeers {
     }
 
     fn probe(&self, haddr: &HostPort, time: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
-        let (from, to, net) = (self.name(), haddr.port, self.net.clone());
+        let (from, net) = (self.name(), self.net.clone());
+        let to = net.resolve(from, haddr.port);
         let is_silent = net.is_silent(from, to);
         Box::pin(async move {
             let serve = |server: Server| async move {

@@ -1,14 +1,15 @@
 //! A process: [`crate::start`], as `server` runs it, on the simulated network and disk.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::disk::SimDisk;
 use super::host::Host;
 use super::net::{Net, Server};
+use super::observer::StateObserver;
 use super::peers::SimPeers;
 use super::world;
 use crate::api::{Api, ApiSettings, Hosts};
@@ -18,12 +19,17 @@ use crate::node::{NodeIdentity, NodeSlot, RaftOptions, ReadLevel, Start};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::{ClusterId, Role};
 use crate::start::{self, Setup};
-use crate::storage::disk::{Disk as _, MemDisk};
+use crate::state_machine::Observer;
+use crate::storage::ClusterHandle;
+use crate::storage::disk::MemDisk;
 use crate::storage::log::LogOptions;
 use crate::watch::HistoryLimits;
 
 /// As in `server`.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A host's Raft port is its client port and this.
+pub const RAFT_PORTS: u16 = 1_000;
 
 /// How nodes of one run are configured.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +44,19 @@ pub struct Settings {
     pub drift_ppm: u32,
 }
 
+/// The command line of a process.
+#[derive(Debug, Clone)]
+pub struct Args {
+    /// `--haddr`, the name of its host.
+    pub port: u16,
+    /// `--hadv`: the client address that it tells others, which may be another's.
+    pub hadv: u16,
+    /// `--rjoin`.
+    pub list: Vec<u16>,
+    pub role: Role,
+    pub settings: Settings,
+}
+
 /// A node's process, or what is left of it.
 #[derive(Debug)]
 pub struct Process {
@@ -45,13 +64,25 @@ pub struct Process {
     pub disk: SimDisk,
     /// Asks it to stop, once.
     stop: Option<oneshot::Sender<()>>,
-    /// Becomes true when it has ended by itself.
-    ended: Arc<AtomicBool>,
+    end: Arc<Mutex<End>>,
+}
+
+/// The end of a process.
+#[derive(Debug, Default)]
+struct End {
+    /// It may end by itself: its directory was meddled with, or its disk fails.
+    may_come: bool,
+    /// It has ended by itself.
+    came: Option<Result<(), Exit>>,
 }
 
 /// Ports are all that tells nodes apart here.
 pub fn id(port: u16) -> PublicId {
-    format!("127.0.0.1:{port},127.0.0.1:{}", port + 1000).parse().unwrap()
+    id_at(port, port)
+}
+
+fn id_at(hadv: u16, port: u16) -> PublicId {
+    format!("127.0.0.1:{hadv},127.0.0.1:{}", port + RAFT_PORTS).parse().unwrap()
 }
 
 fn cluster_id() -> ClusterId {
@@ -59,30 +90,40 @@ fn cluster_id() -> ClusterId {
 }
 
 impl Process {
-    /// Starts `hraftd --haddr :port --rjoin list` on this disk.
-    pub fn start(net: &Net, port: u16, list: &[u16], role: Role, disk: MemDisk, settings: Settings) -> Self {
-        let host = Host::new(port, world::rate(settings.drift_ppm));
+    /// Starts `hraftd` on this disk.
+    pub fn start(net: &Net, args: &Args, disk: MemDisk) -> Self {
+        let port = args.port;
+        let host = Host::new(port, world::rate(args.settings.drift_ppm), args.list.iter().all(|other| *other == port));
         let disk = SimDisk::new(disk, host.clone());
         world::note("start", &[port.into()]);
-        let setup = Arc::new(setup(net, port, list, role, disk.clone(), settings));
+        let setup = Arc::new(setup(net, args, &host, disk.clone()));
         let (stop, stopped) = oneshot::channel();
         let life = host.spawn(life(net.clone(), host.clone(), setup, stopped));
-        let ended = Arc::new(AtomicBool::new(false));
+        let end = Arc::new(Mutex::new(End::default()));
         tokio::spawn({
-            let (host, ended) = (host.clone(), ended.clone());
+            let (net, host, end) = (net.clone(), host.clone(), end.clone());
             async move {
-                let how = life.await;
+                let Ok(how) = life.await else { return };
                 // A dead one's end is no news.
                 if host.is_dead() {
                     return;
                 }
-                ended.store(true, Ordering::Relaxed);
-                if let Ok(Err(exit)) = how {
-                    world::fail(format!("node {port} ended: {exit:?}"));
+                let mut end = end.lock();
+                if let Err(exit) = &how {
+                    world::note("ended", &[port.into(), u64::from(exit.code.unsigned_abs())]);
+                    world::check(|seen| seen.starts.stopped(port, exit));
+                    if !end.may_come {
+                        world::fail(format!("node {port} ended: {exit:?}"));
+                    }
                 }
+                end.came = Some(how);
+                drop(end);
+                // With the process all it had begun ends, and its sockets are closed.
+                host.kill();
+                net.down(port, false);
             }
         });
-        Self { host, disk, stop: Some(stop), ended }
+        Self { host, disk, stop: Some(stop), end }
     }
 
     /// Sends SIGTERM.
@@ -91,33 +132,39 @@ impl Process {
         let _ = self.stop.take().map(|stop| stop.send(()));
     }
 
-    /// True once it has ended by itself.
-    pub fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+    /// It may end by itself from now on: then that is no fault.
+    pub fn may_end(&self) {
+        self.end.lock().may_come = true;
+    }
+
+    /// How it ended by itself, if it did.
+    pub fn end(&self) -> Option<Result<(), Exit>> {
+        self.end.lock().came.clone()
     }
 }
 
-fn setup(net: &Net, port: u16, list: &[u16], role: Role, disk: SimDisk, settings: Settings) -> Setup {
+fn setup(net: &Net, args: &Args, host: &Host, disk: SimDisk) -> Setup {
+    let &Args { port, hadv, role, settings, .. } = args;
     let peers = {
-        let (net, disk) = (net.clone(), disk.clone());
+        let (net, host) = (net.clone(), (port, host.number()));
         move |me: Arc<NodeIdentity>| {
-            let has_snapshot = disk.list().is_ok_and(|names| names.iter().any(|name| name.starts_with("snapshot-")));
-            if !has_snapshot {
-                // The directory was read, perhaps anew, and nothing is in its state.
-                world::check(|seen| {
-                    seen.committed.started(port);
-                    Ok(())
-                });
-            }
-            let peers: Arc<dyn Peers> = Arc::new(SimPeers { net: net.clone(), me, streams: settings.streams });
+            let peers: Arc<dyn Peers> = Arc::new(SimPeers { net: net.clone(), me, host, streams: settings.streams });
             Ok(peers)
         }
     };
-    let list = list.to_vec();
+    let observe = {
+        let host = host.clone();
+        move |cluster: &ClusterHandle| {
+            let observer: Arc<dyn Observer> = Arc::new(StateObserver::new(host.clone(), cluster.clone()));
+            Some(observer)
+        }
+    };
+    let list = args.list.clone();
     let find = move || {
         let first = list.first().copied();
         Start {
             others: list.iter().filter(|other| **other != port).map(|other| address(*other)).collect(),
+            // A name that leads to others too is not this node's.
             may_form: first.is_none_or(|first| first == port),
             first: first.map(address),
             expect: None,
@@ -127,7 +174,7 @@ fn setup(net: &Net, port: u16, list: &[u16], role: Role, disk: SimDisk, settings
     Setup {
         disk: Arc::new(disk),
         place: format!("disk {port}"),
-        public_id: id(port),
+        public_id: id_at(hadv, port),
         role,
         log: LogOptions {
             segment_bytes: settings.segment_bytes,
@@ -141,6 +188,7 @@ fn setup(net: &Net, port: u16, list: &[u16], role: Role, disk: SimDisk, settings
         moved: false,
         raft: settings.raft,
         peers: Box::new(peers),
+        observe: Box::new(observe),
         find: Box::new(find),
         random: world::random,
     }

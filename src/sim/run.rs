@@ -1,5 +1,6 @@
 //! One run: a seed's cluster, clients and faults, from the first start to the last look.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -9,8 +10,12 @@ use tokio::time::{sleep, timeout};
 use super::clients::watchers::Watcher;
 use super::clients::{Client, Shared, counters, locks, ttls};
 use super::cluster::Cluster;
-use super::faults::{Faults, KINDS};
+use super::faults::addresses::NAME;
+use super::faults::joining::join;
+use super::faults::restore::{back_up, restore};
+use super::faults::{self, Faults, KINDS};
 use super::host;
+use super::invariants::starts::End;
 use super::net::Net;
 use super::process::Settings;
 use super::world::{self, Trace, World};
@@ -35,6 +40,14 @@ pub struct Summary {
 /// # Errors
 /// A text that says what was found to be wrong.
 pub fn run(seed: u64) -> Result<Summary, String> {
+    simulate(seed, life())
+}
+
+/// Runs something in a world of its own.
+///
+/// # Errors
+/// A text that says what was found to be wrong.
+pub fn simulate<T: Default>(seed: u64, life: impl Future<Output = T>) -> Result<T, String> {
     let done = catch_unwind(AssertUnwindSafe(|| {
         let mut builder = Builder::new_current_thread();
         builder.enable_time().start_paused(true);
@@ -45,12 +58,12 @@ pub fn run(seed: u64) -> Result<Summary, String> {
         let result = runtime.block_on(async {
             World::begin(seed);
             let failed = world::failed();
-            let summary = tokio::select! {
+            let done = tokio::select! {
                 biased;
-                () = failed.notified() => Summary::default(),
-                summary = life() => summary,
+                () = failed.notified() => T::default(),
+                done = life => done,
             };
-            world::failure().map_or(Ok(summary), Err)
+            world::failure().map_or(Ok(done), Err)
         });
         // Tasks may yet look at what is theirs.
         drop(runtime);
@@ -91,16 +104,27 @@ async fn life() -> Summary {
     let net = Net::default();
     let mut cluster = Cluster::new(net.clone(), settings());
     let size = [3, 3, 3, 3, 5, 1][world::below(6) as usize];
-    let list: Vec<u16> = (1..=size).collect();
-    for port in &list {
+    let ports: Vec<u16> = (1..=size).collect();
+    let by_name = size > 1 && faults::is_on("shared name") && world::chance(500);
+    let list = if by_name { vec![NAME] } else { ports.clone() };
+    net.set_name(NAME, ports.clone());
+    for port in &ports {
         cluster.add(*port, &list, Role::Voter);
+    }
+    let shared = Shared::new(net, (1..=size.max(3)).collect());
+    let client = |name: String| Client::new(&shared, name);
+    if size == 3 && faults::is_on("joins during formation") && world::chance(500) {
+        // Asked for by an operator, at a node that may have no cluster yet, and by itself.
+        cluster.add(4, &list, Role::Voter);
+        let mut operator = client("early".to_owned());
+        sleep(world::ms_between((0, 1_500))).await;
+        let asked = operator.any_port();
+        operator.ask(asked, &join(4), Duration::from_secs(2)).await;
     }
     // Some begin while the cluster forms.
     if world::chance(800) {
         cluster.settle().await;
     }
-    let shared = Shared::new(net, (1..=size.max(3)).collect());
-    let client = |name: String| Client::new(&shared, name);
     let mut tasks = Vec::new();
     for number in 0..4_u64 {
         let mut made = 0;
@@ -127,10 +151,12 @@ async fn life() -> Summary {
         tasks.push(tokio::spawn(client(format!("{filter:?}")).watch(Watcher::new(filter))));
     }
 
-    let mut faults = Faults { cluster, operator: client("operator".to_owned()), list, counts: [0; KINDS.len()] };
+    let mut faults =
+        Faults { cluster, operator: client("operator".to_owned()), list, next_port: 10, counts: [].into() };
     faults.run(4 + world::below(5)).await;
     let Faults { mut cluster, counts, .. } = faults;
     cluster.settle().await;
+    let backup = if faults::is_on("restore") && world::chance(500) { Some(back_up(&cluster).await) } else { None };
     sleep(Duration::from_millis(500)).await;
     shared.stop();
 
@@ -162,7 +188,13 @@ async fn life() -> Summary {
             world::fail(format!("exactly once: {counted} were counted, and node {port} has {number:?}"));
         }
     }
-    summary(&counts, counted)
+    let mut summary = summary(&counts, counted);
+    if let Some(copies) = backup {
+        summary.counts.push(("restore", 1));
+        restore(&mut cluster, copies, client("restored".to_owned())).await;
+        summary.trace = world::trace();
+    }
+    summary
 }
 
 async fn held(node: &Node) -> KvStore {
@@ -191,7 +223,7 @@ async fn all_expired(cluster: &Cluster) {
     }
 }
 
-fn summary(faults: &[u64], counted: u64) -> Summary {
+fn summary(faults: &BTreeMap<&'static str, u64>, counted: u64) -> Summary {
     let trace = world::trace();
     world::check(|seen| {
         let (reads, writes) = seen.linearizable.counts();
@@ -209,7 +241,10 @@ fn summary(faults: &[u64], counted: u64) -> Summary {
             ("keys listed", seen.listings.keys()),
             ("moves between accounts", seen.sums.moves()),
         ];
-        counts.extend(KINDS.into_iter().zip(faults.iter().copied()));
+        let kinds = KINDS.iter().chain(faults::new_kinds());
+        counts.extend(kinds.map(|kind| (*kind, faults.get(kind).copied().unwrap_or(0))));
+        let ends = [(End::AsBefore, "as before"), (End::NewMember, "new members"), (End::Stopped, "stopped")];
+        counts.extend(ends.map(|(end, name)| (name, seen.starts.count(end))));
         Ok(Summary { trace, counts })
     })
 }

@@ -29,6 +29,8 @@ pub struct World {
     rng: StdRng,
     began: Instant,
     trace: Trace,
+    /// The last number given.
+    number: u64,
     failure: Option<String>,
     failed: Arc<Notify>,
     flush_ms: BTreeMap<u16, FlushMs>,
@@ -61,6 +63,7 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             began: Instant::now(),
             trace: Trace::default(),
+            number: 0,
             failure: None,
             failed: Arc::default(),
             flush_ms: BTreeMap::new(),
@@ -93,6 +96,14 @@ pub fn with_rng<T>(work: impl FnOnce(&mut StdRng) -> T) -> T {
 /// A random number: of the seed where there is a run, else of the system.
 pub fn random() -> u64 {
     try_with(|world| world.rng.random()).unwrap_or_else(rand::random)
+}
+
+/// A number that nothing else of this run has.
+pub fn next_number() -> u64 {
+    with(|world| {
+        world.number += 1;
+        world.number
+    })
 }
 
 /// A random rate for a clock, at most `drift_ppm` off.

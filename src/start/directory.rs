@@ -111,7 +111,9 @@ fn open(setup: &Setup) -> Result<Opened, Exit> {
             snapshot.place()
         )));
     }
-    let machine = StateMachine::open(snapshots.clone(), cluster.clone(), setup.history).map_err(storage_exit)?;
+    let observer = (setup.observe)(&cluster);
+    let machine = StateMachine::open_observed(snapshots.clone(), cluster.clone(), setup.history, observer);
+    let machine = machine.map_err(storage_exit)?;
     // Before anything is said.
     store.count_start(&mut identity).map_err(storage_exit)?;
     let me = NodeIdentity::new(store, identity, cluster, setup.role, setup.place.clone(), (setup.random)());

@@ -20,9 +20,10 @@ use crate::node::rpc::Peers;
 use crate::node::{NodeIdentity, RaftOptions, Start};
 use crate::node_id::PublicId;
 use crate::raft_types::Role;
-use crate::storage::StorageError;
+use crate::state_machine::Observer;
 use crate::storage::disk::Disk;
 use crate::storage::log::LogOptions;
+use crate::storage::{ClusterHandle, StorageError};
 use crate::task;
 use crate::watch::HistoryLimits;
 
@@ -32,6 +33,9 @@ pub use running::Running;
 
 /// Makes the way to other nodes for a node that is known by now.
 pub type MakePeers = Box<dyn Fn(Arc<NodeIdentity>) -> Result<Arc<dyn Peers>, Exit> + Send + Sync>;
+
+/// Makes an observer of a state that is read for this cluster.
+pub type Observe = Box<dyn Fn(&ClusterHandle) -> Option<Arc<dyn Observer>> + Send + Sync>;
 
 /// All that the start of a process depends on.
 pub struct Setup {
@@ -53,6 +57,8 @@ pub struct Setup {
     pub raft: RaftOptions,
     /// The way to other nodes.
     pub peers: MakePeers,
+    /// Who watches the state machine; nobody in a process of its own.
+    pub observe: Observe,
     /// Where the command line says to look for a cluster. May block on names, and is asked again each time.
     pub find: Box<dyn Fn() -> Start + Send + Sync>,
     /// Random numbers: ids of nodes and processes.

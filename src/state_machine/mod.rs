@@ -16,6 +16,7 @@
 //! openraft has committed but cannot read ends `apply` with an error, after what came before was applied.
 
 mod builder;
+mod observer;
 #[cfg(test)]
 mod raft_tests;
 mod reader;
@@ -44,6 +45,7 @@ use crate::task;
 use crate::watch::{HistoryLimits, Watches};
 
 pub use builder::SnapshotBuilder;
+pub use observer::Observer;
 pub use reader::{MapReader, Noted};
 
 /// The most keys that are changed while readers wait: some 0.4 ms.
@@ -77,7 +79,7 @@ impl Shared {
     }
 
     /// Applies entries, makes them visible, and then answers who waits for them.
-    fn apply(&self, batch: &mut Batch) {
+    fn apply(&self, batch: &mut Batch, observer: Option<&dyn Observer>) {
         if batch.entries.is_empty() {
             return;
         }
@@ -86,7 +88,7 @@ impl Shared {
             for (entry, responder) in batch.entries.drain(..) {
                 newest = newest.max(stamp_of(&entry));
                 let is_mark = is_mark(&entry);
-                let reply = state.apply(entry, &mut batch.events);
+                let reply = state.apply(entry, &mut batch.events, observer);
                 batch.replies.extend(responder.map(|responder| (responder, reply)));
                 if is_mark {
                     noted = Some(Noted::now(index_of(state), state.kv.digest()));
@@ -127,9 +129,8 @@ fn index_of(state: &State) -> u64 {
 }
 
 impl State {
-    fn apply(&mut self, entry: LogEntry, events: &mut Vec<Event>) -> Reply {
-        #[cfg(test)]
-        let seen = crate::sim::about_to_apply(&entry, events.len());
+    fn apply(&mut self, entry: LogEntry, events: &mut Vec<Event>, observer: Option<&dyn Observer>) -> Reply {
+        let seen = observer.map(|observer| (observer, entry.clone(), events.len()));
         let index = entry.log_id.index;
         self.last_applied = Some(entry.log_id);
         let reply = match entry.payload {
@@ -140,8 +141,9 @@ impl State {
                 Reply::None
             }
         };
-        #[cfg(test)]
-        crate::sim::applied(seen, &self.kv, &reply, events);
+        if let Some((observer, entry, before)) = seen {
+            observer.applied(&entry, &self.kv, &reply, &events[before..]);
+        }
         reply
     }
 }
@@ -152,6 +154,7 @@ pub struct StateMachine {
     shared: Arc<Shared>,
     snapshots: SnapshotStore,
     cluster: ClusterHandle,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl StateMachine {
@@ -164,7 +167,21 @@ impl StateMachine {
         cluster: ClusterHandle,
         history: HistoryLimits,
     ) -> Result<Self, StorageError> {
-        let state = snapshots.current().map_or(Ok(State::default()), |file| load(&snapshots, &file))?;
+        Self::open_observed(snapshots, cluster, history, None)
+    }
+
+    /// As [`open`](Self::open), with an observer of all it does.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_observed(
+        snapshots: SnapshotStore,
+        cluster: ClusterHandle,
+        history: HistoryLimits,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Result<Self, StorageError> {
+        let state =
+            snapshots.current().map_or(Ok(State::default()), |file| load(&snapshots, &file, observer.as_deref()))?;
         let index = index_of(&state);
         let clock = LogClock::default();
         clock.loaded(state.kv.log_time_ms());
@@ -175,7 +192,7 @@ impl StateMachine {
             clock,
             noted: watch::Sender::default(),
         };
-        Ok(Self { shared: Arc::new(shared), snapshots, cluster })
+        Ok(Self { shared: Arc::new(shared), snapshots, cluster, observer })
     }
 
     /// A handle to read the map with.
@@ -202,11 +219,11 @@ impl StateMachine {
     /// Raft's threads: what its heartbeats need must not wait behind them.
     async fn apply_now(&self, batch: &mut Batch) -> io::Result<()> {
         if batch.keys <= MAX_KEYS_A_HOLD {
-            self.shared.apply(batch);
+            self.shared.apply(batch, self.observer.as_deref());
             return Ok(());
         }
-        let (shared, mut long) = (self.shared.clone(), mem::take(batch));
-        task::spawn_blocking(move || shared.apply(&mut long)).await.map_err(io::Error::other)
+        let (shared, observer, mut long) = (self.shared.clone(), self.observer.clone(), mem::take(batch));
+        task::spawn_blocking(move || shared.apply(&mut long, observer.as_deref())).await.map_err(io::Error::other)
     }
 }
 
@@ -297,10 +314,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if meta.last_log_id < self.state().last_applied {
             return invalid("the snapshot to install is older than what is applied");
         }
-        let (shared, snapshots) = (self.shared.clone(), self.snapshots.clone());
+        let (shared, snapshots, observer) = (self.shared.clone(), self.snapshots.clone(), self.observer.clone());
         blocking(move || {
             // Read before it replaces the previous one: reading checks all of it again.
-            let state = load(&snapshots, &snapshot)?;
+            let state = load(&snapshots, &snapshot, observer.as_deref())?;
             snapshots.install(&snapshot)?;
             let index = index_of(&state);
             shared.clock.loaded(state.kv.log_time_ms());
@@ -338,11 +355,16 @@ fn openraft_snapshot(file: SnapshotFile) -> Snapshot {
     Snapshot { meta: file.meta().clone(), snapshot: file }
 }
 
-fn load(snapshots: &SnapshotStore, file: &SnapshotFile) -> Result<State, StorageError> {
+fn load(
+    snapshots: &SnapshotStore,
+    file: &SnapshotFile,
+    observer: Option<&dyn Observer>,
+) -> Result<State, StorageError> {
     let kv = snapshots.load(file)?;
     let SnapshotMeta { last_log_id, last_membership } = file.meta().clone();
-    #[cfg(test)]
-    crate::sim::loaded(last_log_id, &kv);
+    if let (Some(observer), Some(last)) = (observer, last_log_id) {
+        observer.loaded(last, &kv);
+    }
     Ok(State { kv, last_applied: last_log_id, membership: last_membership })
 }
 

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::http::Request;
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
@@ -27,14 +28,22 @@ use super::world;
 pub struct Shared {
     pub net: Net,
     /// Client ports of nodes to ask; some may not be there.
-    pub ports: Arc<Vec<u16>>,
+    ports: Arc<Mutex<Vec<u16>>>,
     stop: Arc<AtomicBool>,
     began: Instant,
 }
 
 impl Shared {
     pub fn new(net: Net, ports: Vec<u16>) -> Self {
-        Self { net, ports: Arc::new(ports), stop: Arc::default(), began: Instant::now() }
+        Self { net, ports: Arc::new(Mutex::new(ports)), stop: Arc::default(), began: Instant::now() }
+    }
+
+    /// Clients ask this one too from now on.
+    pub fn add(&self, port: u16) {
+        let mut ports = self.ports.lock();
+        if !ports.contains(&port) {
+            ports.push(port);
+        }
     }
 
     /// Clients end with what they are at.
@@ -124,7 +133,8 @@ impl Client {
     }
 
     pub fn any_port(&mut self) -> u16 {
-        self.shared.ports[self.rng.random_range(0..self.shared.ports.len())]
+        let ports = self.shared.ports.lock();
+        ports[self.rng.random_range(0..ports.len())]
     }
 
     /// Nanoseconds since the run began.

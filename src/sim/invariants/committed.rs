@@ -10,15 +10,15 @@ use crate::raft_types::alias::{LogEntry, LogId};
 pub struct Committed {
     /// By index, with the events that applying it made.
     entries: BTreeMap<u64, (LogEntry, Vec<Event>)>,
-    /// The last index in the state of each running node.
-    last: BTreeMap<u16, u64>,
+    /// The last index in each state.
+    last: BTreeMap<u64, u64>,
 }
 
 impl Committed {
     /// Notes that a node applied an entry; true where it is the first to do so.
     pub fn applied(&mut self, applied: &Applied<'_>) -> Checked<bool> {
         let index = applied.index();
-        let last = self.last.insert(applied.by, index).unwrap_or(0);
+        let last = self.last.insert(applied.state, index).unwrap_or(0);
         // The entry that formed the cluster has index 0.
         if index != last + 1 && (index, last) != (0, 0) {
             return Err(format!("committed: node {} applied {index} after {last}", applied.by));
@@ -47,20 +47,16 @@ impl Committed {
     }
 
     /// A node begins with the state of a snapshot, or is given one.
-    pub fn loaded(&mut self, by: u16, last_log_id: LogId) -> Checked {
-        self.last.insert(by, last_log_id.index);
+    pub fn loaded(&mut self, by: u16, state: u64, last_log_id: LogId) -> Checked {
+        self.last.insert(state, last_log_id.index);
         match self.entries.get(&last_log_id.index) {
             Some((entry, _)) if entry.log_id == last_log_id => Ok(()),
-            Some((entry, _)) => {
-                Err(format!("committed: a snapshot of {last_log_id} where {} was committed", entry.log_id))
-            }
-            None => Err(format!("committed: a snapshot of {last_log_id}, which nobody applied")),
+            Some((entry, _)) => Err(format!(
+                "committed: node {by} has a snapshot of {last_log_id} where {} was committed",
+                entry.log_id
+            )),
+            None => Err(format!("committed: node {by} has a snapshot of {last_log_id}, which nobody applied")),
         }
-    }
-
-    /// A process begins, with nothing in its state.
-    pub fn started(&mut self, by: u16) {
-        self.last.remove(&by);
     }
 
     pub fn entry(&self, index: u64) -> Option<&LogEntry> {

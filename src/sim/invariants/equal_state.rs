@@ -6,11 +6,15 @@ use super::{Applied, Checked};
 use crate::command::Reply;
 
 #[derive(Debug, Default)]
-pub struct EqualState(BTreeMap<u64, (u64, Reply)>);
+pub struct EqualState {
+    /// By index: the digest, and the reply of who applied it first.
+    states: BTreeMap<u64, (u64, Option<Reply>)>,
+}
 
 impl EqualState {
     pub fn applied(&mut self, applied: &Applied<'_>) -> Checked {
-        let (digest, reply) = self.0.entry(applied.index()).or_insert_with(|| (applied.digest, applied.reply.clone()));
+        let (digest, reply) = self.states.entry(applied.index()).or_insert((applied.digest, None));
+        let reply = reply.get_or_insert_with(|| applied.reply.clone());
         if *reply != *applied.reply {
             return Err(format!(
                 "equal state: {} is answered {:?} by node {}, and {reply:?} by others",
@@ -30,9 +34,12 @@ impl EqualState {
         Err(format!("equal state: node {by} holds {found:x} at {index}, others hold {digest:x}"))
     }
 
-    /// A node holds the state of a snapshot.
-    pub fn loaded(&mut self, by: u16, index: u64, found: u64) -> Checked {
-        match self.0.get(&index) {
+    /// A node holds the state of a snapshot; `unseen`: nobody need have been seen to apply it.
+    pub fn loaded(&mut self, by: u16, index: u64, found: u64, unseen: bool) -> Checked {
+        if unseen {
+            self.states.entry(index).or_insert((found, None));
+        }
+        match self.states.get(&index) {
             Some((digest, _)) => self.holds(by, index, *digest, found),
             None => Err(format!("equal state: node {by} has a snapshot of {index}, which nobody applied")),
         }

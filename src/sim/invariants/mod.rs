@@ -2,6 +2,7 @@
 //! wrong at once.
 
 pub mod acknowledged;
+pub mod clusters;
 pub mod committed;
 pub mod equal_state;
 pub mod exactly_once;
@@ -10,6 +11,7 @@ pub mod leaders;
 pub mod linearizable;
 pub mod listings;
 pub mod locks;
+pub mod starts;
 pub mod state;
 pub mod sums;
 pub mod watches;
@@ -18,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::command::Reply;
 use crate::kv::Event;
-use crate::raft_types::alias::LogEntry;
+use crate::raft_types::alias::{LogEntry, LogId};
 
 /// `Err`: what is wrong.
 pub type Checked<T = ()> = Result<T, String>;
@@ -27,6 +29,8 @@ pub type Checked<T = ()> = Result<T, String>;
 pub struct Applied<'a> {
     /// Client port of the node.
     pub by: u16,
+    /// The state that it was applied to; see [`super::observer`].
+    pub state: u64,
     pub entry: &'a LogEntry,
     pub reply: &'a Reply,
     pub events: &'a [Event],
@@ -43,6 +47,11 @@ impl Applied<'_> {
 
 #[derive(Debug, Default)]
 pub struct Invariants {
+    /// Nodes were put back to copies of their directories: what is known is no longer so, and what is looked at is whether
+    /// all that serve hold the same from now on.
+    began_anew: bool,
+    pub clusters: clusters::Clusters,
+    pub starts: starts::Starts,
     pub leaders: leaders::Leaders,
     pub committed: committed::Committed,
     pub equal_state: equal_state::EqualState,
@@ -58,11 +67,23 @@ pub struct Invariants {
 }
 
 impl Invariants {
+    /// Another history begins, with states that nobody saw become what they are.
+    pub fn begin_anew(&mut self) {
+        *self = Self { began_anew: true, starts: std::mem::take(&mut self.starts), ..Self::default() };
+    }
+
+    /// A node's state is that of a snapshot.
+    pub fn loaded(&mut self, by: u16, state: u64, last: LogId, digest: u64) -> Checked {
+        let known = self.committed.loaded(by, state, last);
+        let equal = self.equal_state.loaded(by, last.index, digest, self.began_anew);
+        if self.began_anew { equal } else { known.and(equal) }
+    }
+
     /// A node applied an entry.
     pub fn applied(&mut self, applied: &Applied<'_>) -> Checked {
         let is_first = self.committed.applied(applied)?;
         self.equal_state.applied(applied)?;
-        if is_first {
+        if is_first && !self.began_anew {
             self.acknowledged.applied(applied)?;
             self.exactly_once.applied(applied)?;
             self.expiry.applied(applied)?;

@@ -1,5 +1,18 @@
 //! The faults of a run, one after the other and some at once.
+//!
+//! * This file: processes, power, the network, members. `disks`: what a disk refuses. `directories`: copied, put back,
+//!   partly deleted. `addresses`: moved, swapped, shared. `joining`: who joins when. `restore`: backups.
+//! * [`NEW_FAULTS`] are those that this version may not pass. `HRAFTD_FAULTS=copy,move` has these in half of the rounds,
+//!   `HRAFTD_FAULTS=none` has none of the list.
 
+pub mod addresses;
+mod directories;
+mod disks;
+pub mod joining;
+pub mod restore;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -16,7 +29,7 @@ const LASTS_MS: u64 = 2_500;
 /// The most nodes of a run.
 const MOST_NODES: usize = 5;
 
-/// The kinds of faults, to count them.
+/// The kinds of faults that every version passed.
 pub const KINDS: [&str; 15] = [
     "kill",
     "power loss",
@@ -35,13 +48,80 @@ pub const KINDS: [&str; 15] = [
     "stop",
 ];
 
+/// A kind of fault that is new, and whether runs have it without being told.
+pub struct NewFault {
+    pub name: &'static str,
+    pub on: bool,
+}
+
+const fn new(name: &'static str, on: bool) -> NewFault {
+    NewFault { name, on }
+}
+
+/// The kinds of faults that were added with the table of issue 15; its rows are named.
+pub const NEW_FAULTS: [NewFault; 15] = [
+    new("killed before power loss", true),
+    new("failed sync", true),
+    new("no space", true),
+    // Row 1.
+    new("copy", false),
+    // Row 2, and the last of row 8.
+    new("lost files", false),
+    // Row 3: in the end of a run.
+    new("restore", false),
+    // Row 4.
+    new("rollback", false),
+    // Row 5: when a run begins.
+    new("shared name", false),
+    new("joins by name", false),
+    // Row 6.
+    new("same address", false),
+    // Row 7.
+    new("move", false),
+    new("swap", false),
+    // Row 8.
+    new("joined while it forms", false),
+    new("removed one joined", false),
+    // When a run begins.
+    new("joins during formation", false),
+];
+
+/// The new kinds of this run.
+pub fn new_kinds() -> &'static [&'static str] {
+    static NAMES: OnceLock<Vec<&'static str>> = OnceLock::new();
+    NAMES.get_or_init(|| {
+        let wanted = wanted();
+        let is_on = |fault: &&NewFault| match wanted {
+            Some("none") => false,
+            Some(names) => names.split(',').any(|name| name == fault.name),
+            None => fault.on,
+        };
+        NEW_FAULTS.iter().filter(is_on).map(|fault| fault.name).collect()
+    })
+}
+
+/// True where runs have this new kind.
+pub fn is_on(name: &str) -> bool {
+    new_kinds().contains(&name)
+}
+
+fn wanted() -> Option<&'static str> {
+    static WANTED: OnceLock<Option<String>> = OnceLock::new();
+    WANTED.get_or_init(|| std::env::var("HRAFTD_FAULTS").ok()).as_deref()
+}
+
+/// Kinds that are no fault among others: they are part of how a run begins or ends.
+const APART: [&str; 3] = ["restore", "shared name", "joins during formation"];
+
 pub struct Faults {
     pub cluster: Cluster,
     /// For what operators do.
     pub operator: Client,
     pub list: Vec<u16>,
-    /// How often there was each of [`KINDS`].
-    pub counts: [u64; KINDS.len()],
+    /// The last port that was taken for a node that moved, or one too many.
+    pub next_port: u16,
+    /// How often there was each kind.
+    pub counts: BTreeMap<&'static str, u64>,
 }
 
 impl Faults {
@@ -59,6 +139,17 @@ impl Faults {
             }
         }
         self.cluster.mend();
+    }
+
+    async fn settle(&mut self) {
+        self.cluster.mend();
+        self.cluster.settle().await;
+    }
+
+    /// A port that no node ever had.
+    fn new_port(&mut self) -> u16 {
+        self.next_port += 1;
+        self.next_port
     }
 
     async fn wait(&self, at_most_ms: u64) {
@@ -79,13 +170,22 @@ impl Faults {
         self.cluster.ports().into_iter().filter(|other| *other != port).collect()
     }
 
+    fn kind() -> &'static str {
+        let new: Vec<_> = new_kinds().iter().filter(|name| !APART.contains(name)).copied().collect();
+        let pick = |names: &[&'static str]| names[world::below(names.len() as u64) as usize];
+        if wanted().is_some() && !new.is_empty() && world::chance(500) {
+            return pick(&new);
+        }
+        pick(&[KINDS.as_slice(), &new].concat())
+    }
+
     async fn one(&mut self) {
-        let kind = world::below(KINDS.len() as u64) as usize;
-        self.counts[kind] += 1;
+        let kind = Self::kind();
+        *self.counts.entry(kind).or_default() += 1;
         let port = self.any();
-        world::note("fault", &[kind as u64, port.into()]);
+        world::note(kind, &[port.into()]);
         self.cluster.note_failures();
-        match KINDS[kind] {
+        match kind {
             "kill" => {
                 self.cluster.down(port, Down::Killed);
                 self.wait(LASTS_MS).await;
@@ -171,8 +271,7 @@ impl Faults {
             "members" => self.members(port).await,
             "wipe" => {
                 // Safe only where all others have what it had.
-                self.cluster.mend();
-                self.cluster.settle().await;
+                self.settle().await;
                 let port = self.any();
                 // One that lists no other would be another cluster afterwards, and rightly.
                 if self.list.len() < 3 {
@@ -194,6 +293,18 @@ impl Faults {
                 self.wait(LASTS_MS).await;
                 self.cluster.up(port);
             }
+            "killed before power loss" => self.killed_before_power_loss(port).await,
+            "failed sync" => self.failed_sync(port).await,
+            "no space" => self.no_space(port).await,
+            "copy" => self.copy(port).await,
+            "lost files" => self.lost_files().await,
+            "rollback" => self.rollback().await,
+            "joins by name" => self.joins_by_name().await,
+            "same address" => self.same_address(port).await,
+            "move" => self.moves().await,
+            "swap" => self.swap().await,
+            "joined while it forms" => self.joined_while_it_forms(port).await,
+            "removed one joined" => self.removed_one_joined(port).await,
             other => unreachable!("{other}"),
         }
     }
