@@ -43,19 +43,6 @@ const KINDS: [&str; 4] = ["identity", "first log", "other logs", "snapshot"];
 
 type Fates = [Fate; KINDS.len()];
 
-/// The cases that this version does not handle, and what is seen instead. One that it handles must go from here.
-const TODAY: &[(&str, &str)] = &[
-    ("first log, other logs put back", ROLLED_BACK),
-    ("first log, other logs, snapshot put back", ROLLED_BACK),
-    ("identity, first log, other logs put back", ROLLED_BACK),
-    ("identity, first log, other logs, snapshot put back", ROLLED_BACK),
-    ("first log, other logs, snapshot deleted", EMPTIED),
-];
-
-const ROLLED_BACK: &str = "the leader's openraft panics with debug assertions; without, it never gets ready (row 4)";
-const EMPTIED: &str =
-    "the leader's openraft panics with debug assertions; without, it serves, and has forgotten (row 2)";
-
 fn name(fates: Fates) -> String {
     let of = |wanted: Fate, what: &str| {
         let kinds: Vec<_> =
@@ -201,9 +188,11 @@ fn is_one_act(fates: &Fates) -> bool {
 
 #[test]
 fn each_subset_of_a_directory_is_as_before_or_a_new_member_or_stops() {
-    let cases: Vec<Fates> = all_fates().into_iter().filter(is_one_act).collect();
+    // Each takes seconds: `cargo test` has every third, and CI all.
+    let is_full = std::env::var_os("HRAFTD_TESTS").is_some_and(|value| value == "full");
+    let cases = all_fates().into_iter().filter(is_one_act).step_by(if is_full { 1 } else { 3 });
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
-    for fates in cases.iter().copied() {
+    for fates in cases {
         let (found, told) = std::sync::mpsc::channel();
         let ran = simulate(1, async move {
             let _ = found.send(start(fates).await);
@@ -216,14 +205,5 @@ fn each_subset_of_a_directory_is_as_before_or_a_new_member_or_stops() {
             seen.insert(name(fates), wrong);
         }
     }
-    let today: BTreeMap<&str, &str> = TODAY.iter().copied().collect();
-    for (case, what) in &seen {
-        eprintln!("    ({case:?}, {what:?}),");
-    }
-    let news: Vec<_> = seen.iter().filter(|(case, _)| !today.contains_key(case.as_str())).collect();
-    assert!(news.is_empty(), "starts that end in none of the three ways: {news:#?}");
-    let run: Vec<String> = cases.into_iter().map(name).collect();
-    let mended: Vec<_> =
-        today.keys().filter(|case| run.iter().any(|name| name == *case) && !seen.contains_key(**case)).collect();
-    assert!(mended.is_empty(), "handled, and still listed: {mended:#?}");
+    assert!(seen.is_empty(), "starts that end in none of the three ways: {seen:#?}");
 }
