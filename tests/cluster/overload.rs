@@ -292,7 +292,7 @@ fn a_raft_port_that_is_full_answers_all_the_same() {
     let mut process = with_few_files(&lab, &node, FILES);
     let runtime = runtime();
     // `Identify`, from x:1,x:2 to the same: what anybody may ask.
-    let identify = "\x04\0\x07x:1,x:2\x07\x07x:1,x:2\0\0\0\0\x09";
+    let identify = "\x04\0\x07x:1,x:2\x07\x01\x01\x07x:1,x:2\0\0\0\0\0\0\x09";
     let [message, unreadable] = [identify, "?"].map(|body| request(&node.raddr, "POST", "/raft/v1/call", body));
     let ask = |client: &mut Client| {
         let (head, body) = runtime.block_on(client.ask(&message)).unwrap();
