@@ -21,7 +21,7 @@ use crate::storage::disk::Disk;
 use super::files::{open_segments, read_file};
 use super::frame::{self, Frame, FrameLocation, Owner};
 use super::memory::{Cold, Memory};
-use super::record::{LogRecord, index, kind};
+use super::record::{Head, LogRecord, index, kind};
 use super::repair::{cut, flush};
 use super::segment::{self, FILE_HEADER_BYTES, Segment};
 use super::spare;
@@ -247,15 +247,16 @@ impl<'a> Scan<'a> {
                 self.memory.truncate(after);
             }
             LogRecord::Purge(upto) => {
-                let head = &self.memory.head;
-                let first = self.memory.index.first();
-                // Entries of segments that are gone may lie between.
-                if self.unknown < Some(upto.index)
-                    && index(&head.purged) < Some(upto.index)
-                    && !head.has_no_entry()
-                    && upto.index + 1 < first
+                let Head { purged, last, .. } = &self.memory.head;
+                // Short of the end, the entry after it must be there, or have been there in a segment that is gone. Beyond
+                // the end it may be anywhere: so it is after a snapshot was installed, which the rest of the log may have
+                // been truncated for.
+                if index(purged) < Some(upto.index)
+                    && index(last) > Some(upto.index)
+                    && self.unknown <= Some(upto.index)
+                    && self.memory.index.get(upto.index + 1).is_none()
                 {
-                    return Err(format!("a purge up to {upto}, before the first entry, {first}"));
+                    return Err(format!("a purge up to {upto}, and no entry {} after it", upto.index + 1));
                 }
                 drop(self.memory.purge(upto));
             }

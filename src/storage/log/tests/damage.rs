@@ -308,11 +308,26 @@ async fn an_entry_that_cannot_be_read_back_fails_the_log() {
 fn records_that_cannot_follow_are_damage() {
     let entry_at = |index| (kind::ENTRY, 2, encode(Vec::new(), &entry(1, index, 3)));
     let purge = |upto| (kind::PURGE, 3, encode(Vec::new(), &id(1, upto)));
+    let truncate = |after| (kind::TRUNCATE, 4, encode(Vec::new(), &Some(id(1, after))));
+    let purge_then = |batch, upto| (kind::PURGE, batch, encode(Vec::new(), &id(1, upto)));
     let last = Head { last: Some(id(1, u64::MAX)), ..Head::default() };
+    // Entries 80 to 107 are in segments that are gone.
+    let gone = Head { purged: Some(id(1, 79)), last: Some(id(1, 107)), ..Head::default() };
+    let gone = || (kind::HEAD, 1, encode(Vec::new(), &gone));
     for (records, good) in [
         (vec![entry_at(7), purge(6)], true),
         (vec![entry_at(7), purge(7)], true),
         (vec![entry_at(7), purge(5)], false),
+        (vec![entry_at(7), truncate(6), purge_then(5, 5)], false),
+        (vec![entry_at(7), truncate(6), purge_then(5, 6)], true),
+        (vec![gone(), entry_at(108)], false),
+        (vec![gone(), entry_at(108), purge(106)], false),
+        (vec![gone(), entry_at(108), purge(107)], true),
+        (vec![gone(), entry_at(108), truncate(100)], false),
+        (vec![gone(), entry_at(108), truncate(100), purge_then(5, 99)], false),
+        (vec![gone(), entry_at(108), truncate(100), purge_then(5, 100)], true),
+        (vec![gone(), entry_at(108), truncate(100), purge_then(5, 106)], true),
+        (vec![gone(), entry_at(108), truncate(100), purge_then(5, 200)], true),
         (vec![entry_at(u64::MAX - 1)], true),
         (vec![entry_at(u64::MAX)], false),
         (vec![purge(u64::MAX)], false),

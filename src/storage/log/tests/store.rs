@@ -206,3 +206,36 @@ async fn the_log_of_another_node_is_not_opened() {
         assert!(matches!(opened, Err(StorageError::Damaged { .. })), "segment {id}: {opened:?}");
     }
 }
+
+/// A follower whose entries conflict with a snapshot truncates them, and purges beyond the end that this leaves. It may
+/// do so where a segment has just begun, and those before it go later: the new one then tells it alone.
+#[tokio::test]
+async fn a_snapshot_in_place_of_entries_of_an_older_segment_is_no_damage() {
+    let disk = MemDisk::new();
+    let mut store = open(&disk).unwrap();
+    let mut first = 0;
+    while disk.list().unwrap().len() < 3 {
+        first += 1;
+        append(&store, vec![entry(1, first, 50)]).await.unwrap();
+    }
+    // Entry `first` is the first of the newest segment.
+    store.truncate_after(Some(id(1, first - 5))).await.unwrap();
+    store.purge(id(2, first - 2)).await.unwrap();
+    // A flush: the purge itself waits for none.
+    store.save_vote(&vote(2)).await.unwrap();
+    let files = disk.list().unwrap().len();
+    assert!(files > 1, "an older segment with entries beyond the snapshot is kept");
+    append(&store, vec![entry(2, first - 1, 0), entry(2, first, 0)]).await.unwrap();
+    let whole = state(&store).await;
+    drop(store);
+    assert_eq!(state(&open(&disk).unwrap()).await, whole);
+
+    let mut store = open(&disk).unwrap();
+    store.purge(id(2, first - 1)).await.unwrap();
+    store.save_vote(&vote(3)).await.unwrap();
+    let known = state(&store).await;
+    drop(store);
+    assert_eq!(disk.list().unwrap(), [segment::name(3)], "the older segments are gone");
+    let reopened = open(&disk).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(state(&reopened).await, known);
+}
