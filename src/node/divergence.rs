@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::command::Action;
 use crate::node::leader::Leader;
-use crate::node::rpc::{Envelope, PeerReply, PeerRequest, Refusal, Target};
+use crate::node::rpc::{Envelope, Mark, PeerReply, PeerRequest, Refusal, Target, Witness};
 use crate::node::{Node, NodeError, State};
 use crate::node_id::PublicId;
 use crate::raft_types::RaftId;
@@ -35,24 +34,6 @@ const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long it may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The digest of a node's state right after a [`Mark`](crate::command::Action::Mark). It is the same at all nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// The index of the entry.
-    pub index: u64,
-    /// The digest.
-    pub digest: u64,
-}
-
-/// A leader's word on its history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Witness {
-    /// The log id at the index that was asked for, if the log still has it.
-    pub log_id: Option<LogId>,
-    /// The newest mark that it has applied.
-    pub mark: Option<Mark>,
-}
 
 /// What others say of their history.
 #[derive(Debug, Default)]

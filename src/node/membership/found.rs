@@ -12,10 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use serde::{Deserialize, Serialize};
 
 use super::look::Sight;
-use crate::node::rpc::{Envelope, Identification, PeerReply, PeerRequest, Target};
+use crate::node::rpc::{Envelope, Founder, PeerReply, PeerRequest, Target};
 use crate::node::{Node, NodeError};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, Founding, RaftId, Role};
@@ -26,19 +25,6 @@ const FOUNDER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Nodes of which others have told that are asked in one round.
 const MAX_SEEN: usize = 128;
-
-/// A node that founds a cluster with others, or does not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Founder {
-    /// Who it is.
-    pub who: Identification,
-    /// How many nodes are to found; `None` where it founds nothing.
-    pub expect: Option<u64>,
-    /// Those that it sees, itself included.
-    pub seen: BTreeMap<RaftId, PublicId>,
-    /// What it has adopted.
-    pub adopted: Option<Founding>,
-}
 
 /// What this node founds with others.
 #[derive(Debug, Default)]

@@ -3,19 +3,16 @@
 mod appends;
 mod divergence;
 mod expiry;
-mod forming;
 mod forwarding;
-mod founding;
 mod locks;
 mod lost;
+mod membership;
 mod moving;
 mod net;
 mod reads;
-mod removal;
 mod safety;
 mod sim;
 mod stall;
-mod strangers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -6,7 +6,8 @@
 //! Every message travels in an [`Envelope`] that says who it is from and exactly which Raft node it
 //! is for: a wiped node has a new Raft id, and must not answer for its former self.
 
-use std::collections::BTreeSet;
+mod answers;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -23,12 +24,11 @@ use crate::command::{Command, Key, Reply};
 use crate::node::{NodeError, State};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{LogId, SnapshotMeta, Vote};
-use crate::raft_types::{ClusterId, Founding, RaftId, Role, StartMark, TypeConfig};
+use crate::raft_types::{ClusterId, Founding, RaftId, StartMark, TypeConfig};
 use crate::record::Record;
 use crate::storage::SnapshotFile;
 
-pub use crate::node::divergence::{Mark, Witness};
-pub use crate::node::membership::found::Founder;
+pub use answers::{Founder, Identification, LeaderSeen, Mark, MemberAnswer, Moved, Standing, Witness};
 
 /// A boxed future, so that [`Peers`] is object safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -257,98 +257,6 @@ pub enum ForwardError {
     NotLeader,
     /// The final answer.
     Failed(NodeError),
-}
-
-/// The identity of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identification {
-    /// The public id it goes by.
-    pub id: PublicId,
-    /// Its Raft id.
-    pub raft_id: RaftId,
-    /// The cluster it belongs to, if any.
-    pub cluster: Option<ClusterId>,
-    /// It has no vote, no log and no snapshot.
-    pub empty: bool,
-    /// The role it asks for.
-    pub role: Role,
-    /// A random number of the process.
-    pub boot: u64,
-    /// It was removed from its cluster, and takes no part in any until it is started again.
-    pub removed: bool,
-    /// More, for those that look for the members of a cluster.
-    pub standing: Box<Standing>,
-}
-
-/// What a node tells those that look for the members of a cluster. Blank but in answers to [`PeerRequest::Identify`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
-    /// How it came to its addresses.
-    pub moved: Moved,
-    /// The Raft ids of its former selves, which it is to replace.
-    pub replaces: BTreeSet<RaftId>,
-    /// The leader that it hears, itself perhaps.
-    pub leader: Option<(RaftId, PublicId)>,
-    /// The last entry of its log.
-    pub last: Option<LogId>,
-    /// The last entry that it knows to be committed.
-    pub committed: Option<LogId>,
-    /// The voters of each configuration in force, as far as its log goes.
-    pub voters: Vec<BTreeSet<RaftId>>,
-}
-
-/// How a process came to its addresses.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Moved {
-    /// Its directory was used under them before, or is new.
-    #[default]
-    No,
-    /// It was started under them, and takes no part.
-    Passive {
-        /// The addresses that the directory was settled under.
-        from: PublicId,
-        /// Its log has the mark of a clean stop.
-        clean: bool,
-    },
-    /// It was started under them, and goes on as who it was.
-    WentOn {
-        /// Its log had the mark of a clean stop.
-        clean: bool,
-    },
-}
-
-impl Moved {
-    /// True for one that takes no part.
-    pub fn is_passive(&self) -> bool {
-        matches!(self, Moved::Passive { .. })
-    }
-}
-
-/// A leader's process as a voter saw it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaderSeen {
-    /// The leader's Raft id.
-    pub leader: RaftId,
-    /// The term it leads in.
-    pub term: u64,
-    /// Which process it was; `None` where it never said.
-    pub boot: Option<u64>,
-}
-
-/// The membership of a Raft node, as a leader knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MemberAnswer {
-    /// It is.
-    Member {
-        /// It is a voter of some configuration in force.
-        voter: bool,
-        /// The leader heard it within the election maximum.
-        heard: bool,
-    },
-    /// It is not, by the membership at this index.
-    Removed(u64),
-    /// The one who was asked cannot know.
-    Unknown,
 }
 
 /// Why a message was not taken at all.

@@ -1,0 +1,8 @@
+//! Who forms a cluster, joins one, leaves one, and calls from outside.
+
+mod forming;
+mod founding;
+mod removal;
+mod strangers;
+
+use super::*;
