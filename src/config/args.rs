@@ -60,7 +60,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "true|false", help_heading = "Cluster")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub non_voter: Option<OsString>,
-    /// Go on after a move though not all is known: no process of the old addresses can still run
+    /// Go on after a move though not all is known: nothing at the old addresses can still run [default: false]
     #[arg(long, value_name = "true|false", help_heading = "Cluster")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub moved: Option<OsString>,
