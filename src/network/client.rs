@@ -3,8 +3,6 @@
 //! A connection is driven by the threads that opened it. Messages that keep a cluster together must not wait for threads
 //! that serve clients. They have a pool of their own, used by the node's own tasks alone.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +51,7 @@ pub struct HttpPeers {
     me: Arc<NodeIdentity>,
     /// Names that are looked up at a time: each takes a thread for as long as the resolver does.
     lookups: Arc<Semaphore>,
+    resolver: Arc<Resolver>,
 }
 
 impl HttpPeers {
@@ -65,9 +64,10 @@ impl HttpPeers {
         Ok(Self {
             own: client(resolver.clone()).build()?,
             for_clients: client(resolver.clone()).build()?,
-            for_strangers: client(resolver).pool_max_idle_per_host(0).build()?,
+            for_strangers: client(resolver.clone()).pool_max_idle_per_host(0).build()?,
             me,
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            resolver,
         })
     }
 
@@ -107,11 +107,9 @@ fn client(resolver: Arc<Resolver>) -> ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
 }
 
-/// Asks each node that a name leads to who it is.
-async fn ids_at(client: &Client, haddr: &HostPort, timeout: Duration) -> Vec<PublicId> {
-    let Ok(places) = tokio::net::lookup_host((haddr.host.as_str(), haddr.port)).await else { return Vec::new() };
-    let places: BTreeSet<SocketAddr> = places.take(MAX_ADDRESSES_OF_A_NAME).collect();
-    let asked = places.into_iter().map(async |place| {
+/// Asks each node at these client addresses who it is.
+async fn ids_at(client: &Client, places: Vec<HostPort>, timeout: Duration) -> Vec<PublicId> {
+    let asked = places.into_iter().take(MAX_ADDRESSES_OF_A_NAME).map(async |place| {
         let sent = client.get(format!("http://{place}/hraftd/raft/node")).timeout(timeout).send();
         let body = read_body(sent.await.ok()?, MAX_SMALL_REPLY_BYTES).await.ok()?;
         let about: serde_json::Value = serde_json::from_slice(&body).ok()?;
@@ -197,18 +195,19 @@ impl Peers for HttpPeers {
     }
 
     fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
-        let (addr, places) = (addr.clone(), self.lookups.clone());
+        let (port, places, resolver) = (addr.port, self.lookups.clone(), self.resolver.clone());
+        let host = addr.host.clone();
         Box::pin(async move {
             let Ok(place) = places.acquire_owned().await else { return Vec::new() };
             // A lookup cannot be given up: it keeps its place until it ends, whoever waits for it.
             let found = task::spawn(async move {
-                let found = tokio::net::lookup_host((addr.host.as_str(), addr.port)).await;
+                let found = resolver.look_up(&host).await;
                 drop(place);
-                found.map(Iterator::collect::<Vec<_>>)
+                found
             });
             let mut all = Vec::new();
             for one in found.await.into_iter().flatten().flatten() {
-                let one = HostPort::new(one.ip().to_canonical().to_string(), one.port());
+                let one = HostPort::new(one.ip().to_canonical().to_string(), port);
                 if !all.contains(&one) {
                     all.push(one);
                 }
@@ -234,10 +233,11 @@ impl Peers for HttpPeers {
     }
 
     fn ids_at(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Vec<PublicId>> {
-        let (client, haddr) = (self.for_clients.clone(), haddr.clone());
-        Box::pin(
-            async move { tokio::time::timeout(timeout, ids_at(&client, &haddr, timeout)).await.unwrap_or_default() },
-        )
+        let (client, places) = (self.for_clients.clone(), self.resolve(haddr));
+        Box::pin(async move {
+            let asked = async { ids_at(&client, places.await, timeout).await };
+            tokio::time::timeout(timeout, asked).await.unwrap_or_default()
+        })
     }
 }
 

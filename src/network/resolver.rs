@@ -4,6 +4,7 @@
 //! that is dead and whose name is gone is called several times a second: each call would cost a thread for as long.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,12 @@ pub(super) struct Resolver {
     under_way: Arc<Mutex<HashMap<String, Shared<BoxFuture<'static, Found>>>>>,
 }
 
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
 impl Default for Resolver {
     fn default() -> Self {
         Self::new(Box::new(|name| async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }.boxed()))
@@ -37,7 +44,7 @@ impl Resolver {
     }
 
     /// Joins the look-up of this name, or begins one. It goes on where nobody waits any more: the next ones join it.
-    fn look_up(&self, name: &str) -> Shared<BoxFuture<'static, Found>> {
+    pub(super) fn look_up(&self, name: &str) -> Shared<BoxFuture<'static, Found>> {
         let mut under_way = self.under_way.lock();
         if let Some(joined) = under_way.get(name) {
             return joined.clone();
