@@ -121,6 +121,8 @@ struct Inner {
     committed_at_open: u64,
     histories: divergence::Histories,
     hindrances: watch::Sender<Vec<String>>,
+    /// When this node heard last that a leader hands over.
+    transfer_at: parking_lot::Mutex<Option<Instant>>,
     /// The log was empty when it was opened, or is a former self's: this Raft id became a member since, if at all.
     is_new: bool,
     /// The client addresses of `--rjoin` that are not this node's.
@@ -236,6 +238,7 @@ impl Node {
             committed_at_open: committed.map_or(0, |id| id.index),
             histories: divergence::Histories::default(),
             hindrances: watch::Sender::default(),
+            transfer_at: parking_lot::Mutex::default(),
             is_new,
             listed: OnceLock::new(),
         };
