@@ -58,7 +58,7 @@ pub trait Service: Send + Sync + 'static {
     fn cluster(&self) -> impl Future<Output = Cluster> + Send;
     fn state(&self) -> State;
     fn about(&self) -> About;
-    fn ready(&self) -> Result<(), NodeError>;
+    fn ready(&self) -> impl Future<Output = Result<(), NodeError>> + Send;
     fn join(
         &self,
         id: PublicId,
@@ -135,8 +135,8 @@ impl Service for NodeSlot {
     fn about(&self) -> About {
         self.about()
     }
-    fn ready(&self) -> Result<(), NodeError> {
-        self.at_once()?.ready()
+    async fn ready(&self) -> Result<(), NodeError> {
+        self.at_once()?.ready_or_why().await
     }
     async fn join(&self, id: PublicId, asker_raft_id: Option<u64>, deadline: Instant) -> Result<(), NodeError> {
         self.at_once()?.join(id, asker_raft_id, deadline).await

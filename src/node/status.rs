@@ -140,6 +140,16 @@ impl Node {
         self.quorum_age_of(metrics).is_none_or(|age| age <= self.inner.options.election_max())
     }
 
+    /// As the leader: after how long its quorum counts as lost, unless it is heard again; `None` if it is lost, or if this
+    /// node does not lead.
+    pub(super) fn quorum_is_doubtful_in(&self) -> Option<Duration> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let age = (metrics.state == ServerState::Leader).then(|| self.quorum_age_of(&metrics))??;
+        let left = self.inner.options.election_max().checked_sub(age)?;
+        Some(left + Duration::from_millis(1))
+    }
+
     /// As the leader: how long ago, at most, a quorum followed it.
     fn quorum_age_of(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
         let membership = &metrics.membership_config;

@@ -260,7 +260,7 @@ impl Service for Fake {
         About { start_time, id: self.0.id.clone(), hostname: "box \"1\"".to_owned(), digest: Some((0xabc, 7)) }
     }
 
-    fn ready(&self) -> Result<(), NodeError> {
+    async fn ready(&self) -> Result<(), NodeError> {
         self.0.orders.lock().fail.clone().map_or(Ok(()), Err)
     }
 
