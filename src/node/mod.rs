@@ -117,6 +117,8 @@ struct Inner {
     join_places: Semaphore,
     /// One membership change at a time: openraft refuses a second.
     membership_turn: Mutex<()>,
+    /// The last term in which this node was seen to lead, and since when.
+    led: parking_lot::Mutex<Option<(u64, Instant)>>,
     /// The committed index that the log knew when it was opened.
     committed_at_open: u64,
     histories: divergence::Histories,
@@ -235,6 +237,7 @@ impl Node {
             muster: parking_lot::Mutex::default(),
             join_places: Semaphore::new(membership::join::MAX_DIALLED),
             membership_turn: Mutex::new(()),
+            led: parking_lot::Mutex::default(),
             committed_at_open: committed.map_or(0, |id| id.index),
             histories: divergence::Histories::default(),
             hindrances: watch::Sender::default(),
