@@ -36,6 +36,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::command::Reply;
+use crate::kv::RetryRoom;
 use crate::log_time::LogClock;
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::TypeConfig;
@@ -286,6 +287,11 @@ impl Node {
     /// Index of the last entry applied here.
     pub fn applied_index(&self) -> u64 {
         *self.inner.map.applied().borrow()
+    }
+
+    /// The room for one more kept outcome, that of this `Idempotency-Key`, as far as this node has applied.
+    pub fn retry_room(&self, key: &str) -> RetryRoom {
+        self.inner.map.retry_room(key)
     }
 
     /// Changes of the state, and those who watch them.
