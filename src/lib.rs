@@ -18,7 +18,7 @@
 //!   ├── kv           pure: keys, locks, kept outcomes and `apply(index, Command) -> Reply`;
 //!   │                no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       json, raft_types, node_id, command, record, log_time, duration, exit, platform, task: leaves
+//!       json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, task: leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
@@ -54,6 +54,7 @@ pub mod command;
 pub mod config;
 pub mod duration;
 pub mod exit;
+pub mod formats;
 #[cfg(test)]
 #[path = "../tests/fuzz/mod.rs"]
 mod fuzz;

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 
+use crate::formats::Speaks;
 use crate::log_time::LogClock;
 use crate::node::moving::AddressBook;
 use crate::node::rpc::{Confirmed, Envelope, Identification, Mark, Moved, Stamp, Target};
@@ -320,6 +321,11 @@ impl NodeIdentity {
         self.update(|identity| identity.replaces.clear())
     }
 
+    /// What this node understands.
+    pub fn speaks(&self) -> Speaks {
+        Speaks::own()
+    }
+
     /// The answer to [`PeerRequest::Identify`](crate::node::rpc::PeerRequest::Identify).
     pub fn identification(&self, empty: bool) -> Identification {
         let identity = self.identity();
@@ -332,6 +338,7 @@ impl NodeIdentity {
             boot: self.boot,
             removed: self.removed.borrow().is_some(),
             standing: Box::default(),
+            speaks: self.speaks(),
         }
     }
 

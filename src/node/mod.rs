@@ -9,6 +9,7 @@
 
 mod divergence;
 mod error;
+mod formats;
 mod identity;
 mod leader;
 mod membership;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::api::Service;
 use crate::command::{Action, Command, Key, LockView, Stamped};
+use crate::formats::Feature;
 use crate::kv::{KvStore, Ticket};
 use crate::node::{
     About, Cluster, ClusterServer, Found, NodeError, ReadLevel, ReadOptions, Server as Member, Settled, State,
@@ -258,6 +259,10 @@ impl Service for Fake {
     fn about(&self) -> About {
         let start_time = SystemTime::UNIX_EPOCH + Duration::from_secs(951_782_400);
         About { start_time, id: self.0.id.clone(), hostname: "box \"1\"".to_owned(), digest: Some((0xabc, 7)) }
+    }
+
+    async fn require(&self, feature: Feature, _deadline: Instant) -> Result<(), NodeError> {
+        self.called(format!("require {}", feature.name())).await
     }
 
     fn ready(&self) -> Result<(), NodeError> {

@@ -13,7 +13,7 @@ async fn old(seed: u64, close: bool) -> (Script, MemDisk) {
     let (script, mut log) = played_with(LogOptions { owner: None, ..small() }, seed, close).await;
     for (name, bytes) in &mut log.files {
         let id = segment::id_of(name).unwrap();
-        bytes[..FILE_HEADER_BYTES].copy_from_slice(&segment::header_of_version(id, 1));
+        bytes[..FILE_HEADER_BYTES].copy_from_slice(&segment::header(id, 1));
     }
     (script, put(&log.files))
 }
