@@ -42,6 +42,9 @@
 //! `api::response::memory` answers that clients do not read; the rest gets 503. `network::limits` counts messages at the
 //! Raft port. The client port has threads of its own, so that Raft keeps its time.
 //!
+//! **Versions**: nodes of two releases are members of one cluster. [`formats`] lists what they have in common, the state has
+//! which of it is in force, and `node::formats` raises that.
+//!
 //! **Under test** all of this but sockets and disks runs on simulated time, network and disks, with faults from a seed:
 //! `sim`, by `.ci/simulate`.
 //!

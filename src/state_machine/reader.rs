@@ -89,9 +89,9 @@ impl MapReader {
         (kv.digest(), index)
     }
 
-    /// The format of the cluster.
-    pub fn format(&self) -> Format {
-        self.state().kv.format()
+    /// Follows the format of the cluster.
+    pub fn format(&self) -> watch::Receiver<Format> {
+        self.shared.format.subscribe()
     }
 
     /// How many keys there are.

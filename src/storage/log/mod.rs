@@ -32,6 +32,7 @@ mod writer;
 use crate::formats::FORMATS;
 
 pub use files::has_log;
+pub use record::format as format_of;
 pub use store::{LogReader, LogStore};
 pub use view::{Ending, LogView};
 
