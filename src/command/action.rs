@@ -7,6 +7,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::Key;
+use crate::formats::{Format, OLDEST};
 
 /// The change that one request asks for. Durations are in log time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +108,12 @@ pub enum Action {
     },
     /// Changes nothing: each node notes the digest of its state here, so that a node whose state differs is found.
     Mark,
+    /// From here on the cluster has this format, unless it has a higher one. Only a leader proposes it, once all members
+    /// understand it.
+    Raise {
+        /// The format.
+        to: Format,
+    },
 }
 
 /// A value and what is known of it.
@@ -210,6 +217,27 @@ impl Op {
 }
 
 impl Action {
+    /// The format that a node must understand to read it.
+    pub fn format(&self) -> Format {
+        match self {
+            Action::Set { .. }
+            | Action::Put { .. }
+            | Action::Delete { .. }
+            | Action::DeletePrefix { .. }
+            | Action::Incr { .. }
+            | Action::Touch { .. }
+            | Action::Txn(_)
+            | Action::Acquire { .. }
+            | Action::Renew { .. }
+            | Action::Release { .. }
+            | Action::Cancel { .. }
+            | Action::Tick { .. }
+            | Action::Mark => OLDEST,
+            // Who comes after it must understand that one.
+            Action::Raise { to } => *to,
+        }
+    }
+
     /// Bytes of its keys and values.
     pub fn bytes(&self) -> usize {
         match self {
@@ -230,7 +258,7 @@ impl Action {
             | Action::Renew { name: key, .. }
             | Action::Release { name: key, .. }
             | Action::Cancel { name: key, .. } => key.len(),
-            Action::Tick { .. } | Action::Mark => 0,
+            Action::Tick { .. } | Action::Mark | Action::Raise { .. } => 0,
         }
     }
 }
@@ -251,6 +279,7 @@ impl fmt::Display for Action {
             Action::Cancel { name, ticket } => write!(f, "cancel ticket {ticket} for lock {name}"),
             Action::Tick { .. } => write!(f, "tick"),
             Action::Mark => write!(f, "mark"),
+            Action::Raise { to } => write!(f, "raise the format to {to}"),
         }
     }
 }

@@ -37,6 +37,7 @@ use compact_str::CompactString;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::command::{Action, Command, Condition, Failure, Key, LockView, NotANumber, Reply, Stamped, Value};
+use crate::formats::{Format, OLDEST};
 use crate::record::{Marks, Rare, Record};
 use event::Events;
 
@@ -58,6 +59,7 @@ pub struct KvStore {
     locks: lock::Locks,
     retries: idempotency::Retries,
     digests: compare::Digests,
+    format: Format,
 }
 
 impl KvStore {
@@ -141,6 +143,10 @@ impl KvStore {
             }
             Action::Tick { most } => self.tick(index, *most as usize, events),
             Action::Mark => Reply::Done,
+            Action::Raise { to } => {
+                self.format = self.format.max(*to);
+                Reply::Done
+            }
         }
     }
 
@@ -327,11 +333,18 @@ impl KvStore {
         deadlines.into_iter().flatten().min()
     }
 
+    /// The format of the cluster.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// A hash of the whole state. Replicas that applied the same entries have the same.
     pub fn digest(&self) -> u64 {
         let parts =
             [self.log_time_ms, self.len() as u64, self.keys.digest(), self.locks.digest(), self.retries.digest()];
-        parts.iter().fold(0, |hash, part| xxh3_64_with_seed(&part.to_le_bytes(), hash))
+        let hash = parts.iter().fold(0, |hash, part| xxh3_64_with_seed(&part.to_le_bytes(), hash));
+        // Nodes of the first format know nothing of formats.
+        if self.format == OLDEST { hash } else { xxh3_64_with_seed(&self.format.0.to_le_bytes(), hash) }
     }
 
     /// Puts one key back as a snapshot has it.
@@ -347,6 +360,11 @@ impl KvStore {
     /// Puts one kept outcome back as a snapshot has it.
     pub fn restore_kept(&mut self, key: CompactString, kept: Kept) {
         self.retries.restore(key, kept);
+    }
+
+    /// Sets the format that a snapshot has.
+    pub fn restore_format(&mut self, format: Format) {
+        self.format = format;
     }
 
     /// Sets the log time that a snapshot has.

@@ -66,6 +66,9 @@ enum Fields<'a> {
         most: u32,
     },
     Mark {},
+    Raise {
+        to: u32,
+    },
 }
 
 impl<'a> Shown<'a> {
@@ -100,6 +103,7 @@ impl<'a> Shown<'a> {
             Action::Cancel { name, ticket } => ("cancel", Fields::Ticket { lock: name, ticket: *ticket }, None, &[]),
             Action::Tick { most } => ("tick", Fields::Tick { most: *most }, None, &[]),
             Action::Mark => ("mark", Fields::Mark {}, None, &[]),
+            Action::Raise { to } => ("raise", Fields::Raise { to: to.0 }, None, &[]),
         };
         let idempotency_key = stamped.retry.as_ref().map(|retry| retry.key.as_str());
         Self { kind, stamp_ms: stamped.stamp_ms, idempotency_key, fields, ttl_ms, conditions }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::outcomes;
 use crate::command::*;
+use crate::formats::Format;
 use crate::kv::{Change, Limits, Ticket};
 use crate::record::{Marks, Rare, Record, base64};
 
@@ -66,13 +67,22 @@ pub(super) struct Model {
     kept: Vec<Kept>,
     limits: Limits,
     changes: Vec<Change>,
+    pub(super) format: Format,
 }
 
 type Ended<T> = Result<T, Failure>;
 
 impl Model {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { now: 0, keys: BTreeMap::new(), claims: Vec::new(), kept: Vec::new(), limits, changes: Vec::new() }
+        Self {
+            now: 0,
+            keys: BTreeMap::new(),
+            claims: Vec::new(),
+            kept: Vec::new(),
+            limits,
+            changes: Vec::new(),
+            format: Format::default(),
+        }
     }
 
     pub(super) fn apply(&mut self, index: u64, command: Command) -> (Reply, Vec<Change>) {
@@ -198,6 +208,10 @@ impl Model {
             }
             Action::Tick { most } => Ok(self.tick(index, most as usize)),
             Action::Mark => Ok(Reply::Done),
+            Action::Raise { to } => {
+                self.format = self.format.max(to);
+                Ok(Reply::Done)
+            }
         };
         result.unwrap_or_else(Reply::failed)
     }

@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::model::Model;
 use crate::command::*;
+use crate::formats::Format;
 use crate::kv::{Change, Event, KvStore, Limits};
 use crate::raft_types::alias::{LogId, SnapshotMeta};
 use crate::raft_types::{ClusterId, TypeConfig};
@@ -151,7 +152,7 @@ impl Random {
     }
 
     fn action(&mut self, model: &Model) -> Action {
-        match self.below(22) {
+        match self.below(23) {
             0..=2 => {
                 let conditions = self.conditions(model);
                 let mut pairs = self.pairs();
@@ -198,6 +199,7 @@ impl Random {
                 Action::Cancel { name, ticket }
             }
             20 => Action::Mark,
+            21 if self.one_in(8) => Action::Raise { to: Format(1 + u32::try_from(self.below(3)).unwrap()) },
             _ => Action::Tick { most: u32::try_from(self.below(8)).unwrap() },
         }
     }
@@ -237,6 +239,7 @@ fn restored(kv: &KvStore, index: u64) -> KvStore {
 fn rebuilt(kv: &KvStore) -> KvStore {
     let mut new = KvStore::new();
     new.restore_log_time(kv.log_time_ms());
+    new.restore_format(kv.format());
     kv.iter().for_each(|(key, record)| new.restore(key.clone(), record.clone()));
     kv.locks().for_each(|(name, lock)| new.restore_lock(name.clone(), lock));
     kv.kept().for_each(|(key, kept)| new.restore_kept(key.clone(), kept.clone()));
@@ -248,7 +251,7 @@ fn same_as_the_model(kv: &KvStore, model: &Model, random: &mut Random) {
     let wanted: Vec<_> = model.keys.iter().map(|(key, entry)| (key.clone(), entry.record())).collect();
     assert_eq!(keys, wanted);
     assert_eq!((kv.len(), kv.log_time_ms(), kv.kept().count()), (wanted.len(), model.now, model.kept()));
-    assert_eq!(kv.next_deadline(), model.next_deadline());
+    assert_eq!((kv.next_deadline(), kv.format()), (model.next_deadline(), model.format));
     let (prefix, after) = (random.of(&PREFIXES), random.key());
     let after = random.one_in(2).then_some(after.as_str());
     let range: Vec<_> = kv.range(&prefix, after).map(|(key, _)| key).collect();

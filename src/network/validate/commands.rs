@@ -91,7 +91,7 @@ fn keys(action: &Action, visit: &mut impl FnMut(&Key) -> Checked) -> Checked {
                 Op::DeletePrefix(_) => Ok(()),
             })
         }
-        Action::DeletePrefix { .. } | Action::Tick { .. } | Action::Mark => Ok(()),
+        Action::DeletePrefix { .. } | Action::Tick { .. } | Action::Mark | Action::Raise { .. } => Ok(()),
     }
 }
 
@@ -164,7 +164,9 @@ fn forwarded(command: &Command, limits: CommandLimits) -> Checked {
         }
         Action::Renew { ttl_ms, .. } => ttl(*ttl_ms),
         Action::Release { .. } | Action::Cancel { .. } => Ok(()),
-        Action::Tick { .. } | Action::Mark => Err(format!("a {action}, which only a leader proposes")),
+        Action::Tick { .. } | Action::Mark | Action::Raise { .. } => {
+            Err(format!("a {action}, which only a leader proposes"))
+        }
     }
 }
 
