@@ -39,8 +39,9 @@
 //! Watchers read the ring from their own positions.
 //!
 //! **Overload**: [`http`] counts connections, `api::admission` requests at work and requests that wait,
-//! `api::response::memory` answers that clients do not read; the rest gets 503. `network::limits` counts messages at the
-//! Raft port. The client port has threads of its own, so that Raft keeps its time.
+//! `api::response::memory` answers that clients do not read, `api::retry_shares` what is kept of each client's requests;
+//! the rest gets 503. `network::limits` counts messages at the
+//! Raft port, `http::places` its members' connections apart from strangers'. The client port has threads of its own, so that Raft keeps its time.
 //!
 //! **Under test** all of this but sockets and disks runs on simulated time, network and disks, with faults from a seed:
 //! `sim`, by `.ci/simulate`.

@@ -53,6 +53,13 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     postcard::to_extend(message, vec![VERSION]).expect("our messages have no unserialisable values")
 }
 
+/// The same, for a message that takes about so many bytes: they are reserved, as growing takes up to three times as many.
+pub(super) fn encode_large<T: Serialize>(message: &T, bytes: usize) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(bytes);
+    encoded.push(VERSION);
+    postcard::to_extend(message, encoded).expect("as in encode")
+}
+
 /// A message with its length before it.
 pub(super) fn encode_framed<T: Serialize>(message: &T) -> Vec<u8> {
     let mut frame = postcard::to_extend(message, vec![0, 0, 0, 0, VERSION]).expect("as in encode");

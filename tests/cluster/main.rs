@@ -26,6 +26,7 @@ mod removed;
 mod restart;
 mod robustness;
 mod status;
+mod strangers;
 mod supervised;
 mod values;
 mod watch;

@@ -30,6 +30,8 @@ pub struct Node {
     log: PathBuf,
     home: PathBuf,
     args: Vec<String>,
+    /// How many files it may open; as many as we where this is `None`.
+    files: Option<usize>,
     process: Option<Reaped>,
 }
 
@@ -45,6 +47,7 @@ impl Node {
             log: dir.join(format!("{name}.log")),
             home: dir.join("home"),
             args: Vec::new(),
+            files: None,
             process: None,
         }
     }
@@ -52,6 +55,12 @@ impl Node {
     /// More arguments, on every start from now on.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// It may open so many files.
+    pub fn files(mut self, files: usize) -> Self {
+        self.files = Some(files);
         self
     }
 
@@ -75,7 +84,10 @@ impl Node {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = hraftd(&self.home);
+        let mut command = match self.files {
+            Some(files) => hraftd_with_files(&self.home, files),
+            None => hraftd(&self.home),
+        };
         command.args(&self.bind).arg("--rdir").arg(&self.rdir).args(&self.args);
         command
     }
@@ -271,7 +283,17 @@ impl Drop for Node {
 
 /// The built binary, with nothing of the caller's environment that could change what it does.
 pub fn hraftd(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hraftd"));
+    unswayed(Command::new(env!("CARGO_BIN_EXE_hraftd")), home)
+}
+
+/// The same, where it may open so many files.
+fn hraftd_with_files(home: &Path, files: usize) -> Command {
+    let mut command = unswayed(Command::new("sh"), home);
+    command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_hraftd")]);
+    command
+}
+
+fn unswayed(mut command: Command, home: &Path) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HRAFTD_")) {
         command.env_remove(name);
     }
