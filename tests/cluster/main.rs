@@ -25,6 +25,7 @@ mod refused_starts;
 mod removed;
 mod restart;
 mod robustness;
+mod small_requests;
 mod status;
 mod strangers;
 mod supervised;
