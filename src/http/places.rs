@@ -10,7 +10,8 @@
 //! what it has not used for longest where another lacks a place. Beyond its share its further connections stay among the
 //! strangers, and end with their answer.
 //!
-//! Caveat: whoever can forge a member's message uses that member's share, and no other's.
+//! Caveats: whoever can forge a member's message uses that member's share, and no other's. A lasting flood of connections
+//! fills the kernel's queue, in which a member's *new* connection waits as well; those that it has are not affected.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
