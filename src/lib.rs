@@ -39,8 +39,9 @@
 //! Watchers read the ring from their own positions.
 //!
 //! **Overload**: [`http`] counts connections, `api::admission` requests at work and requests that wait,
-//! `api::response::memory` answers that clients do not read; the rest gets 503. `network::limits` counts messages at the
-//! Raft port. The client port has threads of its own, so that Raft keeps its time.
+//! `api::response::memory` answers that clients do not read, `api::retry_shares` what is kept of each client's requests;
+//! the rest gets 503. `network::limits` counts messages at the
+//! Raft port, `http::places` its members' connections apart from strangers'. The client port has threads of its own, so that Raft keeps its time.
 //!
 //! **Versions**: nodes of two releases are members of one cluster. [`formats`] lists what they have in common, the state has
 //! which of it is in force, and `node::formats` raises that.

@@ -16,18 +16,37 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::places::{Entered, Place};
 use super::socket::Socket;
 use super::{Excess, Handler, HttpLimits, hang_up};
 use crate::http::activity::{ConnectionActivity, Overdue, TrackedBody, Watchdog};
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Serves the requests of one client, one after the other; where it is in excess, the first.
+/// Serves the requests of one client, one after the other; where it is in excess, the first. Ends where others need its
+/// place.
 pub(super) async fn run(
     stream: TcpStream,
     handler: impl Handler,
     limits: HttpLimits,
     excess: bool,
+    entered: Option<Entered>,
+    stop: CancellationToken,
+) {
+    let Some(entered) = entered else { return serve(stream, handler, limits, excess, None, stop).await };
+    tokio::select! {
+        biased;
+        () = entered.gone() => {}
+        () = serve(stream, handler, limits, excess, Some(entered.place()), stop) => {}
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    handler: impl Handler,
+    limits: HttpLimits,
+    excess: bool,
+    place: Option<Place>,
     stop: CancellationToken,
 ) {
     let activity = Arc::new(ConnectionActivity::default());
@@ -38,6 +57,9 @@ pub(super) async fn run(
         move |mut request: Request<Incoming>| {
             if excess {
                 request.extensions_mut().insert(Excess);
+            }
+            if let Some(place) = &place {
+                request.extensions_mut().insert(place.clone());
             }
             let busy = activity.begin(request.version());
             let answer = handler.answer(request.map(Body::new));

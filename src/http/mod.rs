@@ -7,7 +7,8 @@
 //!
 //! Beyond `limits.connections` a client is still heard, once: its one request is marked [`Excess`],
 //! and the handler decides about it. Beyond [`MAX_EXCESS_CONNECTIONS`] of these nothing is
-//! accepted: clients wait in the kernel's queue.
+//! accepted: clients wait in the kernel's queue. A port that knows members from strangers has
+//! [`places`] instead.
 //!
 //! Knows nothing of keys, of Raft or of JSON: a request too broken to parse gets a bare status.
 //!
@@ -19,6 +20,7 @@
 mod activity;
 mod connection;
 mod hang_up;
+mod places;
 mod socket;
 
 use std::fmt;
@@ -39,6 +41,8 @@ use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+pub use places::{Place, Places};
 
 /// How long to wait after a failed accept that is not the fault of one client, such as EMFILE.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -82,6 +86,8 @@ pub struct HttpLimits {
     pub linger: Duration,
     /// Open at a time; the next ones are answered once, as [`Excess`].
     pub connections: usize,
+    /// Instead: each connection has a [`Place`] here, on its requests (as an extension), and none is in excess.
+    pub places: Option<Places>,
     /// How long a shutdown waits for requests in flight; then they are dropped.
     pub drain: Duration,
 }
@@ -110,6 +116,7 @@ impl Default for HttpLimits {
             linger_bytes: 16 * 1024 * 1024,
             linger: Duration::from_secs(1),
             connections: usize::MAX,
+            places: None,
             drain: Duration::from_secs(5),
         }
     }
@@ -153,9 +160,9 @@ pub async fn serve(
         tokio::select! {
             _ = &mut shutdown => break,
             Some(ended) = connections.join_next() => note_end(ended),
-            accepted = accept(&listeners), if open < limits.connections.saturating_add(MAX_EXCESS_CONNECTIONS) => match accepted {
+            accepted = accept(&listeners, limits.places.as_ref()), if open < limits.connections.saturating_add(MAX_EXCESS_CONNECTIONS) => match accepted {
                 Ok((stream, client)) => {
-                    let excess = open >= limits.connections;
+                    let excess = limits.places.is_none() && open >= limits.connections;
                     if excess {
                         complaints.note(&"as many connections as this node takes: no more of them are served for now");
                     }
@@ -186,8 +193,11 @@ pub async fn serve(
     }
 }
 
-/// The next connection to any of them.
-async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+/// The next connection to any of them, once there is room for it.
+async fn accept(listeners: &[TcpListener], places: Option<&Places>) -> io::Result<(TcpStream, SocketAddr)> {
+    if let Some(places) = places {
+        places.room().await;
+    }
     poll_fn(|cx| {
         let mut accepted = listeners.iter().map(|listener| listener.poll_accept(cx));
         accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
@@ -212,8 +222,9 @@ fn start(
     }
     // A child token each: polling the shared one would have all connections contend for its lock.
     let (limits, stop) = (limits.clone(), stop.child_token());
+    let place = limits.places.as_ref().map(Places::enter);
     let Some(thread) = thread else {
-        connections.spawn(connection::run(stream, handler, limits, excess, stop));
+        connections.spawn(connection::run(stream, handler, limits, excess, place, stop));
         return;
     };
     // Its events are to come to the thread that serves it.
@@ -221,7 +232,7 @@ fn start(
         Ok(stream) => {
             let served = async move {
                 match TcpStream::from_std(stream) {
-                    Ok(stream) => connection::run(stream, handler, limits, excess, stop).await,
+                    Ok(stream) => connection::run(stream, handler, limits, excess, place, stop).await,
                     Err(error) => tracing::warn!(%error, "a connection cannot be served"),
                 }
             };

@@ -305,6 +305,17 @@ mod tests {
         }
     }
 
+    /// Issue 18, B5: join dialled loopback, which it was not to, under other spellings.
+    #[tokio::test]
+    async fn another_spelling_of_loopback_is_loopback() {
+        for host in ["127.0.0.1", "127.1", "0x7f.1", "2130706433", "::ffff:127.0.0.1", "::1", "localhost"] {
+            let found = peers().resolve(&HostPort::new(host, 80)).await;
+            assert!(!found.is_empty() && found.iter().all(HostPort::is_loopback), "{host}: {found:?}");
+        }
+        let found = peers().resolve(&HostPort::new("::ffff:169.254.169.254", 80)).await;
+        assert_eq!(found, [HostPort::new("169.254.169.254", 80)], "what is checked is what is dialled");
+    }
+
     #[tokio::test]
     async fn an_announced_length_is_not_believed() {
         let addr = endless("HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", vec![2; 1024]).await;

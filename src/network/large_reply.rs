@@ -32,6 +32,9 @@ const MAX_REPLY_VALUE_BYTES: usize = 2 * crate::kv::MAX_READ_BYTES;
 /// Bytes of replies that are encoded and not sent yet.
 const MAX_UNSENT_REPLY_BYTES: usize = 192 << 20;
 
+/// What is encoded of a reply beside its values, mostly.
+const REST_BYTES: usize = 64 << 10;
+
 /// Room for a reply is awaited for this long.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -67,7 +70,11 @@ impl ReplyRoom {
             bound(&mut answer, MAX_INLINE_BYTES);
             return wire::encode(&answer, format).into();
         };
-        let encoded = spawn_blocking(move || Bytes::from_owner(Encoded(wire::encode(&answer, format), room))).await;
+        let encoded = spawn_blocking(move || {
+            let encoded = wire::encode_large(&answer, format, bytes + REST_BYTES);
+            Bytes::from_owner(Encoded(encoded, room))
+        })
+        .await;
         // A runtime that stops has nobody left to answer.
         encoded.unwrap_or_default()
     }

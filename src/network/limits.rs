@@ -13,7 +13,7 @@
 //! * **Decoding**: of messages larger than [`DECODED_ALONE_BYTES`] one at a time. Decoded they take up to eleven times as
 //!   much, until they are refused.
 //!
-//! Connections are counted by [`crate::http`], but for those that have become streams.
+//! Connections are counted by [`crate::http`], those of members apart, but for those that have become streams.
 //!
 //! Caveat: a message is no longer counted once it is complete. A stream is read on only after its message was handled.
 

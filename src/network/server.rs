@@ -20,16 +20,13 @@ use super::validate::{self, CommandLimits, Local};
 use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, SNAPSHOT_PATH};
 use super::{appends, decode, origin, snapshot};
 use crate::formats::OLDEST;
-use crate::http::Excess;
+use crate::http::Place;
 use crate::network::limits::{DecodeTurn, Inbound};
 use crate::node::rpc::{Envelope, PeerRequest, Refusal};
 use crate::node::{Node, NodeSlot};
 
 /// A message that does not arrive within this time is given up.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The same, on a connection beyond the limit: its place is for the next one.
-const EXCESS_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Ends a connection with its answer.
 const CLOSE: [(HeaderName, &str); 1] = [(CONNECTION, "close")];
@@ -45,18 +42,19 @@ pub fn router(node: NodeSlot, limits: CommandLimits) -> Router {
         .with_state(Port::new(node, limits))
 }
 
-/// Answers one message. One on a connection beyond the limit is answered as well: a flood of connections must not silence
-/// a member.
-async fn call(State(port): State<Port>, excess: Option<Extension<Excess>>, body: Body) -> Response {
-    let within = if excess.is_some() { EXCESS_MESSAGE_TIMEOUT } else { MESSAGE_TIMEOUT };
-    let mut format = OLDEST;
-    let answer: Answer = match read(body, port.limits.messages(), within).await {
+/// Answers one message.
+async fn call(State(port): State<Port>, place: Option<Extension<Place>>, body: Body) -> Response {
+    let (mut stays, mut format) = (true, OLDEST);
+    let answer: Answer = match read(body, port.limits.messages(), MESSAGE_TIMEOUT).await {
         Ok(bytes) => {
             let turn = port.limits.decode_turn(bytes.len()).await;
             match decode::decode_request(&bytes, port.command_limits.max_request_bytes) {
                 Ok((envelope, request)) => {
                     drop(bytes);
                     format = envelope.format;
+                    if let Some(Extension(place)) = place {
+                        stays = place.heard(port.node.node().and_then(|node| node.member_that_sent(&envelope)));
+                    }
                     match port.node.node() {
                         Some(node) => answer(&port, node, &envelope, request, turn).await,
                         None => match port.node.answer_before(&request) {
@@ -71,7 +69,7 @@ async fn call(State(port): State<Port>, excess: Option<Extension<Excess>>, body:
         Err(status) => return (status, CLOSE).into_response(),
     };
     // The place of a stranger's connection is for the next one.
-    let ends = answer.is_err();
+    let ends = answer.is_err() || !stays;
     let body = port.limits.reply_room.encode(answer, format).await;
     if ends { (CLOSE, body).into_response() } else { body.into_response() }
 }
@@ -107,10 +105,10 @@ async fn watch_leader(port: &Port, node: &Node, envelope: &Envelope) -> Answer {
     }
 }
 
-async fn receive_snapshot(State(port): State<Port>, body: Body) -> Response {
+async fn receive_snapshot(State(port): State<Port>, place: Option<Extension<Place>>, body: Body) -> Response {
     let Some(node) = port.node.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    let mut format = OLDEST;
-    let answer = snapshot::receive(node, body, &port.limits, MESSAGE_TIMEOUT, &mut format).await;
+    let (mut format, place) = (OLDEST, place.map(|Extension(place)| place));
+    let answer = snapshot::receive(node, body, &port.limits, place, MESSAGE_TIMEOUT, &mut format).await;
     if let Err(refusal) = &answer {
         tracing::warn!("a snapshot was not received: {refusal}");
     }

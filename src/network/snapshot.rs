@@ -20,6 +20,7 @@ use super::origin::RAFT_CONTENT_TYPE;
 use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
 use super::wire::{self, MAX_HEAD_BYTES, SNAPSHOT_PATH, SnapshotHead};
 use crate::formats::{Format, NEWEST};
+use crate::http::Place;
 use crate::network::limits::{GIVEN_UP, PortLimits};
 use crate::network::validate::{self, Local};
 use crate::node::Node;
@@ -99,6 +100,7 @@ pub(super) async fn receive(
     node: &Node,
     body: Body,
     limits: &Arc<PortLimits>,
+    place: Option<Place>,
     idle_timeout: Duration,
     said: &mut Format,
 ) -> Result<PeerReply, Refusal> {
@@ -144,6 +146,9 @@ pub(super) async fn receive(
     if let Err(why) = validate::snapshot(&envelope, &vote, &meta, &Local::of(node)) {
         limits.refused.note(&envelope.from, &why);
         return Err(unreadable(&why));
+    }
+    if let Some(place) = place {
+        place.heard(node.member_that_sent(&envelope));
     }
     let mut incoming = node.receive_snapshot(&envelope).await?;
     let mut chunk = buffer.freeze();

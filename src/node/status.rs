@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::formats::{Format, Speaks};
 use crate::node::formats::too_old;
-use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Refusal, Target};
+use crate::node::rpc::{Envelope, PeerError, PeerReply, PeerRequest, Refusal, Target};
 use crate::node::{Node, State};
 use crate::node_id::PublicId;
 use crate::raft_types::alias::LogId;
@@ -144,6 +144,12 @@ impl Node {
     /// True for the Raft ids of the latest membership that this node knows of.
     pub fn has_member(&self, raft_id: RaftId) -> bool {
         self.inner.raft.metrics().borrow_watched().membership_config.get_node(&raft_id).is_some()
+    }
+
+    /// The Raft id of the member that sent this, as far as it says: `None` for a stranger.
+    pub fn member_that_sent(&self, envelope: &Envelope) -> Option<RaftId> {
+        let is_of_cluster = envelope.cluster.is_some() && envelope.cluster == self.inner.me.cluster();
+        (is_of_cluster && self.has_member(envelope.from_raft)).then_some(envelope.from_raft)
     }
 
     fn quorum_is_fresh(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {

@@ -1,5 +1,6 @@
 //! The number of connections that clients and peers may have, by the number of files that this process may open.
 
+use crate::http::Places;
 use crate::platform;
 
 /// Clients have no more connections than this, even if more files could be open: each takes memory.
@@ -19,10 +20,16 @@ pub(super) fn clients() -> usize {
     client_share(platform::open_file_limit())
 }
 
-/// Connections that the Raft port may have at a time: an eighth of the files. Members need a few, and one for each weak
-/// read that they pass on at the moment. Call it after [`clients`], which raises the limit.
-pub(super) fn peers() -> usize {
-    peer_share(platform::open_file_limit())
+/// Strangers have no more places at the Raft port than this: nodes that join, for a moment.
+const MAX_STRANGERS: usize = 1_024;
+
+/// Places for the connections that the Raft port may have at a time: an eighth of the files, at least half of it for
+/// members. They need a few, and one for each weak read that they pass on at the moment. Call it after [`clients`], which
+/// raises the limit.
+pub(super) fn peers() -> Places {
+    let share = peer_share(platform::open_file_limit());
+    let for_strangers = share.div_ceil(2).min(MAX_STRANGERS);
+    Places::new(for_strangers, share - for_strangers)
 }
 
 fn client_share(files: Option<u64>) -> usize {

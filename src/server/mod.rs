@@ -74,7 +74,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let limits = HttpLimits { drain: DRAIN_TIMEOUT, ..HttpLimits::default() };
     // This raises the limit that the next one looks at.
     let limits = HttpLimits { connections: connection_limits::clients(), ..limits };
-    let peer_limits = HttpLimits { upgrades: true, connections: connection_limits::peers(), ..limits.clone() };
+    let places = Some(connection_limits::peers());
+    let peer_limits = HttpLimits { upgrades: true, connections: usize::MAX, places, ..limits.clone() };
     let router = network::router(slot.clone(), command_limits(&config));
     let peer_port = serve(raft_listener, router, &[], peer_limits, peers_stopped);
     let client_threads = ClientThreads::start().map_err(failure)?;

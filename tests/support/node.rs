@@ -33,6 +33,8 @@ pub struct Node {
     log: PathBuf,
     home: PathBuf,
     args: Vec<String>,
+    /// How many files it may open; as many as we where this is `None`.
+    files: Option<usize>,
     process: Option<Reaped>,
 }
 
@@ -49,6 +51,7 @@ impl Node {
             log: dir.join(format!("{name}.log")),
             home: dir.join("home"),
             args: Vec::new(),
+            files: None,
             process: None,
         }
     }
@@ -56,6 +59,12 @@ impl Node {
     /// More arguments, on every start from now on.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// It may open so many files.
+    pub fn files(mut self, files: usize) -> Self {
+        self.files = Some(files);
         self
     }
 
@@ -79,7 +88,11 @@ impl Node {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = program(self.program.as_deref().unwrap_or(Path::new(BUILT)), &self.home);
+        let built = self.program.as_deref().unwrap_or(Path::new(BUILT));
+        let mut command = match self.files {
+            Some(files) => program_with_files(built, &self.home, files),
+            None => program(built, &self.home),
+        };
         command.args(&self.bind).arg("--rdir").arg(&self.rdir).args(&self.args);
         command
     }
@@ -279,7 +292,17 @@ pub fn hraftd(home: &Path) -> Command {
 }
 
 fn program(path: &Path, home: &Path) -> Command {
-    let mut command = Command::new(path);
+    unswayed(Command::new(path), home)
+}
+
+/// The same, where it may open so many files.
+fn program_with_files(path: &Path, home: &Path, files: usize) -> Command {
+    let mut command = unswayed(Command::new("sh"), home);
+    command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(path);
+    command
+}
+
+fn unswayed(mut command: Command, home: &Path) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HRAFTD_")) {
         command.env_remove(name);
     }

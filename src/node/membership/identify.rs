@@ -108,3 +108,27 @@ fn may_be_a_node(ip: IpAddr) -> bool {
     };
     !(ip.is_unspecified() || ip.is_multicast() || of_one_link)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_node_is_at_an_address_of_one_link_or_of_nobody() {
+        for (address, may_be) in [
+            ("10.0.0.1", true),
+            ("127.0.0.1", true),
+            ("2001:db8::1", true),
+            ("fd00::1", true),
+            ("169.254.169.254", false),
+            ("fe80::1", false),
+            ("0.0.0.0", false),
+            ("::", false),
+            ("255.255.255.255", false),
+            ("224.0.0.1", false),
+            ("ff02::1", false),
+        ] {
+            assert_eq!(may_be_a_node(address.parse().unwrap()), may_be, "{address}");
+        }
+    }
+}

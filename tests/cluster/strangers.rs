@@ -1,0 +1,152 @@
+//! Strangers at the Raft port, and those that ask to join: members get through all the same, and strangers learn nothing.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+
+use crate::support::cluster::Cluster;
+use crate::support::crowd::{Client, allow_files, request};
+use crate::support::lab::Lab;
+use crate::support::namespace::in_own_network;
+use crate::support::node::Node;
+use crate::support::say;
+use crate::support::shell::Shell;
+
+/// Keeps so many half messages at a Raft port: what ends is begun again.
+async fn keep_half_messages(raddr: String, count: usize) {
+    let half = format!("POST /raft/v1/call HTTP/1.1\r\nHost: {raddr}\r\nContent-Length: 100\r\n\r\nx").into_bytes();
+    let tasks = (0..count).map(|_| {
+        let (raddr, half) = (raddr.clone(), half.clone());
+        async move {
+            loop {
+                if let Ok(mut client) = Client::open(&raddr).await
+                    && client.stream.write_all(&half).await.is_ok()
+                {
+                    let _ = client.head().await;
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    });
+    futures_util::future::join_all(tasks).await;
+}
+
+/// Issue 18, A6: 2,750 half messages at the leader's Raft port made followers' writes and reads fail, and the leader change.
+#[test]
+fn members_get_through_to_a_raft_port_full_of_half_messages() {
+    const HALF: usize = 2_750;
+    allow_files();
+    // Their Raft ports have places for some of the half messages only.
+    let mut cluster = Cluster { nodes: Vec::new(), lab: Lab::alone() };
+    for number in 0..3 {
+        let node = cluster.lab.node(&format!("n{number}")).files(4_096);
+        let first = cluster.nodes.first().map_or(node.haddr.clone(), |first| first.haddr.clone());
+        cluster.nodes.push(node.rjoin(&[&first]));
+        cluster.nodes[number].start();
+        cluster.nodes[number].wait_ready();
+    }
+    cluster.settled();
+    let term = cluster.nodes[0].stat("term").unwrap();
+    let leads = cluster.leader();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let flood = runtime.spawn(keep_half_messages(cluster.nodes[leads].raddr.clone(), HALF));
+    let began = Instant::now();
+    let mut written = 0;
+    while began.elapsed() < Duration::from_secs(4) {
+        for node in &cluster.nodes {
+            written += 1;
+            node.set("k", &written.to_string()).unwrap();
+            assert_eq!(node.value("k").unwrap(), written);
+        }
+    }
+    assert!(!flood.is_finished());
+    flood.abort();
+    say(&format!("strangers: {written} writes beside {HALF} half messages"));
+    for node in &cluster.nodes {
+        assert_eq!(node.stat("term").unwrap(), term, "an election because of half messages");
+    }
+}
+
+/// The refusal of a join of this id.
+fn refused_join(node: &Node, id: &str) -> String {
+    let asked = node.post("/hraftd/raft/join?timeout=10s", &format!("{{\"id\":\"{id}\"}}")).unwrap();
+    assert_eq!(asked.status, 409, "{}", asked.text());
+    asked.json()["msg"].as_str().unwrap().to_owned()
+}
+
+/// Issue 18, B5: join dialled loopback in disguise.
+#[test]
+fn loopback_in_disguise_is_not_dialled() {
+    in_own_network("strangers::loopback_in_disguise_is_not_dialled", &[], || {
+        let lab = Lab::new();
+        Shell::new(lab.path()).run("ip addr add 10.99.0.1/32 dev lo");
+        let mut node = lab.node("only");
+        (node.haddr, node.raddr) = ("10.99.0.1:11000".to_owned(), "10.99.0.1:12000".to_owned());
+        node.bind = vec!["--haddr".to_owned(), node.haddr.clone()];
+        node.start();
+        node.wait_ready();
+        let secret = TcpListener::bind("127.0.0.1:0").unwrap();
+        secret.set_nonblocking(true).unwrap();
+        let port = secret.local_addr().unwrap().port();
+        for host in ["127.0.0.1", "127.1", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]", "localhost", "127.9.9.9"] {
+            let why = refused_join(&node, &format!("10.99.0.1:1,{host}:{port}"));
+            assert!(why.contains("one of them advertises loopback"), "{host}: {why}");
+        }
+        assert_eq!(secret.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody connected");
+        for host in ["169.254.169.254", "[::ffff:169.254.169.254]", "0.0.0.0", "[fe80::1]"] {
+            let why = refused_join(&node, &format!("10.99.0.1:1,{host}:{port}"));
+            assert!(why.contains("no node can be at that Raft address"), "{host}: {why}");
+        }
+    });
+}
+
+/// Issue 18, B5: what join answered told open ports from closed ones.
+#[test]
+fn a_join_tells_nothing_of_the_port_that_it_names() {
+    let cluster = Cluster::start(1);
+    let node = &cluster.nodes[0];
+    let [silent, closed] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let ports = [&silent, &closed].map(|listener| listener.local_addr().unwrap().port().to_string());
+    drop(closed);
+    let http = node.haddr.rsplit_once(':').unwrap().1.to_owned();
+    let told: Vec<String> = [ports[0].clone(), ports[1].clone(), http]
+        .iter()
+        .map(|port| {
+            refused_join(node, &format!("127.0.0.1:1,127.0.0.1:{port}")).replace(&format!(":{port} "), ":PORT ")
+        })
+        .collect();
+    assert!(told[0].contains("cannot reach 127.0.0.1:1,127.0.0.1:PORT at its Raft address"), "{told:?}");
+    assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
+}
+
+/// Issue 18, B5: 200 joins to silent addresses held an honest remove for 30 s.
+#[test]
+fn joins_to_silent_addresses_hold_no_remove() {
+    const JOINS: usize = 200;
+    allow_files();
+    let cluster = Cluster::start(3);
+    let (leads, follows) = (&cluster.nodes[cluster.leader()], &cluster.nodes[cluster.follower()]);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let asking = (0..JOINS).map(|number| {
+        let haddr = leads.haddr.clone();
+        let id = format!("{{\"id\":\"127.0.0.1:{},127.0.0.1:{port}\"}}", number + 1);
+        async move {
+            let ask = request(&haddr, "POST", "/hraftd/raft/join?timeout=30s", &id);
+            Client::open(&haddr).await.unwrap().ask(&ask).await.unwrap().0.status
+        }
+    });
+    let asking = runtime.spawn(futures_util::future::join_all(asking));
+    // Some are dialled, and the rest is refused, before the remove comes.
+    silent.accept().unwrap();
+    let began = Instant::now();
+    leads.delete(&format!("/hraftd/raft/remove?id={}", follows.id()), None).unwrap().ok().unwrap();
+    let took = began.elapsed();
+    say(&format!("strangers: a remove beside {JOINS} joins to a silent address took {} ms", took.as_millis()));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let statuses = runtime.block_on(asking).unwrap();
+    assert!(statuses.iter().all(|status| [409, 503].contains(status)), "{statuses:?}");
+    assert!(statuses.contains(&503), "few are dialled at a time");
+}
