@@ -78,6 +78,18 @@ struct Heard {
     pending: VecDeque<(Instant, u64)>,
 }
 
+impl Heard {
+    /// Everything up to this index is applied.
+    fn apply(&mut self, applied: u64) {
+        while let Some((at, committed)) = self.pending.front().copied()
+            && committed <= applied
+        {
+            self.fresh = self.fresh.max(Some(at));
+            self.pending.pop_front();
+        }
+    }
+}
+
 impl LeaderFreshness {
     /// Nothing was heard yet; `boot` is a random number of this process.
     pub(in crate::node) fn new(boot: u64) -> Self {
@@ -101,8 +113,8 @@ impl LeaderFreshness {
         self.heard.lock().received = Some(Instant::now());
     }
 
-    /// A leader's message was accepted that says this.
-    pub(in crate::node) fn heard(&self, echo: Option<Stamp>, confirmed: Option<Confirmed>) {
+    /// A leader's message was accepted that says this, by a node that has applied everything up to `applied`.
+    pub(in crate::node) fn heard(&self, echo: Option<Stamp>, confirmed: Option<Confirmed>, applied: u64) {
         self.received();
         let echoed = echo.and_then(|stamp| self.given_at(stamp));
         {
@@ -112,13 +124,15 @@ impl LeaderFreshness {
         if let Some(Confirmed { stamp, committed }) = confirmed
             && let Some(at) = self.given_at(stamp)
         {
-            self.covered(at, committed);
+            self.covered(at, committed, applied);
         }
     }
 
     /// All that anybody had seen committed at this moment has an index of at most `committed`.
-    fn covered(&self, at: Instant, committed: u64) {
+    fn covered(&self, at: Instant, committed: u64, applied: u64) {
         let mut heard = self.heard.lock();
+        // There is room for this one where nobody asked for the age since many others.
+        heard.apply(applied);
         let newest = heard.pending.back().map(|(newest, _)| *newest).max(heard.fresh);
         let is_later = newest.is_none_or(|newest| at >= newest + MIN_CLAIM_INTERVAL);
         // The first to be covered are the oldest: they are not given up for newer ones.
@@ -140,12 +154,7 @@ impl LeaderFreshness {
     /// How old the state may be that has everything up to `applied`, in whole milliseconds; `None` for not known.
     fn staleness(&self, applied: u64) -> Option<Duration> {
         let mut heard = self.heard.lock();
-        while let Some((at, committed)) = heard.pending.front().copied()
-            && committed <= applied
-        {
-            heard.fresh = heard.fresh.max(Some(at));
-            heard.pending.pop_front();
-        }
+        heard.apply(applied);
         heard.fresh.map(|at| whole_ms(at.elapsed()))
     }
 }
@@ -161,7 +170,7 @@ impl Node {
         if self.leader() == Some(Leader::ThisNode)
             && let Some((at, committed)) = self.confirmed(None)
         {
-            self.inner.freshness.covered(at, committed);
+            self.inner.freshness.covered(at, committed, self.applied_index());
         }
         self.inner.freshness.staleness(self.applied_index())
     }
@@ -214,7 +223,7 @@ mod tests {
     }
 
     fn heard(freshness: &LeaderFreshness, stamp: Stamp, committed: u64) {
-        freshness.heard(Some(stamp), Some(Confirmed { stamp, committed }));
+        freshness.heard(Some(stamp), Some(Confirmed { stamp, committed }), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -271,6 +280,17 @@ mod tests {
         assert_eq!(freshness.staleness(2_000), Some(ms(1_000 - 1 - oldest_kept)), "the oldest are kept");
         heard(&freshness, freshness.stamp(), 1_000);
         assert_eq!(freshness.staleness(2_000), Some(ms(0)), "there is room again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_nobody_asks_stays_as_fresh_as_it_is() {
+        let freshness = LeaderFreshness::new(7);
+        for _ in 0..10 * MAX_PENDING_CLAIMS {
+            pass(100).await;
+            let stamp = freshness.stamp();
+            freshness.heard(Some(stamp), Some(Confirmed { stamp, committed: 5 }), 5);
+        }
+        assert_eq!(freshness.staleness(5), Some(ms(0)));
     }
 
     #[test]

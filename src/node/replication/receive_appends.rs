@@ -73,7 +73,7 @@ impl Node {
             if !matches!(outcome, Err(StreamAppendError::HigherVote(_)))
                 && let Some((echo, confirmed)) = freshness
             {
-                node.inner.freshness.heard(echo, confirmed);
+                node.inner.freshness.heard(echo, confirmed, node.applied_index());
             }
             Ok((outcome, node.inner.freshness.stamp()))
         });

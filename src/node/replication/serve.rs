@@ -70,7 +70,7 @@ impl Node {
                 }
                 let response = raft.append_entries(rpc).await.map_err(stopped)?;
                 if !matches!(response, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
-                    self.inner.freshness.heard(envelope.echo, envelope.confirmed);
+                    self.inner.freshness.heard(envelope.echo, envelope.confirmed, self.applied_index());
                 }
                 PeerReply::Append(response, self.inner.freshness.stamp())
             }

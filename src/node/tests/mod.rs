@@ -308,6 +308,8 @@ async fn none_tells_its_age_and_keeps_to_freshness() {
     let found = nodes[cut].read("k", at_least(written.index)).await.unwrap();
     assert_eq!(found.record.as_ref().map(crate::record::Record::value), Some(&b"1"[..]));
     until("it is fresh", || nodes[cut].node.staleness().is_some_and(|age| age < Duration::from_millis(200))).await;
+    // Nobody asks for its age meanwhile.
+    tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(nodes[cut].read("k", fresh(1000)).await.unwrap().level, ReadLevel::None);
     set_cut_off(&net, nodes[cut].port, true);
     let later = nodes[(cut + 1) % 3].set("k", "2").await.unwrap();
