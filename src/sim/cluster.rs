@@ -10,7 +10,7 @@ use super::net::Net;
 use super::process::{Args, Process, Settings};
 use super::world;
 use crate::exit::EX_CONFIG;
-use crate::node::{Node, State};
+use crate::node::{Node, NodeError, State};
 use crate::raft_types::{RaftId, Role};
 use crate::storage::IdentityStore;
 use crate::storage::disk::{Disk as _, MemDisk};
@@ -50,6 +50,8 @@ struct Member {
 
 pub struct Cluster {
     pub net: Net,
+    /// `--bootstrap-expect` of all nodes.
+    pub expect: Option<usize>,
     settings: Settings,
     members: BTreeMap<u16, Member>,
 }
@@ -77,7 +79,7 @@ const STOPS_WITHIN: Duration = Duration::from_secs(12);
 
 impl Cluster {
     pub fn new(net: Net, settings: Settings) -> Self {
-        Self { net, settings, members: BTreeMap::new() }
+        Self { net, expect: None, settings, members: BTreeMap::new() }
     }
 
     /// A new and empty node; the same list on all.
@@ -178,11 +180,12 @@ impl Cluster {
 
     /// Starts one that is down.
     pub fn up(&mut self, port: u16) {
-        let settings = self.settings;
+        let (settings, expect) = (self.settings, self.expect);
         let Some(member) = self.members.get_mut(&port) else { return };
         if let Some(disk) = member.disk.take() {
             world::set_flush_ms(port, (1, 1));
-            let args = Args { port, hadv: member.hadv, list: member.list.clone(), role: member.role, settings };
+            let (list, role) = (member.list.clone(), member.role);
+            let args = Args { port, hadv: member.hadv, list, expect, role, settings };
             let process = Process::start(&self.net, &args, disk);
             if member.meddled != Meddled::No {
                 process.may_end();
@@ -282,15 +285,23 @@ impl Cluster {
         }
     }
 
-    /// Checks that all are members with the role they asked for, and serve. Starts those that were removed again.
+    /// Checks that all are members with the role they asked for, and serve. Does what an operator does about those that
+    /// say that they need one: starts those that were removed again, and those that have diverged empty. One that lost its
+    /// memory comes back by itself.
     fn look(&mut self) -> Result<(), String> {
         self.tend();
         let mut seen = None;
-        let removed = self.nodes().into_iter().find(|(_, node)| node.state() == State::Shutdown);
-        if let Some((port, _)) = removed {
-            self.down(port, Down::Killed);
+        for (port, node) in self.nodes() {
+            match node.ready() {
+                Err(NodeError::Removed(_)) => self.down(port, Down::Killed),
+                Err(NodeError::Diverged(why)) if self.member(port).meddled == Meddled::No => {
+                    world::fail(format!("equal state: nobody touched the directory of node {port}: {why}"));
+                }
+                Err(NodeError::Diverged(_)) => self.wipe(port),
+                _ => continue,
+            }
             self.up(port);
-            return Err(format!("node {port} was removed"));
+            return Err(format!("node {port} was removed, or has diverged"));
         }
         for port in self.ports() {
             let Some(node) = self.node(port) else { return Err(format!("node {port} does not serve yet")) };

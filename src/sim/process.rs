@@ -53,6 +53,8 @@ pub struct Args {
     pub hadv: u16,
     /// `--rjoin`.
     pub list: Vec<u16>,
+    /// `--bootstrap-expect`.
+    pub expect: Option<usize>,
     pub role: Role,
     pub settings: Settings,
 }
@@ -144,7 +146,7 @@ impl Process {
 }
 
 fn setup(net: &Net, args: &Args, host: &Host, disk: SimDisk) -> Setup {
-    let &Args { port, hadv, role, settings, .. } = args;
+    let &Args { port, hadv, expect, role, settings, .. } = args;
     let peers = {
         let (net, host) = (net.clone(), (port, host.number()));
         move |me: Arc<NodeIdentity>| {
@@ -165,9 +167,9 @@ fn setup(net: &Net, args: &Args, host: &Host, disk: SimDisk) -> Setup {
         Start {
             others: list.iter().filter(|other| **other != port).map(|other| address(*other)).collect(),
             // A name that leads to others too is not this node's.
-            may_form: first.is_none_or(|first| first == port),
+            may_form: expect.is_none() && first.is_none_or(|first| first == port),
             first: first.map(address),
-            expect: None,
+            expect,
             new_cluster: cluster_id(),
         }
     };
