@@ -12,7 +12,7 @@ use super::versions::{Version, Versions};
 use super::world;
 use crate::exit::EX_CONFIG;
 use crate::formats::OLDEST;
-use crate::node::{Node, State};
+use crate::node::{Node, NodeError, State};
 use crate::raft_types::{RaftId, Role};
 use crate::storage::IdentityStore;
 use crate::storage::disk::{Disk as _, MemDisk};
@@ -53,6 +53,8 @@ struct Member {
 
 pub struct Cluster {
     pub net: Net,
+    /// `--bootstrap-expect` of all nodes.
+    pub expect: Option<usize>,
     settings: Settings,
     members: BTreeMap<u16, Member>,
     versions: Versions,
@@ -81,7 +83,7 @@ const STOPS_WITHIN: Duration = Duration::from_secs(12);
 
 impl Cluster {
     pub fn new(net: Net, settings: Settings) -> Self {
-        Self { net, settings, members: BTreeMap::new(), versions: Versions::default() }
+        Self { net, expect: None, settings, members: BTreeMap::new(), versions: Versions::default() }
     }
 
     /// A new and empty node; the same list on all.
@@ -191,13 +193,13 @@ impl Cluster {
 
     /// Starts one that is down.
     pub fn up(&mut self, port: u16) {
-        let settings = self.settings;
+        let (settings, expect) = (self.settings, self.expect);
         let Some(member) = self.members.get_mut(&port) else { return };
         if let Some(disk) = member.disk.take() {
             world::set_flush_ms(port, (1, 1));
             member.version = self.versions.next(member.version, &disk, settings.mixed);
             let (list, role, speaks) = (member.list.clone(), member.role, member.version.speaks());
-            let args = Args { port, hadv: member.hadv, list, role, speaks, settings };
+            let args = Args { port, hadv: member.hadv, list, expect, role, speaks, settings };
             let process = Process::start(&self.net, &args, disk);
             if member.meddled != Meddled::No {
                 process.may_end();
@@ -337,15 +339,23 @@ impl Cluster {
         }
     }
 
-    /// Checks that all are members with the role they asked for, and serve. Starts those that were removed again.
+    /// Checks that all are members with the role they asked for, and serve. Does what an operator does about those that
+    /// say that they need one: starts those that were removed again, and those that have diverged empty. One that lost its
+    /// memory comes back by itself.
     fn look(&mut self) -> Result<(), String> {
         self.tend();
         let mut seen = None;
-        let removed = self.nodes().into_iter().find(|(_, node)| node.state() == State::Shutdown);
-        if let Some((port, _)) = removed {
-            self.down(port, Down::Killed);
+        for (port, node) in self.nodes() {
+            match node.ready() {
+                Err(NodeError::Removed(_)) => self.down(port, Down::Killed),
+                Err(NodeError::Diverged(why)) if self.member(port).meddled == Meddled::No => {
+                    world::fail(format!("equal state: nobody touched the directory of node {port}: {why}"));
+                }
+                Err(NodeError::Diverged(_)) => self.wipe(port),
+                _ => continue,
+            }
             self.up(port);
-            return Err(format!("node {port} was removed"));
+            return Err(format!("node {port} was removed, or has diverged"));
         }
         for port in self.ports() {
             let Some(node) = self.node(port) else { return Err(format!("node {port} does not serve yet")) };

@@ -10,7 +10,8 @@
 //! * `subsets`: a directory with any of its files gone or put back from an earlier moment.
 //! * `host`: a machine, paused and killed. `net`, `connection`, `peers`, `disk`, `runtime`: what it runs on. `world`: what a run knows.
 //!
-//! `.ci/simulate --seeds 2000` runs seeds 0 to 1,999, `--seed 17` that one, `--seed 17 --trace` shows what happened. A
+//! `.ci/simulate --seeds 2000` runs seeds 0 to 1,999, `--seed 17` that one, `--seed 17 --trace` shows what happened, with what
+//! the nodes logged (`logs`). A
 //! seed replays exactly: same code, same events at the same times. That needs a tokio that takes a seed for its own
 //! randomness (`--cfg tokio_unstable`, which the script sets): plain `cargo test` runs some seeds without.
 //!
@@ -37,6 +38,7 @@ pub mod host;
 mod invariants;
 #[path = "../../tests/support/linear.rs"]
 mod linear;
+mod logs;
 mod net;
 mod observer;
 mod peers;

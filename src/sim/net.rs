@@ -184,6 +184,11 @@ impl Net {
         self.state().names.insert(name, hosts);
     }
 
+    /// All hosts that an address leads to.
+    pub fn places(&self, to: u16) -> Vec<u16> {
+        self.state().names.get(&to).cloned().unwrap_or_else(|| vec![to])
+    }
+
     /// The host that an address leads to, this time. A host that is among those of a name is often its own first one.
     pub fn resolve(&self, from: u16, to: u16) -> u16 {
         let Some(hosts) = self.state().names.get(&to).cloned() else { return to };

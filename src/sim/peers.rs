@@ -289,17 +289,20 @@ impl Peers for SimPeers {
         })
     }
     fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
-        // Names lead to one node each here.
-        Box::pin(std::future::ready(vec![addr.clone()]))
+        let places =
+            self.net.places(addr.port).into_iter().map(|port| HostPort::new(addr.host.clone(), port)).collect();
+        Box::pin(std::future::ready(places))
     }
 
     fn ids_at(&self, haddr: &HostPort, time: Duration) -> BoxFuture<'static, Vec<PublicId>> {
-        let (from, to, net) = (self.name(), haddr.port, self.net.clone());
-        let is_silent = net.is_silent(from, to);
-        Box::pin(async move {
-            let serve = |server: Server| async move { server.slot.id().clone() };
-            let id = within(time, is_silent, net.exchange(from, to, true, serve)).await;
-            id.into_iter().collect()
-        })
+        let (from, net) = (self.name(), self.net.clone());
+        let asked = net.places(haddr.port).into_iter().map(move |to| {
+            let (net, is_silent) = (net.clone(), net.is_silent(from, to));
+            async move {
+                let serve = |server: Server| async move { server.slot.id().clone() };
+                within(time, is_silent, net.exchange(from, to, true, serve)).await.ok()
+            }
+        });
+        Box::pin(async move { futures_util::future::join_all(asked).await.into_iter().flatten().collect() })
     }
 }

@@ -56,6 +56,8 @@ pub struct Args {
     pub hadv: u16,
     /// `--rjoin`.
     pub list: Vec<u16>,
+    /// `--bootstrap-expect`.
+    pub expect: Option<usize>,
     pub role: Role,
     /// What its version understands.
     pub speaks: Speaks,
@@ -149,7 +151,7 @@ impl Process {
 }
 
 fn setup(net: &Net, args: &Args, host: &Host, disk: SimDisk) -> Setup {
-    let &Args { port, hadv, role, settings, .. } = args;
+    let &Args { port, hadv, expect, role, settings, .. } = args;
     let peers = {
         let (net, host, speaks) = (net.clone(), (port, host.number()), args.speaks.clone());
         move |me: Arc<NodeIdentity>| {
@@ -171,9 +173,9 @@ fn setup(net: &Net, args: &Args, host: &Host, disk: SimDisk) -> Setup {
         Start {
             others: list.iter().filter(|other| **other != port).map(|other| address(*other)).collect(),
             // A name that leads to others too is not this node's.
-            may_form: first.is_none_or(|first| first == port),
+            may_form: expect.is_none() && first.is_none_or(|first| first == port),
             first: first.map(address),
-            expect: None,
+            expect,
             new_cluster: cluster_id(),
         }
     };

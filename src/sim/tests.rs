@@ -8,6 +8,9 @@ use std::time::Instant;
 use super::{options, run};
 
 fn all(first: u64, seeds: u64) {
+    if options().trace {
+        super::logs::show();
+    }
     let next = AtomicU64::new(first);
     let end = first + seeds;
     let failed = Mutex::new(BTreeMap::new());

@@ -142,6 +142,14 @@ pub fn note(what: &str, numbers: &[u64]) {
     });
 }
 
+/// How long the run has lasted; zero where there is none, or it is being changed.
+pub fn elapsed() -> Duration {
+    WORLD.with(|world| {
+        let world = world.try_borrow().ok();
+        world.and_then(|world| world.as_ref().map(|world| world.began.elapsed())).unwrap_or_default()
+    })
+}
+
 /// The trace so far.
 pub fn trace() -> Trace {
     with(|world| world.trace)

@@ -65,7 +65,8 @@ pub(super) async fn settle(setup: &Arc<Setup>, slot: &NodeSlot) -> Result<Arriva
     };
     if former.is_empty || identity.removed.is_some() {
         if identity.removed.is_none() && identity.founding.is_none() {
-            // It may be a copy of a node that is about to join, and two must not do so under one Raft id.
+            // It may be a copy of a node that is about to join, and two must not do so under one Raft id. It replaces nobody:
+            // who it was holds no more than it does.
             take_new_id(&mut identity, (setup.random)());
         }
         save_settled(setup, &mut identity).await?;
@@ -95,10 +96,9 @@ fn moved_from(identity: &Identity, setup: &Setup) -> Option<PublicId> {
     (*settled != setup.public_id).then(|| settled.clone())
 }
 
-/// Makes this the identity of another Raft node, which replaces the one that it was and has its log.
+/// Makes this the identity of another Raft node, which has the log of the one that it was.
 fn take_new_id(identity: &mut Identity, raft_id: RaftId) {
     identity.log_owner = Some(identity.log_owner());
-    identity.replaces.insert(identity.raft_id);
     identity.raft_id = raft_id;
 }
 
@@ -239,6 +239,7 @@ impl<'a> Waiting<'a> {
 
     /// Goes on as a new member, with the log and the snapshots that it has.
     async fn become_new(&self, identity: &mut Identity) -> Result<Arrival, Exit> {
+        identity.replaces.insert(identity.raft_id);
         take_new_id(identity, self.new_raft_id);
         save_settled(self.setup, identity).await?;
         let standing = Standing { moved: Moved::No, replaces: identity.replaces.clone(), ..self.standing.clone() };

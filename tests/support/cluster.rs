@@ -109,7 +109,7 @@ impl Cluster {
     }
 
     /// The id of the leader: one running node says it leads, and all others say so of it.
-    fn one_leader(&self) -> Result<String, String> {
+    pub fn one_leader(&self) -> Result<String, String> {
         let mut states = Vec::new();
         for node in self.running() {
             states.push((node.id(), node.state().map_err(|error| format!("{}: {error}", node.name))?));

@@ -19,7 +19,7 @@ static RECORDERS: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub struct Recorder {
     number: u64,
-    haddrs: Vec<String>,
+    haddrs: Mutex<Vec<String>>,
     keys: u64,
     began: Instant,
     next_value: AtomicU64,
@@ -69,7 +69,7 @@ impl Recorder {
     pub fn new(haddrs: Vec<String>, keys: u64) -> Self {
         Self {
             number: RECORDERS.fetch_add(1, Ordering::Relaxed),
-            haddrs,
+            haddrs: Mutex::new(haddrs),
             keys,
             began: Instant::now(),
             next_value: AtomicU64::new(1),
@@ -80,12 +80,25 @@ impl Recorder {
         }
     }
 
+    /// From now on a node is at another address.
+    pub fn moved(&self, node: usize, haddr: &str) {
+        haddr.clone_into(&mut self.haddrs.lock().unwrap()[node]);
+    }
+
+    fn haddr(&self, node: usize) -> String {
+        self.haddrs.lock().unwrap()[node].clone()
+    }
+
+    fn nodes(&self) -> usize {
+        self.haddrs.lock().unwrap().len()
+    }
+
     /// Works until it is stopped.
     pub fn work(&self, seed: u64, patience: Duration, pace: Duration) {
         let mut client = Client::new(self, patience);
         let mut rng = StdRng::seed_from_u64(seed);
         while !self.stop.load(Ordering::Relaxed) {
-            let node = rng.random_range(0..self.haddrs.len());
+            let node = rng.random_range(0..self.nodes());
             let key = rng.random_range(0..self.keys);
             match rng.random_range(0..10) {
                 0..=3 => client.put(node, key),
@@ -100,7 +113,7 @@ impl Recorder {
     /// Reads every key once at every node.
     pub fn read_all(&self) {
         let mut client = Client::new(self, Duration::from_secs(12));
-        for node in 0..self.haddrs.len() {
+        for node in 0..self.nodes() {
             (0..self.keys).for_each(|key| client.get(node, key, "linearizable"));
         }
     }
@@ -188,7 +201,7 @@ pub struct Client<'a> {
 impl<'a> Client<'a> {
     /// `patience` is longer than the server's own (`timeout=`), so that it is mostly the server that says no.
     pub fn new(recorder: &'a Recorder, patience: Duration) -> Self {
-        Self { recorder, patience, conns: recorder.haddrs.iter().map(|_| None).collect() }
+        Self { recorder, patience, conns: (0..recorder.nodes()).map(|_| None).collect() }
     }
 
     /// Writes a value that nobody wrote before.
@@ -246,7 +259,7 @@ impl<'a> Client<'a> {
     /// The error says whether anything was sent.
     fn request(&mut self, node: usize, method: &str, path: &str, body: Option<&[u8]>) -> Result<Reply, (bool, String)> {
         let kept = self.conns[node].take();
-        let opened = kept.map_or_else(|| Conn::open_within(&self.recorder.haddrs[node], self.patience), Ok);
+        let opened = kept.map_or_else(|| Conn::open_within(&self.recorder.haddr(node), self.patience), Ok);
         let mut conn = opened.map_err(|error| (false, error))?;
         let reply = conn.request(method, path, &[], body).map_err(|error| (true, error))?;
         if !reply.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {

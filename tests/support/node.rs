@@ -56,6 +56,25 @@ impl Node {
         }
     }
 
+    /// From its next start it is at other addresses.
+    pub fn move_away(&mut self) {
+        assert!(self.process.is_none(), "{} runs", self.name);
+        let port = ports::free_pair();
+        (self.haddr, self.raddr) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", port + 1000));
+        self.bind = vec!["--haddr".to_owned(), self.haddr.clone()];
+    }
+
+    /// A copy of its data directory as it is now, file after file.
+    pub fn copy_dir(&self, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for file in std::fs::read_dir(&self.rdir).unwrap().flatten() {
+            // One that is gone meanwhile is not in the copy; folders are what it had before it began anew.
+            if file.file_type().is_ok_and(|kind| kind.is_file()) {
+                let _ = std::fs::copy(file.path(), to.join(file.file_name()));
+            }
+        }
+    }
+
     /// More arguments, on every start from now on.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));

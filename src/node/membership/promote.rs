@@ -49,7 +49,7 @@ impl Node {
             let Some(change) = self.promotion_of(&promoted).await else { continue };
             match self.change(change, Instant::now() + LEADER_WAIT * 3).await {
                 Ok(Ok(())) => {
-                    for member in self.members().iter().filter(|m| promoted.contains(&m.raft_id)) {
+                    for member in self.members().iter().filter(|m| m.server.voter && promoted.contains(&m.raft_id)) {
                         tracing::info!("{} caught up and is a voter", member.server.id);
                     }
                 }

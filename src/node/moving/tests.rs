@@ -177,3 +177,26 @@ fn one_that_never_votes_waits_for_a_leader() {
     let new = Mover { members: BTreeMap::new(), voters: Vec::new(), ..mover() };
     assert_eq!(judge(&new, &[], None), Verdict::Settle);
 }
+
+/// Of four, A and B stayed: A leads without a quorum, and B hears it still. That is no leader that could come.
+#[test]
+fn a_leader_that_says_that_it_leads_nobody_holds_no_mover_up() {
+    let abcd = BTreeSet::from([1, 2, 3, 4]);
+    let mut mover = mover();
+    mover.voters = vec![abcd.clone()];
+    mover.members.insert(4, id(4));
+    let look = |leads: bool, found: bool| -> Vec<Sighting> {
+        let leader = Some((1, id(1)));
+        let first = change(node(1, 1, Moved::No), |who| who.standing.leader = leader.clone().filter(|_| leads));
+        let second = change(node(2, 2, Moved::No), |who| who.standing.leader = leader.clone());
+        let all = [if found { first } else { nobody(1) }, second, passive(4, 14)];
+        let all = all.map(|seen| match seen.heard {
+            Heard::Node(_) => change(seen, |who| who.standing.voters = vec![abcd.clone()]),
+            _ => seen,
+        });
+        [all.as_slice(), &[nobody(3), nobody(4)]].concat()
+    };
+    assert!(goes_on(&mover, &look(false, true)));
+    waits(&mover, &look(true, true), "hears the leader");
+    waits(&mover, &look(false, false), "hears the leader");
+}

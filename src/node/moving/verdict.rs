@@ -143,7 +143,9 @@ impl<'a> Found<'a> {
                 match &who.standing.moved {
                     Moved::No => {
                         settled.insert(*raft_id);
-                        if let Some((_, leader)) = &who.standing.leader {
+                        if let Some((_, leader)) =
+                            who.standing.leader.as_ref().filter(|(id, _)| !self.leads_nobody(*id))
+                        {
                             hears_leader = true;
                             reasons.push(format!("{} hears the leader {leader}, which does not answer here", who.id));
                         }
@@ -169,6 +171,14 @@ impl<'a> Found<'a> {
             return Verdict::GoOn(book);
         }
         Verdict::Wait { reasons, found: (!hears_leader).then_some(book) }
+    }
+
+    /// True where this leader was found, once and taking part, and says itself that it leads nobody: it lacks a quorum.
+    /// Those that it calls hear it still.
+    fn leads_nobody(&self, leader: RaftId) -> bool {
+        let found = self.processes.get(&leader).filter(|processes| processes.len() == 1);
+        let is_idle = |who: &&Identification| !who.standing.moved.is_passive() && who.standing.leader.is_none();
+        found.is_some_and(|processes| processes.values().all(is_idle))
     }
 
     /// The old addresses of movers at which somebody listens that does not say who it is.

@@ -50,13 +50,19 @@ impl Faults {
             }
         }
         self.list.iter_mut().filter(|port| **port >= MARK).for_each(|port| *port -= MARK);
+        // The operator names the new addresses, those of nodes too that were in no list; a name leads to them.
+        let mut list = self.list.clone();
+        if list != [NAME] {
+            list.extend(to.iter().filter(|new| !self.list.contains(*new)));
+        }
         let taken: Vec<(MemDisk, Role)> = from.iter().map(|port| self.cluster.take(*port)).collect();
         for (new, (disk, role)) in to.iter().zip(taken) {
-            self.cluster.put(*new, &self.list, role, disk, Meddled::No);
+            self.cluster.put(*new, &list, role, disk, Meddled::No);
             self.cluster.meddle(*new);
             self.operator.shared.add(*new);
         }
-        self.cluster.set_list(&self.list);
+        self.cluster.set_list(&list);
+        self.cluster.net.set_name(NAME, self.cluster.ports());
         self.wait(500).await;
         for new in to {
             self.cluster.up(*new);
@@ -67,7 +73,10 @@ impl Faults {
     }
 
     /// An empty node joins that tells others the client address of a member. The member stays. Row 6.
-    pub(super) async fn same_address(&mut self, port: u16) {
+    pub(super) async fn same_address(&mut self) {
+        // Who is no member yet has no address that could be taken from it.
+        self.settle().await;
+        let port = self.any();
         if self.list.len() < 3 {
             return;
         }

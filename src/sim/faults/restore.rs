@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::node::NodeError;
 use crate::sim::clients::{Ask, Client};
 use crate::sim::cluster::{Cluster, Down};
 use crate::sim::world;
@@ -80,12 +81,16 @@ fn said(cluster: &Cluster) -> Result<(), String> {
         let node = cluster.node(port).ok_or_else(|| format!("node {port} does not serve yet"))?;
         match node.ready() {
             Ok(()) => digests.push((port, node.digest())),
-            Err(why) if why.to_string().contains("diverged") => {}
+            Err(NodeError::Diverged(_)) => {}
             Err(why) => return Err(format!("node {port} is not ready: {why}")),
         }
     }
     match digests.first() {
         Some((_, first)) if digests.iter().any(|(_, digest)| digest != first) => Err(format!("{digests:?}")),
-        _ => Ok(()),
+        _ => {
+            let serving: Vec<u16> = digests.iter().map(|(port, _)| *port).collect();
+            world::check(|seen| seen.restored.agree(&serving));
+            Ok(())
+        }
     }
 }

@@ -34,11 +34,8 @@ impl EqualState {
         Err(format!("equal state: node {by} holds {found:x} at {index}, others hold {digest:x}"))
     }
 
-    /// A node holds the state of a snapshot; `unseen`: nobody need have been seen to apply it.
-    pub fn loaded(&mut self, by: u16, index: u64, found: u64, unseen: bool) -> Checked {
-        if unseen {
-            self.states.entry(index).or_insert((found, None));
-        }
+    /// A node holds the state of a snapshot.
+    pub fn loaded(&mut self, by: u16, index: u64, found: u64) -> Checked {
         match self.states.get(&index) {
             Some((digest, _)) => self.holds(by, index, *digest, found),
             None => Err(format!("equal state: node {by} has a snapshot of {index}, which nobody applied")),

@@ -11,6 +11,7 @@ pub mod leaders;
 pub mod linearizable;
 pub mod listings;
 pub mod locks;
+pub mod restored;
 pub mod starts;
 pub mod state;
 pub mod sums;
@@ -50,6 +51,7 @@ pub struct Invariants {
     /// Nodes were put back to copies of their directories: what is known is no longer so, and what is looked at is whether
     /// all that serve hold the same from now on.
     began_anew: bool,
+    pub restored: restored::Restored,
     pub clusters: clusters::Clusters,
     pub starts: starts::Starts,
     pub leaders: leaders::Leaders,
@@ -74,16 +76,23 @@ impl Invariants {
 
     /// A node's state is that of a snapshot.
     pub fn loaded(&mut self, by: u16, state: u64, last: LogId, digest: u64) -> Checked {
-        let known = self.committed.loaded(by, state, last);
-        let equal = self.equal_state.loaded(by, last.index, digest, self.began_anew);
-        if self.began_anew { equal } else { known.and(equal) }
+        if self.began_anew {
+            self.restored.holds(by, state, last, digest);
+            return Ok(());
+        }
+        self.committed.loaded(by, state, last)?;
+        self.equal_state.loaded(by, last.index, digest)
     }
 
     /// A node applied an entry.
     pub fn applied(&mut self, applied: &Applied<'_>) -> Checked {
+        if self.began_anew {
+            self.restored.holds(applied.by, applied.state, applied.entry.log_id, applied.digest);
+            return Ok(());
+        }
         let is_first = self.committed.applied(applied)?;
         self.equal_state.applied(applied)?;
-        if is_first && !self.began_anew {
+        if is_first {
             self.acknowledged.applied(applied)?;
             self.exactly_once.applied(applied)?;
             self.expiry.applied(applied)?;
