@@ -24,6 +24,7 @@ pub const LIST: &[&str] = &[
     "DELETE /hraftd/key/{key}",
     "GET /hraftd/watch",
     "POST /hraftd/txn",
+    "GET /hraftd/lock",
     "GET /hraftd/lock/{name}",
     "POST /hraftd/lock/{name}",
     "PUT /hraftd/lock/{name}",
@@ -63,7 +64,17 @@ fn allowed(path: &str) -> String {
 /// how proxies ask whether a server lives; any other with an error.
 pub fn other_method(head: &Parts) -> Result<Response, ApiError> {
     let methods = allowed(head.uri.path());
-    if head.method == Method::OPTIONS { Ok(options(&methods)) } else { Err(ApiError::method(&head.method, methods)) }
+    if head.method == Method::OPTIONS {
+        return Ok(options(&methods));
+    }
+    let mut error = ApiError::method(&head.method, methods);
+    if head.method == Method::PUT
+        && matches!(head.uri.path(), "/hraftd/key" | "/key")
+        && let ApiError::MethodNotAllowed { msg, .. } = &mut error
+    {
+        msg.push_str("; PUT /hraftd/key/{key} stores a value, and so does POST /hraftd/key with {\"key\":value}");
+    }
+    Err(error)
 }
 
 fn options(methods: &str) -> Response {
@@ -96,6 +107,7 @@ mod tests {
             ("/key/a%2Fb/c", "GET, HEAD, PUT, POST, DELETE"),
             ("/hraftd/watch", "GET"),
             ("/hraftd/txn", "POST"),
+            ("/hraftd/lock", "GET, HEAD"),
             ("/hraftd/lock/a", "GET, HEAD, POST, PUT, DELETE"),
             ("/raft/stats", "GET, HEAD"),
             ("/hraftd/raft/remove", "DELETE"),

@@ -63,6 +63,12 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
     let about_data = Router::new()
         .route("/hraftd/txn", post(data(Kind::Txn, |app, head, body, _| Box::pin(txn::post(app, head, body)))))
         .route(WATCH, watches.head(refused.clone()))
+        .route(
+            "/hraftd/lock",
+            get(data(Kind::Plain, |app, head, _, mut pass| {
+                Box::pin(async move { lock::list::list(app, head, &mut pass).await })
+            })),
+        )
         .route("/hraftd/lock/", locks())
         .route("/hraftd/lock/{*name}", locks())
         .method_not_allowed_fallback(refused);

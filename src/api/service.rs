@@ -59,7 +59,7 @@ pub trait Service: Send + Sync + 'static {
     fn cluster(&self) -> impl Future<Output = Cluster> + Send;
     fn state(&self) -> State;
     fn about(&self) -> About;
-    fn ready(&self) -> Result<(), NodeError>;
+    fn ready(&self) -> impl Future<Output = Result<(), NodeError>> + Send;
     fn require(&self, feature: Feature, deadline: Instant) -> impl Future<Output = Result<(), NodeError>> + Send;
     fn join(
         &self,
@@ -137,8 +137,8 @@ impl Service for NodeSlot {
     fn about(&self) -> About {
         self.about()
     }
-    fn ready(&self) -> Result<(), NodeError> {
-        self.at_once()?.ready()
+    async fn ready(&self) -> Result<(), NodeError> {
+        self.at_once()?.ready_or_why().await
     }
     async fn require(&self, feature: Feature, deadline: Instant) -> Result<(), NodeError> {
         self.wait(deadline).await?.require(feature, deadline).await

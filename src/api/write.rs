@@ -133,14 +133,14 @@ fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> Ap
             let place = place.map(|OpIndex { then, at }| {
                 format!("{}[{at}].incr: ", if then { "then" } else { "else" })
             });
-            NodeError::Conflict(format!("{}{why}; nothing was changed", place.unwrap_or_default())).into()
+            ApiError::NotANumber(format!("{}{why}; nothing was changed", place.unwrap_or_default()))
         }
+        // The requests that can be refused so show the holder, and do not come here.
         Failure::Locked(_) => NodeError::Conflict(format!("the lock {} is held", text::quoted(key))).into(),
-        Failure::LockLost => NodeError::Conflict(format!(
+        Failure::LockLost => ApiError::LockLost(format!(
             "the lock {} is not held with this token: it was released, or it expired and somebody else may have it",
             text::quoted(key)
-        ))
-        .into(),
+        )),
         Failure::ReadsTooMuch { place: OpIndex { then, at } } => ApiError::TooLarge(format!(
             "{}[{at}].get: with this one the transaction reads more than {} MiB, the most that one may; nothing was changed",
             if *then { "then" } else { "else" },

@@ -49,7 +49,7 @@ pub(super) struct Args {
     /// Form the first cluster once so many nodes are found by --rjoin, of all of them
     #[arg(long, value_name = "N", help_heading = "Cluster")]
     pub bootstrap_expect: Option<OsString>,
-    /// Read level of a GET that names none: linearizable, none [default: linearizable]
+    /// Read level of a GET that names none: linearizable (or strong), weak, none, auto [default: linearizable]
     #[arg(long, value_name = "LEVEL", help_heading = "Cluster")]
     pub read_level: Option<OsString>,
 

@@ -83,7 +83,8 @@ pub(super) fn switch(given: &Setting) -> Result<bool, Exit> {
 /// # Errors
 /// Anything else.
 pub(super) fn read_level(given: &Setting) -> Result<ReadLevel, Exit> {
-    ReadLevel::from_name(&given.text).ok_or_else(|| given.bad("not a read level: linearizable, weak or none"))
+    ReadLevel::from_name(&given.text)
+        .ok_or_else(|| given.bad("not a read level: linearizable, weak, none, strong or auto"))
 }
 
 /// `text` or `json`.

@@ -60,6 +60,11 @@ impl Keys {
         self.map.about_with_prefix(prefix)
     }
 
+    /// How many keys begin with `prefix`.
+    pub(super) fn count_with_prefix(&self, prefix: &str) -> usize {
+        self.map.count_with_prefix(prefix)
+    }
+
     /// Stores what `make` makes of the old record.
     pub(super) fn put(&mut self, key: &Key, make: impl FnOnce(Option<&Record>) -> Record) -> Record {
         let (old, new) = self.map.put(key, make);

@@ -6,6 +6,8 @@
 //!
 //! Caveat: only a tick ends a lock whose deadline has passed. Until then it is held.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
@@ -238,6 +240,12 @@ impl Locks {
 
     pub(super) fn view(&self, name: &str) -> Option<LockView> {
         self.held.get(name).map(Held::view)
+    }
+
+    /// The first lock from there on, if its name begins with `prefix`.
+    pub(super) fn next(&self, prefix: &str, from: Bound<&str>) -> Option<(&Key, LockView)> {
+        let (name, held) = self.held.range::<_, str>((from, Bound::Unbounded)).next()?;
+        name.starts_with(prefix).then(|| (name, held.view()))
     }
 
     pub(super) fn ticket(&self, name: &str, ticket: u64) -> Ticket {

@@ -282,6 +282,21 @@ impl KvStore {
         self.keys.with_prefix_from(prefix, from)
     }
 
+    /// How many keys begin with `prefix`. It looks at one in sixteen keys.
+    pub fn count(&self, prefix: &str) -> usize {
+        self.keys.count_with_prefix(prefix)
+    }
+
+    /// About how many keys begin with `prefix`, and hardly less; at little cost.
+    pub fn about_count(&self, prefix: &str) -> usize {
+        self.keys.about_with_prefix(prefix)
+    }
+
+    /// The first lock whose name begins with `prefix` and is not before `from`, which is not before `prefix`.
+    pub fn next_lock(&self, prefix: &str, from: Bound<&str>) -> Option<(&Key, LockView)> {
+        self.locks.next(prefix, from)
+    }
+
     /// A lock, if somebody holds it.
     pub fn lock(&self, name: &str) -> Option<LockView> {
         self.locks.view(name)

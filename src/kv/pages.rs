@@ -70,6 +70,27 @@ impl<V> Pages<V> {
         self.len.min(PAGE_KEYS * self.pages.count_with_prefix(prefix))
     }
 
+    /// How many keys begin with `prefix`. It looks at each page that has one, not at each key.
+    pub(super) fn count_with_prefix(&self, prefix: &str) -> usize {
+        if prefix.is_empty() {
+            return self.len;
+        }
+        let Some(first) = self.pages.until(prefix) else { return 0 };
+        let mut count = 0;
+        for page in self.pages.from(first) {
+            let before = page.partition_point(|(key, _)| key.as_str() < prefix);
+            let until = match page.last() {
+                Some((last, _)) if last.starts_with(prefix) => page.len(),
+                _ => before + page[before..].partition_point(|(key, _)| key.starts_with(prefix)),
+            };
+            count += until - before;
+            if until < page.len() {
+                break;
+            }
+        }
+        count
+    }
+
     /// The keys from one on, in order.
     pub(super) fn from<'a>(&'a self, from: Bound<&'a str>) -> impl Iterator<Item = (&'a Key, &'a V)> {
         let start = match from {

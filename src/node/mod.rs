@@ -122,6 +122,8 @@ struct Inner {
     committed_at_open: u64,
     histories: divergence::Histories,
     hindrances: watch::Sender<Vec<String>>,
+    /// When this node heard last that a leader hands over.
+    transfer_at: parking_lot::Mutex<Option<Instant>>,
     /// The log was empty when it was opened, or is a former self's: this Raft id became a member since, if at all.
     is_new: bool,
     proposed_format: formats::Proposed,
@@ -238,6 +240,7 @@ impl Node {
             committed_at_open: committed.map_or(0, |id| id.index),
             histories: divergence::Histories::default(),
             hindrances: watch::Sender::default(),
+            transfer_at: parking_lot::Mutex::default(),
             is_new,
             proposed_format: formats::Proposed::default(),
             listed: OnceLock::new(),

@@ -231,6 +231,17 @@ impl Node {
         self.refuse_hindered()
     }
 
+    /// The same; where there is no leader, the error names the voters that do not answer, as that of a request does.
+    ///
+    /// # Errors
+    /// Those of [`ready`](Self::ready).
+    pub async fn ready_or_why(&self) -> Result<(), NodeError> {
+        match self.ready() {
+            Err(NodeError::NoLeader(_)) => Err(self.no_leader().await),
+            other => other,
+        }
+    }
+
     /// Waits, as long as a request waits for a leader, until this node has come so far.
     pub(super) async fn wait_phase(&self, phase: Phase, deadline: Instant) -> Result<(), NodeError> {
         self.refuse_removed()?;

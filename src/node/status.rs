@@ -7,7 +7,6 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 
 use crate::formats::{Format, Speaks};
-use crate::node::formats::too_old;
 use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Refusal, Target};
 use crate::node::{Node, State};
 use crate::node_id::PublicId;
@@ -150,6 +149,16 @@ impl Node {
         self.quorum_age_of(metrics).is_none_or(|age| age <= self.inner.options.election_max())
     }
 
+    /// As the leader: after how long its quorum counts as lost, unless it is heard again; `None` if it is lost, or if this
+    /// node does not lead.
+    pub(super) fn quorum_is_doubtful_in(&self) -> Option<Duration> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let age = (metrics.state == ServerState::Leader).then(|| self.quorum_age_of(&metrics))??;
+        let left = self.inner.options.election_max().checked_sub(age)?;
+        Some(left + Duration::from_millis(1))
+    }
+
     /// As the leader: how long ago, at most, a quorum followed it.
     fn quorum_age_of(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
         let membership = &metrics.membership_config;
@@ -265,7 +274,7 @@ impl Node {
         let mut warnings = warnings(&servers);
         warnings.extend(servers.iter().filter_map(|server| {
             let speaks = server.speaks.as_ref().filter(|speaks| !speaks.understands(format))?;
-            Some(too_old(&server.id, speaks, format))
+            Some(speaks.too_old(&server.id, format))
         }));
         for (member, told) in members.iter().zip(reasons) {
             warnings.extend(told.into_iter().map(|what: String| format!("{}: {what}", member.server.id)));

@@ -106,7 +106,7 @@ fn the_lock_of_one_who_died_goes_to_who_waits() {
     });
     assert!(replies.iter().all(|reply| token(reply) > first));
     let lost = cluster.nodes[one].delete(&format!("/hraftd/lock/l?token={first}"), None).unwrap();
-    assert_eq!((lost.status, &lost.json()["code"]), (409, &"conflict".into()), "{}", lost.brief());
+    assert_eq!((lost.status, &lost.json()["code"]), (409, &"lock_lost".into()), "{}", lost.brief());
 }
 
 #[test]

@@ -196,3 +196,34 @@ fn the_log_level() {
         assert!(!node.log_text().contains("INFO"), "{}", node.log_text());
     }
 }
+
+/// Issue 20: who looks at the log or asks whether it is ready learns that writes are refused, and whom to start again.
+#[test]
+fn a_leader_without_a_quorum_says_so_and_names_the_dead() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let others: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
+    let ids: Vec<String> = others.iter().map(|number| cluster.nodes[*number].id()).collect();
+    let said = |cluster: &Cluster, what: &str| {
+        eventually(SETTLE, what, || {
+            let log = cluster.nodes[leader].log_text();
+            check(log.contains(what), || log.lines().last().unwrap_or_default().to_owned())
+        });
+    };
+    for number in &others {
+        cluster.nodes[*number].kill();
+    }
+    said(&cluster, "no quorum: writes are refused");
+    let refused = cluster.nodes[leader].get("/hraftd/raft/ready").unwrap();
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &"no_leader".into()), "{}", refused.brief());
+    for id in &ids {
+        assert!(refused.json()["msg"].as_str().unwrap().contains(id.as_str()), "{id}: {}", refused.brief());
+    }
+    cluster.nodes[others[0]].start();
+    cluster.nodes[leader].wait_ready();
+    eventually(SETTLE, "its end", || {
+        let log = cluster.nodes[leader].log_text();
+        let ended = log.contains("a quorum answers again") || log.contains("no longer leads without a quorum");
+        check(ended, || log.lines().last().unwrap_or_default().to_owned())
+    });
+}

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -31,6 +31,11 @@ pub struct Slowest {
 }
 
 impl Slowest {
+    /// Only what comes from now on counts.
+    pub fn forget(&mut self) {
+        *self = Self { count: self.count, ..Self::default() };
+    }
+
     fn answered(&mut self, sent: Instant) {
         let now = Instant::now();
         self.count += 1;
@@ -58,6 +63,8 @@ pub struct Load {
     /// Who is between a grant of the lock and its release.
     inside: AtomicU64,
     pub holds: AtomicU64,
+    /// Watchers that have not ended: they wait for changes.
+    watchers: AtomicUsize,
     pub seen: AtomicU64,
     pub slowest: Mutex<Slowest>,
     pub broken: AtomicU64,
@@ -82,6 +89,7 @@ impl Load {
             acked: (0..WRITERS).map(|_| AtomicU64::new(0)).collect(),
             inside: AtomicU64::new(0),
             holds: AtomicU64::new(0),
+            watchers: AtomicUsize::new(WATCHERS),
             seen: AtomicU64::new(0),
             slowest: Mutex::default(),
             broken: AtomicU64::new(0),
@@ -98,7 +106,10 @@ impl Load {
             scope.spawn(move || self.read(number));
         }
         for number in 0..WATCHERS {
-            scope.spawn(move || self.watch(number));
+            scope.spawn(move || {
+                self.watch(number);
+                self.watchers.fetch_sub(1, Ordering::SeqCst);
+            });
         }
         for number in 0..HOLDERS {
             scope.spawn(move || self.hold(number));
@@ -134,7 +145,7 @@ impl Load {
             if client.call("POST", "/hraftd/key", &[], Some(body.as_bytes()), &[200]).is_some() {
                 self.acked[writer].store(number, Ordering::SeqCst);
             }
-            if !self.goes_on() {
+            if !self.goes_on() && (writer >= WATCHERS || self.watchers.load(Ordering::SeqCst) == 0) {
                 return;
             }
             // A rate, not a wait for something.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use load::{Load, Slowest, StopOnDrop, WRITERS};
+use load::{Load, StopOnDrop, WRITERS};
 use serde_json::Value;
 use support::cluster::Cluster;
 use support::http::Conn;
@@ -148,8 +148,7 @@ fn upgrade(name: &str, count: usize, old: &Path, steps: impl FnOnce(&mut Upgrade
         let mut upgrade = Upgrade { name: name.to_owned(), cluster: &mut cluster, load: &load, old };
         upgrade.some_load();
         // What forming a cluster took does not count.
-        let count = load.slowest.lock().unwrap().count;
-        *load.slowest.lock().unwrap() = Slowest { count, ..Slowest::default() };
+        load.slowest.lock().unwrap().forget();
         steps(&mut upgrade);
         upgrade.is_raised();
         drop(stop);
@@ -329,12 +328,14 @@ fn an_old_node_that_returns_after_the_switch() {
     let others: Vec<String> = left.iter().map(|&number| cluster.nodes[number].haddr.clone()).collect();
     cluster.nodes[away].set_args(&["--rjoin", &others.join(",")]);
     cluster.nodes[away].start();
-    for number in [away, left[0]] {
+    let is_told = |numbers: &[usize]| {
         eventually(SETTLE, "it is told", || {
-            let log = cluster.nodes[number].log_text();
+            let log: String = numbers.iter().map(|&number| cluster.nodes[number].log_text()).collect();
             check(log.contains("too old") && log.contains("hraftd 0.2.0 or newer"), || log)
         });
-    }
+    };
+    is_told(&[away]);
+    is_told(&left);
     assert!(cluster.nodes[away].ready().is_err());
     // As the new version it is welcome.
     cluster.nodes[away].stop();

@@ -67,6 +67,6 @@ pub async fn health(_: Params<()>) -> Response {
     (status = 503, description = "no leader, joining, recovering, or removed", body = Problem),
 ))]
 pub async fn ready<S: Service>(State(app): State<Arc<App<S>>>, _: Params<()>) -> Result<Response, ApiError> {
-    app.service.ready()?;
+    app.service.ready().await?;
     Ok(Fine::response())
 }

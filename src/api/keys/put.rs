@@ -1,7 +1,7 @@
 //! `PUT /hraftd/key/{key}`: stores one value.
 
-use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
+use axum::body::{Body, HttpBody};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use serde::Deserialize;
@@ -52,6 +52,13 @@ pub struct PutParams {
 pub async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Body) -> Result<Answer, ApiError> {
     let (WriteRequest { deadline, ttl_ms, conditions }, PutParams { json }) = WriteRequest::parse(head)?;
     let KeyPath { key } = KeyPath::parse(raw_key)?;
+    if !has_body(head) && body.is_end_stream() {
+        return Err(ApiError::BadRequest(
+            "this request has no body: send the value as one, as curl does with -d; with Content-Length: 0 an empty text \
+             is stored"
+                .to_owned(),
+        ));
+    }
     let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
     let (content_type, most) = (head.headers.get(CONTENT_TYPE).cloned(), app.settings.max_value_bytes);
     let parse = move |body: &_| value::parse(body, content_type.as_ref().map(HeaderValue::as_bytes), json, most);
@@ -67,4 +74,9 @@ pub async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Bo
         }
         _ => outcome.refused(app, &key),
     })
+}
+
+/// A client that forgot the value sends neither: that must not look as an empty text does.
+fn has_body(head: &Parts) -> bool {
+    head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING)
 }

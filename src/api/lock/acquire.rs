@@ -25,9 +25,9 @@ use crate::api::request::deadline::{self, WriteParams};
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::key_path::LockPath;
 use crate::api::request::{conditions, idempotency, json_body, query};
-use crate::api::response::Answer;
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::lock::LockAnswer;
+use crate::api::response::{Answer, text};
 use crate::api::service::Service;
 use crate::api::write::{self, WriteOutcome};
 use crate::command::{Action, Failure, Key, LockView, Reply};
@@ -121,8 +121,11 @@ pub async fn post<S: Service>(
         }
         Reply::Queued => wait_for(app, &name, outcome, place, Instant::now() + wait).await,
         Reply::Failed(ref failure) if matches!(**failure, Failure::LockLost) => {
-            let why = " by this request, which lost it since; a request with another Idempotency-Key asks anew";
-            let error = locked(&name, None, why, app.service.log_time_ms());
+            let error = ApiError::LockLost(format!(
+                "the lock {} was held by this request, which lost it since; nobody holds it now: a request with another \
+                 Idempotency-Key asks anew",
+                text::quoted(&name)
+            ));
             Ok(outcome.into_answer(Err(error)))
         }
         _ => Ok(refused(outcome, app, &name)),

@@ -1,6 +1,7 @@
 //! `/hraftd/lock/{name}`: locks that expire, with fencing tokens and fair queues.
 
 pub(super) mod acquire;
+pub(super) mod list;
 
 use std::time::Duration;
 

@@ -41,6 +41,9 @@ pub enum Code {
     MethodNotAllowed,
     RequestTimeout,
     Conflict,
+    LockHeld,
+    LockLost,
+    NotANumber,
     Compacted,
     PreconditionFailed,
     TooLarge,
@@ -85,6 +88,10 @@ pub enum ApiError {
         /// The `?meta` object of the key as it is, or null.
         current: Box<RawValue>,
     },
+    /// The lock is not held with this token, or no longer.
+    LockLost(String),
+    /// An integer was to be added to what is none.
+    NotANumber(String),
     /// Somebody else holds the lock.
     Locked {
         /// Who, in words.
@@ -125,7 +132,9 @@ impl ApiError {
             Self::MethodNotAllowed { msg, .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, msg),
             Self::RequestTimeout(msg) => (StatusCode::REQUEST_TIMEOUT, Code::RequestTimeout, msg),
             Self::Precondition { msg, .. } => (StatusCode::PRECONDITION_FAILED, Code::PreconditionFailed, msg),
-            Self::Locked { msg, .. } => (StatusCode::CONFLICT, Code::Conflict, msg),
+            Self::Locked { msg, .. } => (StatusCode::CONFLICT, Code::LockHeld, msg),
+            Self::LockLost(msg) => (StatusCode::CONFLICT, Code::LockLost, msg),
+            Self::NotANumber(msg) => (StatusCode::CONFLICT, Code::NotANumber, msg),
             Self::Compacted(msg) => (StatusCode::GONE, Code::Compacted, msg),
             Self::IdempotencyMismatch(msg) => (StatusCode::UNPROCESSABLE_ENTITY, Code::IdempotencyMismatch, msg),
             Self::Overloaded(msg) | Self::Node(NodeError::Overloaded(msg)) => {
@@ -198,6 +207,8 @@ mod tests {
             (ApiError::NoRoute(m()), 404, "not_found"),
             (ApiError::MethodNotAllowed { msg: m(), allow: "GET".to_owned() }, 405, "method_not_allowed"),
             (ApiError::RequestTimeout(m()), 408, "request_timeout"),
+            (ApiError::LockLost(m()), 409, "lock_lost"),
+            (ApiError::NotANumber(m()), 409, "not_a_number"),
             (ApiError::TooLarge(m()), 413, "too_large"),
             (ApiError::UnsupportedMediaType(m()), 415, "unsupported_media_type"),
             (ApiError::Overloaded(m()), 503, "overloaded"),

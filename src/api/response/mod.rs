@@ -1,6 +1,7 @@
 //! Answers: their bodies, the errors, and the headers that all answers about keys, locks and the
 //! like have.
 
+pub(super) mod array;
 pub(super) mod error;
 pub(super) mod json;
 pub(super) mod lock;
@@ -146,6 +147,18 @@ pub(super) struct Deleted {
 impl Deleted {
     pub fn json(index: u64, deleted: u64) -> Bytes {
         short_json(&Self { ok: true, msg: "OK", index, deleted })
+    }
+}
+
+/// How many keys there are.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Count {
+    count: usize,
+}
+
+impl Count {
+    pub fn response(count: usize) -> Response {
+        json::response_of(StatusCode::OK, &Self { count })
     }
 }
 

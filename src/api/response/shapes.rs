@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::Done;
 use super::metadata::Meta;
+use super::{Count, Done};
 
 /// Keys and their values.
 #[derive(ToSchema)]
@@ -51,6 +51,8 @@ pub enum ListForms {
     Names(Vec<String>),
     /// With `meta`.
     Metas(Vec<Meta>),
+    /// With `count`.
+    Count(Count),
 }
 
 /// A transaction.
@@ -100,6 +102,9 @@ pub struct OpShape {
     get: String,
     #[schema(required = false, pattern = "^[0-9]+(ms|s|m|h)$")]
     ttl: String,
+    /// With `set`: the two keys really are `key` and `value`.
+    #[schema(required = false)]
+    literal: bool,
 }
 
 /// The results of a transaction.

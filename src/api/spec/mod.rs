@@ -48,6 +48,7 @@ pub async fn openapi(_: Params<()>) -> Response {
         listing::get,
         listing::delete::delete,
         txn::post,
+        lock::list::list,
         lock::get,
         lock::acquire::post,
         lock::renew,

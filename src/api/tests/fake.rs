@@ -268,7 +268,7 @@ impl Service for Fake {
         self.called(format!("require {}", feature.name())).await
     }
 
-    fn ready(&self) -> Result<(), NodeError> {
+    async fn ready(&self) -> Result<(), NodeError> {
         self.0.orders.lock().fail.clone().map_or(Ok(()), Err)
     }
 

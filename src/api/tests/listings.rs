@@ -64,7 +64,13 @@ async fn what_contradicts_itself() {
         ("?level=none", "prefix=app/"),
         ("?keys", "key=a&key=b"),
         ("?prefix", "prefix="),
-        ("?prefix=&keys&meta", "two forms"),
+        ("?prefix=&keys&meta", "three forms"),
+        ("?prefix=&keys_only&meta", "three forms"),
+        ("?prefix=&count&keys", "three forms"),
+        ("?prefix=a&count&limit=1", "count counts all"),
+        ("?prefix=a&count&after=a", "count counts all"),
+        ("?prefix=a&count&separator=/", "count counts all"),
+        ("?count", "say which keys"),
         ("?prefix=a&key=b", "two requests"),
         ("?prefix=a&separator=/", "keys"),
         ("?prefix=a&separator=/&meta", "keys"),
@@ -222,4 +228,16 @@ async fn a_listing_that_is_not_settled_in_time() {
     server.get("/key?prefix=&timeout=1ms").await.is_error(504, "timeout", "?level=none");
     let answer = server.ask("DELETE", "/key?prefix=a&timeout=1ms", "").await;
     answer.is_error(504, "timeout", "outcome of this write is unknown");
+}
+
+#[tokio::test]
+async fn counts_and_names_under_their_clear_name() {
+    let server = with_keys(&["app/b", "b", "app/a", "app"]).await;
+    for (query, count) in
+        [("prefix=", 4), ("prefix=app/", 2), ("prefix=app", 3), ("prefix=c", 0), ("key=a&key=b&key=app&key=b", 2)]
+    {
+        server.get(&format!("/key?{query}&count")).await.is_ok(&format!("{{\"count\":{count}}}"));
+    }
+    server.get("/key?prefix=app&keys_only").await.is_ok(r#"["app","app/a","app/b"]"#);
+    server.get("/key?prefix=app&keys_only&keys&separator=/").await.is_ok(r#"["app","app/"]"#);
 }

@@ -10,7 +10,7 @@ impl Answer {
     #[track_caller]
     fn is_locked(&self, holder: &str, retry_after: &str) {
         assert_eq!(self.status, 409, "{self:?}");
-        assert!(self.body.starts_with(r#"{"ok":false,"code":"conflict","msg":"the lock "#), "{self:?}");
+        assert!(self.body.starts_with(r#"{"ok":false,"code":"lock_held","msg":"the lock "#), "{self:?}");
         assert!(self.body.ends_with(&format!(",\"holder\":{holder}}}")), "{self:?}");
         assert_eq!(self.header("retry-after"), Some(retry_after), "{self:?}");
     }
@@ -46,13 +46,13 @@ async fn take_renew_and_release() {
     renewed.is_ok(r#"{"ok":true,"name":"a/b","token":11,"ttl_ms":15000}"#);
     let renewed = server.ask("PUT", "/hraftd/lock/a/b?token=11&ttl=24h", "").await;
     renewed.is_ok(r#"{"ok":true,"name":"a/b","token":11,"ttl_ms":86400000}"#);
-    server.ask("DELETE", "/hraftd/lock/a/b?token=10", "").await.is_error(409, "conflict", "not held with this token");
-    server.ask("DELETE", "/hraftd/lock/other?token=11", "").await.is_error(409, "conflict", "other");
+    server.ask("DELETE", "/hraftd/lock/a/b?token=10", "").await.is_error(409, "lock_lost", "not held with this token");
+    server.ask("DELETE", "/hraftd/lock/other?token=11", "").await.is_error(409, "lock_lost", "other");
     let index = server.fake.applied_index() + 1;
     let released = server.ask("DELETE", "/hraftd/lock/a/b?token=11", "").await;
     released.is_ok(&format!(r#"{{"ok":true,"msg":"OK","index":{index}}}"#));
-    server.ask("DELETE", "/hraftd/lock/a/b?token=11", "").await.is_error(409, "conflict", "released");
-    server.ask("PUT", "/hraftd/lock/a/b?token=11", "").await.is_error(409, "conflict", "not held");
+    server.ask("DELETE", "/hraftd/lock/a/b?token=11", "").await.is_error(409, "lock_lost", "released");
+    server.ask("PUT", "/hraftd/lock/a/b?token=11", "").await.is_error(409, "lock_lost", "not held");
     assert_eq!(server.get("/hraftd/lock/a/b").await.status, 404);
     assert_eq!(server.ask("HEAD", "/hraftd/lock/a/b", "").await.status, 404);
 }
@@ -68,11 +68,11 @@ async fn a_lock_that_was_lost_is_not_renewed() {
     let held = server.ask("POST", "/hraftd/lock/l?ttl=1s", "").await;
     assert_eq!(held.header("retry-after"), Some("1"));
     server.fake.tick(1999);
-    server.ask("PUT", "/hraftd/lock/l?token=11", "").await.is_error(409, "conflict", "expired");
+    server.ask("PUT", "/hraftd/lock/l?token=11", "").await.is_error(409, "lock_lost", "expired");
     let taken = server.ask("POST", "/hraftd/lock/l?ttl=1s", "").await;
     assert!(taken.body.contains("\"token\":18,"), "it only grows: {taken:?}");
-    server.ask("PUT", "/hraftd/lock/l?token=11", "").await.is_error(409, "conflict", "expired");
-    server.ask("DELETE", "/hraftd/lock/l?token=11", "").await.is_error(409, "conflict", "token");
+    server.ask("PUT", "/hraftd/lock/l?token=11", "").await.is_error(409, "lock_lost", "expired");
+    server.ask("DELETE", "/hraftd/lock/l?token=11", "").await.is_error(409, "lock_lost", "token");
 }
 
 #[tokio::test]
@@ -293,4 +293,30 @@ async fn errors_of_the_node() {
     server.fake.calls();
     server.get("/hraftd/lock/l?level=none&freshness=1s&min_index=4").await.is_error(404, "not_found", "nobody");
     assert_eq!(server.fake.calls(), ["settle None Some(1s) 4"]);
+}
+
+#[tokio::test]
+async fn locks_are_listed_in_pages() {
+    let server = Server::start().await;
+    server.get("/hraftd/lock?prefix=").await.is_ok("[]");
+    for (name, body) in [("app/b", ""), ("b", "7"), ("app/a", "{\"id\": 1}")] {
+        assert_eq!(server.ask("POST", &format!("/hraftd/lock/{name}?ttl=15s"), body).await.status, 200);
+    }
+    let a = r#"{"name":"app/a","token":13,"ttl_ms":15000,"body":{"id": 1},"waiting":0}"#;
+    let b = r#"{"name":"app/b","token":11,"ttl_ms":15000,"body":null,"waiting":0}"#;
+    let all = server.get("/hraftd/lock?prefix=app/").await;
+    all.is_ok(&format!("[{a},{b}]"));
+    assert_eq!((all.header("link"), all.header("x-hraftd-index")), (None, Some("13")));
+    let page = server.get("/hraftd/lock?prefix=&limit=1&after=app/a").await;
+    page.is_ok(&format!("[{b}]"));
+    assert_eq!(page.header("link"), Some(r#"</hraftd/lock?prefix=&limit=1&after=app%2fb>; rel="next""#));
+    server
+        .get("/hraftd/lock?prefix=b&limit=1&after=a")
+        .await
+        .is_ok(r#"[{"name":"b","token":12,"ttl_ms":15000,"body":7,"waiting":0}]"#);
+    server.get("/hraftd/lock?prefix=app/&after=c").await.is_ok("[]");
+    for (query, part) in [("", "say which locks"), ("?prefix=a&limit=0", "limit=0"), ("?prefix=&keys", "keys")] {
+        server.get(&format!("/hraftd/lock{query}")).await.is_error(400, "bad_request", part);
+    }
+    server.ask("POST", "/hraftd/lock?ttl=15s", "").await.is_error(405, "method_not_allowed", "POST");
 }

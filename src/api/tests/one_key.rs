@@ -113,7 +113,7 @@ async fn numbers() {
     assert_eq!(first.etag(), "\"11\"");
     incr("incr=-7").await.is_ok(r#"{"n":-2}"#);
     incr("incr=9223372036854775807").await.is_ok(r#"{"n":9223372036854775805}"#);
-    incr("incr=3").await.is_error(409, "conflict", "64 bits");
+    incr("incr=3").await.is_error(409, "not_a_number", "64 bits");
     incr("incr=2").await.is_ok(r#"{"n":9223372036854775807}"#);
     for bad in ["incr", "incr=", "incr=1.5", "incr=x", "incr=9223372036854775808", "incr=1&touch", "", "touch"] {
         assert_eq!(incr(bad).await.status, 400, "{bad}");
@@ -121,7 +121,7 @@ async fn numbers() {
     for (value, part) in [("\"5\"", "store a number"), ("\"x\"", "not an integer"), ("5.0", "not an"), ("{}", "not an")]
     {
         server.ask("PUT", "/key/n?json", value).await;
-        incr("incr=1").await.is_error(409, "conflict", part);
+        incr("incr=1").await.is_error(409, "not_a_number", part);
         server.get("/key/n").await.is_ok(&format!(r#"{{"n":{value}}}"#));
     }
 }
@@ -212,4 +212,26 @@ async fn repeated_requests() {
     let twice = server.ask_with("PUT", "/key/n", &["Idempotency-Key: a", "Idempotency-Key: a"], b"1").await;
     twice.is_error(400, "bad_request", "repeated");
     server.get("/key/n").await.is_ok(r#"{"n":2}"#);
+}
+
+#[tokio::test]
+async fn a_put_without_a_body_is_no_empty_text() {
+    let server = Server::start().await;
+    let raw = async |more: &str| {
+        server
+            .raw(&format!("PUT /hraftd/key/k HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{more}\r\n", server.addr))
+            .await
+    };
+    raw("").await.is_error(400, "bad_request", "no body");
+    assert!(server.fake.calls().is_empty());
+    assert_eq!(raw("Content-Length: 0\r\n").await.status, 201);
+    assert_eq!(raw("Transfer-Encoding: chunked\r\n\r\n0\r\n").await.status, 200);
+    server.get("/key/k").await.is_ok(r#"{"k":""}"#);
+    server.ask("PUT", "/hraftd/key", "1").await.is_error(
+        405,
+        "method_not_allowed",
+        "PUT /hraftd/key/{key} stores a value",
+    );
+    let other = server.ask("PATCH", "/hraftd/key", "1").await;
+    assert!(!other.body.contains("stores a value"), "{other:?}");
 }

@@ -37,6 +37,8 @@ async fn all_kinds_of_operations() {
     let nothing = txn(&server, r#"{"if":[{"key":"lock","exists":false}],"then":[{"delete":"b"}]}"#).await;
     nothing.is_ok(r#"{"ok":true,"succeeded":false,"index":14,"results":[]}"#);
     txn(&server, r#"{"then":[]}"#).await.is_ok(r#"{"ok":true,"succeeded":true,"index":15,"results":[]}"#);
+    let two = r#"{"then":[{"set":{"key":1,"value":2},"literal":true},{"set":{"key":3,"value":2,"k":1}}]}"#;
+    txn(&server, two).await.is_ok(r#"{"ok":true,"succeeded":true,"index":16,"results":[{"set":2},{"set":3}]}"#);
 }
 
 #[tokio::test]
@@ -99,6 +101,11 @@ async fn malformed_parts_are_named() {
         (ops(r#"{"set":"a"}"#), "then[1].set: it must be an object"),
         (ops(r#"{"set":{}}"#), "then[1].set: the object is empty"),
         (ops(r#"{"set":{"a":1,"\u0061":2}}"#), "then[1].set: \\\"a\\\" is repeated"),
+        (ops(r#"{"set":{"key":"a","value":1}}"#), "then[1].set: it would store two keys"),
+        (ops(r#"{"set":{"value":1,"key":"a"},"ttl":"30s"}"#), "then[1].set: it would store two keys"),
+        (ops(r#"{"set":{"key":"a","value":1},"literal":false}"#), "then[1].set: it would store two keys"),
+        (ops(r#"{"set":{"a":1},"literal":1}"#), "then[1].literal: it must be true or false"),
+        (ops(r#"{"get":"a","literal":true}"#), "then[1].literal: get takes no literal"),
         (ops(r#"{"set":{"":1}}"#), "then[1].set: the key is empty"),
         (ops(r#"{"set":{"\ud800":1}}"#), "then[1].set: it must be an object"),
         (ops(r#"{"set":{"a":1},"ttl":30}"#), "then[1].ttl: it must be a string"),
@@ -181,11 +188,11 @@ async fn what_fails_when_it_is_run_changes_nothing() {
     for (key, part) in [("text", "store a number"), ("word", "not an integer"), ("most", "64 bits")] {
         let body = format!(r#"{{"then":[{{"set":{{"a":1}}}},{{"delete":"word"}},{{"incr":{{"b":1,"{key}":1}}}}]}}"#);
         let answer = txn(&server, &body.replace("{\"delete\":\"word\"},", "")).await;
-        answer.is_error(409, "conflict", "then[1].incr: ");
+        answer.is_error(409, "not_a_number", "then[1].incr: ");
         assert!(answer.body.contains(part) && answer.body.contains("nothing was changed"), "{answer:?}");
     }
     let body = r#"{"if":[{"key":"a","exists":true}],"then":[],"else":[{"incr":{"word":1}}]}"#;
-    txn(&server, body).await.is_error(409, "conflict", "else[0].incr: ");
+    txn(&server, body).await.is_error(409, "not_a_number", "else[0].incr: ");
     server.get("/key?prefix=&keys").await.is_ok(r#"["most","text","word"]"#);
 }
 

@@ -143,8 +143,8 @@ impl Parser<'_> {
 
     fn op(&self, json: &RawValue, place: &str) -> Result<Op, ApiError> {
         let members = self.object(json, place)?;
-        self.known(&members, place, &["set", "incr", "delete", "delete_prefix", "get", "ttl"])?;
-        let mut names = members.iter().filter(|(name, _)| name != "ttl");
+        self.known(&members, place, &["set", "incr", "delete", "delete_prefix", "get", "ttl", "literal"])?;
+        let mut names = members.iter().filter(|(name, _)| !matches!(&**name, "ttl" | "literal"));
         let (name, json) = match (names.next(), names.next()) {
             (Some((name, json)), None) => (&**name, *json),
             (Some((one, _)), Some((two, _))) => {
@@ -156,7 +156,16 @@ impl Parser<'_> {
         if ttl.is_some() && !matches!(name, "set" | "incr") {
             return refuse(format_args!("{place}.ttl"), format_args!("{name} takes no ttl; set and incr do"));
         }
+        let literal = get(&members, "literal");
+        if literal.is_some() && name != "set" {
+            return refuse(format_args!("{place}.literal"), format_args!("{name} takes no literal; set does"));
+        }
+        let literal =
+            literal.map(|json| typed(json, &format!("{place}.literal"), "true or false", serde_json::from_str));
         let place = format!("{place}.{name}");
+        if name == "set" && !literal.transpose()?.unwrap_or(false) {
+            self.not_a_pair(json, &place)?;
+        }
         Ok(match name {
             "set" => {
                 Op::Set { pairs: self.pairs(json, &place, |key, json| self.value(key, json, &place))?, ttl_ms: ttl }
@@ -169,6 +178,19 @@ impl Parser<'_> {
             "get" => Op::Get(key_of(json, &place)?),
             _ => Op::DeletePrefix(prefix_of(json, &place)?),
         })
+    }
+
+    /// Refuses `{"key":…,"value":…}`: it looks like one key and its value, and is two keys.
+    fn not_a_pair(&self, json: &RawValue, place: &str) -> Result<(), ApiError> {
+        let members = self.object(json, place)?;
+        if members.len() != 2 || get(&members, "key").is_none() || get(&members, "value").is_none() {
+            return Ok(());
+        }
+        refuse(
+            place,
+            "it would store two keys, key and value; one key and its value are {\"set\":{\"name\":value}}, and two keys \
+             of these names {\"set\":{\"key\":…,\"value\":…},\"literal\":true}",
+        )
     }
 
     /// Keys, and what `parse` makes of each.

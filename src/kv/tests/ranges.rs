@@ -25,3 +25,20 @@ fn a_range_goes_on_after_what_is_named() {
     }
     assert!(found_some > 50, "{found_some} ranges had something: no test");
 }
+
+#[test]
+fn a_count_is_that_of_the_range() {
+    let letters = ["", "a", "b", "c", "é"];
+    let words = letters.iter().flat_map(|a| letters.iter().map(move |b| format!("{a}{b}")));
+    let words: Vec<String> = words.flat_map(|ab| letters.iter().map(move |c| format!("{ab}{c}"))).collect();
+    let mut kv = Kv::default();
+    for (at, word) in words.iter().enumerate().filter(|(_, word)| !word.is_empty()) {
+        for number in 0..at % 40 {
+            kv.at(1, set(&format!("{word}{number}"), "1", None));
+        }
+    }
+    for prefix in words.iter().map(String::as_str).chain(["d", "a1", "ab3", "A"]) {
+        assert_eq!(kv.kv.count(prefix), kv.kv.range(prefix, None).count(), "{prefix:?}");
+    }
+    assert!(kv.kv.count("a") > 200);
+}

@@ -6,9 +6,9 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::{Instant, timeout};
 
-use crate::node::Node;
 use crate::node::leader::Leader;
 use crate::node::status::even_voters;
+use crate::node::{Node, State};
 use crate::raft_types::RaftId;
 
 /// How often silence is noticed.
@@ -27,9 +27,11 @@ impl Node {
         let mut last_leader = None;
         let mut lost: BTreeSet<RaftId> = BTreeSet::new();
         let mut since: BTreeMap<RaftId, Instant> = BTreeMap::new();
-        let mut even = None;
+        let (mut even, mut no_quorum) = (None, false);
         loop {
-            if matches!(timeout(SILENCE_CHECK_INTERVAL, server.changed()).await, Ok(Err(_))) {
+            let look =
+                self.quorum_is_doubtful_in().map_or(SILENCE_CHECK_INTERVAL, |left| left.min(SILENCE_CHECK_INTERVAL));
+            if matches!(timeout(look, server.changed()).await, Ok(Err(_))) {
                 return;
             }
             let (leader, term) = {
@@ -54,6 +56,7 @@ impl Node {
                 }
                 last_leader = seen;
             }
+            self.report_quorum(&mut no_quorum);
             if self.leader() == Some(Leader::ThisNode) {
                 self.report_even(&mut even);
                 self.report_lost(&mut lost, &mut since);
@@ -62,6 +65,26 @@ impl Node {
                 lost.clear();
                 since.clear();
             }
+        }
+    }
+
+    /// Says that this node leads and no quorum follows it, and when either ends.
+    fn report_quorum(&self, no_quorum: &mut bool) {
+        let leads = self.leader() == Some(Leader::ThisNode);
+        let lost = leads && self.state() == State::Follower;
+        if lost && !*no_quorum {
+            *no_quorum = true;
+            tracing::warn!("no quorum: writes are refused");
+        } else if *no_quorum && !lost {
+            *no_quorum = false;
+            tracing::info!(
+                "{}",
+                if leads {
+                    "a quorum answers again: writes are accepted"
+                } else {
+                    "this node no longer leads without a quorum"
+                }
+            );
         }
     }
 

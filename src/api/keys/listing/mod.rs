@@ -6,11 +6,9 @@
 pub mod delete;
 mod items;
 
-use axum::http::HeaderValue;
 use axum::http::header::LINK;
 use axum::http::request::Parts;
 use compact_str::CompactString;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
@@ -22,18 +20,21 @@ use crate::api::request::read::{self, ReadParams};
 use crate::api::response::error::ApiError;
 use crate::api::response::shapes;
 use crate::api::response::stream::Pieces;
-use crate::api::response::{Answer, json, metadata, stream};
+use crate::api::response::{Answer, Count, json, metadata, stream};
 use crate::api::service::Service;
+use crate::api::write;
 use crate::command::Key;
+use crate::kv::KvStore;
 use crate::node::StateView;
 use crate::record::Record;
+use crate::task;
 use items::Items;
-
-/// All but the unreserved characters of RFC 3986.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// How many keys of a page are counted before other tasks get a turn.
 const KEYS_A_TURN: u64 = 4096;
+
+/// So many keys are counted in less than a millisecond.
+const COUNTED_AT_ONCE: usize = 100_000;
 
 /// The form in which keys are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,8 @@ enum Form {
     Names,
     /// Metadata objects in an array.
     Meta,
+    /// `{"count":12}`.
+    Count,
 }
 
 /// Which keys a listing shows.
@@ -65,8 +68,12 @@ pub struct ListParams {
     key: Vec<String>,
     /// names only
     keys: bool,
+    /// the same as keys, less like key=
+    keys_only: bool,
     /// metadata objects; not together with keys
     meta: bool,
+    /// how many there are, and nothing else
+    count: bool,
     /// with keys: folders once, such as app/x/
     #[serde(deserialize_with = "query::non_empty")]
     separator: Option<String>,
@@ -111,6 +118,9 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
 
     let view = read::in_time(&deadline, app.service.view(options, deadline.at)).await?;
     let StateView { kv, index, settled } = view;
+    if form == Form::Count {
+        return Ok(Answer::read(Ok(Count::response(count(kv, which).await?)), index, settled));
+    }
     let (items, limit) = match which {
         Which::Keys(keys) => (Items::of_keys(&kv, keys), None),
         Which::Prefix { prefix, separator, after, limit } => {
@@ -118,7 +128,7 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
         }
     };
     let next = match limit {
-        Some(limit) => last_of_page(items.clone(), limit).await.and_then(|last| next_page(head, &query, &last)),
+        Some(limit) => last_of_page(items.clone(), limit).await.and_then(|last| query::next_page(head, &query, &last)),
         None => None,
     };
     let (left, log_time_ms) = (limit.unwrap_or(u64::MAX), app.service.log_time_ms());
@@ -129,22 +139,40 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
     Ok(Answer::read(Ok(response), index, settled))
 }
 
+/// Counts whole pages of keys. Where that takes milliseconds, another thread does it.
+async fn count(kv: KvStore, which: Which) -> Result<usize, ApiError> {
+    let prefix = match which {
+        Which::Keys(keys) => return Ok(Items::of_keys(&kv, keys).count()),
+        Which::Prefix { prefix, .. } => prefix,
+    };
+    if kv.about_count(&prefix) <= COUNTED_AT_ONCE {
+        return Ok(kv.count(&prefix));
+    }
+    write::joined(task::spawn_blocking(move || kv.count(&prefix))).await
+}
+
 fn bad<T>(what: &str) -> Result<T, ApiError> {
     Err(ApiError::BadRequest(what.to_owned()))
 }
 
 impl ListParams {
     fn form(&self) -> Result<Form, ApiError> {
-        match (self.keys, self.meta) {
-            (true, true) => bad("keys and meta are two forms of a listing; ask for one"),
-            (true, false) => Ok(Form::Names),
-            (false, true) => Ok(Form::Meta),
-            (false, false) => Ok(Form::Values),
+        match (self.names_only(), self.meta, self.count) {
+            (true, false, false) => Ok(Form::Names),
+            (false, true, false) => Ok(Form::Meta),
+            (false, false, true) => Ok(Form::Count),
+            (false, false, false) => Ok(Form::Values),
+            _ => bad("keys (or keys_only), meta and count are three forms of a listing; ask for one"),
         }
     }
 
+    fn names_only(&self) -> bool {
+        self.keys || self.keys_only
+    }
+
     fn which(self) -> Result<Which, ApiError> {
-        let Self { prefix, key: keys, separator, limit, after, .. } = self;
+        let names_only = self.names_only();
+        let Self { prefix, key: keys, separator, limit, after, count, .. } = self;
         for key in &keys {
             key_path::check(key)?;
         }
@@ -159,7 +187,10 @@ impl ListParams {
             }
             None => Ok(Which::Keys(keys.into_iter().map(Key::from).collect())),
             Some(_) if limit == Some(0) => bad("limit=0 would list nothing; give at least 1"),
-            Some(_) if separator.is_some() && !self.keys => bad("separator= makes folders of names: it needs keys"),
+            Some(_) if count && (separator.is_some() || after.is_some() || limit.is_some()) => {
+                bad("count counts all keys of a prefix=; separator=, after= and limit= are for what lists them")
+            }
+            Some(_) if separator.is_some() && !names_only => bad("separator= makes folders of names: it needs keys"),
             Some(prefix) => Ok(Which::Prefix { prefix, separator, after, limit }),
         }
     }
@@ -188,26 +219,9 @@ async fn last_of_page(mut items: Items, limit: u64) -> Option<CompactString> {
     last.filter(|_| items.has_more())
 }
 
-/// The next page as a `Link` header has it: the same request after the last name of this one.
-fn next_page(head: &Parts, query: &Query<'_>, last: &str) -> Option<HeaderValue> {
-    let encoded = |text| utf8_percent_encode(text, ENCODED);
-    let mut url = format!("<{}?", head.uri.path());
-    for (name, value) in query.given().filter(|(name, _)| *name != "after") {
-        url.push_str(name);
-        if let Some(value) = value {
-            url.extend(["="].into_iter().chain(encoded(value)));
-        }
-        url.push('&');
-    }
-    url.push_str("after=");
-    url.extend(encoded(last));
-    url.push_str(">; rel=\"next\"");
-    HeaderValue::try_from(url).ok()
-}
-
 fn write_item(out: &mut Vec<u8>, form: Form, name: &str, record: Option<&Record>, log_time_ms: u64) {
     match (form, record) {
-        (Form::Names, _) | (_, None) => json::string(out, name),
+        (Form::Names | Form::Count, _) | (_, None) => json::string(out, name),
         (Form::Values, Some(record)) => {
             json::string(out, name);
             out.push(b':');

@@ -14,6 +14,7 @@
 //! * `Vec`: the only one that may be given more than once.
 
 mod fields;
+mod page;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,6 +28,7 @@ use crate::api::response::error::ApiError;
 use crate::api::response::text;
 use crate::duration::parse_duration;
 use fields::{Fields, QueryError, names_of};
+pub use page::next_page;
 
 /// Reads the parameters of a request that takes `P` and nothing else.
 pub fn parse<P: Parameters>(raw: Option<&str>) -> Result<P, ApiError> {
