@@ -130,9 +130,7 @@ fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> Ap
                 NotANumber::Other => format!("the value of {key} is not an integer"),
                 NotANumber::Overflow => format!("the sum for {key} does not fit into 64 bits"),
             };
-            let place = place.map(|OpIndex { then, at }| {
-                format!("{}[{at}].incr: ", if then { "then" } else { "else" })
-            });
+            let place = place.map(|place| place_of(place, "incr"));
             ApiError::NotANumber(format!("{}{why}; nothing was changed", place.unwrap_or_default()))
         }
         // The requests that can be refused so show the holder, and do not come here.
@@ -141,9 +139,13 @@ fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> Ap
             "the lock {} is not held with this token: it was released, or it expired and somebody else may have it",
             text::quoted(key)
         )),
-        Failure::ReadsTooMuch { place: OpIndex { then, at } } => ApiError::TooLarge(format!(
-            "{}[{at}].get: with this one the transaction reads more than {} MiB, the most that one may; nothing was changed",
-            if *then { "then" } else { "else" },
+        Failure::LeaseLost { place, lease } => ApiError::LeaseLost(format!(
+            "{}there is no lease {lease}: it has ended, or never was; nothing was changed",
+            place.map(|place| place_of(place, "lease")).unwrap_or_default()
+        )),
+        Failure::ReadsTooMuch { place } => ApiError::TooLarge(format!(
+            "{}with this one the transaction reads more than {} MiB, the most that one may; nothing was changed",
+            place_of(*place, "get"),
             MAX_READ_BYTES >> 20
         )),
         Failure::RetryMismatch => ApiError::IdempotencyMismatch(
@@ -158,6 +160,11 @@ fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> Ap
         )
         .into(),
     }
+}
+
+/// Names a part of an operation of a transaction.
+fn place_of(OpIndex { then, at }: OpIndex, part: &str) -> String {
+    format!("{}[{at}].{part}: ", if then { "then" } else { "else" })
 }
 
 #[cfg(test)]
