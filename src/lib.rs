@@ -18,7 +18,7 @@
 //!   ├── kv           pure: keys, locks, kept outcomes and `apply(index, Command) -> Reply`;
 //!   │                no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       json, raft_types, node_id, command, record, log_time, duration, exit, platform, task: leaves
+//!       json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, task: leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
@@ -42,6 +42,9 @@
 //! `api::response::memory` answers that clients do not read; the rest gets 503. `network::limits` counts messages at the
 //! Raft port. The client port has threads of its own, so that Raft keeps its time.
 //!
+//! **Versions**: nodes of two releases are members of one cluster. [`formats`] lists what they have in common, the state has
+//! which of it is in force, and `node::formats` raises that.
+//!
 //! **Under test** all of this but sockets and disks runs on simulated time, network and disks, with faults from a seed:
 //! `sim`, by `.ci/simulate`.
 //!
@@ -54,6 +57,7 @@ pub mod command;
 pub mod config;
 pub mod duration;
 pub mod exit;
+pub mod formats;
 #[cfg(test)]
 #[path = "../tests/fuzz/mod.rs"]
 mod fuzz;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::command::{Command, Key, LockView};
+use crate::formats::Feature;
 use crate::kv::Ticket;
 use crate::node::{
     About, Cluster, Found, Node, NodeError, NodeSlot, ReadOptions, Settled, State, StateView, Stats, Written,
@@ -59,6 +60,7 @@ pub trait Service: Send + Sync + 'static {
     fn state(&self) -> State;
     fn about(&self) -> About;
     fn ready(&self) -> impl Future<Output = Result<(), NodeError>> + Send;
+    fn require(&self, feature: Feature, deadline: Instant) -> impl Future<Output = Result<(), NodeError>> + Send;
     fn join(
         &self,
         id: PublicId,
@@ -137,6 +139,9 @@ impl Service for NodeSlot {
     }
     async fn ready(&self) -> Result<(), NodeError> {
         self.at_once()?.ready_or_why().await
+    }
+    async fn require(&self, feature: Feature, deadline: Instant) -> Result<(), NodeError> {
+        self.wait(deadline).await?.require(feature, deadline).await
     }
     async fn join(&self, id: PublicId, asker_raft_id: Option<u64>, deadline: Instant) -> Result<(), NodeError> {
         self.at_once()?.join(id, asker_raft_id, deadline).await

@@ -76,7 +76,8 @@ impl WriteOutcome {
 /// # Errors
 /// * [`ApiError::BadRequest`]: the `Idempotency-Key` is none.
 /// * [`ApiError::Overloaded`]: it was not begun.
-/// * [`ApiError::Node`]: the node's own; with [`NodeError::Timeout`] the outcome is unknown.
+/// * [`ApiError::Node`]: the node's own; with [`NodeError::Timeout`] the outcome is unknown. [`NodeError::NotYet`]: the
+///   cluster has members that are too old for it.
 pub async fn write<S: Service>(
     app: &App<S>,
     action: Action,
@@ -85,6 +86,9 @@ pub async fn write<S: Service>(
     deadline: &Deadline,
 ) -> Result<WriteOutcome, ApiError> {
     let retry = IdempotencyHeader::parse(&head.headers)?.retry(head, body, app.settings.idempotency_window_ms);
+    if let Some(feature) = action.feature() {
+        app.service.require(feature, deadline.at).await?;
+    }
     let command = Command::Stamped(Stamped { stamp_ms: 0, retry, action });
     let _writing = app.admission.write(deadline.at)?;
     // Pinned before it is passed on: a future that takes another by value has room for it twice.

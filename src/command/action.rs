@@ -7,6 +7,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Leased, Order};
+use crate::formats::{Feature, Format, OLDEST};
 
 /// The change that one request asks for. Durations are in log time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +108,12 @@ pub enum Action {
     },
     /// Changes nothing: each node notes the digest of its state here, so that a node whose state differs is found.
     Mark,
+    /// From here on the cluster has this format, unless it has a higher one. Only a leader proposes it, once all members
+    /// understand it.
+    Raise {
+        /// The format.
+        to: Format,
+    },
     /// Makes a lease; its id is the index of this entry.
     Grant {
         /// How long it lasts unless it is kept alive, in milliseconds.
@@ -252,6 +259,19 @@ pub(super) fn bytes_of(pairs: &[(Key, Bytes)]) -> usize {
     pairs.iter().map(|(key, value)| key.len() + value.len()).sum()
 }
 
+impl Txn {
+    /// What it has that hraftd 0.1.0 did not know.
+    fn feature(&self) -> Option<Feature> {
+        let mut ops = self.then.iter().chain(&self.otherwise);
+        if ops.clone().any(|op| matches!(op, Op::SetLeased { .. } | Op::IncrLeased { .. })) {
+            return Some(Feature::Leases);
+        }
+        let new = |test: &Test| matches!(test.of, TestOf::Number(..) | TestOf::Holder(_) | TestOf::Alive(_));
+        let is_new = self.tests.iter().any(new) || ops.any(|op| matches!(op, Op::Touch { .. }));
+        is_new.then_some(Feature::Conditions)
+    }
+}
+
 impl Op {
     fn bytes(&self) -> usize {
         match self {
@@ -264,6 +284,41 @@ impl Op {
 }
 
 impl Action {
+    /// The format that a node must understand to read it.
+    pub fn format(&self) -> Format {
+        match self {
+            Action::Set { .. }
+            | Action::Put { .. }
+            | Action::Delete { .. }
+            | Action::DeletePrefix { .. }
+            | Action::Incr { .. }
+            | Action::Touch { .. }
+            | Action::Acquire { .. }
+            | Action::Renew { .. }
+            | Action::Release { .. }
+            | Action::Cancel { .. }
+            | Action::Tick { .. }
+            | Action::Mark => OLDEST,
+            Action::Txn(txn) => txn.feature().map_or(OLDEST, Feature::format),
+            // Who comes after it must understand that one.
+            Action::Raise { to } => *to,
+            Action::Grant { .. } | Action::KeepAlive { .. } | Action::Revoke { .. } | Action::Leased { .. } => {
+                Feature::Leases.format()
+            }
+        }
+    }
+
+    /// The feature that its client must ask for first.
+    pub fn feature(&self) -> Option<Feature> {
+        match self {
+            Action::Grant { .. } | Action::KeepAlive { .. } | Action::Revoke { .. } | Action::Leased { .. } => {
+                Some(Feature::Leases)
+            }
+            Action::Txn(txn) => txn.feature(),
+            _ => None,
+        }
+    }
+
     /// Bytes of its keys and values.
     pub fn bytes(&self) -> usize {
         match self {
@@ -286,18 +341,11 @@ impl Action {
             | Action::Cancel { name: key, .. } => key.len(),
             Action::Grant { body, .. } => body.as_ref().map_or(0, Bytes::len),
             Action::Leased { write, .. } => write.bytes(),
-            Action::Tick { .. } | Action::Mark | Action::KeepAlive { .. } | Action::Revoke { .. } => 0,
-        }
-    }
-
-    /// True for what hraftd 0.1.0 cannot read: leases, and what a transaction has learned since.
-    pub fn is_of_format_2(&self) -> bool {
-        let new_test = |test: &Test| matches!(test.of, TestOf::Number(..) | TestOf::Holder(_) | TestOf::Alive(_));
-        let new_op = |op: &Op| matches!(op, Op::SetLeased { .. } | Op::IncrLeased { .. } | Op::Touch { .. });
-        match self {
-            Action::Grant { .. } | Action::KeepAlive { .. } | Action::Revoke { .. } | Action::Leased { .. } => true,
-            Action::Txn(txn) => txn.tests.iter().any(new_test) || txn.then.iter().chain(&txn.otherwise).any(new_op),
-            _ => false,
+            Action::Tick { .. }
+            | Action::Mark
+            | Action::Raise { .. }
+            | Action::KeepAlive { .. }
+            | Action::Revoke { .. } => 0,
         }
     }
 }
@@ -318,6 +366,7 @@ impl fmt::Display for Action {
             Action::Cancel { name, ticket } => write!(f, "cancel ticket {ticket} for lock {name}"),
             Action::Tick { .. } => write!(f, "tick"),
             Action::Mark => write!(f, "mark"),
+            Action::Raise { to } => write!(f, "raise the format to {to}"),
             Action::Grant { .. } => write!(f, "grant a lease"),
             Action::KeepAlive { lease, .. } => write!(f, "keep lease {lease} alive"),
             Action::Revoke { lease } => write!(f, "revoke lease {lease}"),

@@ -13,6 +13,8 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
+use crate::formats::{Format, OLDEST};
+
 pub use action::{Action, Condition, Op, Test, TestOf, Txn, Value};
 pub use leased::{Leased, Order};
 pub use reply::{Failure, LockView, NotANumber, OpIndex, OpResult, Reply};
@@ -63,6 +65,14 @@ impl Command {
             Command::Set(pairs) => pairs.iter().map(|(key, value)| key.len() + value.len()).sum(),
             Command::Delete(key) => key.len(),
             Command::Stamped(stamped) => stamped.action.bytes(),
+        }
+    }
+
+    /// The format that a node must understand to read it.
+    pub fn format(&self) -> Format {
+        match self {
+            Command::Set(_) | Command::Delete(_) => OLDEST,
+            Command::Stamped(stamped) => stamped.action.format(),
         }
     }
 

@@ -40,6 +40,7 @@ use compact_str::CompactString;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::command::{Action, Command, Condition, Failure, Key, Leased, LockView, Reply, Stamped, Value};
+use crate::formats::{Format, OLDEST};
 use crate::record::{Marks, Rare, Record};
 use event::Events;
 use number::{add, integer};
@@ -66,6 +67,7 @@ pub struct KvStore {
     leases: lease::Leases,
     retries: idempotency::Retries,
     digests: compare::Digests,
+    format: Format,
 }
 
 impl KvStore {
@@ -151,6 +153,10 @@ impl KvStore {
             }
             Action::Tick { most } => self.tick(index, *most as usize, events),
             Action::Mark => Reply::Done,
+            Action::Raise { to } => {
+                self.format = self.format.max(*to);
+                Reply::Done
+            }
             Action::Grant { ttl_ms, body } => self.leases.grant(index, now_ms, *ttl_ms, body.as_ref()),
             Action::KeepAlive { lease, ttl_ms } => self.leases.keep_alive(*lease, now_ms, *ttl_ms),
             Action::Revoke { lease } => self.revoke(index, *lease, events),
@@ -340,14 +346,20 @@ impl KvStore {
         deadlines.into_iter().flatten().min()
     }
 
+    /// The format of the cluster.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// A hash of the whole state. Replicas that applied the same entries have the same.
     pub fn digest(&self) -> u64 {
         let parts =
             [self.log_time_ms, self.len() as u64, self.keys.digest(), self.locks.digest(), self.retries.digest()];
-        // Without leases it is that of hraftd 0.1.0.
+        // Without leases it is that of hraftd 0.1.0, which knows nothing of formats either.
         let leases = [self.leases.digest(), self.locks.digest_of_leases()];
         let leases = if self.leases.is_empty() { &[][..] } else { &leases };
-        parts.iter().chain(leases).fold(0, |hash, part| xxh3_64_with_seed(&part.to_le_bytes(), hash))
+        let hash = parts.iter().chain(leases).fold(0, |hash, part| xxh3_64_with_seed(&part.to_le_bytes(), hash));
+        if self.format == OLDEST { hash } else { xxh3_64_with_seed(&self.format.0.to_le_bytes(), hash) }
     }
 
     /// Puts one key back as a snapshot has it.
@@ -363,6 +375,11 @@ impl KvStore {
     /// Puts one kept outcome back as a snapshot has it.
     pub fn restore_kept(&mut self, key: CompactString, kept: Kept) {
         self.retries.restore(key, kept);
+    }
+
+    /// Sets the format that a snapshot has.
+    pub fn restore_format(&mut self, format: Format) {
+        self.format = format;
     }
 
     /// Sets the log time that a snapshot has.

@@ -4,6 +4,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -22,6 +23,7 @@ use super::origin::RAFT_CONTENT_TYPE;
 use super::port::Port;
 use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
+use crate::formats::{Format, NEWEST, OLDEST};
 use crate::network::limits::{LimitedCodec, PortLimits};
 use crate::network::validate::{self, Local};
 use crate::node::rpc::{AppendStream, BoxFuture, PeerError, Refusal, StampedOutcome, Target};
@@ -98,7 +100,9 @@ impl<S: AsyncRead + AsyncWrite + Send> AppendStream for LeaderSide<S> {
     fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> BoxFuture<'_, Result<(), PeerError>> {
         self.term = request.vote.leader_id.term;
         Box::pin(async move {
-            let frame = wire::encode_framed(&(self.me.envelope(&self.target), request));
+            let envelope = self.me.envelope(&self.target);
+            let format = envelope.format;
+            let frame = wire::encode_framed(&(envelope, request), format);
             self.requests.write_all(&frame).await.map_err(|error| PeerError::Lost(error.to_string()))
         })
     }
@@ -106,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Send> AppendStream for LeaderSide<S> {
     fn next(&mut self) -> BoxFuture<'_, Result<StampedOutcome, PeerError>> {
         Box::pin(async move {
             match self.answers.next().await {
-                Some(Ok(frame)) => match wire::decode::<AppendAnswer>(&frame) {
+                Some(Ok(frame)) => match wire::decode::<AppendAnswer>(&frame, NEWEST) {
                     Ok(Ok(outcome)) => {
                         validate::append_reply(self.term, &outcome.0).map(|()| outcome).map_err(PeerError::Lost)
                     }
@@ -149,31 +153,38 @@ pub(crate) async fn serve_appends<S: AsyncRead + AsyncWrite + Send + 'static>(
     let gone = codec.inbound.gone();
     let (frames, mut answers) = framed(socket, codec);
     let checks = (node.clone(), limits.clone());
-    let requests = stream::unfold((frames, gone, checks), |(mut frames, gone, checks)| async move {
-        let next = tokio::select! {
-            biased;
-            next = timeout(STREAM_IDLE_TIMEOUT, frames.next()) => next,
-            () = gone.cancelled() => return None,
-        };
-        let bytes = next.as_ref().ok().and_then(|next| next.as_ref()?.as_ref().ok()).map_or(0, |frame| frame.len());
-        let limits = checks.1.clone();
-        let _turn = limits.decode_turn(bytes).await;
-        let message = match next {
-            Ok(Some(Ok(frame))) => wire::decode::<AppendMessage>(&frame),
-            Ok(Some(Err(error))) => Err(error.to_string()),
-            Ok(None) | Err(_) => return None,
-        };
-        let message = message.and_then(|(envelope, request)| {
-            let (node, limits) = &checks;
-            match validate::append(&envelope, &request, &Local::of(node)) {
-                Ok(()) => Ok((envelope, request)),
-                Err(why) => {
-                    limits.refused.note(&envelope.from, &why);
-                    Err(why)
+    // Of the newest request; its answer is in the same.
+    let format = Arc::new(AtomicU32::new(OLDEST.0));
+    let said = format.clone();
+    let requests = stream::unfold((frames, gone, checks), move |(mut frames, gone, checks)| {
+        let said = said.clone();
+        async move {
+            let next = tokio::select! {
+                biased;
+                next = timeout(STREAM_IDLE_TIMEOUT, frames.next()) => next,
+                () = gone.cancelled() => return None,
+            };
+            let bytes = next.as_ref().ok().and_then(|next| next.as_ref()?.as_ref().ok()).map_or(0, |frame| frame.len());
+            let limits = checks.1.clone();
+            let _turn = limits.decode_turn(bytes).await;
+            let message = match next {
+                Ok(Some(Ok(frame))) => wire::decode::<AppendMessage>(&frame, checks.0.speaks().newest),
+                Ok(Some(Err(error))) => Err(error.to_string()),
+                Ok(None) | Err(_) => return None,
+            };
+            let message = message.and_then(|(envelope, request)| {
+                let (node, limits) = &checks;
+                said.store(envelope.format.0, Ordering::Relaxed);
+                match validate::append(&envelope, &request, &Local::of(node)) {
+                    Ok(()) => Ok((envelope, request)),
+                    Err(why) => {
+                        limits.refused.note(&envelope.from, &why);
+                        Err(why)
+                    }
                 }
-            }
-        });
-        Some((message.map_err(Refusal::Unreadable), (frames, gone, checks)))
+            });
+            Some((message.map_err(Refusal::Unreadable), (frames, gone, checks)))
+        }
     });
     let mut outcomes = pin!(node.receive_appends(Box::pin(requests)));
     let mut stopped = pin!(node.failed());
@@ -184,7 +195,7 @@ pub(crate) async fn serve_appends<S: AsyncRead + AsyncWrite + Send + 'static>(
         };
         let Some(outcome) = outcome else { return };
         let ends = !matches!(outcome, Ok((Ok(_), _)));
-        let frame = wire::encode_framed(&outcome);
+        let frame = wire::encode_framed(&outcome, Format(format.load(Ordering::Relaxed)));
         let sent = timeout(ANSWER_TIMEOUT, answers.write_all(&frame)).await;
         if ends || !matches!(sent, Ok(Ok(()))) {
             return;

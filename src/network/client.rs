@@ -128,7 +128,7 @@ impl Peers for HttpPeers {
         let client = self.client_for(&request);
         let max_bytes = reply::max_reply_bytes(&request);
         let term = validate::term_of(&request);
-        let body = wire::encode(&(self.me.envelope(target), request));
+        let body = wire::encode_request(self.me.envelope(target), request);
         let url = format!("http://{}{CALL_PATH}", target.id.raddr);
         let sent = client.post(url).timeout(timeout).header(CONTENT_TYPE, RAFT_CONTENT_TYPE).body(body).send();
         Box::pin(async move {
@@ -154,7 +154,9 @@ impl Peers for HttpPeers {
         snapshot: SnapshotFile,
         idle_timeout: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
-        let head = wire::encode(&(self.me.envelope(target), vote, meta));
+        let envelope = self.me.envelope(target);
+        let format = envelope.format;
+        let head = wire::encode(&(envelope, vote, meta), format);
         let sent = snapshot::send(self.own.clone(), target.id.raddr.clone(), head, snapshot, idle_timeout);
         Box::pin(async move {
             let reply = sent.await?;

@@ -10,7 +10,8 @@ use postcard::{Deserializer, Error, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::wire::{Request, VERSION};
+use super::wire::{self, Message, Request};
+use crate::formats::{Format, NEWEST, Speaks};
 use crate::node::rpc::{Envelope, PeerRequest};
 
 /// Lengths, tags and numbers that any message may have: a batch of entries, or of commands.
@@ -28,6 +29,9 @@ const MAX_FORWARDED_COMMANDS: u64 = 1024;
 /// Bytes that a message of forwarded commands may have beyond the largest request: a batch is closed when it is larger than
 /// a megabyte.
 const FORWARD_MARGIN_BYTES: usize = 4 << 20;
+
+/// The most bytes of a version of hraftd.
+const MAX_VERSION_BYTES: usize = 64;
 
 /// The number of [`PeerRequest::Forward`] in the format.
 const FORWARD_TAG: u8 = 4;
@@ -67,12 +71,20 @@ impl<'de> Flavor<'de> for Bounded<'de> {
     }
 }
 
-fn without_version(bytes: &[u8]) -> std::result::Result<&[u8], String> {
-    match bytes.split_first() {
-        Some((&VERSION, body)) => Ok(body),
-        Some((version, _)) => Err(format!("version {version} of the protocol; this node speaks {VERSION}")),
-        None => Err("an empty message".to_owned()),
+/// The format of a message, and what follows its version.
+fn without_version(bytes: &[u8], newest: Format) -> std::result::Result<(Format, &[u8]), String> {
+    let (version, body) = bytes.split_first().ok_or("an empty message")?;
+    Ok((wire::format_of(*version, newest)?, body))
+}
+
+/// What stands behind a message: what its sender understands. Whatever comes after that is of a later time.
+fn told(rest: &[u8]) -> std::result::Result<Speaks, String> {
+    if rest.is_empty() {
+        return Ok(Speaks::silent());
     }
+    let (speaks, _): (Speaks, _) = take(rest, 0)?;
+    let fits = speaks.version.len() <= MAX_VERSION_BYTES && !speaks.version.contains(char::is_control);
+    if fits { Ok(speaks) } else { Err("not a message: its sender's version is none".to_owned()) }
 }
 
 /// A value at the beginning of `body`, and what follows it.
@@ -86,12 +98,15 @@ fn take<'de, T: Deserialize<'de>>(
     value.map_err(|error| format!("not a message: {error}"))
 }
 
-/// The message in `bytes`.
+/// The message in `bytes`, in a format up to `newest`.
 ///
 /// # Errors
 /// A text that says what is wrong.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String> {
-    take(without_version(bytes)?, MAX_REQUEST_BYTES).map(|(message, _)| message)
+pub(crate) fn decode<M: Message + DeserializeOwned>(bytes: &[u8], newest: Format) -> std::result::Result<M, String> {
+    let (format, body) = without_version(bytes, newest)?;
+    let (mut message, rest): (M, _) = take(body, MAX_REQUEST_BYTES)?;
+    message.said(format, told(rest)?);
+    Ok(message)
 }
 
 /// The request in `bytes`; `max_request_bytes` is the largest request of a client.
@@ -99,7 +114,8 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T
 /// # Errors
 /// A text that says what is wrong.
 pub(super) fn decode_request(bytes: &[u8], max_request_bytes: usize) -> std::result::Result<Request, String> {
-    let (envelope, body) = take::<Envelope>(without_version(bytes)?, 0)?;
+    let (format, body) = without_version(bytes, NEWEST)?;
+    let (envelope, body) = take::<Envelope>(body, 0)?;
     // Of entries it is not known how much their leader takes.
     let mut largest = MAX_REQUEST_BYTES;
     if let Some((&FORWARD_TAG, commands)) = body.split_first() {
@@ -112,7 +128,10 @@ pub(super) fn decode_request(bytes: &[u8], max_request_bytes: usize) -> std::res
             ));
         }
     }
-    take::<PeerRequest>(body, largest).map(|(request, _)| (envelope, request))
+    let (request, rest) = take::<PeerRequest>(body, largest)?;
+    let mut message: Request = (envelope, request);
+    message.said(format, told(rest)?);
+    Ok(message)
 }
 
 #[cfg(test)]
@@ -121,7 +140,8 @@ mod tests {
 
     use super::*;
     use crate::command::{Action, Command, Op, Txn};
-    use crate::network::wire::encode;
+    use crate::formats::OLDEST;
+    use crate::network::wire::encode_request;
     use crate::raft_types::StartMark;
 
     fn envelope() -> Envelope {
@@ -137,12 +157,14 @@ mod tests {
             confirmed: None,
             log_time: None,
             mark: None,
+            format: OLDEST,
+            speaks: Speaks::own(),
         }
     }
 
     fn forward(commands: Vec<Command>) -> Vec<u8> {
         let commands = commands.into_iter().map(Arc::new).collect();
-        encode(&(envelope(), PeerRequest::Forward { commands, timeout_ms: 5 }))
+        encode_request(envelope(), PeerRequest::Forward { commands, timeout_ms: 5 })
     }
 
     fn txn(then: Vec<Op>) -> Command {
@@ -176,7 +198,7 @@ mod tests {
         // The operation with the most memory for its numbers, with texts that take none beside it.
         let ops = vec![Op::Get("ab".into()); MAX_MESSAGE_BYTES / 4];
         let bytes = forward(vec![txn(ops)]);
-        assert!(decode::<Request>(&bytes).is_err());
+        assert!(decode::<Request>(&bytes, NEWEST).is_err());
         let most = (MAX_NUMBERS + MAX_REQUEST_BYTES / JSON_BYTES_PER_NUMBER) / 2 * size_of::<Op>();
         assert!(most < 1 << 30, "{most} bytes");
     }
@@ -191,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_tag_is_that_of_forward() {
-        let head = encode(&envelope()).len();
+        let head = 1 + postcard::to_stdvec(&envelope()).unwrap().len();
         assert_eq!(forward(Vec::new())[head], FORWARD_TAG);
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::wire::{self, Answer};
 use crate::command::{Failure, OpResult, Reply};
+use crate::formats::Format;
 use crate::node::NodeError;
 use crate::node::rpc::{ForwardError, PeerReply};
 use crate::record::Record;
@@ -54,19 +55,19 @@ impl AsRef<[u8]> for Encoded {
 }
 
 impl ReplyRoom {
-    /// Encodes an answer.
-    pub(super) async fn encode(&self, mut answer: Answer) -> Bytes {
+    /// Encodes an answer in a format.
+    pub(super) async fn encode(&self, mut answer: Answer, format: Format) -> Bytes {
         bound(&mut answer, MAX_REPLY_VALUE_BYTES);
         let bytes = value_bytes(&answer);
         if bytes <= MAX_INLINE_BYTES {
-            return wire::encode(&answer).into();
+            return wire::encode(&answer, format).into();
         }
         let kibibytes = u32::try_from(bytes.min(MAX_UNSENT_REPLY_BYTES) >> 10).unwrap_or(u32::MAX);
         let Ok(Ok(room)) = timeout(ROOM_TIMEOUT, self.0.clone().acquire_many_owned(kibibytes)).await else {
             bound(&mut answer, MAX_INLINE_BYTES);
-            return wire::encode(&answer).into();
+            return wire::encode(&answer, format).into();
         };
-        let encoded = spawn_blocking(move || Bytes::from_owner(Encoded(wire::encode(&answer), room))).await;
+        let encoded = spawn_blocking(move || Bytes::from_owner(Encoded(wire::encode(&answer, format), room))).await;
         // A runtime that stops has nobody left to answer.
         encoded.unwrap_or_default()
     }
@@ -130,6 +131,7 @@ fn without_values(outcome: &Result<(u64, Reply), ForwardError>) -> NodeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::OLDEST;
     use crate::record::{Marks, Rare};
 
     fn reading(bytes: usize, writes: bool) -> Result<(u64, Reply), ForwardError> {
@@ -150,10 +152,10 @@ mod tests {
             reading(10, true),
         ];
         let room = ReplyRoom::default();
-        let bytes = room.encode(Ok(PeerReply::Forward(many))).await;
+        let bytes = room.encode(Ok(PeerReply::Forward(many)), OLDEST).await;
         assert!(bytes.len() < MAX_REPLY_VALUE_BYTES + 1024);
         assert!(room.0.available_permits() <= (MAX_UNSENT_REPLY_BYTES - (30 << 20)) >> 10);
-        let Ok(PeerReply::Forward(outcomes)) = wire::decode::<Answer>(&bytes).unwrap() else { panic!() };
+        let Ok(PeerReply::Forward(outcomes)) = wire::decode::<Answer>(&bytes, OLDEST).unwrap() else { panic!() };
         assert_eq!(outcomes.iter().map(|one| one.is_ok()).collect::<Vec<_>>(), [true, true, true, false, true]);
         assert!(matches!(&outcomes[3], Err(ForwardError::Failed(NodeError::Overloaded(_)))));
         drop(bytes);
@@ -164,8 +166,9 @@ mod tests {
     async fn a_reply_that_finds_no_room_goes_without_values() {
         let room = ReplyRoom::default();
         let _all = room.0.clone().acquire_many_owned((MAX_UNSENT_REPLY_BYTES >> 10) as u32).await.unwrap();
-        let bytes = room.encode(Ok(PeerReply::Forward(vec![reading(1 << 20, true), reading(1 << 20, false)]))).await;
-        let Ok(PeerReply::Forward(outcomes)) = wire::decode::<Answer>(&bytes).unwrap() else { panic!() };
+        let bytes =
+            room.encode(Ok(PeerReply::Forward(vec![reading(1 << 20, true), reading(1 << 20, false)])), OLDEST).await;
+        let Ok(PeerReply::Forward(outcomes)) = wire::decode::<Answer>(&bytes, OLDEST).unwrap() else { panic!() };
         assert!(matches!(&outcomes[0], Err(ForwardError::Failed(NodeError::Timeout(why))) if why.contains("index 9")));
         assert!(matches!(&outcomes[1], Err(ForwardError::Failed(NodeError::Overloaded(_)))));
     }

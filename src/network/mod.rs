@@ -15,6 +15,8 @@ mod decode;
 #[cfg(test)]
 #[path = "../../tests/fuzz/wire.rs"]
 mod fuzz;
+#[cfg(test)]
+mod golden;
 mod large_reply;
 mod limits;
 mod origin;

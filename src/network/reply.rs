@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use reqwest::{Response, StatusCode};
 
 use super::wire::{self, Answer, MAX_MESSAGE_BYTES};
+use crate::formats::NEWEST;
 use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Refusal};
 
 /// The most bytes of a reply that carries no values of clients.
@@ -91,7 +92,7 @@ pub(super) async fn read_reply(response: Response, max_bytes: usize) -> Result<P
         return Err(PeerError::Refused(what));
     }
     let body = read_body(response, max_bytes).await?;
-    match wire::decode::<Answer>(&body) {
+    match wire::decode::<Answer>(&body, NEWEST) {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(refusal)) => Err(PeerError::Refused(refusal)),
         Err(why) => Err(PeerError::Lost(format!("an unreadable answer: {why}"))),

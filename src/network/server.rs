@@ -19,6 +19,7 @@ use super::port::Port;
 use super::validate::{self, CommandLimits, Local};
 use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, SNAPSHOT_PATH};
 use super::{appends, decode, origin, snapshot};
+use crate::formats::OLDEST;
 use crate::http::Excess;
 use crate::network::limits::{DecodeTurn, Inbound};
 use crate::node::rpc::{Envelope, PeerRequest, Refusal};
@@ -48,12 +49,14 @@ pub fn router(node: NodeSlot, limits: CommandLimits) -> Router {
 /// a member.
 async fn call(State(port): State<Port>, excess: Option<Extension<Excess>>, body: Body) -> Response {
     let within = if excess.is_some() { EXCESS_MESSAGE_TIMEOUT } else { MESSAGE_TIMEOUT };
-    let answer = match read(body, port.limits.messages(), within).await {
+    let mut format = OLDEST;
+    let answer: Answer = match read(body, port.limits.messages(), within).await {
         Ok(bytes) => {
             let turn = port.limits.decode_turn(bytes.len()).await;
             match decode::decode_request(&bytes, port.command_limits.max_request_bytes) {
                 Ok((envelope, request)) => {
                     drop(bytes);
+                    format = envelope.format;
                     match port.node.node() {
                         Some(node) => answer(&port, node, &envelope, request, turn).await,
                         None => match port.node.answer_before(&request) {
@@ -69,7 +72,7 @@ async fn call(State(port): State<Port>, excess: Option<Extension<Excess>>, body:
     };
     // The place of a stranger's connection is for the next one.
     let ends = answer.is_err();
-    let body = port.limits.reply_room.encode(answer).await;
+    let body = port.limits.reply_room.encode(answer, format).await;
     if ends { (CLOSE, body).into_response() } else { body.into_response() }
 }
 
@@ -106,11 +109,12 @@ async fn watch_leader(port: &Port, node: &Node, envelope: &Envelope) -> Answer {
 
 async fn receive_snapshot(State(port): State<Port>, body: Body) -> Response {
     let Some(node) = port.node.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    let answer = snapshot::receive(node, body, &port.limits, MESSAGE_TIMEOUT).await;
+    let mut format = OLDEST;
+    let answer = snapshot::receive(node, body, &port.limits, MESSAGE_TIMEOUT, &mut format).await;
     if let Err(refusal) = &answer {
         tracing::warn!("a snapshot was not received: {refusal}");
     }
-    wire::encode(&answer).into_response()
+    wire::encode(&answer, format).into_response()
 }
 
 async fn read(body: Body, inbound: Inbound, within: Duration) -> Result<Bytes, StatusCode> {

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::origin::RAFT_CONTENT_TYPE;
 use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
 use super::wire::{self, MAX_HEAD_BYTES, SNAPSHOT_PATH, SnapshotHead};
+use crate::formats::{Format, NEWEST};
 use crate::network::limits::{GIVEN_UP, PortLimits};
 use crate::network::validate::{self, Local};
 use crate::node::Node;
@@ -93,12 +94,13 @@ fn file_chunks(
     })
 }
 
-/// Receives a snapshot, checks it, and installs it.
+/// Receives a snapshot, checks it, and installs it. `said`: the format of its head, once that is known.
 pub(super) async fn receive(
     node: &Node,
     body: Body,
     limits: &Arc<PortLimits>,
     idle_timeout: Duration,
+    said: &mut Format,
 ) -> Result<PeerReply, Refusal> {
     let unreadable = |why: &dyn std::fmt::Display| Refusal::Unreadable(why.to_string());
     let mut inbound = limits.messages();
@@ -125,7 +127,7 @@ pub(super) async fn receive(
             }
             if buffer.len() >= 4 + length {
                 buffer.advance(4);
-                break wire::decode(&buffer.split_to(length)).map_err(|why| unreadable(&why))?;
+                break wire::decode(&buffer.split_to(length), NEWEST).map_err(|why| unreadable(&why))?;
             }
         }
         match next().await? {
@@ -136,6 +138,7 @@ pub(super) async fn receive(
             None => return Err(unreadable(&"it ends within its head")),
         }
     };
+    *said = envelope.format;
     // From here on only one piece at a time is in memory.
     drop(inbound);
     if let Err(why) = validate::snapshot(&envelope, &vote, &meta, &Local::of(node)) {

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::HttpPeers;
+use crate::formats::OLDEST;
 use crate::node::NodeIdentity;
 use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Peers, Refusal, Target};
 use crate::node_id::{HostPort, PublicId};
@@ -283,7 +284,7 @@ async fn a_stream_that_is_not_opened_is_an_error() {
 /// An answer that can be read is the answer: the peer here is a good one.
 #[tokio::test]
 async fn a_good_answer_is_told() {
-    let answer = super::wire::encode(&super::wire::Answer::Ok(PeerReply::LeaderWatch));
+    let answer = super::wire::encode(&super::wire::Answer::Ok(PeerReply::LeaderWatch), OLDEST);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
     let peer = Peer { addr, requests: Arc::default() };

@@ -35,4 +35,8 @@ pub enum NodeError {
     /// This node's state is not its cluster's. Nothing was done.
     #[error("{0}")]
     Diverged(String),
+    /// The cluster has members that are too old for it. Nothing was done. Nodes of the first format cannot read this one: it
+    /// is not sent to other nodes.
+    #[error("{0}")]
+    NotYet(String),
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 
+use crate::formats::{Format, Speaks};
 use crate::log_time::LogClock;
 use crate::node::moving::AddressBook;
 use crate::node::rpc::{Confirmed, Envelope, Identification, Mark, Moved, Stamp, Target};
@@ -43,6 +44,10 @@ pub struct NodeIdentity {
     diverged: watch::Sender<Option<String>>,
     /// The newest mark that was applied here.
     noted: OnceLock<watch::Receiver<Option<Noted>>>,
+    /// The cluster's format, as it was applied here.
+    format: OnceLock<watch::Receiver<Format>>,
+    /// Where it is not what this hraftd understands.
+    speaks: OnceLock<Speaks>,
     /// Why it abstains: its directory has lost its memory.
     lost: watch::Sender<Option<String>>,
     freshness_source: OnceLock<FreshnessSource>,
@@ -80,6 +85,8 @@ impl NodeIdentity {
             removed,
             diverged: watch::Sender::default(),
             noted: OnceLock::new(),
+            format: OnceLock::new(),
+            speaks: OnceLock::new(),
             lost,
             freshness_source: OnceLock::new(),
             log_clock: OnceLock::new(),
@@ -320,6 +327,28 @@ impl NodeIdentity {
         self.update(|identity| identity.replaces.clear())
     }
 
+    /// What this node understands.
+    pub fn speaks(&self) -> Speaks {
+        self.speaks.get().cloned().unwrap_or_else(Speaks::own)
+    }
+
+    /// Makes it understand less than it does: a simulation has nodes of older versions.
+    #[cfg(test)]
+    pub(crate) fn set_speaks(&self, speaks: Speaks) {
+        // The same for each part of one start.
+        let _ = self.speaks.set(speaks);
+    }
+
+    /// From now on messages are said in the cluster's format.
+    pub(super) fn set_format_source(&self, format: watch::Receiver<Format>) {
+        let _ = self.format.set(format);
+    }
+
+    /// The format that messages to members are said in: all of them understand the cluster's.
+    fn format(&self) -> Format {
+        self.format.get().map_or_else(Format::default, |format| *format.borrow())
+    }
+
     /// The answer to [`PeerRequest::Identify`](crate::node::rpc::PeerRequest::Identify).
     pub fn identification(&self, empty: bool) -> Identification {
         let identity = self.identity();
@@ -332,6 +361,7 @@ impl NodeIdentity {
             boot: self.boot,
             removed: self.removed.borrow().is_some(),
             standing: Box::default(),
+            speaks: self.speaks(),
         }
     }
 
@@ -382,6 +412,8 @@ impl NodeIdentity {
             confirmed,
             log_time,
             mark: log_time.and_then(|_| self.mark()),
+            format: self.format(),
+            speaks: self.speaks(),
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod divergence;
 mod error;
+mod formats;
 mod identity;
 mod leader;
 mod membership;
@@ -123,6 +124,7 @@ struct Inner {
     hindrances: watch::Sender<Vec<String>>,
     /// The log was empty when it was opened, or is a former self's: this Raft id became a member since, if at all.
     is_new: bool,
+    proposed_format: formats::Proposed,
     /// The client addresses of `--rjoin` that are not this node's.
     listed: OnceLock<Vec<HostPort>>,
 }
@@ -237,6 +239,7 @@ impl Node {
             histories: divergence::Histories::default(),
             hindrances: watch::Sender::default(),
             is_new,
+            proposed_format: formats::Proposed::default(),
             listed: OnceLock::new(),
         };
         let node = Self { inner: Arc::new(inner) };
@@ -248,6 +251,7 @@ impl Node {
         }));
         node.inner.me.set_log_clock(node.clock().clone());
         node.inner.me.set_mark_source(node.inner.map.noted());
+        node.inner.me.set_format_source(node.inner.map.format());
         let tasks = Tasks(vec![
             // These wake many at once: from another runtime each would cost a wake of its own.
             task::spawn_on(&clients, node.clone().confirm_read_indexes(read_queue)),
@@ -261,6 +265,7 @@ impl Node {
             task::spawn(node.clone().ask_whether_removed()),
             task::spawn(node.clone().seek_members()),
             task::spawn(node.clone().bound_the_log()),
+            task::spawn(node.clone().raise_format()),
             task::spawn(node.clone().keep_time()),
             task::spawn(node.clone().tick()),
             task::spawn(node.clone().end_watches_once_out()),

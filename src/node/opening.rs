@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, timeout_at};
 
+use crate::formats::Speaks;
 use crate::node::leader::{LEADER_CHANGE_WAIT, LEADER_WAIT, Leader, LeaderWait};
 use crate::node::rpc::{Identification, PeerReply, PeerRequest};
 use crate::node::state::Phase;
@@ -144,6 +145,7 @@ impl NodeSlot {
             num_peers: 0,
             state: self.state(),
             term: 0,
+            format: None,
         }
     }
 
@@ -152,14 +154,16 @@ impl NodeSlot {
         if let Some(node) = self.node() {
             return node.cluster().await;
         }
-        let current = ClusterServer { id: self.inner.id.clone(), state: self.state(), voter: false };
-        Cluster { servers: vec![current.clone()], current, leader: None, warnings: Vec::new() }
+        let speaks = Some(Speaks::own());
+        let current = ClusterServer { id: self.inner.id.clone(), state: self.state(), voter: false, speaks };
+        Cluster { format: None, servers: vec![current.clone()], current, leader: None, warnings: Vec::new() }
     }
 
     /// The source of `GET /hraftd/raft/node`.
     pub fn about(&self) -> About {
         let digest = self.node().map(Node::digest);
-        About { start_time: self.inner.since, id: self.inner.id.clone(), hostname: hostname(), digest }
+        let format = self.node().map(Node::format);
+        About { start_time: self.inner.since, id: self.inner.id.clone(), hostname: hostname(), digest, format }
     }
 }
 

@@ -6,6 +6,8 @@ use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 
+use crate::formats::{Format, Speaks};
+use crate::node::formats::too_old;
 use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Refusal, Target};
 use crate::node::{Node, State};
 use crate::node_id::PublicId;
@@ -54,6 +56,8 @@ pub struct Stats {
     pub state: State,
     /// The current term.
     pub term: u64,
+    /// The cluster's format; `None` while the node loads.
+    pub format: Option<Format>,
 }
 
 /// One line of `GET /hraftd/raft/cluster`.
@@ -65,11 +69,15 @@ pub struct ClusterServer {
     pub state: State,
     /// It is a voter.
     pub voter: bool,
+    /// What it understands; `None` where it did not answer.
+    pub speaks: Option<Speaks>,
 }
 
 /// The source of `GET /hraftd/raft/cluster`.
 #[derive(Debug, Clone)]
 pub struct Cluster {
+    /// The cluster's format, as this node knows it; `None` while the node loads.
+    pub format: Option<Format>,
     /// The node that was asked.
     pub current: ClusterServer,
     /// The leader, where one is known.
@@ -91,6 +99,8 @@ pub struct About {
     pub hostname: String,
     /// A digest of the state and the applied index it is of: equal on all nodes at an index. `None` while the node loads.
     pub digest: Option<(u64, u64)>,
+    /// The cluster's format; `None` while the node loads.
+    pub format: Option<Format>,
 }
 
 /// A member of the latest membership.
@@ -207,6 +217,7 @@ impl Node {
             latest_configuration: members.into_iter().map(|m| m.server).collect(),
             state,
             term: metrics.current_term,
+            format: Some(self.format()),
         }
     }
 
@@ -233,17 +244,21 @@ impl Node {
                 _ => (State::Lost, Vec::new()),
             }
         });
-        let (states, reasons): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().unzip();
-        let line = |member: &MemberView, state: State| ClusterServer {
+        let understood = join_all(members.iter().map(|member| tokio::time::timeout(timeout, self.speaks_of(member))));
+        let (told, understood) = tokio::join!(join_all(asked), understood);
+        let (states, reasons): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+        let line = |member: &MemberView, state: State, speaks: Option<Speaks>| ClusterServer {
             id: member.server.id.clone(),
             state,
             voter: member.server.voter,
+            speaks,
         };
         let mut servers = Vec::with_capacity(members.len());
-        let mut current = ClusterServer { id: self.id().clone(), state: self.state(), voter: false };
+        let speaks = Some(self.speaks());
+        let mut current = ClusterServer { id: self.id().clone(), state: self.state(), voter: false, speaks };
         let mut leading = None;
-        for (member, state) in members.iter().zip(states) {
-            let server = line(member, state);
+        for ((member, state), speaks) in members.iter().zip(states).zip(understood) {
+            let server = line(member, state, speaks.ok().flatten());
             if member.raft_id == me {
                 current = server.clone();
             }
@@ -256,7 +271,12 @@ impl Node {
         if servers.is_empty() {
             servers.push(current.clone());
         }
+        let format = self.format();
         let mut warnings = warnings(&servers);
+        warnings.extend(servers.iter().filter_map(|server| {
+            let speaks = server.speaks.as_ref().filter(|speaks| !speaks.understands(format))?;
+            Some(too_old(&server.id, speaks, format))
+        }));
         for (member, told) in members.iter().zip(reasons) {
             warnings.extend(told.into_iter().map(|what: String| format!("{}: {what}", member.server.id)));
         }
@@ -268,7 +288,7 @@ impl Node {
                 self.id()
             )
         }));
-        Cluster { current, leader: leading, servers, warnings }
+        Cluster { format: Some(format), current, leader: leading, servers, warnings }
     }
 
     /// A digest of the state, and the applied index it is of.

@@ -31,6 +31,7 @@ pub(super) fn summary(survey: &Survey) -> String {
     let mut text = identity(survey.identity.as_ref());
     vote(&mut text, survey);
     text.push_str(&membership(survey));
+    line(&mut text, "format", format_args!("{}, for {} and later", survey.format, survey.format.since()));
     snapshots(&mut text, survey);
     log(&mut text, survey);
     for problem in &survey.problems {

@@ -72,6 +72,9 @@ enum Fields<'a> {
         body: Option<Shape<'a>>,
     },
     Nothing {},
+    Raise {
+        to: u32,
+    },
 }
 
 impl<'a> Shown<'a> {
@@ -106,6 +109,7 @@ impl<'a> Shown<'a> {
             Action::Release { name, token } => ("release", Fields::Token { lock: name, token: *token }, None, &[]),
             Action::Cancel { name, ticket } => ("cancel", Fields::Ticket { lock: name, ticket: *ticket }, None, &[]),
             Action::Tick { most } => ("tick", Fields::Tick { most: *most }, None, &[]),
+            Action::Raise { to } => ("raise", Fields::Raise { to: to.0 }, None, &[]),
             Action::Mark => ("mark", Fields::Nothing {}, None, &[]),
             Action::Grant { ttl_ms, body } => {
                 ("grant", Fields::Lease { body: body.as_deref().map(Shape::Json) }, Some(*ttl_ms), &[])

@@ -8,6 +8,7 @@ use openraft::EntryPayload;
 
 use super::exit;
 use crate::exit::Exit;
+use crate::formats::Format;
 use crate::raft_types::alias::{LogId, StoredMembership};
 use crate::storage::disk::Disk;
 use crate::storage::log::LogView;
@@ -24,6 +25,8 @@ pub struct Survey {
     pub snapshots: Vec<(SnapshotView, u64)>,
     /// Its log.
     pub log: LogView,
+    /// The format that its newest entry leaves, whether committed or not.
+    pub format: Format,
     /// The newest membership, whether committed or not.
     pub membership: Option<StoredMembership>,
     /// The reasons why a node would not start on it, one line each.
@@ -50,8 +53,8 @@ impl Survey {
         }
         let log = LogView::read(&**disk, identity.as_ref().map(Identity::log_owner));
         problems.extend(log.damage.as_ref().map(ToString::to_string));
-        let mut survey = Self { identity, snapshots, log, membership: None, problems };
-        if let Err(error) = survey.find_membership() {
+        let mut survey = Self { identity, snapshots, log, format: Format::default(), membership: None, problems };
+        if let Err(error) = survey.replay() {
             survey.problems.push(format!("{}: {error}", disk.display("log-*")));
         }
         if survey.problems.is_empty() && !survey.is_nothing() {
@@ -88,17 +91,22 @@ impl Survey {
         same.then_some(covered.index + 1)
     }
 
-    fn find_membership(&mut self) -> Result<(), io::Error> {
+    fn replay(&mut self) -> Result<(), io::Error> {
         let mut newest = self.snapshot().map(|view| view.meta.last_membership.clone());
+        let mut format = self.snapshot().map_or_else(Format::default, |view| view.format);
         if let Some(from) = self.replay_from() {
             self.log.for_each(from, |entry| {
-                if let EntryPayload::Membership(membership) = entry.payload {
-                    newest = Some(StoredMembership::new(Some(entry.log_id), membership));
+                match entry.payload {
+                    EntryPayload::Membership(membership) => {
+                        newest = Some(StoredMembership::new(Some(entry.log_id), membership));
+                    }
+                    EntryPayload::Normal(command) => format = format.max(command.format()),
+                    EntryPayload::Blank => {}
                 }
                 Ok::<_, io::Error>(())
             })?;
         }
-        self.membership = newest;
+        (self.membership, self.format) = (newest, format);
         Ok(())
     }
 

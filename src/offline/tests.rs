@@ -14,6 +14,7 @@ use super::survey::Survey;
 use super::*;
 use crate::command::{Action, Command, Condition, Op, Retry, Stamped, Test, TestOf, Txn, Value};
 use crate::exit::{EX_CONFIG, EX_OK};
+use crate::formats::Format;
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::LogEntry;
 use crate::storage::disk::{Disk, MemDisk};
@@ -75,6 +76,7 @@ fn inspecting_shows_everything_and_changes_nothing() {
         "127.0.0.1:11001,127.0.0.1:12001  voter, Raft id 81985529216486895, this node\n",
         "node-3.example:11003,node-3.example:12003  learner, Raft id 18446744073709551615\n",
         "changing: needs a majority of each of [127.0.0.1:11001,127.0.0.1:12001] and [[::1]:11002,",
+        "format       1, for hraftd 0.1.0 and later\n",
         "snapshots    snapshot-0000000000000003-00000001\n",
         "up to index 3, term 1: 4 keys, 290 bytes, cluster 00112233445566778899aabbccddeeff\n",
         "log          9 entries, ",
@@ -246,6 +248,7 @@ fn a_stamped_entry_is_one_line_of_json() {
         (Action::Cancel { name, ticket: 8 }, r#""cancel",…"lock":"l","ticket":8"#.to_owned()),
         (Action::Tick { most: 8 }, r#""tick",…"most":8"#.to_owned()),
         (Action::Mark, r#""mark",…"#.to_owned()),
+        (Action::Raise { to: Format(2) }, r#""raise",…"to":2"#.to_owned()),
     ] {
         let id = openraft::testing::log_id::<crate::raft_types::TypeConfig>(4, 0, 9);
         for (key, stamp) in [(None, r#""stamp_ms":6,"#), (Some("u-1"), r#""stamp_ms":6,"idempotency_key":"u-1","#)] {

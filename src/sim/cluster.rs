@@ -8,8 +8,10 @@ use tokio::time::{Instant, sleep};
 
 use super::net::Net;
 use super::process::{Args, Process, Settings};
+use super::versions::{Version, Versions};
 use super::world;
 use crate::exit::EX_CONFIG;
+use crate::formats::OLDEST;
 use crate::node::{Node, State};
 use crate::raft_types::{RaftId, Role};
 use crate::storage::IdentityStore;
@@ -46,12 +48,14 @@ struct Member {
     disk: Option<MemDisk>,
     /// How often it ended with code 1, and was started again.
     restarts: u32,
+    version: Version,
 }
 
 pub struct Cluster {
     pub net: Net,
     settings: Settings,
     members: BTreeMap<u16, Member>,
+    versions: Versions,
 }
 
 impl Drop for Cluster {
@@ -77,7 +81,7 @@ const STOPS_WITHIN: Duration = Duration::from_secs(12);
 
 impl Cluster {
     pub fn new(net: Net, settings: Settings) -> Self {
-        Self { net, settings, members: BTreeMap::new() }
+        Self { net, settings, members: BTreeMap::new(), versions: Versions::default() }
     }
 
     /// A new and empty node; the same list on all.
@@ -89,7 +93,16 @@ impl Cluster {
     /// A node that is down, with a disk that is there already.
     pub fn put(&mut self, port: u16, list: &[u16], role: Role, disk: MemDisk, meddled: Meddled) {
         let list = list.to_vec();
-        let member = Member { role, list, hadv: port, meddled, process: None, disk: Some(disk), restarts: 0 };
+        let member = Member {
+            role,
+            list,
+            hadv: port,
+            meddled,
+            process: None,
+            disk: Some(disk),
+            restarts: 0,
+            version: Version::None,
+        };
         self.members.insert(port, member);
     }
 
@@ -182,7 +195,9 @@ impl Cluster {
         let Some(member) = self.members.get_mut(&port) else { return };
         if let Some(disk) = member.disk.take() {
             world::set_flush_ms(port, (1, 1));
-            let args = Args { port, hadv: member.hadv, list: member.list.clone(), role: member.role, settings };
+            member.version = self.versions.next(member.version, &disk, settings.mixed);
+            let (list, role, speaks) = (member.list.clone(), member.role, member.version.speaks());
+            let args = Args { port, hadv: member.hadv, list, role, speaks, settings };
             let process = Process::start(&self.net, &args, disk);
             if member.meddled != Meddled::No {
                 process.may_end();
@@ -227,6 +242,7 @@ impl Cluster {
 
     /// What an operator does about nodes that ended by themselves, with words.
     fn tend(&mut self) {
+        self.upgrade_those_left_behind();
         for port in self.ports() {
             let Some(Err(exit)) = self.process(port).and_then(Process::end) else { continue };
             world::note("tended", &[port.into()]);
@@ -251,6 +267,45 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// Nodes of the first version are started as newer ones where the cluster's format has left them behind.
+    fn upgrade_those_left_behind(&mut self) {
+        let raised = self.nodes().iter().any(|(_, node)| node.format() > OLDEST);
+        for port in self.ports().into_iter().filter(|_| raised) {
+            if self.member(port).version != Version::First {
+                continue;
+            }
+            if self.node(port).is_some_and(|node| node.format() > OLDEST) {
+                return world::fail(format!("formats: node {port} of the first version has a newer format"));
+            }
+            self.upgrade(port);
+        }
+    }
+
+    fn upgrade(&mut self, port: u16) {
+        world::note("upgrade", &[port.into()]);
+        self.member(port).version = Version::Newest;
+        if self.process(port).is_some() {
+            self.down(port, Down::Killed);
+            self.up(port);
+        }
+    }
+
+    /// From now on all are of the newest version.
+    pub fn upgrade_all(&mut self) {
+        for port in self.ports() {
+            if self.member(port).version == Version::First {
+                self.upgrade(port);
+            }
+        }
+        self.versions.stay_new();
+    }
+
+    /// How often nodes were started as which version, and whether the format was raised.
+    pub fn versions_seen(&self) -> [(&'static str, u64); 3] {
+        let raised = self.nodes().iter().any(|(_, node)| node.format() > OLDEST);
+        self.versions.counts(u64::from(raised && self.settings.mixed))
     }
 
     /// Those whose power failed in the middle of something are down.

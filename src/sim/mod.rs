@@ -45,6 +45,7 @@ mod run;
 pub mod runtime;
 mod subsets;
 mod tests;
+mod versions;
 mod world;
 
 use std::sync::OnceLock;

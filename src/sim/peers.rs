@@ -12,6 +12,7 @@ use super::host;
 use super::net::{Net, NoAnswer, Server};
 use super::process::RAFT_PORTS;
 use super::world::{self, Word};
+use crate::formats::{NEWEST, OLDEST};
 use crate::network::{self, wire};
 use crate::node::NodeIdentity;
 use crate::node::rpc::*;
@@ -79,6 +80,11 @@ fn may_repeat(request: &PeerRequest) -> bool {
     !matches!(request, PeerRequest::Forward { .. })
 }
 
+/// As the Raft port answers what it cannot read.
+fn unreadable(why: String) -> Vec<u8> {
+    wire::encode(&wire::Answer::Err(Refusal::Unreadable(why)), OLDEST)
+}
+
 /// As the Raft port answers while the node is not there yet: status 503.
 fn not_there() -> PeerError {
     PeerError::Unreachable("HTTP status 503".to_owned())
@@ -125,7 +131,7 @@ impl Peers for SimPeers {
             leads(&self.me, self.host.1, rpc);
         }
         let repeats = may_repeat(&request);
-        let bytes = wire::encode(&(self.me.envelope(target), request));
+        let bytes = wire::encode_request(self.me.envelope(target), request);
         world::note("call", &[from.into(), to.into(), bytes.len() as u64]);
         let net = self.net.clone();
         let is_silent = net.is_silent(from, to);
@@ -133,26 +139,35 @@ impl Peers for SimPeers {
             let serve = move |server: Server| {
                 let bytes = bytes.clone();
                 async move {
-                    let (envelope, request): wire::Request = wire::decode(&bytes).unwrap();
                     let Some(node) = server.node() else {
+                        let (envelope, request): wire::Request = wire::decode(&bytes, NEWEST).unwrap();
                         let reply: wire::Answer = Ok(server.slot.answer_before(&request)?);
-                        return Some(wire::encode(&reply));
+                        return Some(wire::encode(&reply, envelope.format));
                     };
-                    if let Err(why) = network::check_request(&node, &envelope, &request) {
-                        world::fail(format!("validation: node {to} refuses a message of {from}: {why}"));
+                    let newest = node.speaks().newest;
+                    let (envelope, request): wire::Request = match wire::decode(&bytes, newest) {
+                        Ok(message) => message,
+                        Err(why) if newest < NEWEST => return Some(unreadable(why)),
+                        Err(why) => panic!("node {to} cannot read a message of {from}: {why}"),
+                    };
+                    let format = envelope.format;
+                    match network::check_request(&node, &envelope, &request) {
+                        Ok(()) => {}
+                        Err(why) if newest < NEWEST => return Some(unreadable(why)),
+                        Err(why) => world::fail(format!("validation: node {to} refuses a message of {from}: {why}")),
                     }
                     let binds = !matches!(request, PeerRequest::PreVote(_));
                     let answer: wire::Answer = node.answer(&envelope, request).await;
                     if let Some(word) = word(&answer).filter(|_| binds) {
                         world::said(&server.host, word);
                     }
-                    Some(wire::encode(&answer))
+                    Some(wire::encode(&answer, format))
                 }
             };
             let bytes = within(time, is_silent, net.exchange(from, to, repeats, serve)).await?;
             let bytes = bytes.ok_or_else(not_there)?;
             world::note("answer", &[to.into(), from.into(), bytes.len() as u64]);
-            let answer: wire::Answer = wire::decode(&bytes).unwrap();
+            let answer: wire::Answer = wire::decode(&bytes, NEWEST).unwrap();
             answer.map_err(PeerError::Refused)
         })
     }
@@ -206,6 +221,15 @@ impl Peers for SimPeers {
                     let node = server.node().ok_or_else(not_there)?;
                     if let Err(why) = network::check_snapshot(&node, &envelope, &vote, &meta) {
                         world::fail(format!("validation: node {to} refuses a snapshot of {from}: {why}"));
+                    }
+                    let newest = node.speaks().newest;
+                    if envelope.format > newest {
+                        return Err(PeerError::Refused(Refusal::Unreadable(
+                            "a version that it does not know".to_owned(),
+                        )));
+                    }
+                    if snapshot.format() > newest {
+                        world::fail(format!("a snapshot of format {} is sent to node {to}", snapshot.format()));
                     }
                     let mut incoming = node.receive_snapshot(&envelope).await.map_err(PeerError::Refused)?;
                     let mut offset = 0;

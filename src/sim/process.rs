@@ -14,6 +14,7 @@ use super::peers::SimPeers;
 use super::world;
 use crate::api::{Api, ApiSettings, Hosts};
 use crate::exit::Exit;
+use crate::formats::Speaks;
 use crate::node::rpc::Peers;
 use crate::node::{NodeIdentity, NodeSlot, RaftOptions, ReadLevel, Start};
 use crate::node_id::{HostPort, PublicId};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub history: HistoryLimits,
     /// True where appends travel in streams.
     pub streams: bool,
+    /// True where nodes of the first version are among them.
+    pub mixed: bool,
     /// How fast or slow a machine's clock may be.
     pub drift_ppm: u32,
 }
@@ -54,6 +57,8 @@ pub struct Args {
     /// `--rjoin`.
     pub list: Vec<u16>,
     pub role: Role,
+    /// What its version understands.
+    pub speaks: Speaks,
     pub settings: Settings,
 }
 
@@ -146,8 +151,9 @@ impl Process {
 fn setup(net: &Net, args: &Args, host: &Host, disk: SimDisk) -> Setup {
     let &Args { port, hadv, role, settings, .. } = args;
     let peers = {
-        let (net, host) = (net.clone(), (port, host.number()));
+        let (net, host, speaks) = (net.clone(), (port, host.number()), args.speaks.clone());
         move |me: Arc<NodeIdentity>| {
+            me.set_speaks(speaks.clone());
             let peers: Arc<dyn Peers> = Arc::new(SimPeers { net: net.clone(), me, host, streams: settings.streams });
             Ok(peers)
         }

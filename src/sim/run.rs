@@ -35,12 +35,12 @@ pub struct Summary {
     pub counts: Vec<(&'static str, u64)>,
 }
 
-/// Runs a seed.
+/// Runs a seed: each third with nodes of two versions.
 ///
 /// # Errors
 /// A text that says what was found to be wrong.
 pub fn run(seed: u64) -> Result<Summary, String> {
-    simulate(seed, life())
+    simulate(seed, life(seed % 3 == 1))
 }
 
 /// Runs something in a world of its own.
@@ -76,7 +76,7 @@ pub fn simulate<T: Default>(seed: u64, life: impl Future<Output = T>) -> Result<
     })
 }
 
-fn settings() -> Settings {
+fn settings(mixed: bool) -> Settings {
     // Far more than any machine's, as runs are far shorter than its life.
     let drift_ppm = if world::chance(500) { 50_000 } else { 0 };
     world::check(|seen| {
@@ -96,13 +96,14 @@ fn settings() -> Settings {
         cache_bytes: 1_024 << world::below(12),
         history: HistoryLimits { events: history, bytes: 1 << 20 },
         streams: world::chance(800),
+        mixed,
         drift_ppm,
     }
 }
 
-async fn life() -> Summary {
+async fn life(mixed: bool) -> Summary {
     let net = Net::default();
-    let mut cluster = Cluster::new(net.clone(), settings());
+    let mut cluster = Cluster::new(net.clone(), settings(mixed));
     let size = [3, 3, 3, 3, 5, 1][world::below(6) as usize];
     let ports: Vec<u16> = (1..=size).collect();
     let by_name = size > 1 && faults::is_on("shared name") && world::chance(500);
@@ -158,6 +159,9 @@ async fn life() -> Summary {
         Faults { cluster, operator: client("operator".to_owned()), list, next_port: 10, counts: [].into() };
     faults.run(4 + world::below(5)).await;
     let Faults { mut cluster, counts, .. } = faults;
+    if mixed && world::chance(700) {
+        cluster.upgrade_all();
+    }
     cluster.settle().await;
     let backup = if faults::is_on("restore") && world::chance(500) { Some(back_up(&cluster).await) } else { None };
     sleep(Duration::from_millis(500)).await;
@@ -192,6 +196,7 @@ async fn life() -> Summary {
         }
     }
     let mut summary = summary(&counts, counted);
+    summary.counts.extend(cluster.versions_seen());
     if let Some(copies) = backup {
         summary.counts.push(("restore", 1));
         restore(&mut cluster, copies, client("restored".to_owned())).await;

@@ -96,6 +96,7 @@ async fn memory(disk: &MemDisk) -> Option<(Option<Vote>, Option<LogId>)> {
 
 fn settings() -> Settings {
     Settings {
+        mixed: false,
         raft: RaftOptions {
             heartbeat_ms: 50,
             election_min_ms: 200,

@@ -34,6 +34,7 @@ use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 
 use crate::command::{Action, Command, Reply, Stamped};
+use crate::formats::Format;
 use crate::kv::{self, Event, KvStore};
 use crate::log_time::LogClock;
 use crate::raft_types::TypeConfig;
@@ -71,6 +72,8 @@ struct Shared {
     clock: LogClock,
     /// The newest mark that was applied.
     noted: watch::Sender<Option<Noted>>,
+    /// The format of the cluster. Sent before who waits for the entry that raised it is answered.
+    format: watch::Sender<Format>,
 }
 
 impl Shared {
@@ -84,6 +87,7 @@ impl Shared {
             return;
         }
         let (mut newest, mut noted) = (None, None);
+        let mut format = Format::default();
         let mut apply_all = |state: &mut State, batch: &mut Batch| {
             for (entry, responder) in batch.entries.drain(..) {
                 newest = newest.max(stamp_of(&entry));
@@ -94,6 +98,7 @@ impl Shared {
                     noted = Some(Noted::now(index_of(state), state.kv.digest()));
                 }
             }
+            format = state.kv.format();
             index_of(state)
         };
         let index = if mem::take(&mut batch.keys) > MAX_KEYS_A_HOLD {
@@ -108,12 +113,20 @@ impl Shared {
         if let Some((term, stamp_ms)) = newest {
             self.clock.noted(term, stamp_ms);
         }
+        self.note_format(format);
         if noted.is_some() {
             self.noted.send_replace(noted);
         }
         self.announce(index, &mut batch.events);
         for (responder, reply) in batch.replies.drain(..) {
             responder.send(reply);
+        }
+    }
+
+    fn note_format(&self, format: Format) {
+        let is_news = self.format.send_if_modified(|known| std::mem::replace(known, format) != format);
+        if is_news {
+            tracing::info!("the cluster's format is {format} now: members need {} or newer", format.since());
         }
     }
 
@@ -182,7 +195,7 @@ impl StateMachine {
     ) -> Result<Self, StorageError> {
         let state =
             snapshots.current().map_or(Ok(State::default()), |file| load(&snapshots, &file, observer.as_deref()))?;
-        let index = index_of(&state);
+        let (index, format) = (index_of(&state), state.kv.format());
         let clock = LogClock::default();
         clock.loaded(state.kv.log_time_ms());
         let shared = Shared {
@@ -191,6 +204,7 @@ impl StateMachine {
             watches: Watches::new(history, index),
             clock,
             noted: watch::Sender::default(),
+            format: watch::Sender::new(format),
         };
         Ok(Self { shared: Arc::new(shared), snapshots, cluster, observer })
     }
@@ -321,6 +335,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             snapshots.install(&snapshot)?;
             let index = index_of(&state);
             shared.clock.loaded(state.kv.log_time_ms());
+            shared.note_format(state.kv.format());
             // The old map is dropped here, on a thread that may take its time.
             drop(shared.replace(state));
             shared.watches.reset(index);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Shared, State, index_of};
 use crate::command::{Command, LockView};
+use crate::formats::Format;
 use crate::kv::{self, KvStore, Ticket};
 use crate::log_time::LogClock;
 use crate::record::Record;
@@ -86,6 +87,11 @@ impl MapReader {
     pub fn digest(&self) -> (u64, u64) {
         let (kv, index) = self.view();
         (kv.digest(), index)
+    }
+
+    /// Follows the format of the cluster.
+    pub fn format(&self) -> watch::Receiver<Format> {
+        self.shared.format.subscribe()
     }
 
     /// How many keys there are.

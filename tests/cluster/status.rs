@@ -26,6 +26,9 @@ const STATS: &[&str] = &[
     "snapshot_version_min",
     "state",
     "term",
+    "format",
+    "format_max",
+    "format_min",
 ];
 
 #[test]
@@ -58,6 +61,7 @@ fn stats_are_the_seeds() {
         {
             assert_eq!(stats[key], value);
         }
+        assert_eq!((&stats["format_min"], &stats["format_max"]), (&"1".into(), &"2".into()));
         let contact = stats["last_contact"].as_str().unwrap();
         if number == leader {
             assert_eq!(contact, "0");
@@ -86,6 +90,8 @@ fn the_cluster_seen_from_each_node() {
         for server in servers {
             let member = cluster.nodes.iter().position(|node| server["id"] == node.id().as_str()).unwrap();
             assert_eq!(server["address"], cluster.nodes[member].raddr);
+            assert_eq!(server["version"], env!("CARGO_PKG_VERSION"));
+            assert_eq!(server["formats"], serde_json::json!({"oldest": 1, "newest": 2}));
             assert_eq!((&server["state"], &server["suffrage"]), (&state(member).into(), &"Voter".into()), "{seen}");
         }
     }

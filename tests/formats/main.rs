@@ -2,7 +2,8 @@
 //!
 //! Each directory of `tests/golden` is a small real one: identity, a log of several segments with every kind of record,
 //! and a snapshot. They are only ever opened as copies. `v1` and `v1-removed` were written by hraftd 0.1 and are never
-//! written again; nor is `v2`, whose log did not say whose it is, nor `v3`, whose identity did not count the starts. `v4` is the newest. If a test here fails, a format changed: either the change is a mistake, or it needs
+//! written again; nor is `v2`, whose log did not say whose it is, nor `v3`, whose identity did not count the starts. `v4` is of the first
+//! format (see `src/formats.rs`), which is still written until a cluster's is raised; `v5` of the second, the newest. If a test here fails, a format changed: either the change is a mistake, or it needs
 //! a new format version, a new golden directory beside the old ones, and code that still reads the old. A new kind of
 //! command is added to the *newest* directory only if it was not released yet.
 //!
@@ -14,6 +15,7 @@ mod content;
 mod upgrade;
 mod v1;
 mod v2;
+mod v5;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +29,7 @@ use hraftd::storage::{ClusterHandle, Identity, IdentityStore, SnapshotStore, Sto
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
 use tempfile::TempDir;
 
-const NEWEST: &str = "v4";
+const NEWEST: &str = "v5";
 
 /// The versions of a directory's files.
 #[derive(Clone, Copy)]
@@ -38,13 +40,14 @@ struct Versions {
 }
 
 /// Directories with a log and a snapshot.
-fn dirs() -> [(&'static str, Versions, Content); 4] {
+fn dirs() -> [(&'static str, Versions, Content); 5] {
     [
         ("v1", Versions { identity: 1, log: 1, snapshot: 1 }, v1::content()),
         ("v2", Versions { identity: 1, log: 2, snapshot: 2 }, v2::content()),
         // The same commands, in a log that says whose it is.
         ("v3", Versions { identity: 1, log: 3, snapshot: 2 }, v2::content()),
-        (NEWEST, Versions { identity: 2, log: 3, snapshot: 2 }, v2::content()),
+        ("v4", Versions { identity: 2, log: 3, snapshot: 2 }, v2::content()),
+        (NEWEST, Versions { identity: 2, log: 4, snapshot: 3 }, v5::content()),
     ]
 }
 
@@ -58,7 +61,8 @@ fn copy(dir: &str) -> TempDir {
     if std::env::var_os("HRAFTD_WRITE_GOLDEN").is_some_and(|value| value == "1") {
         WRITTEN.call_once(|| {
             let _ = fs::remove_dir_all(golden(NEWEST));
-            v2::content().write(&disk(&golden(NEWEST)));
+            fs::create_dir_all(golden(NEWEST)).unwrap();
+            v5::content().write(&disk(&golden(NEWEST)));
         });
     }
     let copy = tempfile::tempdir().unwrap();
@@ -87,9 +91,9 @@ fn options() -> LogOptions {
 
 #[test]
 fn the_identity_is_read() {
-    for dir in ["v1", "v1-removed", "v2", "v3", NEWEST] {
+    for dir in ["v1", "v1-removed", "v2", "v3", "v4", NEWEST] {
         let copy = copy(dir);
-        let expected = if dir == NEWEST { content::newest_identity() } else { content::identity(dir) };
+        let expected = if ["v4", NEWEST].contains(&dir) { content::newest_identity() } else { content::identity(dir) };
         assert_eq!(IdentityStore::new(disk(copy.path())).load().unwrap(), Some(expected), "{dir}");
     }
 }
@@ -154,7 +158,9 @@ fn the_same_bytes_are_written() {
             assert_eq!(now[&name], bytes, "{dir}/{name}");
         }
     };
-    same(NEWEST, &|disk| v2::content().write(disk));
+    // An older node of the cluster may yet be started on it.
+    same("v4", &|disk| v2::content().write(disk));
+    same(NEWEST, &|disk| v5::content().write(disk));
 }
 
 /// Replicas of different versions compare their digests.
@@ -168,14 +174,14 @@ fn the_digest_is_the_same_in_every_version() {
 /// A kind that is missing here could change unnoticed.
 #[test]
 fn the_newest_has_every_kind() {
-    let content = v2::content();
+    let content = v5::content();
     let kv = content.snapshot_state();
     let shown = |what: &dyn std::fmt::Debug| format!("{what:?}");
     let snapshot = [shown(&kv), shown(&kv.kept().collect::<Vec<_>>()), shown(&kv.locks().collect::<Vec<_>>())].concat();
     let in_snapshot = "is_bytes: true|image/png|deadline_ms: Some|waiters: [(|Done|Put {|Deleted(|Number(|Txn {|Set(2)|\
         Numbers(|NotKept|Touched {|Granted {|Queued|Precondition {|Missing|place: None|place: Some|Overflow|Other|\
         TextOfNumber|Locked(|LockLost";
-    let in_log = "Set(|Set {|Put {|Delete {|DeletePrefix {|Incr {|Touch {|Txn(|Acquire {|Renew {|Release {|Cancel {|Tick {|\
+    let in_log = "Set(|Set {|Put {|Delete {|DeletePrefix {|Incr {|Touch {|Txn(|Acquire {|Renew {|Release {|Cancel {|Tick {|Raise {|\
         Exists|Missing|ModifiedBy(|NotModifiedBy(|ModifyIndex(|CreateIndex(|Version(|Value(|Delete(|DeletePrefix(|Get(";
     let log = format!("{:?} {:?}", content.first[2], content.entries());
     for (kinds, shown) in [(in_snapshot, snapshot), (in_log, log)] {
@@ -240,8 +246,8 @@ fn a_later_version_is_refused_with_a_message() {
             let path = copy.path().join(&name);
             let known: u32 = match name.split('-').next().unwrap() {
                 "identity" => 2,
-                "log" => 3,
-                _ => 2,
+                "log" => 4,
+                _ => 3,
             };
             let mut bytes = fs::read(&path).unwrap();
             bytes[8..12].copy_from_slice(&(known + 1).to_le_bytes());

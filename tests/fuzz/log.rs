@@ -5,7 +5,7 @@ use bolero::{TypeGenerator, check};
 use super::super::frame::{self, FRAME_HEADER_BYTES, FrameLocation};
 use super::super::record::{self, Head, kind};
 use super::super::recovery::{Tail, recover};
-use super::super::{Ending, LogView, segment};
+use super::super::{Ending, FORMAT_VERSION, LogView, segment};
 use super::*;
 use crate::fuzz::{SOME, bounded};
 
@@ -95,7 +95,7 @@ impl Files {
     }
 
     fn begin(&mut self) {
-        self.segments.push(segment::header(self.segments.len() as u64 + 1).to_vec());
+        self.segments.push(segment::header(self.segments.len() as u64 + 1, FORMAT_VERSION).to_vec());
         let head = record::encode(Vec::new(), &self.head);
         self.push(kind::HEAD, &head, true);
     }

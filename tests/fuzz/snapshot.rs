@@ -4,24 +4,26 @@ use bolero::check;
 
 use super::*;
 use crate::command::Command;
+use crate::formats::NEWEST;
 use crate::fuzz::{SOME, bounded};
 use crate::storage::disk::MemDisk;
 use crate::storage::file_header;
 
 /// The first byte of an input says what the rest is: 0: blocks, `kind u8 | length u16 | payload`, behind a good head;
-/// 1: the same in format 1; else a file.
+/// 1 and 2: the same in these versions; else a file.
 fn file(input: &[u8]) -> Vec<u8> {
-    let Some((mode @ (0 | 1), mut rest)) = input.split_first() else {
+    let Some((mode @ (0..=2), mut rest)) = input.split_first() else {
         return input.get(1..).unwrap_or_default().to_vec();
     };
     let last_log_id = Some(openraft::testing::log_id::<crate::raft_types::TypeConfig>(1, 0, 9));
     let meta = SnapshotMeta { last_log_id, ..SnapshotMeta::default() };
     let head = match mode {
         1 => postcard::to_stdvec(&(ClusterId(7), meta)),
-        _ => postcard::to_stdvec(&(ClusterId(7), meta, 5_u64)),
+        2 => postcard::to_stdvec(&(ClusterId(7), meta, 5_u64)),
+        _ => postcard::to_stdvec(&(ClusterId(7), meta, 5_u64, NEWEST)),
     };
-    let (mut file, mut crc) =
-        file_header::seal(format::MAGIC, if *mode == 1 { 1 } else { format::VERSION }, &head.expect("a head"));
+    let version = if *mode == 0 { NEWEST.snapshot() } else { u32::from(*mode) };
+    let (mut file, mut crc) = file_header::seal(format::MAGIC, version, &head.expect("a head"));
     while let Some(([kind, low, high], more)) = rest.split_first_chunk() {
         let (payload, more) = more.split_at(usize::from(u16::from_le_bytes([*low, *high])).min(more.len()));
         let mut block = vec![*kind];
@@ -48,7 +50,8 @@ fn load(bytes: &[u8]) -> Result<KvStore, StorageError> {
 fn again(kv: &KvStore) -> KvStore {
     let disk = MemDisk::without_crashes();
     let file = disk.create("snapshot").expect("an empty disk");
-    let header = Header { cluster: ClusterId(7), meta: SnapshotMeta::default(), log_time_ms: kv.log_time_ms() };
+    let (cluster, meta) = (ClusterId(7), SnapshotMeta::default());
+    let header = Header { cluster, meta, log_time_ms: kv.log_time_ms(), format: kv.format() };
     let mut writer = Writer::new(&*file, &header).expect("a disk in memory");
     kv.iter().try_for_each(|(key, record)| writer.add_key(key, record)).expect("it was read");
     kv.locks().try_for_each(|(name, lock)| writer.add_lock(name, &lock)).expect("it was read");

@@ -1,10 +1,10 @@
 //! Messages of peers, whole and in their parts.
 
 use bolero::check;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::wire::{Answer, Request, SnapshotHead, decode, encode};
+use super::wire::{Answer, Message, Request, SnapshotHead, decode, encode};
+use crate::formats::NEWEST;
 use crate::fuzz::{SOME, bounded};
 
 /// A type in memory is at most so much larger than the bytes that it comes from, which may be one or two.
@@ -13,12 +13,12 @@ const FACTOR: usize = 300;
 /// serde takes at most so much for a list before it has seen what is in it, and lists may be in lists.
 const BASE: usize = 4 << 20;
 
-fn message<T: DeserializeOwned + Serialize>(input: &[u8]) {
-    bounded(input.len(), FACTOR, BASE, || match decode::<T>(input) {
+fn message<T: DeserializeOwned + Message>(input: &[u8]) {
+    bounded(input.len(), FACTOR, BASE, || match decode::<T>(input, NEWEST) {
         Ok(message) => {
-            let once = encode(&message);
-            let again = decode::<T>(&once).expect("what was encoded");
-            assert_eq!(encode(&again), once);
+            let once = encode(&message, NEWEST);
+            let again = decode::<T>(&once, NEWEST).expect("what was encoded");
+            assert_eq!(encode(&again, NEWEST), once);
         }
         Err(why) => assert!(!why.is_empty() && why.len() < 1000, "{why}"),
     });

@@ -17,6 +17,7 @@ use super::wait::{SETTLE, check, eventually};
 /// The bound that the contract sets to a graceful stop.
 const STOP: Duration = Duration::from_secs(8);
 const TAIL: usize = 40;
+const BUILT: &str = env!("CARGO_BIN_EXE_hraftd");
 
 /// A node's place (addresses, directory, arguments) and, while it runs, its process.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Node {
     pub rdir: PathBuf,
     /// The arguments that say where it listens.
     pub bind: Vec<String>,
+    /// The program, where it is not the built one: another version.
+    pub program: Option<PathBuf>,
     log: PathBuf,
     home: PathBuf,
     args: Vec<String>,
@@ -42,6 +45,7 @@ impl Node {
             raddr: format!("127.0.0.1:{}", port + 1000),
             rdir: dir.join(name),
             bind: vec!["--haddr".to_owned(), format!("127.0.0.1:{port}")],
+            program: None,
             log: dir.join(format!("{name}.log")),
             home: dir.join("home"),
             args: Vec::new(),
@@ -75,7 +79,7 @@ impl Node {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = hraftd(&self.home);
+        let mut command = program(self.program.as_deref().unwrap_or(Path::new(BUILT)), &self.home);
         command.args(&self.bind).arg("--rdir").arg(&self.rdir).args(&self.args);
         command
     }
@@ -271,7 +275,11 @@ impl Drop for Node {
 
 /// The built binary, with nothing of the caller's environment that could change what it does.
 pub fn hraftd(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hraftd"));
+    program(Path::new(BUILT), home)
+}
+
+fn program(path: &Path, home: &Path) -> Command {
+    let mut command = Command::new(path);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HRAFTD_")) {
         command.env_remove(name);
     }

@@ -13,6 +13,7 @@ use super::Params;
 use crate::api::App;
 use crate::api::response::{SERVED_BY, json, text};
 use crate::api::service::Service;
+use crate::formats::{NEWEST, OLDEST, Speaks};
 use crate::node::{self, About, Cluster, ClusterServer, Stats};
 
 /// The vote of a member.
@@ -89,6 +90,11 @@ pub struct StatsShape {
     snapshot_version_min: &'static str,
     state: StateShape,
     term: String,
+    /// The cluster's format; empty while the node loads.
+    format: String,
+    /// The newest and the oldest that this node understands.
+    format_max: String,
+    format_min: String,
 }
 
 /// A member of the latest configuration.
@@ -134,13 +140,16 @@ impl From<Stats> for StatsShape {
             snapshot_version_min: "0",
             state: stats.state.into(),
             term: stats.term.to_string(),
+            format: stats.format.map(|format| format.to_string()).unwrap_or_default(),
+            format_max: NEWEST.to_string(),
+            format_min: OLDEST.to_string(),
         }
     }
 }
 
 /// This node's own view of Raft
 ///
-/// Every value but the members is a string, in the order of Go's hraftd. `X-Hraftd-Served-By` says whose view it is.
+/// Every value but the members is a string, in the order of Go's hraftd, and three more at the end. `X-Hraftd-Served-By` says whose view it is.
 #[utoipa::path(get, path = "/hraftd/raft/stats", tag = "raft", responses(
     (status = 200, description = "as Go's hraftd has it", body = StatsShape)
 ))]
@@ -154,6 +163,10 @@ pub async fn stats<S: Service>(State(app): State<Arc<App<S>>>, _: Params<()>) ->
 /// All members, asked at once.
 #[derive(Serialize, ToSchema)]
 pub struct ClusterShape {
+    /// The format that all members understand, and use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u32, required = false)]
+    format: Option<u32>,
     current: ServerShape,
     #[schema(required = true)]
     leader: Option<ServerShape>,
@@ -171,6 +184,26 @@ pub struct ServerShape {
     id: String,
     state: StateShape,
     suffrage: Suffrage,
+    /// Its version, where it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = FormatsShape, required = false)]
+    formats: Option<FormatsShape>,
+}
+
+/// The formats that a node understands.
+#[derive(Serialize, ToSchema)]
+pub struct FormatsShape {
+    oldest: u32,
+    newest: u32,
+}
+
+impl From<&Speaks> for FormatsShape {
+    fn from(speaks: &Speaks) -> Self {
+        Self { oldest: speaks.oldest.0, newest: speaks.newest.0 }
+    }
 }
 
 impl From<ClusterServer> for ServerShape {
@@ -180,6 +213,8 @@ impl From<ClusterServer> for ServerShape {
             id: server.id.to_string(),
             state: server.state.into(),
             suffrage: Suffrage::new(server.voter),
+            formats: server.speaks.as_ref().map(FormatsShape::from),
+            version: server.speaks.map(|speaks| speaks.version.into()),
         }
     }
 }
@@ -189,8 +224,9 @@ impl From<ClusterServer> for ServerShape {
     (status = 200, description = "who leads, and what each says it is doing", body = ClusterShape)
 ))]
 pub async fn cluster<S: Service>(State(app): State<Arc<App<S>>>, _: Params<()>) -> Response {
-    let Cluster { current, leader, servers, warnings } = app.service.cluster().await;
+    let Cluster { format, current, leader, servers, warnings } = app.service.cluster().await;
     let shape = ClusterShape {
+        format: format.map(|format| format.0),
         current: current.into(),
         leader: leader.map(ServerShape::from),
         servers: servers.into_iter().map(ServerShape::from).collect(),
@@ -211,6 +247,12 @@ pub struct NodeShape {
     #[serde(rename = "IP")]
     ip: String,
     version: &'static str,
+    /// The formats that it understands.
+    formats: FormatsShape,
+    /// The cluster's format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u32, required = false)]
+    format: Option<u32>,
     /// The index of the state that `digest` is of.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u64, required = false)]
@@ -226,13 +268,15 @@ pub struct NodeShape {
     (status = 200, description = "who it is, and a digest of its state", body = NodeShape)
 ))]
 pub async fn node<S: Service>(State(app): State<Arc<App<S>>>, _: Params<()>) -> Response {
-    let About { start_time, id, hostname, digest } = app.service.about();
+    let About { start_time, id, hostname, digest, format } = app.service.about();
     let shape = NodeShape {
         start_time: text::rfc3339(start_time),
         node_id: id.to_string(),
         hostname,
         ip: id.raddr.host.clone(),
         version: env!("CARGO_PKG_VERSION"),
+        formats: FormatsShape::from(&Speaks::own()),
+        format: format.map(|format| format.0),
         applied_index: digest.map(|(_, index)| index),
         digest: digest.map(|(digest, _)| format!("{digest:016x}")),
     };

@@ -57,6 +57,7 @@ pub enum Code {
     Diverged,
     Overloaded,
     Timeout,
+    NotYet,
 }
 
 /// Why a request is refused or failed. The texts say what happened, and what to do.
@@ -150,6 +151,7 @@ impl ApiError {
             Self::Node(NodeError::NotReady(msg)) => (StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, msg),
             Self::Node(NodeError::Removed(msg)) => (StatusCode::SERVICE_UNAVAILABLE, Code::Removed, msg),
             Self::Node(NodeError::Diverged(msg)) => (StatusCode::SERVICE_UNAVAILABLE, Code::Diverged, msg),
+            Self::Node(NodeError::NotYet(msg)) => (StatusCode::NOT_IMPLEMENTED, Code::NotYet, msg),
             Self::Node(NodeError::Timeout(msg)) => (StatusCode::GATEWAY_TIMEOUT, Code::Timeout, msg),
             Self::Node(NodeError::Internal(msg)) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, msg),
         }
@@ -224,6 +226,7 @@ mod tests {
             (NodeError::Overloaded(m()).into(), 503, "overloaded"),
             (NodeError::Removed(m()).into(), 503, "removed"),
             (NodeError::Diverged(m()).into(), 503, "diverged"),
+            (NodeError::NotYet(m()).into(), 501, "not_yet"),
             (NodeError::Timeout(m()).into(), 504, "timeout"),
         ];
         for (error, status, code) in cases {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::api::Service;
 use crate::command::{Action, Command, Key, LockView, Stamped};
+use crate::formats::{Feature, OLDEST, Speaks};
 use crate::kv::{KvStore, Ticket};
 use crate::node::{
     About, Cluster, ClusterServer, Found, NodeError, ReadLevel, ReadOptions, Server as Member, Settled, State,
@@ -130,7 +131,8 @@ impl Fake {
     }
 
     fn line(&self, id: &str, state: State, voter: bool) -> ClusterServer {
-        ClusterServer { id: id.parse().unwrap(), state, voter }
+        let speaks = (state != State::Lost).then(Speaks::silent);
+        ClusterServer { id: id.parse().unwrap(), state, voter, speaks }
     }
 }
 
@@ -241,6 +243,7 @@ impl Service for Fake {
             num_peers: 2,
             state: State::Follower,
             term: 8,
+            format: Some(OLDEST),
         }
     }
 
@@ -248,7 +251,7 @@ impl Service for Fake {
         let me = self.line(ID, State::Leader, true);
         let silent = self.line(OTHER, State::Lost, false);
         let leader = self.0.orders.lock().fail.is_none().then(|| me.clone());
-        Cluster { current: me.clone(), leader, warnings: Vec::new(), servers: vec![me, silent] }
+        Cluster { format: Some(OLDEST), current: me.clone(), leader, warnings: Vec::new(), servers: vec![me, silent] }
     }
 
     fn state(&self) -> State {
@@ -257,7 +260,12 @@ impl Service for Fake {
 
     fn about(&self) -> About {
         let start_time = SystemTime::UNIX_EPOCH + Duration::from_secs(951_782_400);
-        About { start_time, id: self.0.id.clone(), hostname: "box \"1\"".to_owned(), digest: Some((0xabc, 7)) }
+        let (digest, format) = (Some((0xabc, 7)), Some(OLDEST));
+        About { start_time, id: self.0.id.clone(), hostname: "box \"1\"".to_owned(), digest, format }
+    }
+
+    async fn require(&self, feature: Feature, _deadline: Instant) -> Result<(), NodeError> {
+        self.called(format!("require {}", feature.name())).await
     }
 
     async fn ready(&self) -> Result<(), NodeError> {

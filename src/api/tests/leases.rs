@@ -205,3 +205,30 @@ async fn watchers_are_told_whose_end_it_was() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_old_member_knows_nothing_of_it() {
+    let server = with_lease().await;
+    server.fake.calls();
+    let why = "leases need format 2: n2 runs hraftd 0.1.0".to_owned();
+    server.fake.order(fake::Orders { fail: Some(NodeError::NotYet(why)), ..fake::Orders::default() });
+    for (method, target, body, feature) in [
+        ("POST", "/hraftd/lease?ttl=5s", "", "leases"),
+        ("PUT", "/hraftd/lease/11", "", "leases"),
+        ("DELETE", "/hraftd/lease/11", "", "leases"),
+        ("PUT", "/hraftd/key/k?lease=11", "1", "leases"),
+        ("POST", "/hraftd/lock/l?lease=11", "", "leases"),
+        ("POST", "/hraftd/txn", r#"{"then":[{"set":{"k":1},"lease":11}]}"#, "leases"),
+        ("POST", "/hraftd/txn", r#"{"if":[{"lease":11}],"then":[]}"#, "these conditions and operations"),
+        ("POST", "/hraftd/txn", r#"{"if":[{"key":"k","lt":1}],"then":[]}"#, "these conditions and operations"),
+        (
+            "POST",
+            "/hraftd/txn",
+            r#"{"then":[],"else":[{"touch":["k"],"ttl":"5s"}]}"#,
+            "these conditions and operations",
+        ),
+    ] {
+        server.ask(method, target, body).await.is_error(501, "not_yet", "n2 runs hraftd 0.1.0");
+        assert_eq!(server.fake.calls(), [format!("require {feature}")], "{target}");
+    }
+}

@@ -13,7 +13,8 @@ async fn stats_as_in_the_sample() {
         r#""latest_configuration":[{"id":"127.0.0.1:11000,127.0.0.1:12000","#,
         r#""address":"127.0.0.1:12000","suffrage":"Voter"}],"latest_configuration_index":"0","num_peers":"2","#,
         r#""protocol_version":"3","protocol_version_max":"3","protocol_version_min":"0","#,
-        r#""snapshot_version_max":"1","snapshot_version_min":"0","state":"Follower","term":"8"}"#
+        r#""snapshot_version_max":"1","snapshot_version_min":"0","state":"Follower","term":"8","#,
+        r#""format":"1","format_max":"2","format_min":"1"}"#
     );
     server.get("/hraftd/raft/stats").await.is_ok(stats);
     server.get("/raft/stats").await.is_ok(stats);
@@ -27,19 +28,20 @@ async fn what_a_node_says_of_itself() {
     let server = Server::start().await;
     let me = concat!(
         r#"{"address":"127.0.0.1:12000","id":"127.0.0.1:11000,127.0.0.1:12000","#,
-        r#""state":"Leader","suffrage":"Voter"}"#
+        r#""state":"Leader","suffrage":"Voter","version":"0.1.0","formats":{"oldest":1,"newest":1}}"#
     );
     let lost = concat!(
         r#"{"address":"127.0.0.1:12001","id":"127.0.0.1:11001,127.0.0.1:12001","#,
         r#""state":"Lost","suffrage":"Nonvoter"}"#
     );
-    let cluster = format!(r#"{{"current":{me},"leader":{me},"servers":[{me},{lost}]}}"#);
+    let cluster = format!(r#"{{"format":1,"current":{me},"leader":{me},"servers":[{me},{lost}]}}"#);
     server.get("/hraftd/raft/cluster").await.is_ok(&cluster);
     server.get("/hraftd/raft/state").await.is_ok(r#"{"ok":true,"msg":"Leader"}"#);
     let node = format!(
         concat!(
             r#"{{"startTime":"2000-02-29T00:00:00Z","nodeID":"127.0.0.1:11000,127.0.0.1:12000","#,
-            r#""hostname":"box \"1\"","IP":"127.0.0.1","version":"{}","applied_index":7,"#,
+            r#""hostname":"box \"1\"","IP":"127.0.0.1","version":"{}","formats":{{"oldest":1,"newest":2}},"#,
+            r#""format":1,"applied_index":7,"#,
             r#""digest":"0000000000000abc"}}"#
         ),
         env!("CARGO_PKG_VERSION")
@@ -49,7 +51,7 @@ async fn what_a_node_says_of_itself() {
 
     server.fake.order(Orders { fail: Some(NodeError::NotReady("joining".to_owned())), ..Orders::default() });
     server.get("/hraftd/raft/ready").await.is_error(503, "not_ready", "joining");
-    let cluster = format!(r#"{{"current":{me},"leader":null,"servers":[{me},{lost}]}}"#);
+    let cluster = format!(r#"{{"format":1,"current":{me},"leader":null,"servers":[{me},{lost}]}}"#);
     server.get("/raft/cluster").await.is_ok(&cluster);
     let health = server.get("/raft/health").await;
     assert_eq!((health.status, health.body.as_str()), (200, "OK"));

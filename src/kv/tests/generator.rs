@@ -6,6 +6,7 @@ use rand::seq::IndexedRandom;
 
 use super::model::Model;
 use crate::command::*;
+use crate::formats::Format;
 use crate::kv::Limits;
 
 const KEYS: [&str; 8] =
@@ -167,7 +168,7 @@ impl Random {
     }
 
     fn action(&mut self, model: &Model) -> Action {
-        match self.below(32) {
+        match self.below(33) {
             22..=24 => Action::Grant { ttl_ms: 1 + self.below(2_000), body: self.one_in(2).then(|| self.json()) },
             25 => Action::KeepAlive { lease: self.lease(model), ttl_ms: self.ttl() },
             26 if self.one_in(2) => Action::Revoke { lease: self.lease(model) },
@@ -218,6 +219,7 @@ impl Random {
                 Action::Cancel { name, ticket }
             }
             20 => Action::Mark,
+            32 if self.one_in(8) => Action::Raise { to: Format(1 + u32::try_from(self.below(3)).unwrap()) },
             _ => Action::Tick { most: u32::try_from(self.below(8)).unwrap() },
         }
     }

@@ -30,6 +30,7 @@ fn restored(kv: &KvStore, index: u64) -> KvStore {
 fn rebuilt(kv: &KvStore) -> KvStore {
     let mut new = KvStore::new();
     new.restore_log_time(kv.log_time_ms());
+    new.restore_format(kv.format());
     kv.iter().for_each(|(key, record)| new.restore(key.clone(), record.clone()));
     kv.locks().for_each(|(name, lock)| new.restore_lock(name.clone(), lock));
     kv.kept().for_each(|(key, kept)| new.restore_kept(key.clone(), kept.clone()));
@@ -43,7 +44,7 @@ fn same_as_the_model(kv: &KvStore, model: &Model, random: &mut Random) {
     let wanted: Vec<_> = model.keys.iter().map(|(key, entry)| (key.clone(), entry.record())).collect();
     assert_eq!(keys, wanted);
     assert_eq!((kv.len(), kv.log_time_ms(), kv.kept().count()), (wanted.len(), model.now, model.kept()));
-    assert_eq!(kv.next_deadline(), model.next_deadline());
+    assert_eq!((kv.next_deadline(), kv.format()), (model.next_deadline(), model.format));
     let (prefix, after) = (random.of(&PREFIXES), random.key());
     let after = random.one_in(2).then_some(after.as_str());
     let range: Vec<_> = kv.range(&prefix, after).map(|(key, _)| key).collect();

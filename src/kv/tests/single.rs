@@ -1,7 +1,7 @@
 //! Single commands on keys.
 
 use super::*;
-use crate::command::{Op, OpIndex, OpResult, Test, TestOf, Txn};
+use crate::command::{NotANumber, Op, OpIndex, OpResult, Test, TestOf, Txn};
 
 fn put(key: &str, data: &'static [u8], is_bytes: bool, content_type: Option<&str>, ttl_ms: Option<u64>) -> Action {
     let value = Value { data: data.into(), is_bytes, content_type: content_type.map(Into::into) };

@@ -102,6 +102,7 @@ fn keys(action: &Action, visit: &mut impl FnMut(&Key) -> Checked) -> Checked {
         Action::DeletePrefix { .. }
         | Action::Tick { .. }
         | Action::Mark
+        | Action::Raise { .. }
         | Action::Grant { .. }
         | Action::KeepAlive { .. }
         | Action::Revoke { .. } => Ok(()),
@@ -214,7 +215,9 @@ fn forwarded(command: &Command, limits: CommandLimits) -> Checked {
                 body.as_deref().map_or(Ok(()), json)
             }
         },
-        Action::Tick { .. } | Action::Mark => Err(format!("a {action}, which only a leader proposes")),
+        Action::Tick { .. } | Action::Mark | Action::Raise { .. } => {
+            Err(format!("a {action}, which only a leader proposes"))
+        }
     }
 }
 

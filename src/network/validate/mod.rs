@@ -6,6 +6,7 @@
 //!   [`MAX_FIRST_TERM`]: its cluster may be old.
 //! * **Appends.** Entries follow one another and their predecessor by index, and terms never fall or exceed the leader's.
 //!   Whether they contradict what is committed is the node's to judge: it may have diverged.
+//! * **Entries** are of formats that this node understands: it could not write them.
 //! * **Memberships** have a voter, and the address of each.
 //! * **Forwarded commands** keep the limits of a client's request, by this node's flags. Commands in entries need only
 //!   names that can be stored: their limits are the leader's.
@@ -23,6 +24,7 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendEr
 use openraft::{EntryPayload, Membership};
 use parking_lot::Mutex;
 
+use crate::formats::Format;
 use crate::node::Node;
 use crate::node::rpc::{Envelope, PeerReply, PeerRequest};
 use crate::node_id::PublicId;
@@ -75,11 +77,13 @@ impl Refused {
 pub(super) struct Local {
     /// The highest term it has voted in; `None` before its first vote.
     term: Option<u64>,
+    /// The newest format that it understands.
+    newest: Format,
 }
 
 impl Local {
     pub(super) fn of(node: &Node) -> Self {
-        Self { term: node.voted_term() }
+        Self { term: node.voted_term(), newest: node.speaks().newest }
     }
 
     fn term(&self, term: u64) -> Checked {
@@ -172,7 +176,7 @@ pub(super) fn append(envelope: &Envelope, rpc: &AppendEntriesRequest<TypeConfig>
                 last.map_or_else(|| "nothing".to_owned(), |last| last.to_string())
             )
         })?;
-        payload(entry).map_err(|why| format!("its entry {id}: {why}"))?;
+        payload(entry, local).map_err(|why| format!("its entry {id}: {why}"))?;
         last = Some(*id);
     }
     Ok(())
@@ -251,10 +255,14 @@ fn log_id(id: &LogId, vote: &Vote) -> Checked {
     check(id.leader_id.term <= term, || format!("its entry {id} is of a later term than its own, {term}"))
 }
 
-fn payload(entry: &LogEntry) -> Checked {
+fn payload(entry: &LogEntry, local: &Local) -> Checked {
     match &entry.payload {
         EntryPayload::Blank => Ok(()),
-        EntryPayload::Normal(command) => names(command),
+        EntryPayload::Normal(command) => {
+            let format = command.format();
+            check(format <= local.newest, || format!("it is of format {format}, for {} or newer", format.since()))?;
+            names(command)
+        }
         EntryPayload::Membership(new) => membership(new),
     }
 }

@@ -10,6 +10,7 @@ use openraft::vote::RaftLeaderId as _;
 use super::commands::MAX_JSON_DEPTH;
 use super::*;
 use crate::command::{Action, Command, Reply, Retry, Stamped, Test, TestOf, Txn, Value};
+use crate::formats::{Format, NEWEST, OLDEST, Speaks};
 use crate::node::NodeError;
 use crate::node::rpc::ForwardError;
 use crate::node::rpc::Stamp;
@@ -32,12 +33,14 @@ fn envelope() -> Envelope {
         confirmed: None,
         log_time: None,
         mark: None,
+        format: OLDEST,
+        speaks: Speaks::own(),
     }
 }
 
 /// A node that has voted in term 5.
 fn local() -> Local {
-    Local { term: Some(5) }
+    Local { term: Some(5), newest: NEWEST }
 }
 
 fn id(term: u64, index: u64) -> LogId {
@@ -88,7 +91,7 @@ fn a_term_far_above_is_refused_in_requests_and_in_replies() {
         assert!(replies.iter().all(|one| reply(5, one).is_ok() == fits), "{term}");
         assert_eq!(append_reply(5, &Err(StreamAppendError::HigherVote(vote))).is_ok(), fits, "{term}");
         // A new node may join an old cluster.
-        let new = Local { term: None };
+        let new = Local { term: None, newest: NEWEST };
         assert_eq!(append(&envelope(), &rpc(term, None, Vec::new()), &new).is_ok(), term <= MAX_FIRST_TERM, "{term}");
     }
 }
@@ -209,6 +212,7 @@ fn commands_that_no_client_could_make_are_not_proposed() {
         Action::Touch { key: "k".into(), ttl_ms: u64::MAX, conditions: Vec::new() }.into(),
         Action::Tick { most: u32::MAX }.into(),
         Action::Mark.into(),
+        Action::Raise { to: NEWEST }.into(),
         Command::Delete("k".into()),
         txn(vec![compared(b"[")], Vec::new()),
         txn(Vec::new(), vec![set(b"x")]),
@@ -239,6 +243,8 @@ fn commands_in_entries_need_names_that_can_be_stored() {
         (put("k", b"not JSON"), true),
         (Command::Set(vec![("k".into(), Bytes::from_static(b"1"))]), true),
         (Action::Tick { most: 1 }.into(), true),
+        (Action::Raise { to: NEWEST }.into(), true),
+        (Action::Raise { to: Format(NEWEST.0 + 1) }.into(), false),
         (put("", b"1"), false),
         (put(&"k".repeat(4097), b"1"), false),
         (Command::Set(vec![("".into(), Bytes::from_static(b"1"))]), false),

@@ -72,7 +72,7 @@ impl Node {
                 "{id} belongs to another cluster; to move it here, stop it, delete its data directory and start it again"
             )));
         }
-        Ok(())
+        self.refuse_old_joiner(id, &joiner.speaks)
     }
 
     async fn resolved(&self, addr: &HostPort) -> Vec<HostPort> {

@@ -66,6 +66,9 @@ impl Node {
             return Ok(Err(NodeError::Timeout("other membership changes took too long".to_owned())));
         };
         self.confirm_as_leader().await.ok_or(NotLeader)?;
+        if let Err(error) = self.check_format(id, &joiner.speaks, deadline).await? {
+            return Ok(Err(error));
+        }
         let members = self.members();
         if let Some(member) = members.iter().find(|member| member.raft_id == joiner.raft_id) {
             return self.update_member(&members, member, id, joiner, deadline).await;

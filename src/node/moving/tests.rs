@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Heard, LeaderWord, Mover, Sighting, Verdict, judge};
+use crate::formats::Speaks;
 use crate::node::rpc::{Identification, MemberAnswer, Moved, Standing};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId, Role};
@@ -43,6 +44,7 @@ fn node(raft_id: RaftId, port: u16, moved: Moved) -> Sighting {
         boot: port.into(),
         removed: false,
         standing: Box::new(standing),
+        speaks: Speaks::own(),
     };
     Sighting { at: id(port), heard: Heard::Node(Box::new(who)) }
 }

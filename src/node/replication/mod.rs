@@ -25,6 +25,8 @@ use openraft::raft::{
 };
 use openraft::{RaftMetrics, RaftNetworkFactory};
 
+use crate::formats::{Format, OLDEST};
+use crate::node::formats;
 use crate::node::identity::NodeIdentity;
 use crate::node::membership::strangers::Strangers;
 use crate::node::memory::acknowledged::{Acknowledged, Asked};
@@ -185,6 +187,25 @@ impl RaftNetwork {
         rpc_error(error)
     }
 
+    /// Asks the member whether it understands a snapshot of this format: one that does not must not be sent it.
+    async fn check_understands(&self, format: Format) -> Result<(), PeerError> {
+        if format == OLDEST {
+            return Ok(());
+        }
+        let target = self.target();
+        match formats::ask(&*self.peers, &target).await {
+            Some(speaks) if speaks.understands(format) => Ok(()),
+            Some(speaks) => {
+                let why = formats::too_old(&target.id, &speaks, format);
+                if self.strangers.first_time(format!("snapshot {:?} {}", target.raft_id, speaks.version)) {
+                    tracing::warn!("{why}; it gets no snapshot");
+                }
+                Err(PeerError::Unreachable(why))
+            }
+            None => Err(PeerError::Unreachable("it does not say what it understands".to_owned())),
+        }
+    }
+
     async fn call(&self, request: PeerRequest, timeout: Duration) -> Result<PeerReply, RPCError<TypeConfig>> {
         self.peers.call(&self.target(), request, timeout).await.map_err(|error| self.failed(error))
     }
@@ -302,8 +323,11 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let covered = snapshot.meta.last_log_id;
-        let transfer =
-            self.peers.send_snapshot(&self.target(), vote, snapshot.meta, snapshot.snapshot, SNAPSHOT_IDLE_TIMEOUT);
+        let transfer = async {
+            self.check_understands(snapshot.snapshot.format()).await?;
+            let target = self.target();
+            self.peers.send_snapshot(&target, vote, snapshot.meta, snapshot.snapshot, SNAPSHOT_IDLE_TIMEOUT).await
+        };
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = transfer => match sent.map_err(rpc_error)? {

@@ -51,6 +51,10 @@ impl Node {
                 return Ok(PeerReply::Vouch { who: self.identification(), asker: self.member_at(&envelope.from) });
             }
             PeerRequest::Append(rpc) => self.admit_append(envelope, rpc).await?,
+            PeerRequest::Vote(_) | PeerRequest::PreVote(_) => {
+                self.refuse_old_candidate(envelope)?;
+                self.admit(envelope, Sender::Any).await?;
+            }
             PeerRequest::IsMember(_) | PeerRequest::Status => self.admit(envelope, Sender::Asker).await?,
             _ => self.admit(envelope, Sender::Any).await?,
         }
@@ -180,6 +184,10 @@ impl Node {
         }
         match (cluster, envelope.cluster) {
             (Some(mine), Some(theirs)) if mine == theirs => {
+                // What anybody may be told, one that is too old may be told.
+                if sender != Sender::Asker {
+                    self.refuse_too_old(envelope)?;
+                }
                 self.check_start(envelope, sender == Sender::Asker).await?;
                 me.diverged().map_or(Ok(()), |why| Err(Refusal::Diverged(why)))
             }

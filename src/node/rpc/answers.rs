@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::formats::Speaks;
 use crate::node_id::PublicId;
 use crate::raft_types::alias::LogId;
 use crate::raft_types::{ClusterId, Founding, RaftId, Role};
@@ -27,6 +28,9 @@ pub struct Identification {
     pub removed: bool,
     /// More, for those that look for the members of a cluster.
     pub standing: Box<Standing>,
+    /// What it understands. It travels behind the message, where older nodes do not look.
+    #[serde(skip)]
+    pub speaks: Speaks,
 }
 
 /// What a node tells those that look for the members of a cluster. Blank but in answers to [`PeerRequest::Identify`](super::PeerRequest::Identify).

@@ -21,6 +21,7 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Key, Reply};
+use crate::formats::{Format, Speaks};
 use crate::node::{NodeError, State};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{LogId, SnapshotMeta, Vote};
@@ -67,6 +68,12 @@ pub struct Envelope {
     pub log_time: Option<(u64, u64)>,
     /// From a leader: the newest mark that it has applied.
     pub mark: Option<Mark>,
+    /// The format that the message is said in. The answer is to be in the same.
+    #[serde(skip)]
+    pub format: Format,
+    /// What the sender understands. It travels behind the message, where older nodes do not look.
+    #[serde(skip)]
+    pub speaks: Speaks,
 }
 
 /// A moment on the clock of one process, which gives it away to get it back: nobody else can tell what it means.

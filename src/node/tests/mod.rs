@@ -3,6 +3,7 @@
 mod appends;
 mod divergence;
 mod expiry;
+mod formats;
 mod forwarding;
 mod locks;
 mod lost;

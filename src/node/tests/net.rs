@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use crate::command::{Command, Reply};
+use crate::formats::{OLDEST, Speaks};
 use crate::node::rpc::*;
 use crate::node::{
     Found, Node, NodeError, NodeIdentity, Parts, RaftOptions, ReadLevel, ReadOptions, Start, Tasks, Written,
@@ -154,6 +155,20 @@ async fn within<T>(time: Duration, done: impl Future<Output = Result<T, PeerErro
     timeout(time, done).await.unwrap_or_else(|_| Err(PeerError::Lost("timeout".to_owned())))
 }
 
+/// A message of a newer format is refused, as on the wire; first words are of the oldest.
+fn understands(node: &Node, envelope: &Envelope, request: &PeerRequest) -> Result<(), PeerError> {
+    let is_first = matches!(request, PeerRequest::Identify | PeerRequest::Vouch | PeerRequest::Found(_));
+    let needed = match request {
+        _ if is_first => OLDEST,
+        PeerRequest::Append(rpc) => envelope.format.max(crate::storage::log::format_of(&rpc.entries)),
+        _ => envelope.format,
+    };
+    if needed <= node.speaks().newest {
+        return Ok(());
+    }
+    Err(PeerError::Refused(Refusal::Unreadable(format!("a message of format {needed}"))))
+}
+
 impl Peers for LocalPeers {
     fn call(
         &self,
@@ -180,7 +195,9 @@ impl Peers for LocalPeers {
                 let now = net.forwarding.fetch_add(1, Ordering::Relaxed) + 1;
                 net.most_forwarding.fetch_max(now, Ordering::Relaxed);
             }
-            let answer = node?.answer(&envelope, request).await.map_err(PeerError::Refused);
+            let node = node?;
+            understands(&node, &envelope, &request)?;
+            let answer = node.answer(&envelope, request).await.map_err(PeerError::Refused);
             if may_lose {
                 net.forwarding.fetch_sub(1, Ordering::Relaxed);
             }
@@ -205,6 +222,7 @@ impl Peers for LocalPeers {
                 return Err(PeerError::Lost("starved".to_owned()));
             }
             let node = node?;
+            assert!(node.speaks().understands(snapshot.format()), "a snapshot that it does not understand");
             let mut incoming = node.receive_snapshot(&envelope).await.map_err(PeerError::Refused)?;
             let mut offset = 0;
             let mut chunk = [0; 1000];
@@ -277,12 +295,17 @@ impl TestNode {
 
     /// As [`start`](Self::start), for a node that asks to be this.
     pub(super) async fn start_as(net: &Arc<Net>, port: u16, list: &[u16], disk: MemDisk, role: Role) -> Self {
-        Self::start_with(net, port, list, disk, role, None).await
+        Self::start_with(net, port, list, disk, role, None, Speaks::own()).await
     }
 
     /// As [`start`](Self::start), for one of so many that found a cluster together.
     pub(super) async fn start_founder(net: &Arc<Net>, port: u16, list: &[u16], disk: MemDisk, expect: usize) -> Self {
-        Self::start_with(net, port, list, disk, Role::Voter, Some(expect)).await
+        Self::start_with(net, port, list, disk, Role::Voter, Some(expect), Speaks::own()).await
+    }
+
+    /// As [`start_as`](Self::start_as), for a node of the first version.
+    pub(super) async fn start_old(net: &Arc<Net>, port: u16, list: &[u16], disk: MemDisk, role: Role) -> Self {
+        Self::start_with(net, port, list, disk, role, None, Speaks::silent()).await
     }
 
     async fn start_with(
@@ -292,6 +315,7 @@ impl TestNode {
         disk: MemDisk,
         role: Role,
         expect: Option<usize>,
+        speaks: Speaks,
     ) -> Self {
         // RUST_LOG=openraft=debug and --nocapture show what goes on; a second call does nothing.
         if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_default_env() {
@@ -315,6 +339,7 @@ impl TestNode {
         let machine =
             StateMachine::open(snapshots.clone(), cluster.clone(), crate::watch::HistoryLimits::default()).unwrap();
         let me = Arc::new(NodeIdentity::new(store, identity, cluster, role, format!("disk {port}"), rand::random()));
+        me.set_speaks(speaks);
         let peers: Arc<dyn Peers> = Arc::new(LocalPeers { net: net.clone(), me: me.clone() });
         let parts = Parts { me, peers, log: log.clone(), machine, snapshots, clients: Handle::current() };
         let (node, tasks) = Node::start(parts, options).await.unwrap();

@@ -198,7 +198,7 @@ impl Node {
     }
 
     /// The term in which this node leads, once it has applied what was before: only then it may tell log time.
-    async fn term_led(&self, deadline: Instant) -> Option<u64> {
+    pub(in crate::node) async fn term_led(&self, deadline: Instant) -> Option<u64> {
         let leads = |m: &RaftMetrics<TypeConfig>| m.state == ServerState::Leader;
         let settled = |m: &RaftMetrics<TypeConfig>| {
             !leads(m) || m.last_applied.is_some_and(|id| id.leader_id.term == m.current_term)

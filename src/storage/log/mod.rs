@@ -29,13 +29,17 @@ mod tests;
 mod view;
 mod writer;
 
+use crate::formats::FORMATS;
+
 pub use files::has_log;
+pub use record::format as format_of;
 pub use store::{LogReader, LogStore};
 pub use view::{Ending, LogView};
 
-/// The version of the segment format that this binary writes. Version 2 added kinds of commands, version 3 the owner of the
-/// log under the checksums of its frames.
-pub const FORMAT_VERSION: u32 = 3;
+/// The newest version of the segment format that this binary reads. Version 2 added kinds of commands, version 3 the owner
+/// of the log under the checksums of its frames. Later ones have entries of a newer [`Format`](crate::formats::Format): a segment is only begun in
+/// such a version for an entry that needs it.
+pub const FORMAT_VERSION: u32 = FORMATS[FORMATS.len() - 1].log;
 
 /// The oldest version that this binary reads.
 pub const OLDEST_FORMAT_VERSION: u32 = 1;

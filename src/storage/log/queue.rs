@@ -13,12 +13,14 @@ use std::time::Duration;
 use openraft::storage::IOFlushed;
 use tokio::sync::{oneshot, watch};
 
+use crate::formats::Format;
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{LogEntry, LogId, Vote};
 use crate::task::Moment;
 
 use super::frame::FRAME_HEADER_BYTES;
 use super::memory::Memory;
+use super::record;
 use super::segment::MAX_RECORD_BYTES;
 
 /// The longest time that a committed index waits for another operation to share a flush with. A node
@@ -80,6 +82,8 @@ pub enum Op {
         encoded: Vec<u8>,
         /// Each entry's log id and length.
         entries: Vec<(LogId, usize)>,
+        /// The format that a node must understand to read them.
+        format: Format,
     },
     /// A vote.
     Vote(Vote),
@@ -193,7 +197,8 @@ impl Shared {
         lengths: Vec<usize>,
     ) -> io::Result<()> {
         let ids = entries.iter().map(|entry| entry.log_id).zip(lengths).collect::<Vec<_>>();
-        self.submit(Op::Append { encoded, entries: Vec::new() }, waiter, |memory, op| {
+        let format = record::format(&entries);
+        self.submit(Op::Append { encoded, entries: Vec::new(), format }, waiter, |memory, op| {
             let mut head = memory.head.clone();
             for (id, length) in &ids {
                 if !head.accepts(id.index) {

@@ -3,8 +3,10 @@
 //! Payloads are postcard. A change to any of them needs a new
 //! [`FORMAT_VERSION`](super::FORMAT_VERSION).
 
+use openraft::EntryPayload;
 use serde::{Deserialize, Serialize};
 
+use crate::formats::Format;
 use crate::raft_types::alias::{LogEntry, LogId, Vote};
 
 /// The kind byte of a frame.
@@ -156,6 +158,15 @@ impl Head {
             self.last = Some(upto);
         }
     }
+}
+
+/// The format that a node must understand to read these entries.
+pub fn format(entries: &[LogEntry]) -> Format {
+    let formats = entries.iter().filter_map(|entry| match &entry.payload {
+        EntryPayload::Normal(command) => Some(command.format()),
+        _ => None,
+    });
+    formats.max().unwrap_or_default()
 }
 
 /// The index of a log id; `None` sorts before all.

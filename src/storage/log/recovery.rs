@@ -18,6 +18,7 @@
 use crate::storage::StorageError;
 use crate::storage::disk::Disk;
 
+use super::LogOptions;
 use super::files::{open_segments, read_file};
 use super::frame::{self, Frame, FrameLocation, Owner};
 use super::memory::{Cold, Memory};
@@ -25,7 +26,7 @@ use super::record::{Head, LogRecord, index, kind};
 use super::repair::{cut, flush};
 use super::segment::{self, FILE_HEADER_BYTES, Segment};
 use super::spare;
-use super::{FORMAT_VERSION, LogOptions};
+use crate::formats::OLDEST;
 
 /// The end of the recovered log: the writer goes on there.
 #[derive(Debug, Default)]
@@ -36,8 +37,8 @@ pub struct Tail {
     pub end: u64,
     /// A batch number beyond any that was seen.
     pub batch: u64,
-    /// True if the last segment is of an older version: only records of that version may come into it.
-    pub is_old: bool,
+    /// The format version of the last segment: only records of that version may come into it.
+    pub version: u32,
     /// The node whose log it says it is.
     pub owner: Owner,
 }
@@ -61,7 +62,7 @@ pub fn recover(disk: &dyn Disk, options: &LogOptions) -> Result<(Memory, Tail), 
     cut(&scan)?;
     flush(&scan)?;
     let Scan { memory, kept: segments, end, batch, version, owner, .. } = scan;
-    Ok((memory, Tail { segments, end, batch: first_batch(batch), is_old: version < FORMAT_VERSION, owner }))
+    Ok((memory, Tail { segments, end, batch: first_batch(batch), version, owner }))
 }
 
 /// The batch that a start begins with, where `used` is the highest number that can have been used.
@@ -128,7 +129,7 @@ impl<'a> Scan<'a> {
             stopped: false,
             has_head: false,
             unknown: None,
-            version: FORMAT_VERSION,
+            version: OLDEST.log(),
             owner: None,
             expected_owner,
         }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use crate::storage::StorageError;
 use crate::storage::disk::{Disk, DiskFile};
 
-use super::FORMAT_VERSION;
 use super::frame::Owner;
 use super::spare::Spare;
 
@@ -38,12 +37,8 @@ pub fn id_of(name: &str) -> Option<u64> {
     (id > 0 && self::name(id) == name).then_some(id)
 }
 
-/// A segment's file header.
-pub fn header(id: u64) -> [u8; FILE_HEADER_BYTES] {
-    header_of_version(id, FORMAT_VERSION)
-}
-
-pub(super) fn header_of_version(id: u64, version: u32) -> [u8; FILE_HEADER_BYTES] {
+/// The file header of a segment of this version.
+pub fn header(id: u64, version: u32) -> [u8; FILE_HEADER_BYTES] {
     let mut header = [0; FILE_HEADER_BYTES];
     header[..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&version.to_le_bytes());
@@ -57,7 +52,7 @@ pub(super) fn header_of_version(id: u64, version: u32) -> [u8; FILE_HEADER_BYTES
 pub fn version(bytes: &[u8], id: u64) -> Option<u32> {
     let header = bytes.get(..FILE_HEADER_BYTES)?;
     let version = u32::from_le_bytes(header[8..12].try_into().expect("four bytes"));
-    (header == header_of_version(id, version)).then_some(version)
+    (header == self::header(id, version)).then_some(version)
 }
 
 /// A segment that the log may still need.
@@ -106,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_header_are_these() {
-        let header = header(0x2a);
+        let header = header(0x2a, 3);
         assert_eq!(header[..20], *b"hraftlog\x03\0\0\0\x2a\0\0\0\0\0\0\0");
         assert_eq!(version(&header, 0x2a), Some(3));
         assert_eq!(version(&header, 0x2b), None);

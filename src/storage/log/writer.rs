@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::formats::{Format, OLDEST};
 use crate::raft_types::alias::LogId;
 use crate::storage::StorageError;
 use crate::storage::disk::Disk;
@@ -33,6 +34,8 @@ pub struct Writer {
     segment_bytes: u64,
     /// The owner that new segments name.
     owner: Owner,
+    /// The format version of the current segment, and of new ones.
+    version: u32,
     spare: Option<Arc<Spare>>,
     /// Older segments, oldest first.
     old: VecDeque<Segment>,
@@ -84,6 +87,7 @@ impl Writer {
             disk,
             segment_bytes: options.segment_bytes,
             owner,
+            version: tail.version.max(OLDEST.log()),
             spare,
             old,
             current,
@@ -99,7 +103,7 @@ impl Writer {
         if tail.end == 0 {
             // One flush each: a batch that may follow an incomplete one has a single frame, so
             // that a torn one leaves nothing valid behind it.
-            writer.buf.extend_from_slice(&segment::header(writer.current.id));
+            writer.buf.extend_from_slice(&segment::header(writer.current.id, writer.version));
             writer.write()?;
             writer.sync()?;
             writer.place_head();
@@ -107,7 +111,7 @@ impl Writer {
         }
         writer.place(kind::OPENED, &[])?;
         writer.flush()?;
-        if tail.is_old && tail.end > 0 {
+        if tail.version < OLDEST.log() && tail.end > 0 {
             // An older hraftd, started on this log again, must meet the version before it meets what it cannot read.
             writer.roll(0)?;
             writer.flush()?;
@@ -192,7 +196,8 @@ impl Writer {
 
     fn place_op(&mut self, op: &Op) -> Result<(), StorageError> {
         match op {
-            Op::Append { encoded, entries } => {
+            Op::Append { encoded, entries, format } => {
+                self.make_way(*format)?;
                 let mut rest = &encoded[..];
                 for (id, length) in entries {
                     let (payload, after) = rest.split_at(*length);
@@ -221,6 +226,16 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Begins a segment of a newer version where entries of this format need one: an older hraftd, started on this log again,
+    /// must meet the version before it meets what it cannot read.
+    fn make_way(&mut self, format: Format) -> Result<(), StorageError> {
+        if format.log() <= self.version {
+            return Ok(());
+        }
+        self.version = format.log();
+        self.roll(0)
     }
 
     fn place_value(&mut self, kind: u8, value: &impl serde::Serialize) -> Result<FrameLocation, StorageError> {
@@ -279,7 +294,7 @@ impl Writer {
         self.old.push_back(std::mem::replace(&mut self.current, next));
         self.capacity = self.segment_bytes.max(least);
         self.at = 0;
-        self.buf.extend_from_slice(&segment::header(self.current.id));
+        self.buf.extend_from_slice(&segment::header(self.current.id, self.version));
         self.place_head();
         Ok(())
     }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use super::format::Header;
+use crate::formats::Format;
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::SnapshotMeta;
 use crate::storage::disk::{Disk, DiskFile, MemDisk};
@@ -20,8 +22,7 @@ pub struct SnapshotFile {
 
 #[derive(Debug)]
 struct Inner {
-    meta: SnapshotMeta,
-    cluster: ClusterId,
+    header: Header,
     len: u64,
     file: Arc<dyn DiskFile>,
     place: String,
@@ -30,15 +31,8 @@ struct Inner {
 }
 
 impl SnapshotFile {
-    pub(super) fn new(
-        meta: SnapshotMeta,
-        cluster: ClusterId,
-        len: u64,
-        file: Arc<dyn DiskFile>,
-        place: String,
-        tmp: Option<TmpName>,
-    ) -> Self {
-        Self { inner: Arc::new(Inner { meta, cluster, len, file, place, tmp: Mutex::new(tmp) }) }
+    pub(super) fn new(header: Header, len: u64, file: Arc<dyn DiskFile>, place: String, tmp: Option<TmpName>) -> Self {
+        Self { inner: Arc::new(Inner { header, len, file, place, tmp: Mutex::new(tmp) }) }
     }
 
     /// A stand-in for "no snapshot", which openraft's interface cannot express. Its metadata has no log
@@ -48,17 +42,23 @@ impl SnapshotFile {
     /// None in fact.
     pub(crate) fn nothing() -> io::Result<Self> {
         let file = MemDisk::without_crashes().create("nothing")?;
-        Ok(Self::new(SnapshotMeta::default(), ClusterId(0), 0, file, "memory:nothing".to_owned(), None))
+        let (cluster, meta, format) = (ClusterId(0), SnapshotMeta::default(), Format::default());
+        Ok(Self::new(Header { cluster, meta, log_time_ms: 0, format }, 0, file, "memory:nothing".to_owned(), None))
     }
 
     /// The last log id and the membership it covers.
     pub fn meta(&self) -> &SnapshotMeta {
-        &self.inner.meta
+        &self.inner.header.meta
     }
 
     /// The cluster it is of.
     pub fn cluster(&self) -> ClusterId {
-        self.inner.cluster
+        self.inner.header.cluster
+    }
+
+    /// The format of the state in it: nodes that do not understand that cannot read it.
+    pub fn format(&self) -> Format {
+        self.inner.header.format
     }
 
     /// Its length in bytes; at least one.

@@ -14,9 +14,10 @@
 //! 2 end    number of records u64
 //! ```
 //!
-//! What is about leases is there only where there are leases; hraftd 0.1.0 has none, and cannot read it.
+//! What is about leases is there only where there are leases: in a version from 3 on.
 //!
-//! Version 1 had no log time in its header and, for keys, `1 records  key length u16 | value length u32 | key | value`.
+//! Version 2 had no format in its header; it is still what a state of the first format is written as. Version 1 had no log
+//! time there either and, for keys, `1 records  key length u16 | value length u32 | key | value`.
 //!
 //! Each checksum continues the one before it, from the header's on, over everything but the checksums themselves. A
 //! block that is missing, doubled, moved, or from another file is told as surely as a flipped bit. The checksum in a
@@ -31,6 +32,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Key;
+use crate::formats::{Format, NEWEST};
 use crate::kv::{Kept, KvStore, Lease, Lock};
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::SnapshotMeta;
@@ -40,7 +42,6 @@ use crate::storage::file_header::{damaged, u32_at};
 use crate::storage::{StorageError, file_header};
 
 pub(super) const MAGIC: &[u8; 8] = b"hraftdSN";
-pub(super) const VERSION: u32 = 2;
 const OLDEST_VERSION: u32 = 1;
 
 const RECORDS: u8 = 1;
@@ -63,11 +64,19 @@ const BLOCK_BYTES: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
 const FLUSH_BYTES: u64 = 8 << 20;
 
 /// The body of a snapshot's header.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Header {
     pub cluster: ClusterId,
     pub meta: SnapshotMeta,
     pub log_time_ms: u64,
+    pub format: Format,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeaderV2 {
+    cluster: ClusterId,
+    meta: SnapshotMeta,
+    log_time_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -113,8 +122,15 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub fn new(file: &'a dyn DiskFile, header: &Header) -> io::Result<Self> {
-        let body = postcard::to_stdvec(header).map_err(io::Error::other)?;
-        let (head, crc) = file_header::seal(MAGIC, VERSION, &body);
+        let version = header.format.snapshot();
+        let body = match version {
+            2 => {
+                let Header { cluster, meta, log_time_ms, .. } = header.clone();
+                postcard::to_stdvec(&HeaderV2 { cluster, meta, log_time_ms })
+            }
+            _ => postcard::to_stdvec(header),
+        };
+        let (head, crc) = file_header::seal(MAGIC, version, &body.map_err(io::Error::other)?);
         file.write_all_at(&head, 0)?;
         let mut block = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 4);
         block.resize(BLOCK_HEAD_BYTES, 0);
@@ -230,11 +246,15 @@ impl<'a> Reader<'a> {
     /// Reads and checks the head; `place` is the file as an operator would name it.
     pub fn open(file: &'a dyn DiskFile, place: &'a str) -> Result<(Self, Header), StorageError> {
         let len = file.len().map_err(|error| StorageError::io(place, error))?;
-        let head = file_header::unseal(file, place, MAGIC, OLDEST_VERSION..=VERSION, len)?;
+        let head = file_header::unseal(file, place, MAGIC, OLDEST_VERSION..=NEWEST.snapshot(), len)?;
         let header = match head.version {
             1 => {
                 let HeaderV1 { cluster, meta } = file_header::decode(place, &head.body)?;
-                Header { cluster, meta, log_time_ms: 0 }
+                Header { cluster, meta, log_time_ms: 0, format: Format::default() }
+            }
+            2 => {
+                let HeaderV2 { cluster, meta, log_time_ms } = file_header::decode(place, &head.body)?;
+                Header { cluster, meta, log_time_ms, format: Format::default() }
             }
             _ => file_header::decode(place, &head.body)?,
         };

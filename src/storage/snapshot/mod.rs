@@ -85,6 +85,7 @@ fn read(file: &dyn DiskFile, place: &str) -> Result<KvStore, StorageError> {
     let mut kv = KvStore::new();
     let (reader, header) = Reader::open(file, place)?;
     kv.restore_log_time(header.log_time_ms);
+    kv.restore_format(header.format);
     reader.for_each(|item| item.restore(&mut kv))?;
     Ok(kv)
 }
@@ -166,7 +167,7 @@ impl SnapshotStore {
         let place = self.shared.disk.display(&name);
         let io = |error| StorageError::io(&place, error);
         let (tmp, file) = TmpName::create(&self.shared.disk, name).map_err(io)?;
-        let header = Header { cluster, meta: meta.clone(), log_time_ms: kv.log_time_ms() };
+        let header = Header { cluster, meta: meta.clone(), log_time_ms: kv.log_time_ms(), format: kv.format() };
         let mut writer = Writer::new(&*file, &header).map_err(io)?;
         for (key, record) in kv.iter() {
             self.go_on(&place)?;
@@ -190,7 +191,7 @@ impl SnapshotStore {
         // The log is purged on the word of this file: read it once before its name says that it is whole.
         Reader::open(&*file, &place)?.0.verify()?;
         self.go_on(&place)?;
-        self.install(&SnapshotFile::new(meta.clone(), cluster, len, file, place, Some(tmp)))
+        self.install(&SnapshotFile::new(header, len, file, place, Some(tmp)))
     }
 
     /// Starts to receive a snapshot from a peer.
@@ -286,7 +287,7 @@ impl SnapshotStore {
         if verify {
             reader.verify()?;
         }
-        Ok(SnapshotFile::new(header.meta, header.cluster, len, file, shown, None))
+        Ok(SnapshotFile::new(header, len, file, shown, None))
     }
 
     /// Removes all before this one.

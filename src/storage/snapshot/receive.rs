@@ -75,6 +75,6 @@ impl ReceivedSnapshot {
             return Err(damaged(&self.place, 0, "it covers no log entry"));
         }
         reader.verify()?;
-        Ok(SnapshotFile::new(header.meta, header.cluster, self.at, self.file, self.place, Some(self.tmp)))
+        Ok(SnapshotFile::new(header, self.at, self.file, self.place, Some(self.tmp)))
     }
 }

@@ -253,8 +253,8 @@ fn what_is_not_of_this_cluster_or_version_is_told() {
     let other = open_as(&MemDisk::new(), Some(ClusterId(8))).unwrap();
     assert!(matches!(receive(&other, &bytes), Err(StorageError::Mixed { found: CLUSTER, .. })));
 
-    disk.put(&name_from_id((5, 1)), crate::storage::file_header::seal(format::MAGIC, 3, b"of another time").0);
-    assert!(matches!(open_as(&disk, None), Err(StorageError::Version { found: 3, known: 2, .. })));
+    disk.put(&name_from_id((5, 1)), crate::storage::file_header::seal(format::MAGIC, 4, b"of another time").0);
+    assert!(matches!(open_as(&disk, None), Err(StorageError::Version { found: 4, known: 3, .. })));
 
     let disk = MemDisk::new();
     disk.put(&name_from_id((6, 1)), bytes);

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::format::{Item, Reader};
+use super::format::{Header, Item, Reader};
 use super::{id_in_name, name_from_id, snapshot_id};
+use crate::formats::Format;
 use crate::kv::KvStore;
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::SnapshotMeta;
@@ -20,6 +21,8 @@ pub struct SnapshotView {
     pub meta: SnapshotMeta,
     /// The cluster it is of.
     pub cluster: ClusterId,
+    /// The format of the state.
+    pub format: Format,
     /// Bytes of the file.
     pub bytes: u64,
     file: Arc<dyn DiskFile>,
@@ -36,7 +39,8 @@ impl SnapshotView {
         if header.meta.last_log_id.as_ref().map(snapshot_id) != id_in_name(&name) {
             return Err(damaged(&place, 0, "its name and its head tell different log ids"));
         }
-        Ok(Self { name, meta: header.meta, cluster: header.cluster, bytes, file, place })
+        let Header { meta, cluster, format, .. } = header;
+        Ok(Self { name, meta, cluster, format, bytes, file, place })
     }
 
     /// Checks all of it and counts its keys.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::outcomes;
 use crate::command::*;
+use crate::formats::Format;
 use crate::kv::{Change, Limits};
 use crate::record::{Marks, Rare, Record, base64};
 
@@ -70,6 +71,7 @@ pub(super) struct Model {
     kept: Vec<Kept>,
     limits: Limits,
     changes: Vec<Change>,
+    pub(super) format: Format,
 }
 
 type Ended<T> = Result<T, Failure>;
@@ -84,6 +86,7 @@ impl Model {
             kept: Vec::new(),
             limits,
             changes: Vec::new(),
+            format: Format::default(),
         }
     }
 
@@ -174,6 +177,10 @@ impl Model {
             }
             Action::Tick { most } => Ok(self.tick(index, most as usize)),
             Action::Mark => Ok(Reply::Done),
+            Action::Raise { to } => {
+                self.format = self.format.max(to);
+                Ok(Reply::Done)
+            }
             Action::Grant { ttl_ms, body } => Ok(self.grant(index, ttl_ms, body)),
             Action::KeepAlive { lease, ttl_ms } => self.keep_alive(lease, ttl_ms),
             Action::Revoke { lease } => self.revoke(index, lease),

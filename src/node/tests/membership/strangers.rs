@@ -6,6 +6,7 @@ use std::time::Duration;
 use openraft::raft::AppendEntriesRequest;
 use tokio::time::{Instant, sleep};
 
+use crate::formats::{OLDEST, Speaks};
 use crate::node::rpc::{Envelope, PeerRequest, Refusal};
 use crate::node::tests::net::{Net, TestNode, id, until};
 use crate::node::{NodeError, ReadLevel, State};
@@ -32,6 +33,8 @@ async fn call(
         confirmed: None,
         log_time: None,
         mark: None,
+        format: OLDEST,
+        speaks: Speaks::own(),
     };
     let vote = Vote::new_committed(1, from_raft);
     let rpc = AppendEntriesRequest { vote, prev_log_id: None, entries: Vec::new(), leader_commit: None };

@@ -275,7 +275,7 @@ async fn an_unknown_version_is_told_as_such_wherever_it_is() {
     for nth in 0..log.files.len() {
         let mut files = log.files.clone();
         let id = segment::id_of(&files[nth].0).unwrap();
-        files[nth].1[..FILE_HEADER_BYTES].copy_from_slice(&segment::header_of_version(id, FORMAT_VERSION + 1));
+        files[nth].1[..FILE_HEADER_BYTES].copy_from_slice(&segment::header(id, FORMAT_VERSION + 1));
         match open(&put(&files)) {
             Err(StorageError::Version { file, found, known: FORMAT_VERSION }) => {
                 assert!(found == FORMAT_VERSION + 1 && file.ends_with(&files[nth].0));
@@ -338,7 +338,7 @@ fn records_that_cannot_follow_are_damage() {
         (vec![(kind::OPENED, u64::MAX - 1, Vec::new())], false),
         (vec![(kind::OPENED, u64::MAX >> 1, Vec::new())], true),
     ] {
-        let mut bytes = segment::header(1).to_vec();
+        let mut bytes = segment::header(1, FORMAT_VERSION).to_vec();
         let head = (kind::HEAD, 1, encode(Vec::new(), &Head::default()));
         let head = if records[0].0 == kind::HEAD { None } else { Some(head) };
         for (kind, batch, payload) in head.iter().chain(&records) {
