@@ -19,6 +19,7 @@ mod lock;
 mod methods;
 mod request;
 mod response;
+mod retry_shares;
 mod route;
 mod service;
 mod spec;
@@ -28,6 +29,7 @@ mod txn;
 mod watch;
 mod write;
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -52,6 +54,7 @@ use request::{content, origin};
 use response::Answer;
 use response::error::ApiError;
 use response::memory::{self, AnswerMemory};
+use retry_shares::{Client, RetryShares};
 
 /// The settings that the command line decides.
 #[derive(Debug, Clone)]
@@ -79,6 +82,8 @@ pub struct ApiSettings {
 pub struct Api<S> {
     app: Arc<App<S>>,
     router: Router,
+    /// Whom it serves; `None` before there is a connection.
+    client: Option<Client>,
 }
 
 impl<S> std::fmt::Debug for Api<S> {
@@ -89,7 +94,7 @@ impl<S> std::fmt::Debug for Api<S> {
 
 impl<S> Clone for Api<S> {
     fn clone(&self) -> Self {
-        Self { app: self.app.clone(), router: self.router.clone() }
+        Self { app: self.app.clone(), router: self.router.clone(), client: self.client }
     }
 }
 
@@ -97,12 +102,19 @@ impl<S: Service> Api<S> {
     /// The API over a node, or over what stands in for one.
     pub fn new(service: S, settings: ApiSettings) -> Self {
         let app = Arc::new(App::new(service, settings));
-        Self { router: route::router(&app), app }
+        Self { router: route::router(&app), app, client: None }
     }
 }
 
 impl<S: Service> Handler for Api<S> {
-    fn answer(&self, request: Request) -> impl Future<Output = Response> + Send + use<S> {
+    fn serving(self, client: IpAddr) -> Self {
+        Self { client: Some(Client::at(client)), ..self }
+    }
+
+    fn answer(&self, mut request: Request) -> impl Future<Output = Response> + Send + use<S> {
+        if let Some(client) = self.client {
+            client.note(&mut request);
+        }
         tracing::debug!(method = %request.method(), uri = %request.uri(), "request");
         let answer = match KeyRoute::parse(request.uri().path()) {
             Some(_) => Either::Left(answer_about_keys(self.app.clone(), request)),
@@ -159,6 +171,8 @@ struct App<S> {
     large_values: watch::LargeValues,
     /// Bounds what is taken on at a time.
     admission: Admission,
+    /// Bounds what is kept of one client's requests.
+    retry_shares: RetryShares,
     /// For the answers of all requests together.
     answer_memory: AnswerMemory,
 }
@@ -169,6 +183,7 @@ impl<S: Service> App<S> {
             served_by: response::served_by(service.id()),
             body_memory: BodyMemory::new(settings.max_request_bytes),
             large_values: watch::LargeValues::default(),
+            retry_shares: RetryShares::new(settings.idempotency_window_ms),
             admission: Admission::new(settings.max_at_work, settings.max_waiting),
             answer_memory: AnswerMemory::new(settings.max_value_bytes),
             service,

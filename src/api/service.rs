@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::command::{Command, Key, LockView};
 use crate::formats::Feature;
-use crate::kv::Ticket;
+use crate::kv::{RetryRoom, Ticket};
 use crate::node::{
     About, Cluster, Found, Node, NodeError, NodeSlot, ReadOptions, Settled, State, StateView, Stats, Written,
 };
@@ -21,6 +21,8 @@ pub trait Service: Send + Sync + 'static {
     fn applied_index(&self) -> u64;
     /// Log time as this node estimates it, in milliseconds.
     fn log_time_ms(&self) -> u64;
+    /// The room for one more kept outcome, that of this `Idempotency-Key`.
+    fn retry_room(&self, key: &str) -> RetryRoom;
     fn write(&self, command: Command, deadline: Instant) -> impl Future<Output = Result<Written, NodeError>> + Send;
     fn read(
         &self,
@@ -85,6 +87,9 @@ impl Service for NodeSlot {
     }
     fn log_time_ms(&self) -> u64 {
         self.node().map_or(0, |node| node.clock().now_ms())
+    }
+    fn retry_room(&self, key: &str) -> RetryRoom {
+        self.node().map_or_else(RetryRoom::default, |node| node.retry_room(key))
     }
     async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
         self.wait(deadline).await?.write(command, deadline).await

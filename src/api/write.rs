@@ -8,13 +8,14 @@ use axum::response::Response;
 use tokio::task::JoinHandle;
 
 use super::App;
+use super::retry_shares::Client;
 use super::service::Service;
 use crate::api::request::deadline::Deadline;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::response::error::ApiError;
 use crate::api::response::{Answer, metadata, served_by, text};
 use crate::command::{Action, Command, Failure, NotANumber, OpIndex, Reply, Stamped};
-use crate::kv::MAX_READ_BYTES;
+use crate::kv::{MAX_READ_BYTES, RetryUse};
 use crate::node::{NodeError, Written};
 use crate::task;
 
@@ -89,16 +90,38 @@ pub async fn write<S: Service>(
     if let Some(feature) = action.feature() {
         app.service.require(feature, deadline.at).await?;
     }
+    let kept = retry.as_ref().map(|retry| retry.key.clone());
+    let client = head.extensions.get::<Client>().filter(|_| kept.is_some());
+    if let Some(key) = &kept {
+        app.retry_shares.admit(client, app.service.retry_room(key))?;
+    }
     let command = Command::Stamped(Stamped { stamp_ms: 0, retry, action });
     let _writing = app.admission.write(deadline.at)?;
     // Pinned before it is passed on: a future that takes another by value has room for it twice.
     let write = pin!(app.service.write(command, deadline.at));
-    let mut written = written(deadline.run(write).await, deadline)?;
+    let written = written(deadline.run(write).await, deadline);
+    if let (Some(client), Some(key)) = (client, kept)
+        && let Some(used) = taken(&key, &written)
+    {
+        app.retry_shares.took(client, used);
+    }
+    let mut written = written?;
     let reply = std::mem::replace(&mut written.reply, Reply::None);
     Ok(match reply {
         Reply::Replayed { index, reply } => WriteOutcome { index, reply: *reply, replayed: true, written },
         reply => WriteOutcome { index: written.index, reply, replayed: false, written },
     })
+}
+
+/// What is kept, or may be, of a write with an `Idempotency-Key`.
+fn taken(key: &str, written: &Result<Written, NodeError>) -> Option<RetryUse> {
+    match written.as_ref().map(|written| &written.reply) {
+        Ok(Reply::Replayed { .. }) => None,
+        Ok(Reply::Failed(failure)) if matches!(**failure, Failure::RetriesFull | Failure::RetryMismatch) => None,
+        Ok(reply) => Some(RetryUse::of(key, reply)),
+        Err(NodeError::Timeout(_)) => Some(RetryUse::of(key, &Reply::None)),
+        Err(_) => None,
+    }
 }
 
 /// A write that timed out may have been done, or may still be: the message always says so.

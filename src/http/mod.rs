@@ -24,7 +24,7 @@ mod socket;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -117,6 +117,12 @@ impl Default for HttpLimits {
 
 /// Answers the requests of a port: an axum router, or something in front of one.
 pub trait Handler: Clone + Send + Sync + 'static {
+    /// The handler for all requests of a connection from this address.
+    fn serving(self, client: IpAddr) -> Self {
+        let _ = client;
+        self
+    }
+
     /// Answers one request.
     fn answer(&self, request: Request) -> impl Future<Output = Response> + Send + use<Self>;
 }
@@ -148,13 +154,13 @@ pub async fn serve(
             _ = &mut shutdown => break,
             Some(ended) = connections.join_next() => note_end(ended),
             accepted = accept(&listeners), if open < limits.connections.saturating_add(MAX_EXCESS_CONNECTIONS) => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, client)) => {
                     let excess = open >= limits.connections;
                     if excess {
                         complaints.note(&"as many connections as this node takes: no more of them are served for now");
                     }
                     let limits = if excess { &excess_limits } else { &limits };
-                    start(&mut connections, stream, &handler, threads.next(), limits, excess, &stop);
+                    start(&mut connections, stream, handler.clone().serving(client.ip()), threads.next(), limits, excess, &stop);
                 }
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
@@ -192,7 +198,7 @@ async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)
 fn start(
     connections: &mut JoinSet<()>,
     stream: TcpStream,
-    handler: &impl Handler,
+    handler: impl Handler,
     thread: Option<&Handle>,
     limits: &HttpLimits,
     excess: bool,
@@ -205,7 +211,7 @@ fn start(
         tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
     }
     // A child token each: polling the shared one would have all connections contend for its lock.
-    let (handler, limits, stop) = (handler.clone(), limits.clone(), stop.child_token());
+    let (limits, stop) = (limits.clone(), stop.child_token());
     let Some(thread) = thread else {
         connections.spawn(connection::run(stream, handler, limits, excess, stop));
         return;

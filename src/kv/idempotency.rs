@@ -25,6 +25,9 @@ pub(super) struct Limits {
     pub kept_bytes: u64,
 }
 
+/// How much of all that is kept one client may take while more than half of it is taken: one part of so many.
+const SHARES: usize = 16;
+
 pub(super) const LIMITS: Limits = Limits { kept: 1_000_000, kept_bytes: 64 << 20 };
 
 /// The most bytes of keys and numbers that the outcome of a transaction keeps.
@@ -32,6 +35,45 @@ const MAX_KEPT_NUMBERS_BYTES: usize = 4 * 1024;
 
 /// How many due outcomes one command forgets, so that memory is freed where nobody ticks.
 const FORGET: usize = 4;
+
+/// The state of the kept outcomes, for one `Idempotency-Key` that comes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RetryRoom {
+    /// The outcome of this key is kept.
+    pub is_kept: bool,
+    /// More than half of what may be kept is.
+    pub is_scarce: bool,
+}
+
+/// An amount of kept outcomes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RetryUse {
+    /// Their number.
+    pub count: usize,
+    /// The bytes of their keys and replies.
+    pub bytes: u64,
+}
+
+impl RetryUse {
+    /// The most that one client may have while room is scarce.
+    pub const SHARE: Self = Self { count: LIMITS.kept / SHARES, bytes: LIMITS.kept_bytes / SHARES as u64 };
+
+    /// One outcome.
+    pub fn of(key: &str, reply: &Reply) -> Self {
+        Self { count: 1, bytes: bytes_with_key(key, reply) }
+    }
+
+    /// Adds another amount.
+    pub fn add(&mut self, more: Self) {
+        self.count += more.count;
+        self.bytes += more.bytes;
+    }
+
+    /// True once a client with so much may have no more.
+    pub fn is_a_share(&self) -> bool {
+        self.count >= Self::SHARE.count || self.bytes >= Self::SHARE.bytes
+    }
+}
 
 /// The kept reply to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +116,11 @@ impl Retries {
                 full.then(|| Reply::failed(Failure::RetriesFull))
             }
         }
+    }
+
+    pub(super) fn room(&self, limits: Limits, key: &str) -> RetryRoom {
+        let is_scarce = self.kept.len() > limits.kept / 2 || self.bytes > limits.kept_bytes / 2;
+        RetryRoom { is_kept: self.kept.contains_key(key), is_scarce }
     }
 
     pub(super) fn keep(&mut self, index: u64, now_ms: u64, retry: &Retry, reply: &Reply) {
@@ -129,7 +176,13 @@ fn digest_of(key: &str, kept: &Kept) -> u64 {
 }
 
 fn bytes_of(key: &str, kept: &Kept) -> u64 {
-    let reply = match &kept.reply {
+    bytes_with_key(key, &kept.reply)
+}
+
+/// Of a reply that is cut as it is kept, or was.
+fn bytes_with_key(key: &str, reply: &Reply) -> u64 {
+    let bytes = match reply {
+        Reply::Txn { results, .. } if has_too_many_numbers(results) => 8 * results.len(),
         Reply::Txn { results, .. } => results.iter().map(|result| bytes_of_numbers(result).max(8)).sum(),
         Reply::Failed(failure) => match &**failure {
             Failure::NotANumber { key, .. } => key.len(),
@@ -137,7 +190,11 @@ fn bytes_of(key: &str, kept: &Kept) -> u64 {
         },
         _ => 0,
     };
-    (key.len() + reply + 16) as u64
+    (key.len() + bytes + 16) as u64
+}
+
+fn has_too_many_numbers(results: &[OpResult]) -> bool {
+    results.iter().map(bytes_of_numbers).sum::<usize>() > MAX_KEPT_NUMBERS_BYTES
 }
 
 fn bytes_of_numbers(result: &OpResult) -> usize {
@@ -151,7 +208,7 @@ fn bytes_of_numbers(result: &OpResult) -> usize {
 fn small(mut reply: Reply) -> Reply {
     match &mut reply {
         Reply::Txn { results, .. } => {
-            let too_long = results.iter().map(bytes_of_numbers).sum::<usize>() > MAX_KEPT_NUMBERS_BYTES;
+            let too_long = has_too_many_numbers(results);
             for result in results {
                 if matches!(result, OpResult::Got(..)) || (too_long && matches!(result, OpResult::Numbers(_))) {
                     *result = OpResult::NotKept;

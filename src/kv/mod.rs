@@ -47,7 +47,7 @@ use number::{add, integer};
 
 pub use cost::{weight, weight_is_all};
 pub use event::{Change, Event};
-pub use idempotency::Kept;
+pub use idempotency::{Kept, RetryRoom, RetryUse};
 use idempotency::{LIMITS, Limits};
 pub use lease::Lease;
 use leased::Life;
@@ -332,6 +332,11 @@ impl KvStore {
     /// All outcomes kept for repeated requests, by their `Idempotency-Key`.
     pub fn kept(&self) -> impl Iterator<Item = (&CompactString, &Kept)> {
         self.retries.iter()
+    }
+
+    /// The room for one more kept outcome, that of this `Idempotency-Key`.
+    pub fn retry_room(&self, key: &str) -> RetryRoom {
+        self.retries.room(LIMITS, key)
     }
 
     /// The newest stamp that was applied, in milliseconds; it begins with 0 and never goes back.

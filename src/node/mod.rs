@@ -37,6 +37,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::command::Reply;
+use crate::kv::RetryRoom;
 use crate::log_time::LogClock;
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::TypeConfig;
@@ -118,10 +119,14 @@ struct Inner {
     join_places: Semaphore,
     /// One membership change at a time: openraft refuses a second.
     membership_turn: Mutex<()>,
+    /// The last term in which this node was seen to lead, and since when.
+    led: parking_lot::Mutex<Option<(u64, Instant)>>,
     /// The committed index that the log knew when it was opened.
     committed_at_open: u64,
     histories: divergence::Histories,
     hindrances: watch::Sender<Vec<String>>,
+    /// When this node heard last that a leader hands over.
+    transfer_at: parking_lot::Mutex<Option<Instant>>,
     /// The log was empty when it was opened, or is a former self's: this Raft id became a member since, if at all.
     is_new: bool,
     proposed_format: formats::Proposed,
@@ -235,9 +240,11 @@ impl Node {
             muster: parking_lot::Mutex::default(),
             join_places: Semaphore::new(membership::join::MAX_DIALLED),
             membership_turn: Mutex::new(()),
+            led: parking_lot::Mutex::default(),
             committed_at_open: committed.map_or(0, |id| id.index),
             histories: divergence::Histories::default(),
             hindrances: watch::Sender::default(),
+            transfer_at: parking_lot::Mutex::default(),
             is_new,
             proposed_format: formats::Proposed::default(),
             listed: OnceLock::new(),
@@ -285,6 +292,11 @@ impl Node {
     /// Index of the last entry applied here.
     pub fn applied_index(&self) -> u64 {
         *self.inner.map.applied().borrow()
+    }
+
+    /// The room for one more kept outcome, that of this `Idempotency-Key`, as far as this node has applied.
+    pub fn retry_room(&self, key: &str) -> RetryRoom {
+        self.inner.map.retry_room(key)
     }
 
     /// Changes of the state, and those who watch them.

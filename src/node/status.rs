@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Instant as _, RaftMetrics, ServerState};
+use tokio::time::Instant;
 
 use crate::formats::{Format, Speaks};
 use crate::node::formats::too_old;
@@ -146,8 +147,19 @@ impl Node {
     }
 
     fn quorum_is_fresh(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
-        // None: it was elected by a quorum just now.
-        self.quorum_age_of(metrics).is_none_or(|age| age <= self.inner.options.election_max())
+        self.quorum_age_of(metrics) <= self.inner.options.election_max()
+    }
+
+    /// As the leader of this term: how long it has led, as far as was seen.
+    pub(super) fn leading_for(&self, term: u64) -> Duration {
+        let mut led = self.inner.led.lock();
+        match *led {
+            Some((of, since)) if of == term => since.elapsed(),
+            _ => {
+                *led = Some((term, Instant::now()));
+                Duration::ZERO
+            }
+        }
     }
 
     /// As the leader: after how long its quorum counts as lost, unless it is heard again; `None` if it is lost, or if this
@@ -155,19 +167,20 @@ impl Node {
     pub(super) fn quorum_is_doubtful_in(&self) -> Option<Duration> {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let age = (metrics.state == ServerState::Leader).then(|| self.quorum_age_of(&metrics))??;
+        let age = (metrics.state == ServerState::Leader).then(|| self.quorum_age_of(&metrics))?;
         let left = self.inner.options.election_max().checked_sub(age)?;
         Some(left + Duration::from_millis(1))
     }
 
     /// As the leader: how long ago, at most, a quorum followed it.
-    fn quorum_age_of(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
+    fn quorum_age_of(&self, metrics: &RaftMetrics<TypeConfig>) -> Duration {
         let membership = &metrics.membership_config;
         if membership.voter_ids().all(|id| id == metrics.id) {
-            return Some(Duration::ZERO);
+            return Duration::ZERO;
         }
-        let acked = metrics.last_quorum_acked.as_ref()?.elapsed();
-        Some(self.inner.acks.at_least(acked, metrics.id, membership))
+        // A quorum elected it, and may be gone before it acknowledged anything.
+        let Some(acked) = metrics.last_quorum_acked.as_ref() else { return self.leading_for(metrics.current_term) };
+        self.inner.acks.at_least(acked.elapsed(), metrics.id, membership)
     }
 
     /// The members of the latest membership, ordered by public id.

@@ -64,6 +64,10 @@ pub(super) async fn settle(setup: &Arc<Setup>, slot: &NodeSlot) -> Result<Arriva
         blocking(move || Former::read(&*setup.disk, &identity)).await?.map_err(storage_exit)?
     };
     if former.is_empty || identity.removed.is_some() {
+        if identity.removed.is_none() && identity.founding.is_none() {
+            // It may be a copy of a node that is about to join, and two must not do so under one Raft id.
+            take_new_id(&mut identity, (setup.random)());
+        }
         save_settled(setup, &mut identity).await?;
         return Ok(Arrival::default());
     }
@@ -89,6 +93,13 @@ pub(super) async fn settle(setup: &Arc<Setup>, slot: &NodeSlot) -> Result<Arriva
 fn moved_from(identity: &Identity, setup: &Setup) -> Option<PublicId> {
     let settled = identity.moved_from.as_ref().unwrap_or(&identity.public_id);
     (*settled != setup.public_id).then(|| settled.clone())
+}
+
+/// Makes this the identity of another Raft node, which replaces the one that it was and has its log.
+fn take_new_id(identity: &mut Identity, raft_id: RaftId) {
+    identity.log_owner = Some(identity.log_owner());
+    identity.replaces.insert(identity.raft_id);
+    identity.raft_id = raft_id;
 }
 
 async fn save_settled(setup: &Arc<Setup>, identity: &mut Identity) -> Result<(), Exit> {
@@ -228,9 +239,7 @@ impl<'a> Waiting<'a> {
 
     /// Goes on as a new member, with the log and the snapshots that it has.
     async fn become_new(&self, identity: &mut Identity) -> Result<Arrival, Exit> {
-        identity.log_owner = Some(identity.log_owner());
-        identity.replaces.insert(identity.raft_id);
-        identity.raft_id = self.new_raft_id;
+        take_new_id(identity, self.new_raft_id);
         save_settled(self.setup, identity).await?;
         let standing = Standing { moved: Moved::No, replaces: identity.replaces.clone(), ..self.standing.clone() };
         self.identify(identity.raft_id, standing);

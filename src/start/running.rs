@@ -11,7 +11,7 @@ use super::directory::Opened;
 use super::{Setup, failure, find};
 use crate::exit::Exit;
 use crate::node::rpc::Peers;
-use crate::node::{Node, NodeIdentity, Parts, Tasks};
+use crate::node::{Node, NodeError, NodeIdentity, Parts, Tasks};
 use crate::storage::log::LogStore;
 use crate::task;
 
@@ -48,7 +48,8 @@ impl Opened {
 }
 
 impl Running {
-    /// Finds the cluster. Ends when the node fails, with the reason; with [`Exit::again`] where another start of it is needed
+    /// Finds the cluster. Ends when the node fails, with the reason (78 where its directory is a copy of one
+    /// in use); with [`Exit::again`] where another start of it is needed
     /// that begins anew.
     pub async fn ended(&mut self, setup: &Arc<Setup>) -> Exit {
         let mut start = match find(setup).await {
@@ -64,6 +65,7 @@ impl Running {
             async move {
                 match node.find_cluster(start).await {
                     Ok(()) => std::future::pending().await,
+                    Err(NodeError::Conflict(why)) => Exit::config(why),
                     Err(error) => failure(error),
                 }
             }

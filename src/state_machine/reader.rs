@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Shared, State, index_of};
 use crate::command::{Command, LockView};
 use crate::formats::Format;
-use crate::kv::{self, KvStore, Ticket};
+use crate::kv::{self, KvStore, RetryRoom, Ticket};
 use crate::log_time::LogClock;
 use crate::record::Record;
 use crate::watch::Watches;
@@ -75,6 +75,11 @@ impl MapReader {
     /// What applying a command to the state as it is would cost, in microseconds.
     pub fn cost_us(&self, command: &Command) -> u64 {
         if kv::weight_is_all(command) { kv::weight(command) as u64 } else { self.state().kv.cost_us(command) }
+    }
+
+    /// The room for one more kept outcome, that of this `Idempotency-Key`.
+    pub fn retry_room(&self, key: &str) -> RetryRoom {
+        self.state().kv.retry_room(key)
     }
 
     /// When something is due next, and the log time that was applied last, in milliseconds.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::support::cluster::Cluster;
 use crate::support::http::Reply;
+use crate::support::lab::Lab;
 use crate::support::node::Node;
 use crate::support::wait::{SETTLE, check, eventually};
 
@@ -75,4 +76,21 @@ fn copies_of_different_moments_do_not_answer_differently() {
     cluster.settled();
     cluster.all_have("x", "0");
     cluster.all_have("y", "1");
+}
+
+/// A directory that holds nothing yet is nobody's: the copy takes a Raft id of its own. Under one, the first of the two would
+/// keep the other out for ever.
+#[test]
+fn a_copy_of_a_directory_that_holds_nothing_joins_as_another_node() {
+    let lab = Lab::new();
+    let mut first = lab.node("first");
+    let mut waits = lab.node("waits").rjoin(&[&first.haddr]);
+    let mut copied = lab.node("copied").rjoin(&[&first.haddr]);
+    waits.start();
+    eventually(SETTLE, "it waits", || waits.get("/hraftd/raft/health")?.ok().map(drop));
+    std::fs::rename(copy(&waits), &copied.rdir).unwrap();
+    copied.start();
+    eventually(SETTLE, "it waits", || copied.get("/hraftd/raft/health")?.ok().map(drop));
+    first.start();
+    Cluster { nodes: vec![first, waits, copied], lab }.settled();
 }

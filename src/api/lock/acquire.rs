@@ -125,7 +125,7 @@ pub async fn post<S: Service>(
     let written = task::spawn(async move {
         let outcome = write::write(&shared, action, &head, &body, &deadline).await?;
         let is_place = matches!(outcome.reply, Reply::Granted { .. } | Reply::Queued);
-        let place = (is_place && !idempotency::is_keyed(&head)).then(|| QueuePlace {
+        let place = (is_place && !idempotency::is_keyed(&head.headers)).then(|| QueuePlace {
             app: shared,
             name: asked,
             ticket: outcome.index,

@@ -51,8 +51,8 @@ impl IdempotencyHeader {
 }
 
 /// Tells whether the request has a key.
-pub fn is_keyed(head: &Parts) -> bool {
-    head.headers.contains_key(NAME)
+pub fn is_keyed(headers: &HeaderMap) -> bool {
+    headers.contains_key(NAME)
 }
 
 /// A digest of all that makes the request what it is. Each part comes with its length, so that none

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::api::Service;
 use crate::command::{Action, Command, Key, LockView, Stamped};
 use crate::formats::{Feature, OLDEST, Speaks};
-use crate::kv::{KvStore, Ticket};
+use crate::kv::{KvStore, RetryRoom, Ticket};
 use crate::node::{
     About, Cluster, ClusterServer, Found, NodeError, ReadLevel, ReadOptions, Server as Member, Settled, State,
     StateView, Stats, Written,
@@ -44,6 +44,8 @@ pub struct Orders {
     pub hang: bool,
     pub panic: bool,
     pub served_by: Option<PublicId>,
+    /// There is little room for kept outcomes.
+    pub scarce_room: bool,
 }
 
 impl Default for Inner {
@@ -143,6 +145,11 @@ impl Service for Fake {
 
     fn applied_index(&self) -> u64 {
         self.0.map.lock().0
+    }
+
+    fn retry_room(&self, key: &str) -> RetryRoom {
+        let is_scarce = self.0.orders.lock().scarce_room;
+        RetryRoom { is_scarce, ..self.0.map.lock().1.retry_room(key) }
     }
 
     async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {

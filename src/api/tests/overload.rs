@@ -147,3 +147,35 @@ async fn answers_that_nobody_reads_are_bounded() {
     let again = async { while server.get("/key/big").await.status != 200 {} };
     timeout(SOON, again).await.unwrap();
 }
+
+/// Issue 18, A4: one client filled the room for kept outcomes, and nobody else got any.
+#[tokio::test]
+async fn a_client_that_has_its_share_of_kept_outcomes() {
+    let (fake, listener) = (Fake::default(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let addr = listener.local_addr().unwrap();
+    let api = Api::new(fake.clone(), settings());
+    let most = crate::kv::RetryUse::SHARE;
+    api.app.retry_shares.took(&Client::at(addr.ip()), crate::kv::RetryUse { bytes: 0, count: most.count - 1 });
+    tokio::spawn(serve(vec![listener], api, Vec::new(), HttpLimits::default(), std::future::pending::<()>()));
+    let server = Server { addr, fake };
+    server.fake.order(Orders { scarce_room: true, ..Orders::default() });
+    let put = async |key: &str| server.ask_with("PUT", "/key/k", &[&format!("Idempotency-Key: {key}")], b"1").await;
+    assert_eq!(put("a").await.status, 201, "the last of its share");
+    put("b").await.is_error(503, "overloaded", "nothing was done");
+    assert_eq!(server.ask("DELETE", "/key/k", "").await.status, 200, "nothing of it is kept");
+    let (before, again) = (server.fake.keys(), put("a").await);
+    assert_eq!((again.status, again.header("idempotency-replayed")), (201, Some("true")), "a repetition");
+    server.ask_with("POST", "/hraftd/txn", &["Idempotency-Key: c"], b"{\"then\":[]}").await.is_error(
+        503,
+        "overloaded",
+        "",
+    );
+    server.ask_with("POST", "/hraftd/lock/l?ttl=5s", &["Idempotency-Key: d"], b"").await.is_error(
+        503,
+        "overloaded",
+        "",
+    );
+    assert_eq!(server.fake.keys(), before);
+    server.fake.order(Orders::default());
+    assert_eq!(put("b").await.status, 201, "there is room for everybody");
+}

@@ -68,7 +68,8 @@ struct Search<'a> {
     node: &'a Node,
     start: &'a Start,
     began: Instant,
-    last_said: String,
+    /// What it said last, of each address and of the whole.
+    said: BTreeMap<String, String>,
     /// Those who may found a cluster with this node.
     founders: BTreeSet<PublicId>,
     /// Another node that answered at the first address.
@@ -80,7 +81,8 @@ impl Node {
     /// once. Never gives up.
     ///
     /// # Errors
-    /// [`NodeError::Internal`] where this node's own disk or Raft fails.
+    /// [`NodeError::Internal`] where this node's own disk or Raft fails; [`NodeError::Conflict`] where its data directory is
+    /// a copy of one that is in use.
     pub async fn find_cluster(&self, start: Start) -> Result<(), NodeError> {
         if self.is_only_voter() {
             self.lead_alone(start.first.is_some() || !start.others.is_empty(), &start.others).await;
@@ -100,7 +102,7 @@ impl Node {
             node: self,
             start: &start,
             began: Instant::now(),
-            last_said: String::new(),
+            said: BTreeMap::new(),
             founders: BTreeSet::new(),
             other_at_first: None,
         };
@@ -110,6 +112,7 @@ impl Node {
                 _ = removed.wait_for(Option::is_some) => return Ok(()),
                 _ = lost.wait_for(Option::is_some) => return Ok(()),
                 done = self.settles_in() => return done,
+                why = self.former_self_lives() => return Err(NodeError::Conflict(why)),
                 founding = search.until_it_may_form() => founding,
             };
             if self.form(founding).await? {
@@ -185,7 +188,7 @@ impl Search<'_> {
             if self.may_form() && self.began.elapsed() >= LISTEN_DURATION {
                 match self.founding(&sight, called.as_ref()).await {
                     Ok(founding) => return founding,
-                    Err(why_not) => self.say(why_not),
+                    Err(why_not) => self.say("", why_not),
                 }
             }
             self.ask(&sight).await;
@@ -303,28 +306,32 @@ impl Search<'_> {
                 }
                 Ok(Err(refusal)) if refusal.for_now => refusals.push(format!("{addr}: {}", refusal.msg)),
                 Ok(Err(refusal)) => {
-                    self.say(format!("{addr} did not let this node join: {}; asking again", refusal.msg));
+                    self.say(
+                        &addr.to_string(),
+                        format!("{addr} did not let this node join: {}; asking again", refusal.msg),
+                    );
                 }
                 Err(error) => refusals.push(format!("{addr}: {error}")),
             }
         }
         if self.began.elapsed() >= CALM && sight.with_cluster.is_empty() && !self.may_form() {
             refusals.extend_from_slice(&sight.unknown);
-            self.say(format!(
+            let waiting = format!(
                 "waiting for a cluster to join: {}; the node that is literally the first of --rjoin forms one, or all \
                  together with --bootstrap-expect",
                 if refusals.is_empty() { "nobody has one".to_owned() } else { refusals.join(", ") }
-            ));
+            );
+            self.say("", waiting);
         } else if self.began.elapsed() >= CALM && !refusals.is_empty() {
-            self.say(format!("waiting to be let in: {}", refusals.join(", ")));
+            self.say("", format!("waiting to be let in: {}", refusals.join(", ")));
         }
     }
 
-    /// Says what is new.
-    fn say(&mut self, what: String) {
-        if what != self.last_said {
+    /// Says what is new of an address, or of the whole.
+    fn say(&mut self, of: &str, what: String) {
+        if self.said.get(of) != Some(&what) {
             tracing::info!("{what}");
-            self.last_said = what;
+            self.said.insert(of.to_owned(), what);
         }
     }
 }

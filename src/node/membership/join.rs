@@ -183,7 +183,7 @@ impl Node {
         });
         let arrived = tokio::select! {
             arrived = timeout_at(deadline, arrived) => arrived,
-            why = self.turns_out_a_stray(id, raft_id) => return self.take_back(raft_id, why, deadline).await,
+            why = self.turns_out_a_stray(id, joiner) => return self.take_back(raft_id, why, deadline).await,
         };
         match arrived {
             Ok(Ok(m)) if m.membership_config.get_node(&raft_id).is_none() => {
@@ -198,14 +198,18 @@ impl Node {
         }
     }
 
-    /// Ends where a joiner turns out to be of another cluster, or removed: it will never take what it is sent.
-    async fn turns_out_a_stray(&self, id: &PublicId, raft_id: RaftId) -> NodeError {
+    /// Ends where a joiner turns out to be of another cluster, or removed: it will never take what it is sent. So does one
+    /// that is a copy of a member which stood still when it was let in: it would be a learner for ever.
+    async fn turns_out_a_stray(&self, id: &PublicId, joiner: &Identification) -> NodeError {
         loop {
             tokio::time::sleep(STRAY_CHECK_INTERVAL).await;
+            if let Err(error) = self.refuse_living_former_selves(&self.members(), id, joiner).await {
+                return error;
+            }
             let target = Target { raft_id: None, id: id.clone() };
             let answer = self.inner.peers.call(&target, PeerRequest::Identify, IDENTIFY_TIMEOUT).await;
             if let Ok(PeerReply::Identify(who)) = answer
-                && who.raft_id == raft_id
+                && who.raft_id == joiner.raft_id
                 && let Err(error) = self.check_stray(id, &who)
             {
                 return error;

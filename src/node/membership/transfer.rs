@@ -20,7 +20,7 @@ use crate::raft_types::RaftId;
 use crate::task;
 
 /// Longer than this a transfer does not take; openraft refuses writes meanwhile.
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(in crate::node) const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A member that is to lead answers within this, or is not given the leadership.
 const TARGET_ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
@@ -104,23 +104,24 @@ impl Node {
         Ok(member.raft_id)
     }
 
-    fn name_of(&self, raft_id: RaftId) -> String {
+    pub(in crate::node) fn name_of(&self, raft_id: RaftId) -> String {
         let members = self.members();
         let found = members.iter().find(|member| member.raft_id == raft_id);
         found.map_or_else(|| raft_id.to_string(), |member| member.server.id.to_string())
     }
 
     /// Triggers the transfer and waits for another leader.
-    async fn transfer_to(&self, to: RaftId, deadline: Instant) -> Option<RaftId> {
+    pub(in crate::node) async fn transfer_to(&self, to: RaftId, deadline: Instant) -> Option<RaftId> {
         let me = self.inner.me.raft_id();
         let mut metrics = self.metrics();
+        self.note_transfer();
         self.inner.raft.trigger().transfer_leader(to).await.ok()?;
         let handed = metrics.wait_until(|m| m.current_leader.is_some_and(|leader| leader != me));
         timeout_at(deadline, handed).await.ok()?.ok()?.current_leader
     }
 
     /// Asks a member for any answer at all.
-    async fn answers_now(&self, raft_id: RaftId) -> bool {
+    pub(in crate::node) async fn answers_now(&self, raft_id: RaftId) -> bool {
         let members = self.members();
         let Some(member) = members.iter().find(|member| member.raft_id == raft_id) else { return false };
         let target = Target { raft_id: Some(raft_id), id: member.server.id.clone() };

@@ -82,7 +82,8 @@ impl Node {
     pub(in crate::node) async fn look_for_asker(&self, raft_id: RaftId, at: &PublicId) {
         let members = self.members();
         let Some(member) = members.into_iter().find(|m| m.raft_id == raft_id && m.server.id != *at) else { return };
-        if self.leader() == Some(Leader::ThisNode) || self.hears_leader() {
+        // One without a quorum leads nobody, and the asker may be what it lacks.
+        if self.state() == State::Leader || self.hears_leader() {
             return;
         }
         if is_at(&self.inner.peers, &member.server.id, raft_id).await {

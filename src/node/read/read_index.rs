@@ -23,7 +23,7 @@ use crate::node::leader::{Leader, LeaderWait};
 use crate::node::read::quorum_acks;
 use crate::node::rpc::{PeerReply, PeerRequest};
 use crate::node::{Node, NodeError};
-use crate::raft_types::alias::Vote;
+use crate::raft_types::alias::{LogId, Vote};
 use crate::raft_types::{RaftId, TypeConfig};
 use crate::task;
 
@@ -88,7 +88,9 @@ impl Node {
                 let following = self.inner.log.vote();
                 let request = PeerRequest::ReadIndex { following, applied: self.applied_index() };
                 match self.inner.peers.call(&target, request, self.confirm_timeout()).await {
-                    Ok(PeerReply::ReadIndex(index)) => index,
+                    Ok(PeerReply::ReadIndex(index)) => {
+                        index.filter(|index| !is_of_another_history(self.last_committed(), *index, following))
+                    }
                     _ => None,
                 }
             }
@@ -145,6 +147,14 @@ impl Node {
     }
 }
 
+/// True where what is committed here, up to a read index and beyond, ends in an earlier term than that of the leader who gave
+/// it: a leader's read index is in its own term. Such a node holds what its cluster does not, as after copies of directories
+/// of different times were put back, and has not heard so yet.
+fn is_of_another_history(committed: Option<LogId>, index: u64, following: Option<Vote>) -> bool {
+    let (Some(committed), Some(vote)) = (committed, following) else { return false };
+    vote.committed && committed.index >= index && committed.leader_id.term < vote.leader_id.term
+}
+
 /// The read index of `me`, if it leads by the vote `following` and is a quorum together with `asker`, which follows it by
 /// that vote.
 pub(in crate::node) fn read_index_of_two(
@@ -159,4 +169,22 @@ pub(in crate::node) fn read_index_of_two(
     let knows_all = committed.leader_id.term == following.leader_id.term;
     let configs = state.membership_state.effective().membership().get_joint_config();
     (leads && knows_all && quorum_acks::is_quorum(configs, |id| id == me || id == asker)).then(|| committed.index())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_goes_beyond_the_read_index_in_an_earlier_term_is_of_another_history() {
+        let committed = |term, index| Some(openraft::testing::log_id::<TypeConfig>(term, 1, index));
+        let following = Some(Vote::new_committed(5, 1));
+        assert!(is_of_another_history(committed(4, 590), 550, following), "it goes beyond");
+        assert!(is_of_another_history(committed(4, 550), 550, following), "it ends there");
+        assert!(!is_of_another_history(committed(4, 549), 550, following), "it has yet to hear");
+        assert!(!is_of_another_history(committed(5, 590), 550, following), "the leader has gone on since");
+        assert!(!is_of_another_history(None, 550, following));
+        assert!(!is_of_another_history(committed(4, 590), 550, Some(Vote::new(5, 1))), "its own candidature");
+        assert!(!is_of_another_history(committed(4, 590), 550, None));
+    }
 }

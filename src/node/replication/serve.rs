@@ -77,6 +77,7 @@ impl Node {
             PeerRequest::Vote(rpc) => PeerReply::Vote(raft.vote(rpc).await.map_err(stopped)?),
             PeerRequest::PreVote(rpc) => PeerReply::Vote(raft.pre_vote(rpc).await.map_err(stopped)?),
             PeerRequest::TransferLeader(rpc) => {
+                self.note_transfer();
                 PeerReply::TransferLeader(raft.handle_transfer_leader(rpc.into()).await.map_err(|_| Refusal::Stopped)?)
             }
             PeerRequest::Forward { commands, timeout_ms } => {

@@ -2,6 +2,7 @@
 
 pub(in crate::node) mod expiry;
 pub(in crate::node) mod failover;
+pub(in crate::node) mod give_way;
 pub(in crate::node) mod heartbeat;
 pub(in crate::node) mod log_bound;
 pub(in crate::node) mod report;

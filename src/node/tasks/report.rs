@@ -49,6 +49,8 @@ impl Node {
             if seen.is_some() && seen != last_leader {
                 if let Some((id, member)) = leader {
                     if id == self.inner.me.raft_id() {
+                        // From here on its quorum may be missed.
+                        self.leading_for(term);
                         tracing::info!("this node is the leader, term {term}");
                     } else if let Some(member) = member {
                         tracing::info!("the leader is {}, term {term}", member.id);

@@ -1,6 +1,6 @@
 //! Says when nothing goes on, and why: heartbeats may arrive, and every node call itself ready, while no entry does.
 //!
-//! The leader gives its place to nobody for that: whoever takes over needs the same ways and disks.
+//! Where another voter may do better, the leader hands over to it: [`give_way`](super::give_way).
 
 use std::time::Duration;
 
@@ -23,17 +23,23 @@ const STALLED_AFTER: Duration = Duration::from_secs(5);
 struct Progress {
     committed: Option<u64>,
     since: Instant,
+    /// The last entry of the log, when it was looked last.
+    last: Option<u64>,
 }
 
 impl Node {
     /// The task that looks whether entries are committed and the disk answers.
     pub(in crate::node) async fn watch_progress(self) {
         let mut tick = interval(CHECK_INTERVAL);
-        let mut progress = Progress { committed: None, since: Instant::now() };
+        let mut progress = Progress { committed: None, since: Instant::now(), last: None };
         loop {
             tick.tick().await;
             let disk = self.hanging_disk();
+            let last_before = progress.last;
             let stall = self.stall(&mut progress, disk.is_some());
+            if stall.is_some() {
+                self.give_way(last_before, disk.is_some());
+            }
             let now: Vec<String> = [disk, stall].into_iter().flatten().collect();
             let before = self.inner.hindrances.send_replace(now.clone());
             now.iter().filter(|what| !before.contains(what)).for_each(|what| tracing::warn!("{what}"));
@@ -66,9 +72,10 @@ impl Node {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
         let committed = metrics.local_committed.map(|id| id.index);
+        progress.last = metrics.last_log_index;
         let waits = metrics.state == ServerState::Leader && metrics.last_log_index > committed;
         if !waits || progress.committed != committed {
-            *progress = Progress { committed, since: Instant::now() };
+            *progress = Progress { committed, since: Instant::now(), ..*progress };
             return None;
         }
         if progress.since.elapsed() <= STALLED_AFTER {

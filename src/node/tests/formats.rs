@@ -193,8 +193,8 @@ async fn a_leader_that_dies_in_the_middle_of_it() {
         until("a new one leads", || nodes.iter().any(|node| node.node.state() == State::Leader)).await;
         let leads = leader(&nodes);
         let (old, other) = (nodes[leads].port, nodes[1 - leads].port);
-        net.set_small_only(1, true);
-        net.set_small_only(other, !reaches_one);
+        net.set_hole(old, 1, true);
+        net.set_hole(old, other, !reaches_one);
         nodes.push(start(&net, 1, false, disk).await);
         let proposed = || nodes[leads].node.inner.proposed_format.is(NEWEST);
         until("it is proposed", proposed).await;
@@ -205,8 +205,8 @@ async fn a_leader_that_dies_in_the_middle_of_it() {
         assert!(joined.is_err(), "{joined:?}");
         drop(joiner.crash().await);
         let disk = nodes.remove(leads).crash().await;
-        net.set_small_only(1, false);
-        net.set_small_only(other, false);
+        net.set_hole(old, 1, false);
+        net.set_hole(old, other, false);
         nodes.push(start(&net, old, false, disk).await);
         all_have(&nodes, NEWEST).await;
         nodes[0].set("k", "1").await.unwrap();

@@ -127,6 +127,65 @@ async fn a_living_member_is_not_replaced() {
     assert_eq!((nodes[0].voters(), copy.node.state()), (3, crate::node::State::Learner));
     assert!(!ids(&nodes[0]).contains(&id(13)));
     assert_eq!(nodes[original].node.ready(), Ok(()));
+    let ended = tokio::time::timeout(Duration::from_secs(10), copy.node.former_self_lives()).await.unwrap();
+    assert!(ended.contains("disk 13 is a copy") && ended.contains(&id(nodes[original].port).to_string()), "{ended}");
+}
+
+/// Its original stood still when it was let in, and goes on: it would be a learner for ever.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_was_let_in_is_taken_out_again() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    nodes[0].set("k", "1").await.unwrap();
+    let leads = leader(&nodes);
+    let original = (leads + 1) % 3;
+    let disk = nodes[original].copy_of_disk();
+    super::set_cut_off(&net, nodes[original].port, true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    change(&disk, |identity| {
+        becomes_new(identity);
+        identity.public_id = id(13);
+    });
+    // It is let in, and has yet to catch up.
+    net.set_starved(13, true);
+    let copy = TestNode::start(&net, 13, &[nodes[leads].port], disk).await;
+    until("it is let in", || ids(&nodes[leads]).contains(&id(13))).await;
+    super::set_cut_off(&net, nodes[original].port, false);
+    until("it is taken out again", || !ids(&nodes[leads]).contains(&id(13))).await;
+    net.set_starved(13, false);
+    let ended = tokio::time::timeout(Duration::from_secs(10), copy.node.former_self_lives()).await.unwrap();
+    assert!(ended.contains("still runs"), "{ended}");
+    until("its original is ready", || nodes[original].node.ready() == Ok(())).await;
+    assert_eq!(nodes[leads].voters(), 3);
+}
+
+/// The one that stayed leads, as openraft has it, but nobody; where the other is it hears only from that one's asking.
+#[tokio::test(start_paused = true)]
+async fn a_leader_without_a_quorum_finds_the_voter_that_moved_and_asks() {
+    let net: Arc<Net> = Arc::default();
+    let stays = TestNode::start(&net, 1, &[1], MemDisk::new()).await;
+    let moves = TestNode::start(&net, 2, &[1], MemDisk::new()).await;
+    until("both are voters", || stays.voters() == 2 && moves.node.ready() == Ok(())).await;
+    let disk = moves.crash().await;
+    until("its quorum is missed", || stays.node.state() != crate::node::State::Leader).await;
+    change(&disk, |identity| identity.public_id = id(12));
+    let moved = TestNode::start(&net, 12, &[1], disk).await;
+    for node in [&stays, &moved] {
+        until("the membership has the new address", || ids(node).contains(&id(12))).await;
+        until("it is ready", || node.node.ready() == Ok(())).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_nobody_ever_acknowledged_is_none_once_its_time_is_up() {
+    let net: Arc<Net> = Arc::default();
+    let node = TestNode::start(&net, 1, &[1], MemDisk::new()).await;
+    until("it leads, and has told so", || node.node.ready() == Ok(())).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.node.leading_for(7), Duration::ZERO, "it was elected just now");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(node.node.leading_for(7), Duration::from_secs(3));
+    assert_eq!(node.node.leading_for(8), Duration::ZERO, "it was elected again");
 }
 
 /// A leader says of whom it is asked whether it heard him just now.

@@ -34,8 +34,8 @@ pub(super) struct Net {
     balanced: Mutex<BTreeMap<u16, VecDeque<u16>>>,
     /// Nodes that get nothing of the log.
     starved: Mutex<HashSet<u16>>,
-    /// Nodes that get no entries, but heartbeats.
-    small_only: Mutex<HashSet<u16>>,
+    /// From where to where no entries get through, but heartbeats.
+    holes: Mutex<HashSet<(u16, u16)>>,
     /// Every so many answers to a forwarded write one is lost; 0: none.
     lose_nth: AtomicU64,
     answers: AtomicU64,
@@ -94,13 +94,13 @@ impl Net {
         self.balanced.lock().insert(port, to.iter().copied().collect());
     }
 
-    /// Entries that are sent to a node get lost, or do so no more; heartbeats arrive.
-    pub(super) fn set_small_only(&self, port: u16, small_only: bool) {
-        let mut all = self.small_only.lock();
-        if small_only {
-            all.insert(port)
+    /// Entries that one node sends to another get lost, or do so no more; heartbeats arrive.
+    pub(super) fn set_hole(&self, from: u16, to: u16, hole: bool) {
+        let mut all = self.holes.lock();
+        if hole {
+            all.insert((from, to))
         } else {
-            all.remove(&port)
+            all.remove(&(from, to))
         };
     }
 
@@ -179,10 +179,10 @@ impl Peers for LocalPeers {
         let node = self.reach(target.id.haddr.port);
         let envelope = self.me.envelope(target);
         let net = self.net.clone();
-        let port = target.id.haddr.port;
+        let (from, port) = (self.me.id().haddr.port, target.id.haddr.port);
         let starves = match &request {
             PeerRequest::Append(rpc) => {
-                net.starves(port) || (!rpc.entries.is_empty() && net.small_only.lock().contains(&port))
+                net.starves(port) || (!rpc.entries.is_empty() && net.holes.lock().contains(&(from, port)))
             }
             _ => false,
         };

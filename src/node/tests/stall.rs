@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::net::{Net, until};
+use super::net::{Net, TestNode, until};
 use super::{leader, three};
 use crate::command::Command;
-use crate::node::{Node, NodeError, ReadLevel};
+use crate::node::{Node, NodeError, ReadLevel, State};
+use crate::storage::disk::MemDisk;
 
 async fn warnings(node: &Node) -> String {
     node.cluster().await.warnings.join("\n")
@@ -22,7 +23,7 @@ async fn an_mtu_hole_is_told_with_the_peers() {
     nodes[0].set("k", "1").await.unwrap();
     let leads = leader(&nodes);
     let others = [(leads + 1) % 3, (leads + 2) % 3];
-    others.iter().for_each(|other| net.set_small_only(nodes[*other].port, true));
+    others.iter().for_each(|other| net.set_hole(nodes[leads].port, nodes[*other].port, true));
     let node = nodes[leads].node.clone();
     let set = Command::Set(vec![("k".into(), bytes::Bytes::from_static(b"2"))]);
     let written = tokio::spawn(async move { node.write(set, super::in_secs(60)).await });
@@ -35,9 +36,83 @@ async fn an_mtu_hole_is_told_with_the_peers() {
         assert!(others.iter().all(|other| told.contains(&nodes[*other].node.id().to_string())), "{told}");
     }
     assert_eq!(leader(&nodes), leads, "nobody is better off");
-    others.iter().for_each(|other| net.set_small_only(nodes[*other].port, false));
+    others.iter().for_each(|other| net.set_hole(nodes[leads].port, nodes[*other].port, false));
     written.await.unwrap().unwrap();
     until("the leader is ready again", || nodes[leads].node.ready() == Ok(())).await;
     assert_eq!(warnings(&nodes[leads].node).await, "");
     assert_eq!(nodes[leads].get("k", ReadLevel::Linearizable).await.unwrap().as_deref(), Some("2"));
+}
+
+async fn five(net: &Arc<Net>) -> Vec<TestNode> {
+    let mut nodes = Vec::new();
+    for port in 1..=5 {
+        nodes.push(TestNode::start(net, port, &[1], MemDisk::new()).await);
+    }
+    for node in &nodes {
+        until("five voters", || node.voters() == 5).await;
+    }
+    nodes[0].set("k", "1").await.unwrap();
+    for node in &nodes {
+        until("each has it", || node.node.applied_index() == nodes[0].node.applied_index()).await;
+    }
+    nodes
+}
+
+fn set_holes(net: &Net, from: u16, nodes: &[TestNode], to: &[usize], hole: bool) {
+    to.iter().for_each(|to| net.set_hole(from, nodes[*to].port, hole));
+}
+
+/// Issue 18, D10: large packets from the leader to three of the four others vanish, and the fourth reaches all.
+#[tokio::test(start_paused = true)]
+async fn a_stuck_leader_gives_way_to_a_voter_that_acknowledges_entries() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = five(&net).await;
+    let leads = leader(&nodes);
+    let [able, unable @ ..] = [1, 2, 3, 4].map(|n| (leads + n) % 5);
+    set_holes(&net, nodes[leads].port, &nodes, &unable, true);
+    let began = Instant::now();
+    let written = nodes[leads].node.write(Command::Set(vec![("k".into(), "2".into())]), super::in_secs(4)).await;
+    assert!(matches!(written, Err(NodeError::Timeout(_))), "{written:?}");
+    assert_eq!(leader(&nodes), leads, "not at once");
+    until("the able one leads", || nodes[able].node.state() == State::Leader).await;
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    nodes[leads].set("k", "3").await.unwrap();
+    until("it is ready", || nodes[able].node.ready() == Ok(())).await;
+    for node in &nodes {
+        assert_eq!(node.get("k", ReadLevel::Linearizable).await.unwrap().as_deref(), Some("3"));
+    }
+}
+
+/// The successor has the same hole before it: it leads for a minute before another trial.
+#[tokio::test(start_paused = true)]
+async fn leadership_is_tried_elsewhere_once_a_minute() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = five(&net).await;
+    let leads = leader(&nodes);
+    let [able, unable @ ..] = [1, 2, 3, 4].map(|n| (leads + n) % 5);
+    set_holes(&net, nodes[leads].port, &nodes, &unable, true);
+    set_holes(&net, nodes[able].port, &nodes, &unable, true);
+    let node = nodes[leads].node.clone();
+    let set = Command::Set(vec![("k".into(), "2".into())]);
+    let waits = tokio::spawn(async move { node.write(set, super::in_secs(200)).await });
+    let mut changes: Vec<(usize, Instant)> = vec![(leads, Instant::now())];
+    while changes.len() < 4 {
+        if let Some(now) = nodes.iter().position(|n| n.node.state() == State::Leader)
+            && changes.last().unwrap().0 != now
+        {
+            changes.push((now, Instant::now()));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    let who: Vec<usize> = changes.iter().map(|(who, _)| *who).collect();
+    assert_eq!(who, [leads, able, leads, able], "nobody else acknowledged anything");
+    for two in changes[1..].windows(2) {
+        let apart = two[1].1 - two[0].1;
+        assert!(apart > Duration::from_secs(59) && apart < Duration::from_secs(75), "{apart:?}");
+    }
+    set_holes(&net, nodes[leads].port, &nodes, &unable, false);
+    set_holes(&net, nodes[able].port, &nodes, &unable, false);
+    // It was proposed in an earlier term, and is committed, or was never told to anybody.
+    let _ = waits.await.unwrap();
+    nodes[able].set("k", "3").await.unwrap();
 }
