@@ -151,6 +151,15 @@ impl Speaks {
         Self { oldest: Format(1), newest: Format(1), version: CompactString::const_new("0.1.0") }
     }
 
+    /// Says that a node which understands this is too old for a cluster, and what to do.
+    pub fn too_old(&self, node: &dyn fmt::Display, format: Format) -> String {
+        format!(
+            "{node} runs hraftd {}, which is too old for the cluster's format {format}: start it with {} or newer",
+            self.version,
+            format.since()
+        )
+    }
+
     /// True where the node can be a member of a cluster of this format.
     pub fn understands(&self, format: Format) -> bool {
         (self.oldest..=self.newest).contains(&format)

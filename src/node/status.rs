@@ -8,7 +8,6 @@ use openraft::{Instant as _, RaftMetrics, ServerState};
 use tokio::time::Instant;
 
 use crate::formats::{Format, Speaks};
-use crate::node::formats::too_old;
 use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Refusal, Target};
 use crate::node::{Node, State};
 use crate::node_id::PublicId;
@@ -288,7 +287,7 @@ impl Node {
         let mut warnings = warnings(&servers);
         warnings.extend(servers.iter().filter_map(|server| {
             let speaks = server.speaks.as_ref().filter(|speaks| !speaks.understands(format))?;
-            Some(too_old(&server.id, speaks, format))
+            Some(speaks.too_old(&server.id, format))
         }));
         for (member, told) in members.iter().zip(reasons) {
             warnings.extend(told.into_iter().map(|what: String| format!("{}: {what}", member.server.id)));

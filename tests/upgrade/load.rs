@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -31,6 +31,11 @@ pub struct Slowest {
 }
 
 impl Slowest {
+    /// Only what comes from now on counts.
+    pub fn forget(&mut self) {
+        *self = Self { count: self.count, ..Self::default() };
+    }
+
     fn answered(&mut self, sent: Instant) {
         let now = Instant::now();
         self.count += 1;
@@ -58,6 +63,8 @@ pub struct Load {
     /// Who is between a grant of the lock and its release.
     inside: AtomicU64,
     pub holds: AtomicU64,
+    /// Watchers that have not ended: they wait for changes.
+    watchers: AtomicUsize,
     pub seen: AtomicU64,
     pub slowest: Mutex<Slowest>,
     pub broken: AtomicU64,
@@ -82,6 +89,7 @@ impl Load {
             acked: (0..WRITERS).map(|_| AtomicU64::new(0)).collect(),
             inside: AtomicU64::new(0),
             holds: AtomicU64::new(0),
+            watchers: AtomicUsize::new(WATCHERS),
             seen: AtomicU64::new(0),
             slowest: Mutex::default(),
             broken: AtomicU64::new(0),
@@ -98,7 +106,10 @@ impl Load {
             scope.spawn(move || self.read(number));
         }
         for number in 0..WATCHERS {
-            scope.spawn(move || self.watch(number));
+            scope.spawn(move || {
+                self.watch(number);
+                self.watchers.fetch_sub(1, Ordering::SeqCst);
+            });
         }
         for number in 0..HOLDERS {
             scope.spawn(move || self.hold(number));
@@ -108,6 +119,22 @@ impl Load {
     /// What went wrong for clients.
     pub fn failures(&self) -> Vec<String> {
         self.failed.lock().unwrap().clone()
+    }
+
+    /// How many failures there were so far.
+    pub fn failure_count(&self) -> usize {
+        self.failed.lock().unwrap().len()
+    }
+
+    /// Takes back the failures from this one on that are 504: the leader was gone, and the outcome is unknown. How many.
+    pub fn forgive_timeouts(&self, from: usize) -> usize {
+        let mut failed = self.failed.lock().unwrap();
+        let mut later = failed.split_off(from);
+        let before = later.len();
+        later.retain(|what| !what.contains(": 504 "));
+        let forgiven = before - later.len();
+        failed.append(&mut later);
+        forgiven
     }
 
     fn fail(&self, what: String) {
@@ -126,15 +153,17 @@ impl Load {
         node
     }
 
-    /// A new key each time: an attempt that comes through late overwrites nothing.
+    /// A new key each time, stored once, however often it is sent.
     fn write(&self, writer: usize) {
         let mut client = Client::new(self, writer);
         for number in 1.. {
             let body = format!(r#"{{"w{writer}-{number}":{number}}}"#);
-            if client.call("POST", "/hraftd/key", &[], Some(body.as_bytes()), &[200]).is_some() {
+            let name = format!("w{writer}-{number}");
+            let headers = [("Idempotency-Key", name.as_str())];
+            if client.call_until("POST", "/hraftd/key", &headers, Some(body.as_bytes()), &[200]).is_some() {
                 self.acked[writer].store(number, Ordering::SeqCst);
             }
-            if !self.goes_on() {
+            if !self.goes_on() && (writer >= WATCHERS || self.watchers.load(Ordering::SeqCst) == 0) {
                 return;
             }
             // A rate, not a wait for something.
@@ -190,7 +219,7 @@ impl Load {
         for turn in 0_u64.. {
             let asked = format!("{number}-{turn}");
             let headers = [("Idempotency-Key", asked.as_str())];
-            let granted = client.call("POST", "/hraftd/lock/l?ttl=60s", &headers, None, &[200, 409]);
+            let granted = client.call_until("POST", "/hraftd/lock/l?ttl=60s", &headers, None, &[200, 409]);
             if let Some(granted) = granted.filter(|granted| granted.status == 200) {
                 if self.inside.fetch_add(1, Ordering::SeqCst) > 0 {
                     self.fail("two hold the lock".to_owned());
@@ -201,7 +230,7 @@ impl Load {
                 self.inside.fetch_sub(1, Ordering::SeqCst);
                 let released = format!("{asked}-done");
                 let headers = [("Idempotency-Key", released.as_str())];
-                client.call("DELETE", &format!("/hraftd/lock/l?token={token}"), &headers, None, &[200]);
+                client.call_until("DELETE", &format!("/hraftd/lock/l?token={token}"), &headers, None, &[200]);
             }
             if !self.goes_on() {
                 return;
@@ -227,6 +256,24 @@ impl<'a> Client<'a> {
     fn leave(&mut self) {
         self.conn = None;
         self.node = self.load.node_for(&mut self.rng);
+    }
+
+    /// As [`call`](Self::call), again and again until there is such an answer, or the end: for what counts once.
+    fn call_until(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+        good: &[u16],
+    ) -> Option<Reply> {
+        loop {
+            let answer = self.call(method, path, headers, body, good);
+            if answer.is_some() || !self.load.goes_on() {
+                return answer;
+            }
+            std::thread::park_timeout(PACE);
+        }
     }
 
     /// Tries other nodes as long as connections break at one that is going; the answer, if it is one of these.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use load::{Load, Slowest, StopOnDrop, WRITERS};
+use load::{Load, StopOnDrop, WRITERS};
 use serde_json::Value;
 use support::cluster::Cluster;
 use support::http::Conn;
@@ -103,7 +103,10 @@ impl Upgrade<'_> {
         let leads = self.cluster.leader() == number;
         self.load.away[number].store(true, Ordering::SeqCst);
         let began = Instant::now();
+        let (failures, log) = (self.load.failure_count(), self.cluster.nodes[number].log_text().len());
+        let was_old = self.is_old(number);
         self.cluster.nodes[number].stop();
+        let handed_over = self.cluster.nodes[number].log_text()[log..].contains("leadership handed over");
         let other = (number + 1) % self.cluster.nodes.len();
         let wanted = self.cluster.nodes[other].stat("commit_index").unwrap();
         self.cluster.nodes[number].program = by_old.then(|| self.old.to_owned());
@@ -118,6 +121,11 @@ impl Upgrade<'_> {
             (if leads { "leader" } else { "follower" }, if by_old { "the old version" } else { "the new one" });
         say(&format!("{}: node {number}, {role}, is {version} after {:.0?}", self.name, began.elapsed()));
         self.some_load();
+        // 0.1.0 goes without a successor where none answers within 300 ms, as on a machine that has too much to do.
+        if leads && was_old && !handed_over {
+            let forgiven = self.load.forgive_timeouts(failures);
+            say(&format!("{}: the old leader found no successor, and was gone: {forgiven} times 504", self.name));
+        }
         // Before the last one nothing is new.
         if self.cluster.nodes.iter().any(|node| node.program.is_some()) {
             for node in self.cluster.nodes.iter().filter(|node| node.program.is_none()) {
@@ -152,8 +160,7 @@ fn upgrade(name: &str, count: usize, old: &Path, steps: impl FnOnce(&mut Upgrade
         let mut upgrade = Upgrade { name: name.to_owned(), cluster: &mut cluster, load: &load, old };
         upgrade.some_load();
         // What forming a cluster took does not count.
-        let count = load.slowest.lock().unwrap().count;
-        *load.slowest.lock().unwrap() = Slowest { count, ..Slowest::default() };
+        load.slowest.lock().unwrap().forget();
         steps(&mut upgrade);
         upgrade.is_raised();
         drop(stop);
@@ -333,12 +340,14 @@ fn an_old_node_that_returns_after_the_switch() {
     let others: Vec<String> = left.iter().map(|&number| cluster.nodes[number].haddr.clone()).collect();
     cluster.nodes[away].set_args(&["--rjoin", &others.join(",")]);
     cluster.nodes[away].start();
-    for number in [away, left[0]] {
+    let is_told = |numbers: &[usize]| {
         eventually(SETTLE, "it is told", || {
-            let log = cluster.nodes[number].log_text();
+            let log: String = numbers.iter().map(|&number| cluster.nodes[number].log_text()).collect();
             check(log.contains("too old") && log.contains("hraftd 0.2.0 or newer"), || log)
         });
-    }
+    };
+    is_told(&[away]);
+    is_told(&left);
     assert!(cluster.nodes[away].ready().is_err());
     // As the new version it is welcome.
     cluster.nodes[away].stop();

@@ -20,7 +20,6 @@ use crate::formats::{Feature, Format, Speaks};
 use crate::node::rpc::{Envelope, PeerReply, PeerRequest, Peers, Refusal, Target};
 use crate::node::status::MemberView;
 use crate::node::{Node, NodeError};
-use crate::node_id::PublicId;
 
 pub(super) use raise::Proposed;
 
@@ -37,15 +36,6 @@ pub(in crate::node) async fn ask(peers: &dyn Peers, target: &Target) -> Option<S
         Ok(Ok(PeerReply::Identify(who))) if Some(who.raft_id) == target.raft_id => Some(who.speaks),
         _ => None,
     }
-}
-
-/// Says that a node is too old, and what to do.
-pub(in crate::node) fn too_old(id: &PublicId, speaks: &Speaks, format: Format) -> String {
-    format!(
-        "{id} runs hraftd {}, which is too old for the cluster's format {format}: start it with {} or newer",
-        speaks.version,
-        format.since()
-    )
 }
 
 impl Node {
@@ -122,7 +112,7 @@ impl Node {
         if envelope.speaks.understands(format) {
             return Ok(());
         }
-        let why = too_old(&envelope.from, &envelope.speaks, format);
+        let why = envelope.speaks.too_old(&envelope.from, format);
         let (raft_id, starts) = (envelope.from_raft, envelope.start.starts);
         if self.inner.strangers.first_time(format!("too old {raft_id} {starts}")) {
             tracing::warn!("{why}; its messages are refused");

@@ -12,7 +12,6 @@ use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::too_old;
 use crate::command::Action;
 use crate::formats::{Format, Speaks};
 use crate::node::rpc::NotLeader;
@@ -97,7 +96,14 @@ impl Node {
     /// Refuses a node that does not understand the cluster's format, or the one that it is about to have.
     pub(in crate::node) fn refuse_old_joiner(&self, id: &PublicId, speaks: &Speaks) -> Result<(), NodeError> {
         let format = self.format().max(Format(self.inner.proposed_format.0.load(Ordering::SeqCst)));
-        if speaks.understands(format) { Ok(()) } else { Err(NodeError::Conflict(too_old(id, speaks, format))) }
+        if speaks.understands(format) {
+            return Ok(());
+        }
+        let why = speaks.too_old(id, format);
+        if self.inner.strangers.first_time(format!("joiner {id} {}", speaks.version)) {
+            tracing::warn!("{why}; it does not join");
+        }
+        Err(NodeError::Conflict(why))
     }
 
     /// A member that was started with an older binary takes nothing, and says nothing of that to this node.
@@ -111,7 +117,7 @@ impl Node {
                 && !speaks.understands(format)
                 && self.inner.strangers.first_time(format!("silent {} {}", member.raft_id, speaks.version))
             {
-                tracing::warn!("{}; it takes no part until then", too_old(&member.server.id, &speaks, format));
+                tracing::warn!("{}; it takes no part until then", speaks.too_old(&member.server.id, format));
             }
         }
     }

@@ -38,10 +38,26 @@ impl Node {
         if self.check_quorum().is_err() {
             return;
         }
-        let Some(successor) = self.successor().await else { return };
-        match self.transfer_to(successor, Instant::now() + patience).await {
+        let deadline = Instant::now() + patience;
+        let Some(successor) = self.successor_by(deadline).await else { return };
+        match self.transfer_to(successor, deadline).await {
             Some(leader) => tracing::info!("leadership handed over to {}", self.name_of(leader)),
             None => tracing::warn!("leadership could not be handed over in time; the others will elect a leader"),
+        }
+    }
+
+    /// A successor; where those that follow are slow to answer, on machines that have too much to do, they are asked again.
+    async fn successor_by(&self, deadline: Instant) -> Option<RaftId> {
+        loop {
+            let asked = Instant::now();
+            if let Some(successor) = self.successor().await {
+                return Some(successor);
+            }
+            // Those that refuse, or are gone, say so at once.
+            let was_slow = asked.elapsed() >= TARGET_ANSWER_TIMEOUT;
+            if !was_slow || Instant::now() + TARGET_ANSWER_TIMEOUT >= deadline || self.check_quorum().is_err() {
+                return None;
+            }
         }
     }
 

@@ -196,7 +196,7 @@ impl RaftNetwork {
         match formats::ask(&*self.peers, &target).await {
             Some(speaks) if speaks.understands(format) => Ok(()),
             Some(speaks) => {
-                let why = formats::too_old(&target.id, &speaks, format);
+                let why = speaks.too_old(&target.id, format);
                 if self.strangers.first_time(format!("snapshot {:?} {}", target.raft_id, speaks.version)) {
                     tracing::warn!("{why}; it gets no snapshot");
                 }
