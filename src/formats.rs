@@ -26,8 +26,10 @@ pub const NEWEST: Format = Format(2);
 /// A thing that clients may ask for once the cluster has a certain format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Feature {
-    /// Leases: `POST /hraftd/lease`.
+    /// Leases: `POST /hraftd/lease`, and `lease=` on writes.
     Leases,
+    /// In transactions: conditions on locks and leases, comparisons of numbers, `touch`.
+    Conditions,
 }
 
 /// All that a format stands for.
@@ -57,9 +59,9 @@ pub const FORMATS: [Spec; 2] = [
         since: "0.2.0",
         wire: 5,
         log: 4,
-        actions: 14,
+        actions: 18,
         snapshot: 3,
-        features: &[(Feature::Leases, "leases")],
+        features: &[(Feature::Leases, "leases"), (Feature::Conditions, "these conditions and operations")],
     },
 ];
 

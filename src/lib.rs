@@ -15,7 +15,7 @@
 //!   │
 //! state_machine ──── openraft's trait: apply, build and install snapshots
 //!   ├── watch        the last changes, and the watchers that wait for more
-//!   ├── kv           pure: keys, locks, kept outcomes and `apply(index, Command) -> Reply`;
+//!   ├── kv           pure: keys, locks, leases, kept outcomes and `apply(index, Command) -> Reply`;
 //!   │                no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
 //!       json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, task: leaves

@@ -7,13 +7,14 @@
 //! * Every error has its JSON shape and is never a 200; nothing of a refused request is stored.
 //! * A handler that panics answers 500.
 //!
-//! Reading order: [`route`], then [`keys`], [`txn`], [`lock`], [`watch`] and [`admin`]. They read
+//! Reading order: [`route`], then [`keys`], [`txn`], [`lock`], [`lease`], [`watch`] and [`admin`]. They read
 //! requests with [`request`] and answer with [`response`]; [`response::error`] is the one place
 //! that knows status codes.
 
 mod admin;
 mod admission;
 mod keys;
+mod lease;
 mod lock;
 mod methods;
 mod request;

@@ -22,7 +22,7 @@ use futures_util::future::BoxFuture;
 use super::admission::Pass;
 use super::methods::{WATCH, no_route, other_method};
 use super::service::Service;
-use super::{App, Kind, admin, lock, spec, txn, watch};
+use super::{App, Kind, admin, lease, lock, spec, txn, watch};
 use crate::api::response::Answer;
 use crate::api::response::error::ApiError;
 
@@ -56,6 +56,11 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
             .put(data(Kind::Plain, |app, head, body, _| Box::pin(lock::renew(app, head, body))))
             .delete(data(Kind::Plain, |app, head, body, _| Box::pin(lock::release(app, head, body))))
     };
+    let leases = get(data(Kind::Plain, |app, head, _, mut pass| {
+        Box::pin(async move { lease::get(app, head, &mut pass).await })
+    }))
+    .put(data(Kind::Plain, |app, head, body, _| Box::pin(lease::keep_alive(app, head, body))))
+    .delete(data(Kind::Plain, |app, head, body, _| Box::pin(lease::revoke(app, head, body))));
     let refused = data::<S>(Kind::Plain, |app, head, _, _| {
         Box::pin(async { other_method(head).map(|response| app.answer_here(Ok(response))) })
     });
@@ -69,6 +74,14 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
                 Box::pin(async move { lock::list::list(app, head, &mut pass).await })
             })),
         )
+        .route(
+            "/hraftd/lease",
+            get(data(Kind::Plain, |app, head, _, mut pass| {
+                Box::pin(async move { lease::list::list(app, head, &mut pass).await })
+            }))
+            .post(data(Kind::Plain, |app, head, body, _| Box::pin(lease::post(app, head, body)))),
+        )
+        .route("/hraftd/lease/{id}", leases)
         .route("/hraftd/lock/", locks())
         .route("/hraftd/lock/{*name}", locks())
         .method_not_allowed_fallback(refused);

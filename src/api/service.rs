@@ -46,7 +46,7 @@ pub trait Service: Send + Sync + 'static {
         name: &str,
         options: ReadOptions,
         deadline: Instant,
-    ) -> impl Future<Output = Result<(Option<LockView>, u64, Settled), NodeError>> + Send;
+    ) -> impl Future<Output = Result<(Option<(LockView, Option<u64>)>, u64, Settled), NodeError>> + Send;
     /// `NotReady` before the node has opened its storage.
     fn watches(&self) -> Result<Watches, NodeError>;
     fn await_ticket(
@@ -108,7 +108,7 @@ impl Service for NodeSlot {
         name: &str,
         options: ReadOptions,
         deadline: Instant,
-    ) -> Result<(Option<LockView>, u64, Settled), NodeError> {
+    ) -> Result<(Option<(LockView, Option<u64>)>, u64, Settled), NodeError> {
         self.wait(deadline).await?.lock(name, options, deadline).await
     }
     fn watches(&self) -> Result<Watches, NodeError> {

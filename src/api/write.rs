@@ -77,7 +77,8 @@ impl WriteOutcome {
 /// # Errors
 /// * [`ApiError::BadRequest`]: the `Idempotency-Key` is none.
 /// * [`ApiError::Overloaded`]: it was not begun.
-/// * [`ApiError::Node`]: the node's own; with [`NodeError::Timeout`] the outcome is unknown.
+/// * [`ApiError::Node`]: the node's own; with [`NodeError::Timeout`] the outcome is unknown. [`NodeError::NotYet`]: the
+///   cluster has members that are too old for it.
 pub async fn write<S: Service>(
     app: &App<S>,
     action: Action,
@@ -86,6 +87,9 @@ pub async fn write<S: Service>(
     deadline: &Deadline,
 ) -> Result<WriteOutcome, ApiError> {
     let retry = IdempotencyHeader::parse(&head.headers)?.retry(head, body, app.settings.idempotency_window_ms);
+    if let Some(feature) = action.feature() {
+        app.service.require(feature, deadline.at).await?;
+    }
     let kept = retry.as_ref().map(|retry| retry.key.clone());
     let client = head.extensions.get::<Client>().filter(|_| kept.is_some());
     if let Some(key) = &kept {
@@ -153,9 +157,7 @@ fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> Ap
                 NotANumber::Other => format!("the value of {key} is not an integer"),
                 NotANumber::Overflow => format!("the sum for {key} does not fit into 64 bits"),
             };
-            let place = place.map(|OpIndex { then, at }| {
-                format!("{}[{at}].incr: ", if then { "then" } else { "else" })
-            });
+            let place = place.map(|place| place_of(place, "incr"));
             ApiError::NotANumber(format!("{}{why}; nothing was changed", place.unwrap_or_default()))
         }
         // The requests that can be refused so show the holder, and do not come here.
@@ -164,9 +166,13 @@ fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> Ap
             "the lock {} is not held with this token: it was released, or it expired and somebody else may have it",
             text::quoted(key)
         )),
-        Failure::ReadsTooMuch { place: OpIndex { then, at } } => ApiError::TooLarge(format!(
-            "{}[{at}].get: with this one the transaction reads more than {} MiB, the most that one may; nothing was changed",
-            if *then { "then" } else { "else" },
+        Failure::LeaseLost { place, lease } => ApiError::LeaseLost(format!(
+            "{}there is no lease {lease}: it has ended, or never was; nothing was changed",
+            place.map(|place| place_of(place, "lease")).unwrap_or_default()
+        )),
+        Failure::ReadsTooMuch { place } => ApiError::TooLarge(format!(
+            "{}with this one the transaction reads more than {} MiB, the most that one may; nothing was changed",
+            place_of(*place, "get"),
             MAX_READ_BYTES >> 20
         )),
         Failure::RetryMismatch => ApiError::IdempotencyMismatch(
@@ -181,6 +187,11 @@ fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> Ap
         )
         .into(),
     }
+}
+
+/// Names a part of an operation of a transaction.
+fn place_of(OpIndex { then, at }: OpIndex, part: &str) -> String {
+    format!("{}[{at}].{part}: ", if then { "then" } else { "else" })
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
-use super::Key;
-use crate::formats::{Format, OLDEST};
+use super::{Key, Leased, Order};
+use crate::formats::{Feature, Format, OLDEST};
 
 /// The change that one request asks for. Durations are in log time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +114,32 @@ pub enum Action {
         /// The format.
         to: Format,
     },
+    /// Makes a lease; its id is the index of this entry.
+    Grant {
+        /// How long it lasts unless it is kept alive, in milliseconds.
+        ttl_ms: u64,
+        /// JSON shown to others.
+        body: Option<Bytes>,
+    },
+    /// Keeps a lease for another while.
+    KeepAlive {
+        /// The lease.
+        lease: u64,
+        /// Another time to live, in milliseconds.
+        ttl_ms: Option<u64>,
+    },
+    /// Ends a lease, with all its keys and locks.
+    Revoke {
+        /// The lease.
+        lease: u64,
+    },
+    /// Writes something that lasts as long as a lease.
+    Leased {
+        /// The lease.
+        lease: u64,
+        /// The write.
+        write: Leased,
+    },
 }
 
 /// A value and what is known of it.
@@ -175,6 +201,12 @@ pub enum TestOf {
     Version(u64),
     /// Its value, as JSON text; compared by structure, numbers by their text.
     Value(Bytes),
+    /// Its value is a number, and compares so with this one; both are compared exactly.
+    Number(Order, Bytes),
+    /// The key is the name of a lock, which is held with this token.
+    Holder(u64),
+    /// This lease is alive. The key is empty.
+    Alive(u64),
 }
 
 /// One operation of a transaction.
@@ -200,17 +232,52 @@ pub enum Op {
     DeletePrefix(CompactString),
     /// Reads one key.
     Get(Key),
+    /// Stores JSON values that last as long as a lease.
+    SetLeased {
+        /// Keys, and JSON text as it was sent.
+        pairs: Vec<(Key, Bytes)>,
+        /// The lease.
+        lease: u64,
+    },
+    /// Adds to integers, which last as long as a lease from now on.
+    IncrLeased {
+        /// Keys, and what to add.
+        pairs: Vec<(Key, i64)>,
+        /// The lease.
+        lease: u64,
+    },
+    /// Sets the time to live of those keys that are there, and changes nothing else of them.
+    Touch {
+        /// The keys.
+        keys: Vec<Key>,
+        /// Time to live from now on, in milliseconds.
+        ttl_ms: u64,
+    },
 }
 
-fn bytes_of(pairs: &[(Key, Bytes)]) -> usize {
+pub(super) fn bytes_of(pairs: &[(Key, Bytes)]) -> usize {
     pairs.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
+impl Txn {
+    /// What it has that hraftd 0.1.0 did not know.
+    fn feature(&self) -> Option<Feature> {
+        let mut ops = self.then.iter().chain(&self.otherwise);
+        if ops.clone().any(|op| matches!(op, Op::SetLeased { .. } | Op::IncrLeased { .. })) {
+            return Some(Feature::Leases);
+        }
+        let new = |test: &Test| matches!(test.of, TestOf::Number(..) | TestOf::Holder(_) | TestOf::Alive(_));
+        let is_new = self.tests.iter().any(new) || ops.any(|op| matches!(op, Op::Touch { .. }));
+        is_new.then_some(Feature::Conditions)
+    }
 }
 
 impl Op {
     fn bytes(&self) -> usize {
         match self {
-            Op::Set { pairs, .. } => bytes_of(pairs),
-            Op::Incr { pairs, .. } => pairs.iter().map(|(key, _)| key.len() + 8).sum(),
+            Op::Set { pairs, .. } | Op::SetLeased { pairs, .. } => bytes_of(pairs),
+            Op::Touch { keys, .. } => keys.iter().map(Key::len).sum(),
+            Op::Incr { pairs, .. } | Op::IncrLeased { pairs, .. } => pairs.iter().map(|(key, _)| key.len() + 8).sum(),
             Op::Delete(key) | Op::DeletePrefix(key) | Op::Get(key) => key.len(),
         }
     }
@@ -226,15 +293,29 @@ impl Action {
             | Action::DeletePrefix { .. }
             | Action::Incr { .. }
             | Action::Touch { .. }
-            | Action::Txn(_)
             | Action::Acquire { .. }
             | Action::Renew { .. }
             | Action::Release { .. }
             | Action::Cancel { .. }
             | Action::Tick { .. }
             | Action::Mark => OLDEST,
+            Action::Txn(txn) => txn.feature().map_or(OLDEST, Feature::format),
             // Who comes after it must understand that one.
             Action::Raise { to } => *to,
+            Action::Grant { .. } | Action::KeepAlive { .. } | Action::Revoke { .. } | Action::Leased { .. } => {
+                Feature::Leases.format()
+            }
+        }
+    }
+
+    /// The feature that its client must ask for first.
+    pub fn feature(&self) -> Option<Feature> {
+        match self {
+            Action::Grant { .. } | Action::KeepAlive { .. } | Action::Revoke { .. } | Action::Leased { .. } => {
+                Some(Feature::Leases)
+            }
+            Action::Txn(txn) => txn.feature(),
+            _ => None,
         }
     }
 
@@ -245,7 +326,7 @@ impl Action {
             Action::Put { key, value, .. } => key.len() + value.data.len(),
             Action::Txn(txn) => {
                 let tests = txn.tests.iter().map(|test| match &test.of {
-                    TestOf::Value(value) => test.key.len() + value.len(),
+                    TestOf::Value(value) | TestOf::Number(_, value) => test.key.len() + value.len(),
                     _ => test.key.len() + 8,
                 });
                 tests.sum::<usize>() + txn.then.iter().chain(&txn.otherwise).map(Op::bytes).sum::<usize>()
@@ -258,7 +339,13 @@ impl Action {
             | Action::Renew { name: key, .. }
             | Action::Release { name: key, .. }
             | Action::Cancel { name: key, .. } => key.len(),
-            Action::Tick { .. } | Action::Mark | Action::Raise { .. } => 0,
+            Action::Grant { body, .. } => body.as_ref().map_or(0, Bytes::len),
+            Action::Leased { write, .. } => write.bytes(),
+            Action::Tick { .. }
+            | Action::Mark
+            | Action::Raise { .. }
+            | Action::KeepAlive { .. }
+            | Action::Revoke { .. } => 0,
         }
     }
 }
@@ -280,6 +367,10 @@ impl fmt::Display for Action {
             Action::Tick { .. } => write!(f, "tick"),
             Action::Mark => write!(f, "mark"),
             Action::Raise { to } => write!(f, "raise the format to {to}"),
+            Action::Grant { .. } => write!(f, "grant a lease"),
+            Action::KeepAlive { lease, .. } => write!(f, "keep lease {lease} alive"),
+            Action::Revoke { lease } => write!(f, "revoke lease {lease}"),
+            Action::Leased { lease, write: leased } => write!(f, "{} under lease {lease}", leased.words()),
         }
     }
 }

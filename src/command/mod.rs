@@ -4,6 +4,7 @@
 //! the end. A change of an existing variant needs a new one.
 
 mod action;
+mod leased;
 mod reply;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::formats::{Format, OLDEST};
 
 pub use action::{Action, Condition, Op, Test, TestOf, Txn, Value};
+pub use leased::{Leased, Order};
 pub use reply::{Failure, LockView, NotANumber, OpIndex, OpResult, Reply};
 
 /// A key: non-empty UTF-8 of at most [`MAX_KEY_BYTES`] bytes.

@@ -61,6 +61,13 @@ pub enum Reply {
         /// Index of the entry that last changed its value.
         modify_index: u64,
     },
+    /// A lease is alive.
+    Leased {
+        /// Its id.
+        lease: u64,
+        /// How long it lasts unless it is kept alive, in milliseconds.
+        ttl_ms: u64,
+    },
 }
 
 /// The result of one operation of a transaction.
@@ -76,6 +83,8 @@ pub enum OpResult {
     Got(Key, Option<Record>),
     /// A value was read; it is not kept for a repetition.
     NotKept,
+    /// The number of keys whose time to live was set.
+    Touched(u64),
 }
 
 /// The reason why a command was refused. Nothing was done.
@@ -109,6 +118,13 @@ pub enum Failure {
     ReadsTooMuch {
         /// The operation that read too much.
         place: OpIndex,
+    },
+    /// There is no such lease, or it has ended.
+    LeaseLost {
+        /// The operation, in a transaction.
+        place: Option<OpIndex>,
+        /// The id that was given.
+        lease: u64,
     },
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::KvStore;
-use crate::command::{Action, Command, Op, Stamped, Test, TestOf};
+use crate::command::{Action, Command, Leased, Op, Stamped, Test, TestOf};
 use crate::record::Record;
 
 /// Bytes of values that cost as much to apply as one more key.
@@ -23,6 +23,7 @@ impl KvStore {
         let Command::Stamped(Stamped { action, .. }) = command else { return weight(command) as u64 };
         let keys = match action {
             Action::DeletePrefix { prefix } => self.keys.about_with_prefix(prefix),
+            Action::Revoke { lease } => self.cost_of_lease(*lease),
             Action::Txn(txn) => {
                 let ops = |ops: &[Op]| {
                     let deleted: usize = ops.iter().map(|op| self.deleted_by(op)).sum();
@@ -44,16 +45,22 @@ impl KvStore {
         }
     }
 
-    /// Each value is taken apart once, however often it is compared.
+    /// Each value is taken apart once, however often it is compared with others by structure.
     fn compared(&self, tests: &[Test]) -> usize {
         let mut stored = BTreeSet::new();
         let mut bytes = 0;
         for test in tests {
-            if let TestOf::Value(value) = &test.of {
-                bytes += value.len();
-                if stored.insert(&test.key) {
-                    bytes += self.keys.get(&test.key).map_or(0, |record: &Record| record.value().len());
+            let stored_bytes = || self.keys.get(&test.key).map_or(0, |record: &Record| record.value().len());
+            match &test.of {
+                TestOf::Value(value) => {
+                    bytes += value.len();
+                    if stored.insert(&test.key) {
+                        bytes += stored_bytes();
+                    }
                 }
+                // Nothing is kept of a number.
+                TestOf::Number(_, than) => bytes += than.len() + stored_bytes(),
+                _ => {}
             }
         }
         tests.len() + bytes / COMPARED_BYTES_PER_KEY
@@ -69,7 +76,8 @@ pub fn weight(command: &Command) -> usize {
         Command::Stamped(stamped) => match &stamped.action {
             Action::Set { pairs, .. } => pairs.len(),
             // Nobody knows how many.
-            Action::DeletePrefix { .. } => usize::MAX / 2,
+            Action::DeletePrefix { .. } | Action::Revoke { .. } => usize::MAX / 2,
+            Action::Leased { write: Leased::Set { pairs, .. }, .. } => pairs.len(),
             Action::Txn(txn) => txn.tests.len() + txn.then.iter().chain(&txn.otherwise).map(weight_of).sum::<usize>(),
             Action::Tick { most } => (*most).try_into().unwrap_or(usize::MAX / 2),
             _ => 1,
@@ -82,10 +90,10 @@ pub fn weight(command: &Command) -> usize {
 pub fn weight_is_all(command: &Command) -> bool {
     let Command::Stamped(stamped) = command else { return true };
     match &stamped.action {
-        Action::DeletePrefix { .. } => false,
+        Action::DeletePrefix { .. } | Action::Revoke { .. } => false,
         Action::Txn(txn) => {
             let ops = txn.then.iter().chain(&txn.otherwise);
-            let compares = txn.tests.iter().any(|test| matches!(test.of, TestOf::Value(_)));
+            let compares = txn.tests.iter().any(|test| matches!(test.of, TestOf::Value(_) | TestOf::Number(..)));
             !compares && ops.into_iter().all(|op| known_weight(op).is_some())
         }
         _ => true,
@@ -98,8 +106,9 @@ fn weight_of(op: &Op) -> usize {
 
 fn known_weight(op: &Op) -> Option<usize> {
     match op {
-        Op::Set { pairs, .. } => Some(pairs.len()),
-        Op::Incr { pairs, .. } => Some(pairs.len()),
+        Op::Set { pairs, .. } | Op::SetLeased { pairs, .. } => Some(pairs.len()),
+        Op::Incr { pairs, .. } | Op::IncrLeased { pairs, .. } => Some(pairs.len()),
+        Op::Touch { keys, .. } => Some(keys.len()),
         Op::DeletePrefix(_) => None,
         Op::Delete(_) | Op::Get(_) => Some(1),
     }

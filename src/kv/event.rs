@@ -31,10 +31,12 @@ pub enum Change {
         /// The key.
         key: Key,
     },
-    /// The time of a key was up.
+    /// The time of a key was up, or its lease has ended.
     Expired {
         /// The key.
         key: Key,
+        /// The lease that it was attached to, which ended.
+        lease: Option<u64>,
     },
     /// A lock has a holder.
     Acquired {
@@ -52,12 +54,14 @@ pub enum Change {
         /// The fencing token it had.
         token: u64,
     },
-    /// The holder of a lock did not renew it in time.
+    /// The holder of a lock did not renew it in time, or its lease has ended.
     LockExpired {
         /// Its name.
         lock: Key,
         /// The fencing token it had.
         token: u64,
+        /// The lease that it was attached to, which ended.
+        lease: Option<u64>,
     },
 }
 

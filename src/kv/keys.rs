@@ -1,18 +1,21 @@
-//! The keys and their records, the order in which they expire, and a digest of all.
+//! The keys and their records, the order in which they expire, those of each lease, and a digest of all.
 
 use std::ops::Bound;
 
-use imbl::OrdSet;
+use imbl::{OrdMap, OrdSet};
 
 use super::pages::Pages;
 use crate::command::Key;
 use crate::record::Record;
 
-/// Invariants: `expiring` has exactly the keys with a deadline; `digest` is the sum of all records' digests.
+/// Invariants: `expiring` has exactly the keys with a deadline, `attached` exactly those with a lease, and `counts` how many
+/// each lease has, where it has any; `digest` is the sum of all records' digests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Keys {
     map: Pages<Record>,
     expiring: OrdSet<(u64, Key)>,
+    attached: OrdSet<(u64, Key)>,
+    counts: OrdMap<u64, usize>,
     digest: u64,
 }
 
@@ -81,6 +84,11 @@ impl Keys {
                 self.expiring.insert((is, key.clone()));
             }
         }
+        let (was, is) = (old.as_ref().and_then(Record::lease), new.lease());
+        if was != is {
+            self.detach(was, key);
+            self.attach(is, key);
+        }
         new
     }
 
@@ -88,9 +96,37 @@ impl Keys {
         let (key, old) = self.map.remove(key)?;
         self.digest = self.digest.wrapping_sub(old.digest(&key));
         if let Some(deadline) = old.deadline_ms() {
-            self.expiring.remove(&(deadline, key));
+            self.expiring.remove(&(deadline, key.clone()));
         }
+        self.detach(old.lease(), &key);
         Some(old)
+    }
+
+    fn attach(&mut self, lease: Option<u64>, key: &Key) {
+        let Some(lease) = lease else { return };
+        self.attached.insert((lease, key.clone()));
+        *self.counts.entry(lease).or_insert(0) += 1;
+    }
+
+    fn detach(&mut self, lease: Option<u64>, key: &Key) {
+        let Some(lease) = lease else { return };
+        self.attached.remove(&(lease, key.clone()));
+        let left = self.count_of_lease(lease).saturating_sub(1);
+        if left > 0 {
+            self.counts.insert(lease, left);
+        } else {
+            self.counts.remove(&lease);
+        }
+    }
+
+    /// The keys that are attached to a lease, in their order.
+    pub(super) fn of_lease(&self, lease: u64) -> impl Iterator<Item = &Key> {
+        let from = Bound::Included((lease, Key::default()));
+        self.attached.range((from, Bound::Unbounded)).take_while(move |(of, _)| *of == lease).map(|(_, key)| key)
+    }
+
+    pub(super) fn count_of_lease(&self, lease: u64) -> usize {
+        self.counts.get(&lease).copied().unwrap_or(0)
     }
 
     pub(super) fn next_deadline(&self) -> Option<u64> {

@@ -6,9 +6,9 @@
 //! * [`KvStore::clone`] is O(1) and shares everything. A clone is a snapshot of the state: neither sees later
 //!   changes of the other.
 //!
-//! Parts: `keys`, `pages` and `page_index` hold keys and records, `lock` locks and their queues, `idempotency` the
-//! outcomes kept for repeated requests. `txn` runs transactions: `same_json` and `compare` compare
-//! values, `plan` checks operations before they run, `cost` tells what a command costs before it is applied. `event` tells
+//! Parts: `keys`, `pages` and `page_index` hold keys and records, `lock` locks and their queues,
+//! `lease` leases, `idempotency` the outcomes kept for repeated requests. `leased` writes under leases, and ends them. `txn` runs
+//! transactions: `same_json`, `compare` and `number` compare values, `plan` checks operations before they run, `cost` tells what a command costs before it is applied. `event` tells
 //! watchers of changes.
 //!
 //! Caveats:
@@ -21,7 +21,10 @@ mod cost;
 mod event;
 mod idempotency;
 mod keys;
+mod lease;
+mod leased;
 mod lock;
+mod number;
 mod page_index;
 mod pages;
 mod plan;
@@ -36,27 +39,32 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::command::{Action, Command, Condition, Failure, Key, LockView, NotANumber, Reply, Stamped, Value};
+use crate::command::{Action, Command, Condition, Failure, Key, Leased, LockView, Reply, Stamped, Value};
 use crate::formats::{Format, OLDEST};
 use crate::record::{Marks, Rare, Record};
 use event::Events;
+use number::{add, integer};
 
 pub use cost::{weight, weight_is_all};
 pub use event::{Change, Event};
 pub use idempotency::{Kept, RetryRoom, RetryUse};
 use idempotency::{LIMITS, Limits};
+pub use lease::Lease;
+use leased::Life;
+use lock::Hold;
 pub use lock::{Lock, Ticket};
 pub(crate) use same_json::MAX_DEPTH as MAX_JSON_DEPTH;
 #[cfg(test)]
 pub(crate) use same_json::same_json;
 pub use txn::MAX_READ_BYTES;
 
-/// Keys in the order of their bytes, locks, kept outcomes, and log time.
+/// Keys in the order of their bytes, locks, leases, kept outcomes, and log time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KvStore {
     log_time_ms: u64,
     keys: keys::Keys,
     locks: lock::Locks,
+    leases: lease::Leases,
     retries: idempotency::Retries,
     digests: compare::Digests,
     format: Format,
@@ -105,7 +113,8 @@ impl KvStore {
         {
             *current = condition_key(action).and_then(|key| self.keys.get(key)).cloned();
         }
-        self.locks.replay(self.log_time_ms, action, reply)
+        let reply = self.leases.replay(self.log_time_ms, reply);
+        self.locks.replay(&self.leases, self.log_time_ms, action, reply)
     }
 
     fn act(&mut self, index: u64, action: &Action, events: &mut Events<'_>) -> Reply {
@@ -115,27 +124,28 @@ impl KvStore {
                 if let Some(refused) = pairs.first().and_then(|(key, _)| self.refused(key, conditions)) {
                     return refused;
                 }
-                self.set(index, pairs, *ttl_ms, events);
+                self.set(index, pairs, self.life(*ttl_ms), events);
                 Reply::Done
             }
             Action::Put { key, value, ttl_ms, conditions } => {
-                self.refused(key, conditions).unwrap_or_else(|| self.put(index, key, value, *ttl_ms, events))
+                self.refused(key, conditions).unwrap_or_else(|| self.put(index, key, value, self.life(*ttl_ms), events))
             }
             Action::Delete { key, conditions } => {
                 self.refused(key, conditions).unwrap_or_else(|| Reply::Deleted(self.delete(key, events)))
             }
             Action::DeletePrefix { prefix } => Reply::Deleted(self.delete_prefix(prefix, events)),
             Action::Incr { key, by, ttl_ms, conditions } => {
-                self.refused(key, conditions).unwrap_or_else(|| self.incr(index, key, *by, *ttl_ms, events))
+                self.refused(key, conditions).unwrap_or_else(|| self.incr(index, key, *by, self.life(*ttl_ms), events))
             }
             Action::Touch { key, ttl_ms, conditions } => {
                 self.refused(key, conditions).unwrap_or_else(|| self.touch(key, *ttl_ms))
             }
             Action::Txn(txn) => self.txn(index, txn, events),
             Action::Acquire { name, ttl_ms, body, wait_ms } => {
-                self.locks.acquire(index, now_ms, name, (*ttl_ms, *wait_ms), body.as_ref(), events)
+                let hold = Hold::Ttl(*ttl_ms);
+                self.locks.acquire(&self.leases, (index, now_ms), name, (hold, *wait_ms), body.as_ref(), events)
             }
-            Action::Renew { name, token, ttl_ms } => self.locks.renew(now_ms, name, *token, *ttl_ms),
+            Action::Renew { name, token, ttl_ms } => self.locks.renew(&self.leases, now_ms, name, *token, *ttl_ms),
             Action::Release { name, token } => self.locks.release(index, now_ms, name, *token, events),
             Action::Cancel { name, ticket } => {
                 self.locks.cancel(index, now_ms, name, *ticket, events);
@@ -147,6 +157,10 @@ impl KvStore {
                 self.format = self.format.max(*to);
                 Reply::Done
             }
+            Action::Grant { ttl_ms, body } => self.leases.grant(index, now_ms, *ttl_ms, body.as_ref()),
+            Action::KeepAlive { lease, ttl_ms } => self.leases.keep_alive(*lease, now_ms, *ttl_ms),
+            Action::Revoke { lease } => self.revoke(index, *lease, events),
+            Action::Leased { lease, write } => self.leased(index, *lease, write, events),
         }
     }
 
@@ -176,16 +190,17 @@ impl KvStore {
         ttl_ms.map(|ttl_ms| self.log_time_ms.saturating_add(ttl_ms))
     }
 
-    fn set(&mut self, index: u64, pairs: &[(Key, Bytes)], ttl_ms: Option<u64>, events: &mut Events<'_>) {
-        let rare = Rare { deadline_ms: self.deadline(ttl_ms), ..Rare::default() };
+    fn set(&mut self, index: u64, pairs: &[(Key, Bytes)], life: Life, events: &mut Events<'_>) {
+        let Life { deadline_ms, lease } = life;
+        let rare = Rare { deadline_ms, lease, ..Rare::default() };
         for (key, value) in pairs {
             self.store(key, |old| Record::new(Marks::next(old, index), &rare, value), events);
         }
     }
 
-    fn put(&mut self, index: u64, key: &Key, value: &Value, ttl_ms: Option<u64>, events: &mut Events<'_>) -> Reply {
-        let Value { data, is_bytes, content_type } = value;
-        let rare = Rare { is_bytes: *is_bytes, content_type: content_type.clone(), deadline_ms: self.deadline(ttl_ms) };
+    fn put(&mut self, index: u64, key: &Key, value: &Value, life: Life, events: &mut Events<'_>) -> Reply {
+        let (Value { data, is_bytes, content_type }, Life { deadline_ms, lease }) = (value, life);
+        let rare = Rare { is_bytes: *is_bytes, content_type: content_type.clone(), deadline_ms, lease };
         let mut created = false;
         let make = |old: Option<&Record>| {
             created = old.is_none();
@@ -208,21 +223,23 @@ impl KvStore {
         keys.iter().map(|key| self.delete(key, events)).sum()
     }
 
-    fn incr(&mut self, index: u64, key: &Key, by: i64, ttl_ms: Option<u64>, events: &mut Events<'_>) -> Reply {
+    fn incr(&mut self, index: u64, key: &Key, by: i64, life: Life, events: &mut Events<'_>) -> Reply {
         let old = self.keys.get(key).map_or(Ok(0), |old| integer(old.is_bytes(), old.value()));
         match old.and_then(|old| add(old, by)) {
             Ok(sum) => {
-                self.store_integer(index, key, sum, ttl_ms, events);
+                self.store_integer(index, key, sum, life, events);
                 Reply::Number(sum)
             }
             Err(why) => Reply::failed(Failure::NotANumber { place: None, key: key.clone(), why }),
         }
     }
 
-    fn store_integer(&mut self, index: u64, key: &Key, number: i64, ttl_ms: Option<u64>, events: &mut Events<'_>) {
+    fn store_integer(&mut self, index: u64, key: &Key, number: i64, life: Life, events: &mut Events<'_>) {
         // It was no plain overwrite: what is known of the key stays.
         let mut rare = self.keys.get(key).map(Record::rare).unwrap_or_default();
-        rare.deadline_ms = self.deadline(ttl_ms).or(rare.deadline_ms);
+        if !life.is_endless() {
+            (rare.deadline_ms, rare.lease) = (life.deadline_ms, life.lease);
+        }
         self.store(key, |old| Record::new(Marks::next(old, index), &rare, number.to_string().as_bytes()), events);
     }
 
@@ -240,9 +257,9 @@ impl KvStore {
         due.sort_unstable();
         for key in &due {
             self.keys.remove(key);
-            events.push(Change::Expired { key: key.clone() });
+            events.push(Change::Expired { key: key.clone(), lease: None });
         }
-        let mut left = most.saturating_sub(due.len());
+        let mut left = self.expire_leases(index, most.saturating_sub(due.len()), events);
         left -= self.locks.expire(index, now_ms, left, events);
         self.retries.expire(now_ms, left);
         Reply::Ticked { more: self.next_deadline().is_some_and(|deadline| deadline <= now_ms) }
@@ -294,17 +311,17 @@ impl KvStore {
 
     /// The first lock whose name begins with `prefix` and is not before `from`, which is not before `prefix`.
     pub fn next_lock(&self, prefix: &str, from: Bound<&str>) -> Option<(&Key, LockView)> {
-        self.locks.next(prefix, from)
+        self.locks.next(&self.leases, prefix, from)
     }
 
     /// A lock, if somebody holds it.
     pub fn lock(&self, name: &str) -> Option<LockView> {
-        self.locks.view(name)
+        self.locks.view(&self.leases, name)
     }
 
     /// The state of the request for a lock that the entry at index `ticket` made.
     pub fn ticket(&self, name: &str, ticket: u64) -> Ticket {
-        self.locks.ticket(name, ticket)
+        self.locks.ticket(&self.leases, name, ticket)
     }
 
     /// All locks that are held, by name.
@@ -327,9 +344,10 @@ impl KvStore {
         self.log_time_ms
     }
 
-    /// When the next key, lock, place in a queue or kept outcome is due, in milliseconds of log time.
+    /// When the next key, lease, lock, place in a queue or kept outcome is due, in milliseconds of log time.
     pub fn next_deadline(&self) -> Option<u64> {
-        let deadlines = [self.keys.next_deadline(), self.locks.next_deadline(), self.retries.next_deadline()];
+        let (keys, locks) = (self.keys.next_deadline(), self.locks.next_deadline());
+        let deadlines = [keys, self.leases.next_deadline(), locks, self.retries.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -342,8 +360,10 @@ impl KvStore {
     pub fn digest(&self) -> u64 {
         let parts =
             [self.log_time_ms, self.len() as u64, self.keys.digest(), self.locks.digest(), self.retries.digest()];
-        let hash = parts.iter().fold(0, |hash, part| xxh3_64_with_seed(&part.to_le_bytes(), hash));
-        // Nodes of the first format know nothing of formats.
+        // Without leases it is that of hraftd 0.1.0, which knows nothing of formats either.
+        let leases = [self.leases.digest(), self.locks.digest_of_leases()];
+        let leases = if self.leases.is_empty() { &[][..] } else { &leases };
+        let hash = parts.iter().chain(leases).fold(0, |hash, part| xxh3_64_with_seed(&part.to_le_bytes(), hash));
         if self.format == OLDEST { hash } else { xxh3_64_with_seed(&self.format.0.to_le_bytes(), hash) }
     }
 
@@ -376,26 +396,14 @@ impl KvStore {
 /// The key that the conditions of an action are about.
 fn condition_key(action: &Action) -> Option<&Key> {
     match action {
-        Action::Set { pairs, .. } => pairs.first().map(|(key, _)| key),
-        Action::Put { key, .. } | Action::Delete { key, .. } | Action::Incr { key, .. } | Action::Touch { key, .. } => {
-            Some(key)
+        Action::Set { pairs, .. } | Action::Leased { write: Leased::Set { pairs, .. }, .. } => {
+            pairs.first().map(|(key, _)| key)
         }
+        Action::Put { key, .. }
+        | Action::Delete { key, .. }
+        | Action::Incr { key, .. }
+        | Action::Touch { key, .. }
+        | Action::Leased { write: Leased::Put { key, .. } | Leased::Incr { key, .. }, .. } => Some(key),
         _ => None,
     }
-}
-
-/// The integer that a value is.
-fn integer(is_bytes: bool, value: &[u8]) -> Result<i64, NotANumber> {
-    let parse = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<i64>().ok();
-    // A body may end in a newline.
-    let value = value.trim_ascii();
-    match value {
-        _ if is_bytes => Err(NotANumber::Other),
-        [b'"', text @ .., b'"'] => Err(parse(text).map_or(NotANumber::Other, |_| NotANumber::TextOfNumber)),
-        _ => parse(value).ok_or(NotANumber::Other),
-    }
-}
-
-fn add(number: i64, by: i64) -> Result<i64, NotANumber> {
-    number.checked_add(by).ok_or(NotANumber::Overflow)
 }

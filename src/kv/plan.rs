@@ -1,6 +1,7 @@
 //! Checks the operations of a transaction before any of them changes anything.
 //!
-//! Two things can fail: an addition to an integer, and a read of too many bytes. Both depend only on values that are known
+//! Three things can fail: an addition to an integer, a read of too many bytes, and a lease that is not alive, which no
+//! operation changes. The first two depend only on values that are known
 //! before the transaction runs: those that are stored, and those that its own operations leave. So a transaction that is
 //! refused costs as much as it has conditions and operations, whatever its operations would have changed.
 
@@ -43,20 +44,26 @@ struct Plan<'a> {
 /// # Errors
 /// The failure of the first operation that cannot be run.
 pub(super) fn sums(kv: &KvStore, then: bool, ops: &[Op]) -> Result<Vec<i64>, Failure> {
-    // A transaction that only writes cannot fail.
-    if !ops.iter().any(|op| matches!(op, Op::Incr { .. } | Op::Get(_))) {
+    // A transaction that only writes, and under no lease, cannot fail.
+    let can_fail = |op: &Op| matches!(op, Op::Incr { .. } | Op::Get(_) | Op::SetLeased { .. } | Op::IncrLeased { .. });
+    if !ops.iter().any(can_fail) {
         return Ok(Vec::new());
     }
     let mut plan = Plan { kv, changed: BTreeMap::new(), deleted: BTreeSet::new() };
     let (mut sums, mut read_bytes) = (Vec::new(), 0);
     for (at, op) in ops.iter().enumerate() {
         let place = OpIndex { then, at: u32::try_from(at).unwrap_or(u32::MAX) };
+        if let Op::SetLeased { lease, .. } | Op::IncrLeased { lease, .. } = op
+            && kv.lease(*lease).is_none()
+        {
+            return Err(Failure::LeaseLost { place: Some(place), lease: *lease });
+        }
         match op {
-            Op::Set { pairs, .. } => {
+            Op::Set { pairs, .. } | Op::SetLeased { pairs, .. } => {
                 let values = pairs.iter().map(|(key, value)| (key.as_str(), Some(Value::Json(value))));
                 plan.changed.extend(values);
             }
-            Op::Incr { pairs, .. } => {
+            Op::Incr { pairs, .. } | Op::IncrLeased { pairs, .. } => {
                 for (key, by) in pairs {
                     let sum = plan.sum(key, *by).map_err(|why| Failure::NotANumber {
                         place: Some(place),
@@ -67,6 +74,7 @@ pub(super) fn sums(kv: &KvStore, then: bool, ops: &[Op]) -> Result<Vec<i64>, Fai
                     sums.push(sum);
                 }
             }
+            Op::Touch { .. } => {}
             Op::Delete(key) => drop(plan.changed.insert(key, None)),
             Op::DeletePrefix(prefix) => plan.delete_prefix(prefix),
             Op::Get(key) => {

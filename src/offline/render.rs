@@ -4,7 +4,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::command::{Action, Condition, Key, Op, Stamped, Test, TestOf, Value};
+use crate::command::{Action, Condition, Key, Leased, Op, Stamped, Test, TestOf, Value};
 
 /// A command and when it was proposed.
 #[derive(Serialize)]
@@ -17,6 +17,8 @@ pub(super) struct Shown<'a> {
     fields: Fields<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease: Option<u64>,
     #[serde(rename = "if", skip_serializing_if = "<[Condition]>::is_empty")]
     conditions: &'a [Condition],
 }
@@ -65,7 +67,11 @@ enum Fields<'a> {
     Tick {
         most: u32,
     },
-    Mark {},
+    Lease {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        body: Option<Shape<'a>>,
+    },
+    Nothing {},
     Raise {
         to: u32,
     },
@@ -73,6 +79,7 @@ enum Fields<'a> {
 
 impl<'a> Shown<'a> {
     pub(super) fn new(stamped: &'a Stamped) -> Self {
+        let mut under = None;
         let (kind, fields, ttl_ms, conditions): (_, _, _, &[Condition]) = match &stamped.action {
             Action::Set { pairs, ttl_ms, conditions } => {
                 ("set", Fields::Keys { keys: Pairs(pairs) }, *ttl_ms, conditions)
@@ -102,11 +109,42 @@ impl<'a> Shown<'a> {
             Action::Release { name, token } => ("release", Fields::Token { lock: name, token: *token }, None, &[]),
             Action::Cancel { name, ticket } => ("cancel", Fields::Ticket { lock: name, ticket: *ticket }, None, &[]),
             Action::Tick { most } => ("tick", Fields::Tick { most: *most }, None, &[]),
-            Action::Mark => ("mark", Fields::Mark {}, None, &[]),
             Action::Raise { to } => ("raise", Fields::Raise { to: to.0 }, None, &[]),
+            Action::Mark => ("mark", Fields::Nothing {}, None, &[]),
+            Action::Grant { ttl_ms, body } => {
+                ("grant", Fields::Lease { body: body.as_deref().map(Shape::Json) }, Some(*ttl_ms), &[])
+            }
+            Action::KeepAlive { lease, ttl_ms } => {
+                under = Some(*lease);
+                ("keep_alive", Fields::Nothing {}, *ttl_ms, &[])
+            }
+            Action::Revoke { lease } => {
+                under = Some(*lease);
+                ("revoke", Fields::Nothing {}, None, &[])
+            }
+            Action::Leased { lease, write } => {
+                under = Some(*lease);
+                leased(write)
+            }
         };
         let idempotency_key = stamped.retry.as_ref().map(|retry| retry.key.as_str());
-        Self { kind, stamp_ms: stamped.stamp_ms, idempotency_key, fields, ttl_ms, conditions }
+        Self { kind, stamp_ms: stamped.stamp_ms, idempotency_key, fields, ttl_ms, lease: under, conditions }
+    }
+}
+
+/// The kind, fields, time to live and conditions of a write under a lease.
+fn leased(write: &Leased) -> (&'static str, Fields<'_>, Option<u64>, &[Condition]) {
+    match write {
+        Leased::Set { pairs, conditions } => ("set", Fields::Keys { keys: Pairs(pairs) }, None, conditions),
+        Leased::Put { key, value, conditions } => {
+            let content_type = value.content_type.as_deref();
+            ("put", Fields::Put { key, value: Shape::new(value), content_type }, None, conditions)
+        }
+        Leased::Incr { key, by, conditions } => ("incr", Fields::Incr { key, by: *by }, None, conditions),
+        Leased::Acquire { name, body, wait_ms } => {
+            let body = body.as_deref().map(Shape::Json);
+            ("acquire", Fields::Acquire { lock: name, body, wait_ms: *wait_ms }, None, &[])
+        }
     }
 }
 
@@ -114,14 +152,21 @@ struct ShownTest<'a>(&'a Test);
 
 impl Serialize for ShownTest<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry("key", self.0.key.as_str())?;
+        let mut map = serializer.serialize_map(None)?;
+        match &self.0.of {
+            TestOf::Holder(_) => map.serialize_entry("lock", self.0.key.as_str())?,
+            TestOf::Alive(_) => {}
+            _ => map.serialize_entry("key", self.0.key.as_str())?,
+        }
         match &self.0.of {
             TestOf::Exists(exists) => map.serialize_entry("exists", exists)?,
             TestOf::ModifyIndex(index) => map.serialize_entry("modify_index", index)?,
             TestOf::CreateIndex(index) => map.serialize_entry("create_index", index)?,
             TestOf::Version(version) => map.serialize_entry("version", version)?,
             TestOf::Value(value) => map.serialize_entry("value", &Shape::Json(value))?,
+            TestOf::Number(order, than) => map.serialize_entry(order.as_str(), &Shape::Json(than))?,
+            TestOf::Holder(token) => map.serialize_entry("token", token)?,
+            TestOf::Alive(lease) => map.serialize_entry("lease", lease)?,
         }
         map.end()
     }
@@ -132,23 +177,30 @@ struct ShownOp<'a>(&'a Op);
 impl Serialize for ShownOp<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        let ttl_ms = match self.0 {
-            Op::Set { pairs, ttl_ms } => {
-                map.serialize_entry("set", &Pairs(pairs))?;
-                *ttl_ms
-            }
-            Op::Incr { pairs, ttl_ms } => {
+        let (ttl_ms, lease) = match self.0 {
+            Op::Set { ttl_ms, .. } | Op::Incr { ttl_ms, .. } => (*ttl_ms, None),
+            Op::SetLeased { lease, .. } | Op::IncrLeased { lease, .. } => (None, Some(*lease)),
+            Op::Touch { ttl_ms, .. } => (Some(*ttl_ms), None),
+            Op::Delete(_) | Op::DeletePrefix(_) | Op::Get(_) => (None, None),
+        };
+        match self.0 {
+            Op::Set { pairs, .. } | Op::SetLeased { pairs, .. } => map.serialize_entry("set", &Pairs(pairs))?,
+            Op::Incr { pairs, .. } | Op::IncrLeased { pairs, .. } => {
                 let pairs: std::collections::BTreeMap<&str, i64> =
                     pairs.iter().map(|(key, by)| (key.as_str(), *by)).collect();
                 map.serialize_entry("incr", &pairs)?;
-                *ttl_ms
             }
-            Op::Delete(key) => map.serialize_entry("delete", key.as_str()).map(|()| None)?,
-            Op::DeletePrefix(prefix) => map.serialize_entry("delete_prefix", prefix.as_str()).map(|()| None)?,
-            Op::Get(key) => map.serialize_entry("get", key.as_str()).map(|()| None)?,
-        };
-        if let Some(ttl_ms) = ttl_ms {
-            map.serialize_entry("ttl_ms", &ttl_ms)?;
+            Op::Touch { keys, .. } => {
+                map.serialize_entry("touch", &keys.iter().map(Key::as_str).collect::<Vec<_>>())?;
+            }
+            Op::Delete(key) => map.serialize_entry("delete", key.as_str())?,
+            Op::DeletePrefix(prefix) => map.serialize_entry("delete_prefix", prefix.as_str())?,
+            Op::Get(key) => map.serialize_entry("get", key.as_str())?,
+        }
+        for (name, number) in [("ttl_ms", ttl_ms), ("lease", lease)] {
+            if let Some(number) = number {
+                map.serialize_entry(name, &number)?;
+            }
         }
         map.end()
     }

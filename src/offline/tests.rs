@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::rebuild::{Plan, rebuild, state};
 use super::survey::Survey;
 use super::*;
-use crate::command::{Action, Command, Condition, Op, Retry, Stamped, Test, TestOf, Txn, Value};
+use crate::command::{Action, Command, Condition, Leased, Op, Order, Retry, Stamped, Test, TestOf, Txn, Value};
 use crate::exit::{EX_CONFIG, EX_OK};
 use crate::formats::Format;
 use crate::raft_types::ClusterId;
@@ -196,6 +196,8 @@ fn a_stamped_entry_is_one_line_of_json() {
         Op::Delete("d".into()),
         Op::DeletePrefix("p".into()),
         Op::Get("g".into()),
+        Op::SetLeased { pairs: pairs("1"), lease: 8 },
+        Op::Touch { keys: vec!["g".into()], ttl_ms: 5 },
     ];
     let test = |of| Test { key: "t".into(), of };
     let tests = vec![
@@ -204,12 +206,14 @@ fn a_stamped_entry_is_one_line_of_json() {
         test(TestOf::CreateIndex(2)),
         test(TestOf::Version(3)),
         test(TestOf::Value("1.0".into())),
+        test(TestOf::Number(Order::LessOrEqual, "1e400".into())),
+        test(TestOf::Holder(8)),
+        Test { key: "".into(), of: TestOf::Alive(9) },
     ];
     let (name, conditions) = ("l".into(), || vec![Condition::Exists, Condition::ModifiedBy(vec![7])]);
     let cond = r#","if":["exists",{"modified_by":[7]}]"#;
-    let ops_shown =
-        r#"[{"set":{"k\n":[1, 2]},"ttl_ms":2},{"incr":{"k\n":-1}},{"delete":"d"},{"delete_prefix":"p"},{"get":"g"}]"#;
-    let tests_shown = r#"[{"key":"t","exists":true},{"key":"t","modify_index":1},{"key":"t","create_index":2},{"key":"t","version":3},{"key":"t","value":1.0}]"#;
+    let ops_shown = r#"[{"set":{"k\n":[1, 2]},"ttl_ms":2},{"incr":{"k\n":-1}},{"delete":"d"},{"delete_prefix":"p"},{"get":"g"},{"set":{"k\n":1},"lease":8},{"touch":["g"],"ttl_ms":5}]"#;
+    let tests_shown = r#"[{"key":"t","exists":true},{"key":"t","modify_index":1},{"key":"t","create_index":2},{"key":"t","version":3},{"key":"t","value":1.0},{"key":"t","le":1e400},{"lock":"t","token":8},{"lease":9}]"#;
     let acquire = |body| Action::Acquire { name: "l".into(), ttl_ms: 5, body, wait_ms: 9 };
     for (action, shown) in [
         (
@@ -249,6 +253,13 @@ fn a_stamped_entry_is_one_line_of_json() {
         (Action::Tick { most: 8 }, r#""tick",…"most":8"#.to_owned()),
         (Action::Mark, r#""mark",…"#.to_owned()),
         (Action::Raise { to: Format(2) }, r#""raise",…"to":2"#.to_owned()),
+        (Action::Grant { ttl_ms: 5, body: Some("{}".into()) }, r#""grant",…"body":{},"ttl_ms":5"#.to_owned()),
+        (Action::KeepAlive { lease: 8, ttl_ms: None }, r#""keep_alive",…"lease":8"#.to_owned()),
+        (Action::Revoke { lease: 8 }, r#""revoke",…"lease":8"#.to_owned()),
+        (
+            Action::Leased { lease: 8, write: Leased::Incr { key: key(), by: -3, conditions: conditions() } },
+            format!(r#""incr",…"key":"k\n","by":-3,"lease":8{cond}"#),
+        ),
     ] {
         let id = openraft::testing::log_id::<crate::raft_types::TypeConfig>(4, 0, 9);
         for (key, stamp) in [(None, r#""stamp_ms":6,"#), (Some("u-1"), r#""stamp_ms":6,"idempotency_key":"u-1","#)] {

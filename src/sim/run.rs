@@ -143,6 +143,9 @@ async fn life(mixed: bool) -> Summary {
     for number in 0..3 {
         tasks.push(tokio::spawn(client(format!("lock-{number}")).use_locks()));
     }
+    for number in 0..2 {
+        tasks.push(tokio::spawn(client(format!("lease-{number}")).use_leases()));
+    }
     let counting: Vec<_> = (0..2).map(|number| tokio::spawn(client(format!("counter-{number}")).count())).collect();
     for number in 0..2 {
         tasks.push(tokio::spawn(client(format!("transfer-{number}")).transfer()));
@@ -244,6 +247,7 @@ fn summary(faults: &BTreeMap<&'static str, u64>, counted: u64) -> Summary {
             ("increments", counted),
             ("holds of locks", seen.locks.count() as u64),
             ("expired", seen.expiry.expired()),
+            ("leases ended", seen.leases.ended()),
             ("told to watchers", seen.watches.count()),
             ("keys listed", seen.listings.keys()),
             ("moves between accounts", seen.sums.moves()),

@@ -61,10 +61,10 @@ impl MapReader {
         (state.kv.clone(), index_of(&state))
     }
 
-    /// A lock, if somebody holds it, and the index of the state.
-    pub fn lock(&self, name: &str) -> (Option<LockView>, u64) {
+    /// A lock and the lease that it is held under, if somebody holds it, and the index of the state.
+    pub fn lock(&self, name: &str) -> (Option<(LockView, Option<u64>)>, u64) {
         let state = self.state();
-        (state.kv.lock(name), index_of(&state))
+        (state.kv.lock(name).map(|lock| (lock, state.kv.lease_of_lock(name))), index_of(&state))
     }
 
     /// The state of the request for a lock that the entry at index `ticket` made.

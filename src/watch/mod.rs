@@ -111,7 +111,7 @@ enum Subject<T> {
 impl<'a> Subject<&'a Key> {
     fn of_change(change: &'a Change) -> Self {
         match change {
-            Change::Set { key, .. } | Change::Deleted { key } | Change::Expired { key } => Self::Key(key),
+            Change::Set { key, .. } | Change::Deleted { key } | Change::Expired { key, .. } => Self::Key(key),
             Change::Acquired { lock, .. } | Change::Released { lock, .. } | Change::LockExpired { lock, .. } => {
                 Self::Lock(lock)
             }

@@ -24,7 +24,7 @@ pub(super) fn bytes_of(event: &Event) -> usize {
     EVENT_OVERHEAD_BYTES
         + match &event.change {
             Change::Set { key, record } => key.len() + record.value().len(),
-            Change::Deleted { key } | Change::Expired { key } => key.len(),
+            Change::Deleted { key } | Change::Expired { key, .. } => key.len(),
             Change::Acquired { lock, body, .. } => lock.len() + body.as_ref().map_or(0, bytes::Bytes::len),
             Change::Released { lock, .. } | Change::LockExpired { lock, .. } => lock.len(),
         }

@@ -12,6 +12,7 @@ mod failover;
 mod far_behind;
 mod forming;
 mod keys;
+mod leases;
 mod locks;
 mod lost_memory;
 mod managed;

@@ -185,6 +185,8 @@ fn the_newest_has_every_kind() {
         Numbers(|NotKept|Touched {|Granted {|Queued|Precondition {|Missing|place: None|place: Some|Overflow|Other|\
         TextOfNumber|Locked(|LockLost";
     let in_log = "Set(|Set {|Put {|Delete {|DeletePrefix {|Incr {|Touch {|Txn(|Acquire {|Renew {|Release {|Cancel {|Tick {|Raise {|\
+        Grant {|KeepAlive {|Revoke {|Leased {|write: Set {|write: Put {|write: Incr {|write: Acquire {|SetLeased {|\
+        IncrLeased {|Touch { keys|Number(Less,|Number(LessOrEqual,|Number(Greater,|Number(GreaterOrEqual,|Holder(|Alive(|\
         Exists|Missing|ModifiedBy(|NotModifiedBy(|ModifyIndex(|CreateIndex(|Version(|Value(|Delete(|DeletePrefix(|Get(";
     let log = format!("{:?} {:?}", content.first[2], content.entries());
     for (kinds, shown) in [(in_snapshot, snapshot), (in_log, log)] {

@@ -1,6 +1,6 @@
 //! The second format: as the first, in a cluster whose format was raised. A segment of the log, and a snapshot, say so.
 
-use hraftd::command::{Action, Command};
+use hraftd::command::{Action, Command, Leased, Op, Order, Test, TestOf, Txn, Value};
 use hraftd::formats::Format;
 use openraft::EntryPayload;
 
@@ -17,5 +17,34 @@ pub fn content() -> Content {
     content.first[1] = raise(1, 1);
     let last = content.second.last().map_or(0, |entry| entry.log_id.index);
     content.second.push(raise(3, last + 1));
+    for (at, action) in (last + 2..).zip(leases(last + 2)) {
+        content.second.push(entry(3, at, EntryPayload::Normal(Command::from(action).into())));
+    }
     content
+}
+
+/// Every kind of command, condition and operation that is about leases, or came with them; the first entry is `lease`.
+fn leases(lease: u64) -> Vec<Action> {
+    let json = |text: &'static str| bytes::Bytes::from_static(text.as_bytes());
+    let leased = |write| Action::Leased { lease, write };
+    let value = Value { data: json("[2]"), is_bytes: false, content_type: None };
+    let test = |key: &str, of| Test { key: key.into(), of };
+    let orders = [Order::Less, Order::LessOrEqual, Order::Greater, Order::GreaterOrEqual];
+    let tests = [test("l", TestOf::Holder(lease + 4)), test("", TestOf::Alive(lease))];
+    let numbers = orders.map(|order| test("svc/n", TestOf::Number(order, json("1e400"))));
+    let then = vec![
+        Op::SetLeased { pairs: vec![("svc/c".into(), json("3"))], lease },
+        Op::IncrLeased { pairs: vec![("svc/n".into(), 2)], lease },
+        Op::Touch { keys: vec!["svc/a".into(), "svc/b".into()], ttl_ms: 30_000 },
+    ];
+    vec![
+        Action::Grant { ttl_ms: 15_000, body: Some(json("{}")) },
+        leased(Leased::Set { pairs: vec![("svc/a".into(), json("1"))], conditions: Vec::new() }),
+        leased(Leased::Put { key: "svc/b".into(), value, conditions: Vec::new() }),
+        leased(Leased::Incr { key: "svc/n".into(), by: -1, conditions: Vec::new() }),
+        leased(Leased::Acquire { name: "l".into(), body: None, wait_ms: 300 }),
+        Action::KeepAlive { lease, ttl_ms: Some(20_000) },
+        Action::Txn(Txn { tests: [&tests[..], &numbers].concat(), then, otherwise: Vec::new() }),
+        Action::Revoke { lease },
+    ]
 }

@@ -1,5 +1,5 @@
 //! Everything at once, on real processes on machines of their own: kills, pauses, partitions, lost and late packets, full
-//! disks, wall clocks that jump; beside it registers, locks, watches and a counter, each with a check of what its clients saw,
+//! disks, wall clocks that jump; beside it registers, locks, leases, watches and a counter, each with a check of what its clients saw,
 //! and bounds on what a process takes. Every kind of fault is there at least once, and must be seen to have done something.
 //!
 //! Three quarters of a minute by default. `HRAFTD_NEMESIS_SECS=600 HRAFTD_SEED=7 cargo test --test nemesis -- --ignored` runs for
@@ -14,6 +14,7 @@ mod changes;
 mod clients;
 mod counter;
 mod faults;
+mod leases;
 mod locks;
 mod proxy;
 mod samples;
@@ -116,6 +117,8 @@ fn everything_at_random() {
             let seeds = move |kind: u64| (0..3).map(move |n| seed << 8 | kind << 4 | n);
             let registers = scope.spawn(move || registers(haddrs, stop, seed));
             let locks: Vec<_> = seeds(1).map(|seed| scope.spawn(move || locks::contend(haddrs, stop, seed))).collect();
+            let leases: Vec<_> =
+                seeds(5).map(|seed| scope.spawn(move || leases::register(haddrs, stop, seed))).collect();
             let counts: Vec<_> = seeds(2).map(|seed| scope.spawn(move || counter::count(haddrs, stop, seed))).collect();
             let writers: Vec<_> = seeds(3).map(|seed| scope.spawn(move || changes.write(haddrs, stop, seed))).collect();
             let watchers: Vec<_> = seeds(4).map(|seed| scope.spawn(move || changes::watch(haddrs, seed))).collect();
@@ -141,6 +144,7 @@ fn everything_at_random() {
             });
             let told: Vec<u64> = counts.into_iter().flat_map(|count| count.join().unwrap()).collect();
             let held: Vec<_> = locks.into_iter().flat_map(|lock| lock.join().unwrap()).collect();
+            let registered: u64 = leases.into_iter().map(|lease| lease.join().unwrap()).sum();
             let watched: Vec<_> = watchers.into_iter().map(|watcher| watcher.join().unwrap()).collect();
             let operations = registers.join().unwrap();
 
@@ -154,10 +158,13 @@ fn everything_at_random() {
             let (held, compacted) = (locks::check(held), changes::check(changes, &watched));
             let acked = changes.acked.lock().unwrap().len();
             say_figure(&format!(
-                "{operations} operations on registers, {held} times a lock, {counted} increments, {acked} watched changes \
-                 ({compacted} times compacted)"
+                "{operations} operations on registers, {held} times a lock, {registered} looks at registrations, {counted} \
+                 increments, {acked} watched changes ({compacted} times compacted)"
             ));
-            assert!(operations > 500 && held > 5 && counted > 50 && acked > 100, "hardly anything was done");
+            assert!(
+                operations > 500 && held > 5 && registered > 5 && counted > 50 && acked > 100,
+                "hardly anything was done"
+            );
         });
         samples.assert_steady(length);
         same_everywhere(&world);

@@ -130,6 +130,8 @@ impl Upgrade<'_> {
         if self.cluster.nodes.iter().any(|node| node.program.is_some()) {
             for node in self.cluster.nodes.iter().filter(|node| node.program.is_none()) {
                 assert_eq!(format(node), Ok(OLD), "{}", node.name);
+                let refused = node.post("/hraftd/lease?ttl=15s", "").unwrap();
+                assert_eq!((refused.status, &refused.json()["code"]), (501, &"not_yet".into()), "{}", refused.brief());
             }
         }
     }
@@ -141,6 +143,8 @@ impl Upgrade<'_> {
                 let format = format(node)?;
                 check(format == NEW, || format!("format {format}"))
             });
+            let made = node.post("/hraftd/lease?ttl=15s", "").unwrap();
+            assert_eq!(made.status, 201, "{}", made.brief());
         }
         self.some_load();
     }

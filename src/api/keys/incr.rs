@@ -11,13 +11,13 @@ use crate::api::request::conditions::{CasParams, ConditionHeaders};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::key_path::KeyPath;
-use crate::api::request::ttl::TtlParams;
+use crate::api::request::ttl::{Life, TtlParams};
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::shapes;
 use crate::api::response::{Answer, Done, etag, json};
 use crate::api::service::Service;
 use crate::api::{App, write};
-use crate::command::{Action, Reply};
+use crate::command::{Action, Leased, Reply};
 
 /// The parameters of this request alone.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -42,21 +42,26 @@ pub struct IncrParams {
     responses(
         (status = 200, description = "done", body = shapes::NumberOrDone, headers(("ETag" = String))),
         (status = 404, description = "no such key to touch", body = Problem),
-        (status = 409, description = "the value is not an integer, or the sum is none of 64 bits", body = Problem),
+        (status = 409, description = "the value is not an integer, or the sum is none of 64 bits, or the lease has ended", body = Problem),
         (status = 412, description = "a condition does not hold", body = Problem),
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
 pub async fn post<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Body) -> Result<Answer, ApiError> {
-    let (WriteRequest { deadline, ttl_ms, conditions }, params) = WriteRequest::parse(head)?;
+    let (WriteRequest { deadline, life, conditions }, params) = WriteRequest::parse(head)?;
     let KeyPath { key } = KeyPath::parse(raw_key)?;
     let bad = |what: &str| Err(ApiError::BadRequest(what.to_owned()));
-    let action = match (params, ttl_ms) {
-        (IncrParams { incr: Some(by), touch: false }, _) => Action::Incr { key: key.clone(), by, ttl_ms, conditions },
-        (IncrParams { incr: None, touch: true }, Some(ttl_ms)) => {
+    let action = match (params, life) {
+        (IncrParams { incr: Some(by), touch: false }, Life::Ttl(ttl_ms)) => {
+            Action::Incr { key: key.clone(), by, ttl_ms, conditions }
+        }
+        (IncrParams { incr: Some(by), touch: false }, Life::Lease(lease)) => {
+            Action::Leased { lease, write: Leased::Incr { key: key.clone(), by, conditions } }
+        }
+        (IncrParams { incr: None, touch: true }, Life::Ttl(Some(ttl_ms))) => {
             Action::Touch { key: key.clone(), ttl_ms, conditions }
         }
-        (IncrParams { incr: None, touch: true }, None) => {
+        (IncrParams { incr: None, touch: true }, _) => {
             return bad("touch sets how long a key lives: it needs ttl=");
         }
         (IncrParams { incr: Some(_), touch: true }, _) => return bad("incr and touch are two requests"),

@@ -20,7 +20,7 @@ use crate::api::methods;
 use crate::api::request::conditions::{self, CasParams};
 use crate::api::request::deadline::{Deadline, WriteParams};
 use crate::api::request::query;
-use crate::api::request::ttl::TtlParams;
+use crate::api::request::ttl::{Life, TtlParams};
 use crate::api::response::Answer;
 use crate::api::response::error::ApiError;
 use crate::api::service::Service;
@@ -70,7 +70,7 @@ pub async fn handle<S: Service>(
 /// The common part of writes that store something.
 struct WriteRequest {
     deadline: Deadline,
-    ttl_ms: Option<u64>,
+    life: Life,
     conditions: Vec<Condition>,
 }
 
@@ -79,7 +79,7 @@ impl WriteRequest {
     fn parse<P: DeserializeOwned>(head: &Parts) -> Result<(Self, P), ApiError> {
         let (time, ttl, cas, params): (WriteParams, TtlParams, CasParams, P) = query::parse(head.uri.query())?;
         let conditions = conditions::of_write(head, &cas)?;
-        Ok((Self { deadline: time.deadline(), ttl_ms: ttl.ttl_ms(), conditions }, params))
+        Ok((Self { deadline: time.deadline(), life: ttl.life()?, conditions }, params))
     }
 }
 

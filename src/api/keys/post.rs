@@ -8,13 +8,13 @@ use crate::api::request::conditions::{CasParams, ConditionHeaders};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::json_body;
-use crate::api::request::ttl::TtlParams;
+use crate::api::request::ttl::{Life, TtlParams};
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::shapes;
 use crate::api::response::{Answer, Done, etag, json};
 use crate::api::service::Service;
 use crate::api::{App, write};
-use crate::command::{Action, Reply};
+use crate::command::{Action, Leased, Reply};
 
 /// Stores keys
 ///
@@ -28,12 +28,13 @@ use crate::command::{Action, Reply};
     request_body(content = shapes::Pairs, description = "keys and values; any Content-Type"),
     responses(
         (status = 200, description = "stored", body = Done),
+        (status = 409, description = "the lease has ended", body = Problem),
         (status = 412, description = "a condition does not hold", body = Problem),
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
 pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
-    let (WriteRequest { deadline, ttl_ms, conditions }, ()) = WriteRequest::parse(head)?;
+    let (WriteRequest { deadline, life, conditions }, ()) = WriteRequest::parse(head)?;
     // The pairs are slices of the body, so it keeps its memory until they are written.
     let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
     let most = app.settings.max_value_bytes;
@@ -45,7 +46,11 @@ pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<
             pairs.len()
         )));
     }
-    let outcome = write::write(app, Action::Set { pairs, ttl_ms, conditions }, head, &body, &deadline).await?;
+    let action = match life {
+        Life::Ttl(ttl_ms) => Action::Set { pairs, ttl_ms, conditions },
+        Life::Lease(lease) => Action::Leased { lease, write: Leased::Set { pairs, conditions } },
+    };
+    let outcome = write::write(app, action, head, &body, &deadline).await?;
     Ok(match outcome.reply {
         Reply::Done => {
             let mut response = json::response(Done::at(outcome.index).json());

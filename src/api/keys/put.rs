@@ -12,13 +12,13 @@ use crate::api::request::conditions::{CasParams, ConditionHeaders};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::key_path::KeyPath;
-use crate::api::request::ttl::TtlParams;
+use crate::api::request::ttl::{Life, TtlParams};
 use crate::api::request::value;
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::{Answer, Done, etag, json};
 use crate::api::service::Service;
 use crate::api::{App, write};
-use crate::command::{Action, Reply};
+use crate::command::{Action, Leased, Reply};
 
 /// The parameter of this request alone.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -45,12 +45,13 @@ pub struct PutParams {
     responses(
         (status = 200, description = "replaced", body = Done, headers(("ETag" = String))),
         (status = 201, description = "created", body = Done, headers(("ETag" = String))),
+        (status = 409, description = "the lease has ended", body = Problem),
         (status = 412, description = "a condition does not hold", body = Problem),
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
 pub async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Body) -> Result<Answer, ApiError> {
-    let (WriteRequest { deadline, ttl_ms, conditions }, PutParams { json }) = WriteRequest::parse(head)?;
+    let (WriteRequest { deadline, life, conditions }, PutParams { json }) = WriteRequest::parse(head)?;
     let KeyPath { key } = KeyPath::parse(raw_key)?;
     if !has_body(head) && body.is_end_stream() {
         return Err(ApiError::BadRequest(
@@ -63,7 +64,10 @@ pub async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Bo
     let (content_type, most) = (head.headers.get(CONTENT_TYPE).cloned(), app.settings.max_value_bytes);
     let parse = move |body: &_| value::parse(body, content_type.as_ref().map(HeaderValue::as_bytes), json, most);
     let value = write::parsed(&body, parse).await?;
-    let action = Action::Put { key: key.clone(), value, ttl_ms, conditions };
+    let action = match life {
+        Life::Ttl(ttl_ms) => Action::Put { key: key.clone(), value, ttl_ms, conditions },
+        Life::Lease(lease) => Action::Leased { lease, write: Leased::Put { key: key.clone(), value, conditions } },
+    };
     let outcome = write::write(app, action, head, &body, &deadline).await?;
     Ok(match outcome.reply {
         Reply::Put { created } => {

@@ -24,13 +24,14 @@ use crate::api::admission::Pass;
 use crate::api::request::deadline::{self, WriteParams};
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::key_path::LockPath;
+use crate::api::request::ttl::{self, Life};
 use crate::api::request::{conditions, idempotency, json_body, query};
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::lock::LockAnswer;
 use crate::api::response::{Answer, text};
 use crate::api::service::Service;
 use crate::api::write::{self, WriteOutcome};
-use crate::command::{Action, Failure, Key, LockView, Reply};
+use crate::command::{Action, Failure, Key, Leased, LockView, Reply};
 use crate::duration::as_ms;
 use crate::kv::Ticket;
 use crate::node::{NodeError, ReadLevel, ReadOptions};
@@ -48,10 +49,14 @@ const ENDS_WITHIN: Duration = Duration::from_secs(2);
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 pub struct AcquireParams {
-    /// how long it is held unless it is renewed, 1s to 24h
+    /// how long it is held unless it is renewed, 1s to 24h; this or lease
     #[serde(deserialize_with = "super::ttl")]
-    #[param(value_type = String, required = true, pattern = "^[0-9]+(ms|s|m|h)$")]
+    #[param(value_type = Option<String>, pattern = "^[0-9]+(ms|s|m|h)$")]
     ttl: Option<Duration>,
+    /// the lease that it is held under
+    #[serde(deserialize_with = "ttl::lease")]
+    #[param(minimum = 0)]
+    lease: Option<u64>,
     /// how long to wait for it, at most 5m
     #[serde(deserialize_with = "deadline::wait")]
     #[param(value_type = Option<String>, pattern = "^[0-9]+(ms|s|m|h)$")]
@@ -84,10 +89,16 @@ pub async fn post<S: Service>(
     body: Body,
     pass: &mut Pass<'_>,
 ) -> Result<Answer, ApiError> {
-    let (AcquireParams { ttl, wait }, time): (_, WriteParams) = query::parse(head.uri.query())?;
+    let (AcquireParams { ttl, lease, wait }, time): (_, WriteParams) = query::parse(head.uri.query())?;
     let deadline = time.deadline();
-    let Some(ttl_ms) = ttl.map(as_ms) else {
-        return Err(ApiError::BadRequest("say how long the lock is held unless it is renewed: ttl=15s".to_owned()));
+    let hold = match (ttl.map(as_ms), lease) {
+        (Some(ttl_ms), None) => Life::Ttl(Some(ttl_ms)),
+        (None, Some(lease)) => Life::Lease(lease),
+        (Some(_), Some(_)) => return Err(ttl::both()),
+        (None, None) => {
+            let why = "say how long the lock is held unless it is renewed: ttl=15s, or lease= and the id of a lease";
+            return Err(ApiError::BadRequest(why.to_owned()));
+        }
     };
     let wait = wait.unwrap_or_default();
     let LockPath { name } = LockPath::parse(head)?;
@@ -97,8 +108,16 @@ pub async fn post<S: Service>(
     conditions::none(head, "a lock is taken where nobody holds it")?;
     let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
     let most = app.settings.max_value_bytes;
-    let shown = write::parsed(&body, move |body| shown_body(body, most)).await?;
-    let action = Action::Acquire { name: name.clone(), ttl_ms, body: shown, wait_ms: as_ms(wait) };
+    let shown = write::parsed(&body, move |body| json_body::shown(body, most)).await?;
+    let (asked_for, wait_ms) = (name.clone(), as_ms(wait));
+    let action = match hold {
+        Life::Lease(lease) => {
+            Action::Leased { lease, write: Leased::Acquire { name: asked_for, body: shown, wait_ms } }
+        }
+        Life::Ttl(ttl_ms) => {
+            Action::Acquire { name: asked_for, ttl_ms: ttl_ms.unwrap_or_default(), body: shown, wait_ms }
+        }
+    };
 
     // A task of its own: the entry may be on its way when the client goes, and then its outcome
     // must be known.
@@ -130,21 +149,6 @@ pub async fn post<S: Service>(
         }
         _ => Ok(refused(outcome, app, &name)),
     }
-}
-
-/// JSON, or nothing.
-fn shown_body(body: &bytes::Bytes, most: usize) -> Result<Option<bytes::Bytes>, ApiError> {
-    if body.is_empty() {
-        return Ok(None);
-    }
-    let shown = json_body::one(body)?;
-    if shown.len() > most {
-        return Err(ApiError::TooLarge(format!(
-            "the body has {} bytes, more than {most}, the limit of one value (--max-value)",
-            shown.len()
-        )));
-    }
-    Ok(Some(shown))
 }
 
 async fn wait_for<S: Service>(
@@ -209,7 +213,7 @@ async fn holder<S: Service>(app: &Arc<App<S>>, name: &Key, min_index: u64) -> Op
     let options = ReadOptions { min_index, ..ReadLevel::None.into() };
     let deadline = Instant::now() + GIVE_BACK_WITHIN;
     let read = timeout_at(deadline, app.service.lock(name, options, deadline)).await;
-    read.ok()?.ok()?.0
+    read.ok()?.ok()?.0.map(|(lock, _)| lock)
 }
 
 /// A lock, or a place in its queue, that is given back unless somebody gets to hear of it.

@@ -81,7 +81,9 @@ pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -
     let log_time_ms = app.service.log_time_ms();
     let array = Array::new(limit.unwrap_or(u64::MAX), move |out| {
         let Some((name, lock)) = held.next() else { return false };
-        out.extend_from_slice(LockShape::new(&name, &lock, log_time_ms).json().get().as_bytes());
+        out.extend_from_slice(
+            LockShape::new(&name, &lock, log_time_ms).under(held.kv.lease_of_lock(&name)).json().get().as_bytes(),
+        );
         true
     });
     let mut response = json::response(stream::body(array));

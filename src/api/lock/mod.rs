@@ -54,8 +54,8 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
     let read = app.service.lock(&name, options, deadline.at);
     let (lock, index, settled) = read::in_time(&deadline, read).await?;
     let result = match lock {
-        Some(lock) => {
-            let shape = LockShape::new(&name, &lock, app.service.log_time_ms());
+        Some((lock, lease)) => {
+            let shape = LockShape::new(&name, &lock, app.service.log_time_ms()).under(lease);
             Ok(json::response_of(StatusCode::OK, &shape))
         }
         None => Err(NodeError::NotFound(format!("nobody holds the lock {}", text::quoted(&name))).into()),

@@ -47,6 +47,21 @@ pub fn one(body: &Bytes) -> Result<Bytes, ApiError> {
     Ok(body.slice_ref(value.get().as_bytes()))
 }
 
+/// The JSON that a lock or a lease shows to others, or nothing.
+pub fn shown(body: &Bytes, most: usize) -> Result<Option<Bytes>, ApiError> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let shown = one(body)?;
+    if shown.len() > most {
+        return Err(ApiError::TooLarge(format!(
+            "the body has {} bytes, more than {most}, the limit of one value (--max-value)",
+            shown.len()
+        )));
+    }
+    Ok(Some(shown))
+}
+
 /// The body as text, where it is UTF-8 and nests no deeper than so; or what it is instead.
 pub(in crate::api) fn text_of(body: &Bytes, most: usize) -> Result<&str, String> {
     let json = std::str::from_utf8(body)

@@ -54,6 +54,32 @@ impl LockPath {
     }
 }
 
+/// The lease of a path.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct LeasePath {
+    /// What the POST answered.
+    #[param(minimum = 0)]
+    pub id: u64,
+}
+
+impl LeasePath {
+    /// Reads what follows `/hraftd/lease/` in the path of a request.
+    ///
+    /// # Errors
+    /// [`ApiError::BadRequest`]: it is no number that an id could be.
+    pub fn parse(head: &Parts) -> Result<Self, ApiError> {
+        let raw = head.uri.path().strip_prefix("/hraftd/lease/").unwrap_or_default();
+        let digits = raw.bytes().all(|byte| byte.is_ascii_digit());
+        raw.parse().ok().filter(|_| digits).map(|id| Self { id }).ok_or_else(|| {
+            let raw = text::quoted(raw);
+            ApiError::BadRequest(format!(
+                "{raw} is not the id of a lease; it is a number that POST /hraftd/lease answered"
+            ))
+        })
+    }
+}
+
 /// Decodes and checks a key or a name in a path. `+` is a plus.
 ///
 /// # Errors

@@ -43,6 +43,7 @@ pub enum Code {
     Conflict,
     LockHeld,
     LockLost,
+    LeaseLost,
     NotANumber,
     Compacted,
     PreconditionFailed,
@@ -90,6 +91,8 @@ pub enum ApiError {
     },
     /// The lock is not held with this token, or no longer.
     LockLost(String),
+    /// There is no such lease, or it has ended.
+    LeaseLost(String),
     /// An integer was to be added to what is none.
     NotANumber(String),
     /// Somebody else holds the lock.
@@ -134,6 +137,7 @@ impl ApiError {
             Self::Precondition { msg, .. } => (StatusCode::PRECONDITION_FAILED, Code::PreconditionFailed, msg),
             Self::Locked { msg, .. } => (StatusCode::CONFLICT, Code::LockHeld, msg),
             Self::LockLost(msg) => (StatusCode::CONFLICT, Code::LockLost, msg),
+            Self::LeaseLost(msg) => (StatusCode::CONFLICT, Code::LeaseLost, msg),
             Self::NotANumber(msg) => (StatusCode::CONFLICT, Code::NotANumber, msg),
             Self::Compacted(msg) => (StatusCode::GONE, Code::Compacted, msg),
             Self::IdempotencyMismatch(msg) => (StatusCode::UNPROCESSABLE_ENTITY, Code::IdempotencyMismatch, msg),
@@ -208,6 +212,7 @@ mod tests {
             (ApiError::MethodNotAllowed { msg: m(), allow: "GET".to_owned() }, 405, "method_not_allowed"),
             (ApiError::RequestTimeout(m()), 408, "request_timeout"),
             (ApiError::LockLost(m()), 409, "lock_lost"),
+            (ApiError::LeaseLost(m()), 409, "lease_lost"),
             (ApiError::NotANumber(m()), 409, "not_a_number"),
             (ApiError::TooLarge(m()), 413, "too_large"),
             (ApiError::UnsupportedMediaType(m()), 415, "unsupported_media_type"),

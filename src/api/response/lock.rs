@@ -22,6 +22,10 @@ pub struct LockShape<'a> {
     body: Option<&'a RawValue>,
     /// How many wait for it.
     waiting: u64,
+    /// The lease that it is held under, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u64, required = false)]
+    lease: Option<u64>,
 }
 
 impl<'a> LockShape<'a> {
@@ -31,7 +35,12 @@ impl<'a> LockShape<'a> {
         let ttl_ms = deadline_ms.saturating_sub(log_time_ms);
         // Checked when the lock was taken.
         let body = body.as_deref().and_then(|body| serde_json::from_slice(body).ok());
-        Self { name, token, ttl_ms, body, waiting }
+        Self { name, token, ttl_ms, body, waiting, lease: None }
+    }
+
+    /// The same, and the lease that it is held under.
+    pub fn under(self, lease: Option<u64>) -> Self {
+        Self { lease, ..self }
     }
 
     /// How long it is still held, in whole seconds; at least one.

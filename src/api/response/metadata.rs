@@ -26,6 +26,9 @@ pub struct Meta {
     /// The rest of its life, in milliseconds.
     #[schema(required = true)]
     ttl_ms: Option<u64>,
+    /// The lease that it is attached to, if there is one.
+    #[schema(required = false)]
+    lease: u64,
 }
 
 /// Appends the object. `log_time_ms` is now.
@@ -41,6 +44,9 @@ pub fn write(out: &mut Vec<u8>, key: &str, record: &Record, log_time_ms: u64) {
         // What is due is there until a tick drops it.
         Some(deadline_ms) => json::plain(object.name("ttl_ms"), deadline_ms.saturating_sub(log_time_ms)),
         None => object.name("ttl_ms").extend_from_slice(b"null"),
+    }
+    if let Some(lease) = record.lease() {
+        json::plain(object.name("lease"), lease);
     }
     object.end();
 }
@@ -84,7 +90,7 @@ mod tests {
     use crate::record::{Marks, Rare};
 
     fn record(value: &[u8], is_bytes: bool, content_type: Option<&str>) -> Record {
-        let rare = Rare { is_bytes, content_type: content_type.map(Into::into), deadline_ms: None };
+        let rare = Rare { is_bytes, content_type: content_type.map(Into::into), ..Rare::default() };
         Record::new(Marks { create_index: 3, modify_index: 9, version: 2 }, &rare, value)
     }
 

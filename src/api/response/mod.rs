@@ -4,6 +4,7 @@
 pub(super) mod array;
 pub(super) mod error;
 pub(super) mod json;
+pub(super) mod lease;
 pub(super) mod lock;
 pub(super) mod memory;
 pub(super) mod metadata;

@@ -68,11 +68,19 @@ pub struct TxnShape {
     otherwise: Vec<OpShape>,
 }
 
-/// A condition: a key, and one or more of the others.
+/// A condition: a key, and one or more of the others; or a lock and its token; or a lease.
 #[derive(ToSchema)]
 pub struct TestShape {
-    #[schema(min_length = 1)]
+    #[schema(required = false, min_length = 1)]
     key: String,
+    /// With `token`: this lock is held with it.
+    #[schema(required = false, min_length = 1)]
+    lock: String,
+    #[schema(required = false)]
+    token: u64,
+    /// Alone: this lease is alive.
+    #[schema(required = false)]
+    lease: u64,
     #[schema(required = false)]
     exists: bool,
     /// 0: it does not exist.
@@ -85,15 +93,27 @@ pub struct TestShape {
     /// Compared by structure, numbers by their text.
     #[schema(required = false)]
     value: Value,
+    /// The value is a number less than this; compared exactly.
+    #[schema(required = false)]
+    lt: f64,
+    #[schema(required = false)]
+    le: f64,
+    #[schema(required = false)]
+    gt: f64,
+    #[schema(required = false)]
+    ge: f64,
 }
 
-/// An operation: one of these, and `ttl` with `set` and `incr`.
+/// An operation: one of these; `ttl` with `set`, `incr` and `touch`, or `lease` with `set` and `incr`.
 #[derive(ToSchema)]
 pub struct OpShape {
     #[schema(required = false)]
     set: Pairs,
     #[schema(required = false)]
     incr: Number,
+    /// Sets how long these keys live, those that exist.
+    #[schema(required = false)]
+    touch: Vec<String>,
     #[schema(required = false, min_length = 1)]
     delete: String,
     #[schema(required = false)]
@@ -102,6 +122,8 @@ pub struct OpShape {
     get: String,
     #[schema(required = false, pattern = "^[0-9]+(ms|s|m|h)$")]
     ttl: String,
+    #[schema(required = false)]
+    lease: u64,
     /// With `set`: the two keys really are `key` and `value`.
     #[schema(required = false)]
     literal: bool,
@@ -115,7 +137,7 @@ pub struct TxnAnswer {
     /// True: the conditions held, and `then` was run.
     succeeded: bool,
     index: u64,
-    /// One for each operation that was run: `{"set":2}`, `{"n":1}`, `{"deleted":1}`, `{"cfg":…}` or
+    /// One for each operation that was run: `{"set":2}`, `{"n":1}`, `{"touched":1}`, `{"deleted":1}`, `{"cfg":…}` or
     /// `{}`; null for what a repeated request read the first time.
     results: Vec<Value>,
 }

@@ -17,7 +17,7 @@ use utoipa::openapi::{Content, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::admin::{self, Params};
-use super::{lock, txn, watch};
+use super::{lease, lock, txn, watch};
 use crate::api::keys::{delete, get, incr, listing, post, put};
 use crate::api::request::read::Level;
 use crate::api::response::error::Problem;
@@ -53,6 +53,11 @@ pub async fn openapi(_: Params<()>) -> Response {
         lock::acquire::post,
         lock::renew,
         lock::release,
+        lease::list::list,
+        lease::post,
+        lease::get,
+        lease::keep_alive,
+        lease::revoke,
         watch::watch,
         admin::index,
         openapi,
@@ -71,6 +76,7 @@ pub async fn openapi(_: Params<()>) -> Response {
         (name = "keys", description = "One key or many"),
         (name = "txn", description = "Transactions"),
         (name = "locks", description = "Locks and leader election"),
+        (name = "leases", description = "One heartbeat for many keys and locks"),
         (name = "watch", description = "Changes as they happen"),
         (name = "raft", description = "The node, the cluster, health")
     ),

@@ -202,10 +202,10 @@ impl Service for Fake {
         name: &str,
         options: ReadOptions,
         deadline: Instant,
-    ) -> Result<(Option<LockView>, u64, Settled), NodeError> {
+    ) -> Result<(Option<(LockView, Option<u64>)>, u64, Settled), NodeError> {
         let settled = self.settle(options, deadline).await?;
         let map = self.0.map.lock();
-        Ok((map.1.lock(name), map.0, settled))
+        Ok((map.1.lock(name).map(|lock| (lock, map.1.lease_of_lock(name))), map.0, settled))
     }
 
     fn watches(&self) -> Result<Watches, NodeError> {

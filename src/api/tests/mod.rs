@@ -5,6 +5,7 @@ mod fake;
 #[path = "../../../tests/fuzz/api.rs"]
 mod fuzz;
 mod key_requests;
+mod leases;
 mod limits;
 mod listings;
 mod locks;

@@ -77,6 +77,7 @@ fn write_result(out: &mut Vec<u8>, result: &OpResult) {
     match result {
         OpResult::Set(count) => json::plain(out, format_args!("{{\"set\":{count}}}")),
         OpResult::Deleted(count) => json::plain(out, format_args!("{{\"deleted\":{count}}}")),
+        OpResult::Touched(count) => json::plain(out, format_args!("{{\"touched\":{count}}}")),
         OpResult::NotKept => out.extend_from_slice(b"null"),
         OpResult::Numbers(numbers) => {
             let mut object = json::Object::new(out);

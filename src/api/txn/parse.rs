@@ -17,7 +17,7 @@ use crate::api::request::json_body::Member;
 use crate::api::request::{json_body, key_path, ttl};
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
-use crate::command::{Key, Op, Test, TestOf, Txn};
+use crate::command::{Key, Op, Order, Test, TestOf, Txn};
 use crate::duration::{as_ms, parse_duration};
 
 /// The most conditions, and the most operations of a branch.
@@ -29,7 +29,9 @@ const MAX_DEPTH: usize = json_body::MAX_DEPTH + 3;
 /// All that is taken can be compared.
 const _: () = assert!(MAX_DEPTH <= crate::kv::MAX_JSON_DEPTH);
 
-const OPERATIONS: &str = "set, incr, delete, delete_prefix or get";
+const OPERATIONS: &str = "set, incr, touch, delete, delete_prefix or get";
+
+const REQUIREMENTS: [&str; 9] = ["exists", "modify_index", "create_index", "version", "value", "lt", "le", "gt", "ge"];
 
 /// Parses and checks the body.
 pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Txn, ApiError> {
@@ -116,35 +118,63 @@ impl Parser<'_> {
     /// A condition with several members is as many conditions.
     fn tests(&self, json: &RawValue, place: &str) -> Result<Vec<Test>, ApiError> {
         let members = self.object(json, place)?;
-        self.known(&members, place, &["key", "exists", "modify_index", "create_index", "version", "value"])?;
-        let Some(key) = get(&members, "key") else { return refuse(place, "a condition needs \"key\"") };
+        if let Some(lock) = get(&members, "lock") {
+            self.known(&members, place, &["lock", "token"])?;
+            let Some(token) = get(&members, "token") else {
+                return refuse(place, "a condition on a lock needs the \"token\" that it must be held with");
+            };
+            let token = number(token, &format!("{place}.token"), "a whole number from 0 on")?;
+            return Ok(vec![Test { key: key_of(lock, &format!("{place}.lock"))?, of: TestOf::Holder(token) }]);
+        }
+        if let Some(lease) = get(&members, "lease") {
+            self.known(&members, place, &["lease"])?;
+            let of = TestOf::Alive(lease_of(lease, &format!("{place}.lease"))?);
+            return Ok(vec![Test { key: Key::default(), of }]);
+        }
+        let known: Vec<&str> = ["key"].into_iter().chain(REQUIREMENTS).chain(["lock", "lease"]).collect();
+        self.known(&members, place, &known)?;
+        let Some(key) = get(&members, "key") else {
+            return refuse(place, "a condition needs \"key\", or \"lock\" and \"token\", or \"lease\"");
+        };
         let key = key_of(key, &format!("{place}.key"))?;
         let mut tests = Vec::new();
         for (name, json) in members.iter().filter(|(name, _)| name != "key") {
             let place = format!("{place}.{name}");
             let number = || number(json, &place, "a whole number from 0 on");
+            let order = |order| {
+                if !matches!(json.get().as_bytes().first(), Some(b'-' | b'0'..=b'9')) {
+                    return refuse(&place, format_args!("it must be a number, not {}", text::quoted(json.get())));
+                }
+                Ok(TestOf::Number(order, self.value(&key, json, &place)?))
+            };
             let of = match &**name {
                 "exists" => TestOf::Exists(typed(json, &place, "true or false", serde_json::from_str)?),
                 "modify_index" => TestOf::ModifyIndex(number()?),
                 "create_index" => TestOf::CreateIndex(number()?),
                 "version" => TestOf::Version(number()?),
+                "lt" => order(Order::Less)?,
+                "le" => order(Order::LessOrEqual)?,
+                "gt" => order(Order::Greater)?,
+                "ge" => order(Order::GreaterOrEqual)?,
                 _ => TestOf::Value(self.value(&key, json, &place)?),
             };
             tests.push(Test { key: key.clone(), of });
         }
         if tests.is_empty() {
-            return refuse(
-                place,
-                "a condition says what must hold: exists, modify_index, create_index, version or value",
-            );
+            let all = REQUIREMENTS.join(", ");
+            return refuse(place, format_args!("a condition says what must hold, one or more of {all}"));
         }
         Ok(tests)
     }
 
     fn op(&self, json: &RawValue, place: &str) -> Result<Op, ApiError> {
         let members = self.object(json, place)?;
-        self.known(&members, place, &["set", "incr", "delete", "delete_prefix", "get", "ttl", "literal"])?;
-        let mut names = members.iter().filter(|(name, _)| !matches!(&**name, "ttl" | "literal"));
+        self.known(
+            &members,
+            place,
+            &["set", "incr", "touch", "delete", "delete_prefix", "get", "ttl", "lease", "literal"],
+        )?;
+        let mut names = members.iter().filter(|(name, _)| !matches!(&**name, "ttl" | "lease" | "literal"));
         let (name, json) = match (names.next(), names.next()) {
             (Some((name, json)), None) => (&**name, *json),
             (Some((one, _)), Some((two, _))) => {
@@ -153,8 +183,15 @@ impl Parser<'_> {
             (None, _) => return refuse(place, format_args!("an operation is one of {OPERATIONS}")),
         };
         let ttl = get(&members, "ttl").map(|json| ttl_ms(json, &format!("{place}.ttl"))).transpose()?;
-        if ttl.is_some() && !matches!(name, "set" | "incr") {
-            return refuse(format_args!("{place}.ttl"), format_args!("{name} takes no ttl; set and incr do"));
+        if ttl.is_some() && !matches!(name, "set" | "incr" | "touch") {
+            return refuse(format_args!("{place}.ttl"), format_args!("{name} takes no ttl; set, incr and touch do"));
+        }
+        let lease = get(&members, "lease").map(|json| lease_of(json, &format!("{place}.lease"))).transpose()?;
+        if lease.is_some() && !matches!(name, "set" | "incr") {
+            return refuse(format_args!("{place}.lease"), format_args!("{name} takes no lease; set and incr do"));
+        }
+        if ttl.is_some() && lease.is_some() {
+            return at(place, Err(ttl::both()));
         }
         let literal = get(&members, "literal");
         if literal.is_some() && name != "set" {
@@ -168,11 +205,29 @@ impl Parser<'_> {
         }
         Ok(match name {
             "set" => {
-                Op::Set { pairs: self.pairs(json, &place, |key, json| self.value(key, json, &place))?, ttl_ms: ttl }
+                let pairs = self.pairs(json, &place, |key, json| self.value(key, json, &place))?;
+                match lease {
+                    Some(lease) => Op::SetLeased { pairs, lease },
+                    None => Op::Set { pairs, ttl_ms: ttl },
+                }
             }
             "incr" => {
                 let by = |_: &str, json: &RawValue| number(json, &place, "a whole number of 64 bits to add");
-                Op::Incr { pairs: self.pairs(json, &place, by)?, ttl_ms: ttl }
+                let pairs = self.pairs(json, &place, by)?;
+                match lease {
+                    Some(lease) => Op::IncrLeased { pairs, lease },
+                    None => Op::Incr { pairs, ttl_ms: ttl },
+                }
+            }
+            "touch" => {
+                let Some(ttl_ms) = ttl else {
+                    return refuse(place, "touch sets how long keys live: it needs \"ttl\"");
+                };
+                let keys = self.list(Some(json), &place, |_, json, place| key_of(json, place))?;
+                if keys.is_empty() {
+                    return refuse(place, "the array is empty");
+                }
+                Op::Touch { keys, ttl_ms }
             }
             "delete" => Op::Delete(key_of(json, &place)?),
             "get" => Op::Get(key_of(json, &place)?),
@@ -263,6 +318,10 @@ fn ttl_ms(json: &RawValue, place: &str) -> Result<u64, ApiError> {
         return refuse(place, format_args!("{} is not between 1 s and 10 years", text::quoted(&given)));
     }
     Ok(as_ms(duration))
+}
+
+fn lease_of(json: &RawValue, place: &str) -> Result<u64, ApiError> {
+    number(json, place, "the id of a lease, a whole number")
 }
 
 /// The items of an array, as text, up to the limit.

@@ -93,13 +93,15 @@ impl Text {
         let id = Some(Position::of_event(event));
         match &event.change {
             Change::Set { key, record } => self.set(id, key, record, event.index),
-            Change::Deleted { key } => self.gone("delete", id, key, event.index),
-            Change::Expired { key } => self.gone("expire", id, key, event.index),
+            Change::Deleted { key } => self.gone("delete", id, key, event.index, None),
+            Change::Expired { key, lease } => self.gone("expire", id, key, event.index, *lease),
             Change::Acquired { lock, token, body } => {
-                self.lock("acquired", id, lock, *token, event.index, body.as_ref());
+                self.lock("acquired", id, (lock, *token), event.index, body.as_ref(), None);
             }
-            Change::Released { lock, token } => self.lock("released", id, lock, *token, event.index, None),
-            Change::LockExpired { lock, token } => self.lock("expired", id, lock, *token, event.index, None),
+            Change::Released { lock, token } => self.lock("released", id, (lock, *token), event.index, None, None),
+            Change::LockExpired { lock, token, lease } => {
+                self.lock("expired", id, (lock, *token), event.index, None, *lease);
+            }
         }
     }
 
@@ -111,7 +113,7 @@ impl Text {
     /// The lock of the state that a watch begins with. Its token is the index of the entry that
     /// granted it.
     pub fn holder(&mut self, name: &Key, lock: &LockView) {
-        self.lock("acquired", None, name, lock.token, lock.token, lock.body.as_ref());
+        self.lock("acquired", None, (name, lock.token), lock.token, lock.body.as_ref(), None);
     }
 
     /// The state that a watch begins with is complete.
@@ -171,18 +173,28 @@ impl Text {
         self.end();
     }
 
-    fn gone(&mut self, name: &str, id: Option<Position>, key: &Key, index: u64) {
+    fn gone(&mut self, name: &str, id: Option<Position>, key: &Key, index: u64, lease: Option<u64>) {
         self.begin(name, id);
         self.string("key", key);
         self.member("index", index);
+        self.lease(lease);
         self.end();
     }
 
-    fn lock(&mut self, name: &str, id: Option<Position>, lock: &Key, token: u64, index: u64, body: Option<&Bytes>) {
+    fn lock(
+        &mut self,
+        name: &str,
+        id: Option<Position>,
+        (lock, token): (&Key, u64),
+        index: u64,
+        body: Option<&Bytes>,
+        lease: Option<u64>,
+    ) {
         self.begin(name, id);
         self.string("lock", lock);
         self.member("token", token);
         self.member("index", index);
+        self.lease(lease);
         if let Some(body) = body {
             self.name("body");
             if body.len() > SMALL_VALUE_BYTES && is_compact(body) {
@@ -193,6 +205,13 @@ impl Text {
             }
         }
         self.end();
+    }
+
+    /// The lease whose end it was.
+    fn lease(&mut self, lease: Option<u64>) {
+        if let Some(lease) = lease {
+            self.member("lease", lease);
+        }
     }
 
     fn begin(&mut self, name: &str, id: Option<Position>) {

@@ -45,7 +45,7 @@ fn waiters_are_served_in_order_with_growing_tokens() {
     kv.tick(59);
     assert_eq!(kv.changes(), []);
     kv.tick(60);
-    assert_eq!(kv.changes(), [Change::LockExpired { lock: "l".into(), token: 6 }, granted(11, None)]);
+    assert_eq!(kv.changes(), [Change::LockExpired { lock: "l".into(), token: 6, lease: None }, granted(11, None)]);
     assert_eq!(held(&kv), Some((11, 360, 0)));
     kv.at(70, release(11));
     assert_eq!((held(&kv), kv.kv.next_deadline()), (None, None));

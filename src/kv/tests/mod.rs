@@ -1,5 +1,7 @@
 //! Tests of the state: what one command does, and any number of them against a [`model`].
 
+mod generator;
+mod leases;
 mod locks;
 mod model;
 mod outcomes;

@@ -31,12 +31,19 @@ impl Model {
                     Action::Put { key, .. }
                     | Action::Delete { key, .. }
                     | Action::Incr { key, .. }
-                    | Action::Touch { key, .. },
+                    | Action::Touch { key, .. }
+                    | Action::Leased { write: Leased::Put { key, .. } | Leased::Incr { key, .. }, .. },
                 ) => *current = self.keys.get(key).map(Entry::record),
-                (Failure::Precondition { current }, Action::Set { pairs, .. }) => {
+                (
+                    Failure::Precondition { current },
+                    Action::Set { pairs, .. } | Action::Leased { write: Leased::Set { pairs, .. }, .. },
+                ) => {
                     *current = self.keys.get(&pairs[0].0).map(Entry::record);
                 }
-                (Failure::Locked(view), Action::Acquire { name, .. }) => {
+                (
+                    Failure::Locked(view),
+                    Action::Acquire { name, .. } | Action::Leased { write: Leased::Acquire { name, .. }, .. },
+                ) => {
                     view.body = self.view(name).filter(|now| now.token == view.token).and_then(|now| now.body);
                 }
                 _ => {}

@@ -1,7 +1,7 @@
 //! Single commands on keys.
 
 use super::*;
-use crate::command::{Op, OpIndex, OpResult, Test, TestOf, Txn};
+use crate::command::{NotANumber, Op, OpIndex, OpResult, Test, TestOf, Txn};
 
 fn put(key: &str, data: &'static [u8], is_bytes: bool, content_type: Option<&str>, ttl_ms: Option<u64>) -> Action {
     let value = Value { data: data.into(), is_bytes, content_type: content_type.map(Into::into) };
@@ -37,7 +37,7 @@ fn a_deadline_is_kept_to_the_millisecond_of_log_time() {
     assert!(!kv.tick(1_500));
     assert_eq!(kv.keys(), ["other"], "log time was 1600 already");
     assert_eq!(kv.kv.log_time_ms(), 1_600);
-    assert_eq!(kv.changes().last(), Some(&Change::Expired { key: "k".into() }));
+    assert_eq!(kv.changes().last(), Some(&Change::Expired { key: "k".into(), lease: None }));
 }
 
 #[test]
@@ -70,7 +70,8 @@ fn ticks_are_bounded_and_in_the_order_of_keys() {
     }
     kv.changes();
     assert_eq!(kv.at(50, Action::Tick { most: 2 }), Reply::Ticked { more: true });
-    let expired = |keys: &[&str]| keys.iter().map(|key| Change::Expired { key: (*key).into() }).collect::<Vec<_>>();
+    let expired =
+        |keys: &[&str]| keys.iter().map(|key| Change::Expired { key: (*key).into(), lease: None }).collect::<Vec<_>>();
     assert_eq!(kv.changes(), expired(&["a", "b"]), "the earliest");
     assert_eq!(kv.at(50, Action::Tick { most: 2 }), Reply::Ticked { more: false });
     assert_eq!((kv.changes(), kv.keys()), (expired(&["c"]), vec!["d"]));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Checked, check};
-use crate::command::{Action, Command, Condition, Key, MAX_KEY_BYTES, Op, Stamped, TestOf, Value};
+use crate::command::{Action, Command, Condition, Key, Leased, MAX_KEY_BYTES, Op, Stamped, Test, TestOf, Value};
 use crate::node::NodeError;
 use crate::node::rpc::{ForwardError, PeerReply};
 
@@ -21,6 +21,9 @@ const MAX_TXN_ITEMS: usize = 1024;
 
 /// The longest time to live: ten years, in milliseconds.
 const MAX_TTL_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
+
+/// The longest lease: a day, in milliseconds.
+const MAX_LEASE_TTL_MS: u64 = 24 * 3600 * 1000;
 
 /// The longest wait for a lock, in milliseconds.
 const MAX_WAIT_MS: u64 = 600_000;
@@ -71,10 +74,12 @@ pub(super) fn names(command: &Command) -> Checked {
 fn keys(action: &Action, visit: &mut impl FnMut(&Key) -> Checked) -> Checked {
     match action {
         Action::Set { pairs, .. } => pairs.iter().try_for_each(|(key, _)| visit(key)),
-        Action::Put { key, value, .. } => {
+        Action::Put { key, value, .. } | Action::Leased { write: Leased::Put { key, value, .. }, .. } => {
             content_type(value)?;
             visit(key)
         }
+        Action::Leased { write: Leased::Set { pairs, .. }, .. } => pairs.iter().try_for_each(|(key, _)| visit(key)),
+        Action::Leased { write: Leased::Incr { key, .. } | Leased::Acquire { name: key, .. }, .. } => visit(key),
         Action::Delete { key, .. }
         | Action::Incr { key, .. }
         | Action::Touch { key, .. }
@@ -83,16 +88,30 @@ fn keys(action: &Action, visit: &mut impl FnMut(&Key) -> Checked) -> Checked {
         | Action::Release { name: key, .. }
         | Action::Cancel { name: key, .. } => visit(key),
         Action::Txn(txn) => {
-            txn.tests.iter().try_for_each(|test| visit(&test.key))?;
+            txn.tests.iter().filter(|test| !is_of_lease(test)).try_for_each(|test| visit(&test.key))?;
             txn.then.iter().chain(&txn.otherwise).try_for_each(|op| match op {
-                Op::Set { pairs, .. } => pairs.iter().try_for_each(|(key, _)| visit(key)),
-                Op::Incr { pairs, .. } => pairs.iter().try_for_each(|(key, _)| visit(key)),
+                Op::Set { pairs, .. } | Op::SetLeased { pairs, .. } => pairs.iter().try_for_each(|(key, _)| visit(key)),
+                Op::Incr { pairs, .. } | Op::IncrLeased { pairs, .. } => {
+                    pairs.iter().try_for_each(|(key, _)| visit(key))
+                }
+                Op::Touch { keys, .. } => keys.iter().try_for_each(&mut *visit),
                 Op::Delete(key) | Op::Get(key) => visit(key),
                 Op::DeletePrefix(_) => Ok(()),
             })
         }
-        Action::DeletePrefix { .. } | Action::Tick { .. } | Action::Mark | Action::Raise { .. } => Ok(()),
+        Action::DeletePrefix { .. }
+        | Action::Tick { .. }
+        | Action::Mark
+        | Action::Raise { .. }
+        | Action::Grant { .. }
+        | Action::KeepAlive { .. }
+        | Action::Revoke { .. } => Ok(()),
     }
+}
+
+/// Its key is empty.
+fn is_of_lease(test: &Test) -> bool {
+    matches!(test.of, TestOf::Alive(_)) && test.key.is_empty()
 }
 
 pub(super) fn check_key(key: &Key) -> Checked {
@@ -143,8 +162,14 @@ fn forwarded(command: &Command, limits: CommandLimits) -> Checked {
             let items = txn.tests.len().max(txn.then.len()).max(txn.otherwise.len());
             check(items <= MAX_TXN_ITEMS, || format!("a transaction of {items} items"))?;
             for test in &txn.tests {
-                if let TestOf::Value(value) = &test.of {
-                    json(value)?;
+                match &test.of {
+                    TestOf::Value(value) => json(value)?,
+                    TestOf::Number(_, than) => {
+                        json(than)?;
+                        let is_number = matches!(than.trim_ascii_start().first(), Some(b'-' | b'0'..=b'9'));
+                        check(is_number, || "a comparison with what is no number".to_owned())?;
+                    }
+                    _ => {}
                 }
             }
             txn.then.iter().chain(&txn.otherwise).try_for_each(|op| match op {
@@ -152,7 +177,13 @@ fn forwarded(command: &Command, limits: CommandLimits) -> Checked {
                     ttl(*ttl_ms)?;
                     pairs.iter().try_for_each(|(_, value)| json(value))
                 }
+                Op::SetLeased { pairs, .. } => pairs.iter().try_for_each(|(_, value)| json(value)),
                 Op::Incr { ttl_ms, .. } => ttl(*ttl_ms),
+                Op::IncrLeased { .. } => Ok(()),
+                Op::Touch { ttl_ms, keys } => {
+                    check(keys.len() <= MAX_TXN_ITEMS, || format!("a touch of {} keys", keys.len()))?;
+                    ttl(Some(*ttl_ms))
+                }
                 Op::DeletePrefix(prefix) => prefix_bytes(prefix),
                 Op::Delete(_) | Op::Get(_) => Ok(()),
             })
@@ -163,11 +194,35 @@ fn forwarded(command: &Command, limits: CommandLimits) -> Checked {
             body.as_deref().map_or(Ok(()), json)
         }
         Action::Renew { ttl_ms, .. } => ttl(*ttl_ms),
-        Action::Release { .. } | Action::Cancel { .. } => Ok(()),
+        Action::Release { .. } | Action::Cancel { .. } | Action::Revoke { .. } => Ok(()),
+        Action::Grant { ttl_ms, body } => {
+            lease_ttl(Some(*ttl_ms))?;
+            body.as_deref().map_or(Ok(()), json)
+        }
+        Action::KeepAlive { ttl_ms, .. } => lease_ttl(*ttl_ms),
+        Action::Leased { write, .. } => match write {
+            Leased::Set { pairs, conditions } => {
+                check_conditions(conditions)?;
+                pairs.iter().try_for_each(|(_, value)| json(value))
+            }
+            Leased::Put { value, conditions, .. } => {
+                check_conditions(conditions)?;
+                if value.is_bytes { value_bytes(&value.data, limits) } else { json(&value.data) }
+            }
+            Leased::Incr { conditions, .. } => check_conditions(conditions),
+            Leased::Acquire { body, wait_ms, .. } => {
+                check(*wait_ms <= MAX_WAIT_MS, || format!("a wait of {wait_ms} ms"))?;
+                body.as_deref().map_or(Ok(()), json)
+            }
+        },
         Action::Tick { .. } | Action::Mark | Action::Raise { .. } => {
             Err(format!("a {action}, which only a leader proposes"))
         }
     }
+}
+
+fn lease_ttl(ttl_ms: Option<u64>) -> Checked {
+    check(ttl_ms.is_none_or(|ms| ms <= MAX_LEASE_TTL_MS), || "a lease of more than a day".to_owned())
 }
 
 fn ttl(ttl_ms: Option<u64>) -> Checked {

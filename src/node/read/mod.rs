@@ -145,7 +145,7 @@ impl Node {
         Ok(StateView { kv, index, settled })
     }
 
-    /// Reads the holder of a lock, and the applied index of that.
+    /// Reads the holder of a lock with the lease that it is held under, and the applied index of that.
     ///
     /// # Errors
     /// [`NodeError`].
@@ -154,7 +154,7 @@ impl Node {
         name: &str,
         options: ReadOptions,
         deadline: Instant,
-    ) -> Result<(Option<LockView>, u64, Settled), NodeError> {
+    ) -> Result<(Option<(LockView, Option<u64>)>, u64, Settled), NodeError> {
         let settled = self.settle(options, deadline).await?;
         let (lock, index) = self.inner.map.lock(name);
         Ok((lock, index, settled))

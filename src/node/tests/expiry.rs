@@ -142,8 +142,11 @@ async fn whoever_remembers_better_does_not_make_keys_expire_early() {
         sim.leader().await;
         sim.up(led_by, disk).await;
         until("it is gone", || sim.nodes().all(|node| node.node.inner.map.len() == 1)).await;
-        let expired =
-            sim.history.all().into_iter().find(|(_, change, _)| *change == Change::Expired { key: key.clone() });
+        let expired = sim
+            .history
+            .all()
+            .into_iter()
+            .find(|(_, change, _)| *change == Change::Expired { key: key.clone(), lease: None });
         let lived = expired.unwrap().2 - sent;
         assert!(lived >= Duration::from_secs(8), "round {round}: {lived:?}, written under node {led_by}");
     }

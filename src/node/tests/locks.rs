@@ -124,7 +124,7 @@ fn one_after_the_other(sim: &Sim, seed: u64) -> BTreeMap<Key, Vec<u64>> {
                 assert!(tokens.last() < Some(&token) && token == position.index, "{what}: {tokens:?}");
                 tokens.push(token);
             }
-            Change::Released { lock, token } | Change::LockExpired { lock, token } => {
+            Change::Released { lock, token } | Change::LockExpired { lock, token, .. } => {
                 assert_eq!(holders.insert(lock, None).flatten(), Some(token), "{what}");
             }
             _ => {}

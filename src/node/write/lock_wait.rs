@@ -57,7 +57,7 @@ impl Node {
     /// Log time here is never early, and a moment late at most.
     fn still_held(&self, name: &Key, found: Ticket) -> Ticket {
         let Ticket::Holds { token, .. } = found else { return found };
-        let held = self.inner.map.lock(name).0.filter(|lock| lock.token == token);
+        let held = self.inner.map.lock(name).0.map(|(lock, _)| lock).filter(|lock| lock.token == token);
         let left_ms = held.map_or(0, |lock| lock.deadline_ms.saturating_sub(self.clock().now_ms()).min(lock.ttl_ms));
         if left_ms == 0 { Ticket::Gone } else { Ticket::Holds { token, ttl_ms: left_ms } }
     }

@@ -1,6 +1,7 @@
 //! Clients, each on a machine of its own that never fails: one request at a time, at any node.
 
 pub mod counters;
+pub mod leases;
 pub mod listings;
 pub mod locks;
 pub mod polls;
@@ -154,7 +155,10 @@ impl Client {
         // The server's own limit is mostly the shorter one, and sometimes the client goes away first. A repetition must be
         // the same request.
         let server_ms = patience.as_millis() as u64 * if ask.key.is_none() && self.below(4) == 0 { 2 } else { 1 };
-        let limit = if ask.path.starts_with("/hraftd/raft") || ask.path.starts_with("/hraftd/lock") {
+        let limit = if ask.path.starts_with("/hraftd/raft")
+            || ask.path.starts_with("/hraftd/lock")
+            || ask.path.starts_with("/hraftd/lease")
+        {
             String::new()
         } else {
             format!("{sep}timeout={}ms", server_ms.max(1))
@@ -183,7 +187,7 @@ impl Client {
                 world::note("answered", &[port.into(), status.into(), answer.index]);
                 match status {
                     200 | 201 | 304 | 404 => Outcome::Done(answer),
-                    409 | 412 | 503 => Outcome::Refused(Some(answer)),
+                    409 | 412 | 501 | 503 => Outcome::Refused(Some(answer)),
                     410 => Outcome::Refused(Some(answer)),
                     500 if answer.json["msg"].as_str().is_some_and(|msg| !msg.contains("stop")) => {
                         world::fail(format!("{} {} at {port} was answered {answer:?}", ask.method, ask.path));

@@ -40,6 +40,17 @@ impl ExactlyOnce {
             {
                 Ok(())
             }
+            // So is a lease.
+            (Some((at, Reply::Leased { .. })), Reply::Replayed { index: told, reply })
+                if at == told && matches!(**reply, Reply::Leased { .. }) =>
+            {
+                Ok(())
+            }
+            (Some((_, Reply::Leased { .. })), Reply::Failed(failure))
+                if matches!(**failure, Failure::LeaseLost { .. }) =>
+            {
+                Ok(())
+            }
             (Some((at, first)), reply) => Err(format!(
                 "exactly once: {} was done at {at} with {first:?}, and again at {index} with {reply:?}",
                 retry.key

@@ -50,12 +50,12 @@ impl Expiry {
     pub fn applied(&mut self, applied: &Applied<'_>) -> Checked {
         for event in applied.events {
             match &event.change {
-                Change::Expired { key } => {
+                Change::Expired { key, .. } => {
                     self.expired += 1;
                     let bound = self.bounds.remove(key);
                     early(bound, applied, &format!("key {key}"))?;
                 }
-                Change::LockExpired { lock, token } => {
+                Change::LockExpired { lock, token, .. } => {
                     self.expired += 1;
                     let bound = self.locks.remove(&(lock.clone(), *token));
                     early(bound, applied, &format!("lock {lock} with token {token}"))?;
@@ -84,6 +84,14 @@ impl Expiry {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The time before which what the client of an entry asked for may not end.
+    pub fn bound(&self, applied: &Applied<'_>, ttl_ms: u64) -> Option<Instant> {
+        let EntryPayload::Normal(command) = &applied.entry.payload else { return None };
+        let Command::Stamped(stamped) = &**command else { return None };
+        let sent = stamped.retry.as_ref().and_then(|retry| self.sent.get(&retry.key))?;
+        Some(*sent + self.least(ttl_ms))
     }
 
     /// How much has expired.

@@ -39,7 +39,7 @@ impl Locks {
                         return Err(format!("locks: the token {token} of {lock} at {index}, after {newest:?}"));
                     }
                 }
-                Change::Released { lock, token } | Change::LockExpired { lock, token } => {
+                Change::Released { lock, token } | Change::LockExpired { lock, token, .. } => {
                     let holder = self.holders.remove(lock);
                     if holder != Some(*token) {
                         return Err(format!("locks: {lock} is taken from {token} at {index}, and {holder:?} holds it"));

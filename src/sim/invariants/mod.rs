@@ -8,6 +8,7 @@ pub mod equal_state;
 pub mod exactly_once;
 pub mod expiry;
 pub mod leaders;
+pub mod leases;
 pub mod linearizable;
 pub mod listings;
 pub mod locks;
@@ -55,6 +56,7 @@ pub struct Invariants {
     pub clusters: clusters::Clusters,
     pub starts: starts::Starts,
     pub leaders: leaders::Leaders,
+    pub leases: leases::Leases,
     pub committed: committed::Committed,
     pub equal_state: equal_state::EqualState,
     pub acknowledged: acknowledged::Acknowledged,
@@ -96,6 +98,7 @@ impl Invariants {
             self.acknowledged.applied(applied)?;
             self.exactly_once.applied(applied)?;
             self.expiry.applied(applied)?;
+            self.leases.applied(applied, |ttl_ms| self.expiry.bound(applied, ttl_ms))?;
             self.locks.applied(applied)?;
             self.state.applied(applied);
             self.sums.applied(applied)?;

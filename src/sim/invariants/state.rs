@@ -17,7 +17,7 @@ impl State {
         for event in applied.events {
             let (key, held) = match &event.change {
                 Change::Set { key, record } => (key, Some((record.value().to_vec(), record.modify_index()))),
-                Change::Deleted { key } | Change::Expired { key } => (key, None),
+                Change::Deleted { key } | Change::Expired { key, .. } => (key, None),
                 _ => continue,
             };
             self.0.entry(key.clone()).or_default().insert(applied.index(), held);

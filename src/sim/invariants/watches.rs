@@ -62,9 +62,9 @@ fn describe(event: &Event) -> String {
     match &event.change {
         Set { key, record } => format!("set {key} {}", String::from_utf8_lossy(record.value())),
         Deleted { key } => format!("delete {key}"),
-        Expired { key } => format!("expire {key}"),
+        Expired { key, .. } => format!("expire {key}"),
         Acquired { lock, token, .. } => format!("acquired {lock} {token}"),
         Released { lock, token } => format!("released {lock} {token}"),
-        LockExpired { lock, token } => format!("expired {lock} {token}"),
+        LockExpired { lock, token, .. } => format!("expired {lock} {token}"),
     }
 }

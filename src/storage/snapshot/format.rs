@@ -6,11 +6,15 @@
 //! ```text
 //! block    kind u8 | length u32 | CRC-32C | payload | CRC-32C
 //! 3 keys   key length u16 | value length u32 | content type length u16 | flags u8 | create_index u64 | modify_index u64
-//!          | version u64 | deadline u64, where there is one | content type | key | value, repeated; keys ascend
+//!          | version u64 | deadline u64, where there is one | lease u64, where there is one | content type | key | value, repeated; keys ascend
 //! 4 locks  length u32 | postcard of name and lock, repeated
 //! 5 kept   length u32 | postcard of `Idempotency-Key` and outcome, repeated
+//! 6 leases length u32 | postcard of id and lease, repeated
+//! 7 claims length u32 | postcard of the name of a lock, a ticket for it and its lease, repeated
 //! 2 end    number of records u64
 //! ```
+//!
+//! What is about leases is there only where there are leases: in a version from 3 on.
 //!
 //! Version 2 had no format in its header; it is still what a state of the first format is written as. Version 1 had no log
 //! time there either and, for keys, `1 records  key length u16 | value length u32 | key | value`.
@@ -29,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Key;
 use crate::formats::{Format, NEWEST};
-use crate::kv::{Kept, KvStore, Lock};
+use crate::kv::{Kept, KvStore, Lease, Lock};
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::SnapshotMeta;
 use crate::record::{Marks, Rare, Record};
@@ -45,12 +49,15 @@ const END: u8 = 2;
 const KEYS: u8 = 3;
 const LOCKS: u8 = 4;
 const KEPT: u8 = 5;
+const LEASES: u8 = 6;
+const CLAIMS: u8 = 7;
 /// Kind, length, checksum.
 const BLOCK_HEAD_BYTES: usize = 9;
 const OLD_KEY_HEAD_BYTES: usize = 6;
 const KEY_HEAD_BYTES: usize = 33;
 const IS_BYTES: u8 = 1;
 const HAS_DEADLINE: u8 = 2;
+const HAS_LEASE: u8 = 4;
 /// Small in tests, so that small maps have many blocks.
 const BLOCK_BYTES: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
 /// The most bytes between two flushes: the last flush, and the log's beside it, then wait for little.
@@ -83,6 +90,8 @@ pub(super) enum Item<'a> {
     Key { key: &'a str, marks: Marks, rare: Rare, value: &'a [u8] },
     Lock(Key, Lock),
     Kept(CompactString, Kept),
+    Lease(u64, Lease),
+    Claim(Key, u64, u64),
 }
 
 impl Item<'_> {
@@ -92,6 +101,8 @@ impl Item<'_> {
             Item::Key { key, marks, rare, value } => kv.restore(Key::from(key), Record::new(marks, &rare, value)),
             Item::Lock(name, lock) => kv.restore_lock(name, lock),
             Item::Kept(key, kept) => kv.restore_kept(key, kept),
+            Item::Lease(id, lease) => kv.restore_lease(id, lease),
+            Item::Claim(name, ticket, lease) => kv.restore_leased_claim(&name, ticket, lease),
         }
     }
 }
@@ -132,12 +143,15 @@ impl<'a> Writer<'a> {
         let (marks, value) = (record.marks(), record.value());
         let content_type = record.content_type().unwrap_or_default();
         let deadline = record.deadline_ms();
-        let flags = (u8::from(record.is_bytes()) * IS_BYTES) | (u8::from(deadline.is_some()) * HAS_DEADLINE);
+        let lease = record.lease();
+        let flags = (u8::from(record.is_bytes()) * IS_BYTES)
+            | (u8::from(deadline.is_some()) * HAS_DEADLINE)
+            | (u8::from(lease.is_some()) * HAS_LEASE);
         self.block.extend_from_slice(&length::<u16>(key.len())?.to_le_bytes());
         self.block.extend_from_slice(&length::<u32>(value.len())?.to_le_bytes());
         self.block.extend_from_slice(&length::<u16>(content_type.len())?.to_le_bytes());
         self.block.push(flags);
-        for number in [marks.create_index, marks.modify_index, marks.version].into_iter().chain(deadline) {
+        for number in [marks.create_index, marks.modify_index, marks.version].into_iter().chain(deadline).chain(lease) {
             self.block.extend_from_slice(&number.to_le_bytes());
         }
         self.block.extend_from_slice(content_type.as_bytes());
@@ -154,6 +168,16 @@ impl<'a> Writer<'a> {
     /// Adds one kept outcome.
     pub fn add_kept(&mut self, key: &CompactString, kept: &Kept) -> io::Result<()> {
         self.add(KEPT, &(key, kept))
+    }
+
+    /// Adds one lease.
+    pub fn add_lease(&mut self, id: u64, lease: &Lease) -> io::Result<()> {
+        self.add(LEASES, &(id, lease))
+    }
+
+    /// Adds that a claim to a lock has a lease.
+    pub fn add_claim(&mut self, name: &Key, ticket: u64, lease: u64) -> io::Result<()> {
+        self.add(CLAIMS, &(name, ticket, lease))
     }
 
     fn add(&mut self, kind: u8, item: &impl Serialize) -> io::Result<()> {
@@ -256,6 +280,8 @@ impl<'a> Reader<'a> {
                 KEYS => take_key,
                 LOCKS => take_lock,
                 KEPT => take_kept,
+                LEASES => take_lease,
+                CLAIMS => take_claim,
                 kind => return Err(damaged(self.place, payload_at, format!("a block of unknown kind {kind}"))),
             };
             let mut rest = block.as_slice();
@@ -351,11 +377,12 @@ fn take_key<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
     let modify_index = take_u64(&mut head)?;
     let version = take_u64(&mut head)?;
     let deadline_ms = if flags & HAS_DEADLINE == 0 { None } else { Some(take_u64(rest)?) };
+    let lease = if flags & HAS_LEASE == 0 { None } else { Some(take_u64(rest)?) };
     let content_type = text(split(rest, type_len)?)?;
     let key = text(split(rest, key_len)?)?;
     let value = split(rest, value_len)?;
     let content_type = (!content_type.is_empty()).then(|| CompactString::from(content_type));
-    let rare = Rare { is_bytes: flags & IS_BYTES != 0, content_type, deadline_ms };
+    let rare = Rare { is_bytes: flags & IS_BYTES != 0, content_type, deadline_ms, lease };
     Ok(Item::Key { key, marks: Marks { create_index, modify_index, version }, rare, value })
 }
 
@@ -365,6 +392,14 @@ fn take_lock<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
 
 fn take_kept<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
     take(rest).map(|(key, kept)| Item::Kept(key, kept))
+}
+
+fn take_lease<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
+    take(rest).map(|(id, lease)| Item::Lease(id, lease))
+}
+
+fn take_claim<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
+    take(rest).map(|(name, ticket, lease)| Item::Claim(name, ticket, lease))
 }
 
 fn take<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, &'static str> {

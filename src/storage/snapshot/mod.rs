@@ -25,6 +25,7 @@ mod view;
 
 use parking_lot::{Mutex, RwLock};
 use std::io;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -178,6 +179,13 @@ impl SnapshotStore {
         for (key, kept) in kv.kept() {
             self.go_on(&place)?;
             writer.add_kept(key, kept).map_err(io)?;
+        }
+        for (id, lease) in kv.leases(Bound::Unbounded) {
+            self.go_on(&place)?;
+            writer.add_lease(id, lease).map_err(io)?;
+        }
+        for (name, ticket, lease) in kv.leased_claims() {
+            writer.add_claim(name, ticket, lease).map_err(io)?;
         }
         let len = writer.finish().map_err(io)?;
         // The log is purged on the word of this file: read it once before its name says that it is whole.

@@ -32,7 +32,7 @@ fn entry(index: u64, rng: &mut StdRng) -> Vec<Event> {
         let key = Key::from(if rng.random_range(0..3) > 0 { "x" } else { one_of(rng, &KEYS) });
         match rng.random_range(0..5) {
             0 => Change::Deleted { key },
-            1 => Change::Expired { key },
+            1 => Change::Expired { key, lease: None },
             2 => Change::Released { lock: key, token: index },
             _ => Change::Set { key, record: "1".into() },
         }

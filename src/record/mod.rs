@@ -4,12 +4,14 @@
 //!
 //! ```text
 //! flags u8 | create_index u48 | modify_index u48 | version u48 | deadline u64, where there is one
-//!          | length u32 and content type, where there is one | value
+//!          | lease u64, where there is one | length u32 and content type, where there is one | value
 //! ```
 //!
 //! A million keys have a million records: with 35 bytes beside the value, one of 100 bytes fits an allocation of 144;
 //! four whole words took 160. Numbers of 48 bits last for 89 years at 100,000 entries a second. A larger number is
 //! stored as the largest, on every replica alike. Metadata that few keys have costs the others nothing.
+
+mod encoded;
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -18,7 +20,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use compact_str::CompactString;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use triomphe::ThinArc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -31,6 +33,7 @@ const MODIFY_INDEX: usize = 7;
 const VERSION: usize = 13;
 const HEAD_BYTES: usize = 19;
 const DEADLINE_BYTES: usize = 8;
+const LEASE_BYTES: usize = 8;
 const LENGTH_BYTES: usize = 4;
 
 /// The largest record that is put together on the stack.
@@ -39,11 +42,12 @@ const STACK_BYTES: usize = 512;
 const IS_BYTES: u8 = 1;
 const HAS_DEADLINE: u8 = 2;
 const HAS_CONTENT_TYPE: u8 = 4;
+const HAS_LEASE: u8 = 8;
 
 const MAX_NUMBER: u64 = (1 << 48) - 1;
 
 /// The metadata that few keys have.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rare {
     /// True if the value is bytes of any kind, not JSON text.
     pub is_bytes: bool,
@@ -51,6 +55,8 @@ pub struct Rare {
     pub content_type: Option<CompactString>,
     /// When the key expires, in milliseconds of log time.
     pub deadline_ms: Option<u64>,
+    /// The lease that it is attached to.
+    pub lease: Option<u64>,
 }
 
 /// The indexes and the version of a record.
@@ -82,12 +88,13 @@ impl Record {
     /// Copies the value: a slice would keep the whole request that it came with.
     pub fn new(marks: Marks, rare: &Rare, value: &[u8]) -> Self {
         let Marks { create_index, modify_index, version } = marks;
-        let Rare { is_bytes, ref content_type, deadline_ms } = *rare;
+        let Rare { is_bytes, ref content_type, deadline_ms, lease } = *rare;
         // Snapshots cannot tell an empty one from none.
         let content_type = content_type.as_ref().filter(|name| !name.is_empty());
         let content_bytes = content_type.map_or(0, |content_type| LENGTH_BYTES + content_type.len());
         let deadline_bytes = if deadline_ms.is_some() { DEADLINE_BYTES } else { 0 };
-        let length = HEAD_BYTES + deadline_bytes + content_bytes + value.len();
+        let lease_bytes = if lease.is_some() { LEASE_BYTES } else { 0 };
+        let length = HEAD_BYTES + deadline_bytes + lease_bytes + content_bytes + value.len();
         let (mut small, mut large) = ([0; STACK_BYTES], Vec::new());
         let all = if length <= STACK_BYTES {
             &mut small[..length]
@@ -100,14 +107,18 @@ impl Record {
             // There is room for all of it.
             let _ = rest.write_all(bytes);
         };
-        let flags =
-            [(is_bytes, IS_BYTES), (deadline_ms.is_some(), HAS_DEADLINE), (content_type.is_some(), HAS_CONTENT_TYPE)];
+        let flags = [
+            (is_bytes, IS_BYTES),
+            (deadline_ms.is_some(), HAS_DEADLINE),
+            (content_type.is_some(), HAS_CONTENT_TYPE),
+            (lease.is_some(), HAS_LEASE),
+        ];
         put(&[flags.iter().filter(|(is, _)| *is).map(|(_, flag)| flag).sum()]);
         for number in [create_index, modify_index, version] {
             put(&number.min(MAX_NUMBER).to_le_bytes()[..6]);
         }
-        if let Some(deadline_ms) = deadline_ms {
-            put(&deadline_ms.to_le_bytes());
+        for number in [deadline_ms, lease].into_iter().flatten() {
+            put(&number.to_le_bytes());
         }
         if let Some(content_type) = content_type {
             let length = u32::try_from(content_type.len()).expect("a content type is a header of a request");
@@ -131,9 +142,9 @@ impl Record {
 
     /// The content type, if there is one, and what is behind it.
     fn split(&self) -> (Option<&str>, &[u8]) {
-        let mut at = HEAD_BYTES;
-        if self.has(HAS_DEADLINE) {
-            at += DEADLINE_BYTES;
+        let mut at = self.lease_at();
+        if self.has(HAS_LEASE) {
+            at += LEASE_BYTES;
         }
         if !self.has(HAS_CONTENT_TYPE) {
             return (None, &self.0.slice[at..]);
@@ -143,9 +154,13 @@ impl Record {
         (std::str::from_utf8(content_type).ok(), value)
     }
 
-    /// The same with another deadline.
+    fn lease_at(&self) -> usize {
+        HEAD_BYTES + if self.has(HAS_DEADLINE) { DEADLINE_BYTES } else { 0 }
+    }
+
+    /// The same with another deadline, and without a lease.
     pub fn with_deadline(&self, deadline_ms: Option<u64>) -> Self {
-        Self::new(self.marks(), &Rare { deadline_ms, ..self.rare() }, self.value())
+        Self::new(self.marks(), &Rare { deadline_ms, lease: None, ..self.rare() }, self.value())
     }
 
     /// Indexes and version.
@@ -171,7 +186,7 @@ impl Record {
     /// The metadata that few keys have.
     pub fn rare(&self) -> Rare {
         let content_type = self.content_type().map(CompactString::from);
-        Rare { is_bytes: self.is_bytes(), content_type, deadline_ms: self.deadline_ms() }
+        Rare { is_bytes: self.is_bytes(), content_type, deadline_ms: self.deadline_ms(), lease: self.lease() }
     }
 
     fn has_rare(&self) -> bool {
@@ -181,6 +196,11 @@ impl Record {
     /// When it expires, in milliseconds of log time.
     pub fn deadline_ms(&self) -> Option<u64> {
         self.has(HAS_DEADLINE).then(|| self.number(HEAD_BYTES, DEADLINE_BYTES))
+    }
+
+    /// The lease that it is attached to.
+    pub fn lease(&self) -> Option<u64> {
+        self.has(HAS_LEASE).then(|| self.number(self.lease_at(), LEASE_BYTES))
     }
 
     /// The content type that the client gave, if it said more than the value does.
@@ -224,6 +244,9 @@ impl Record {
             hash = xxh3_64_with_seed(self.content_type().unwrap_or_default().as_bytes(), hash);
             hash = xxh3_64_with_seed(&self.deadline_ms().unwrap_or(u64::MAX).to_le_bytes(), hash);
         }
+        if let Some(lease) = self.lease() {
+            hash = xxh3_64_with_seed(&lease.to_le_bytes(), hash);
+        }
         xxh3_64_with_seed(self.value(), hash)
     }
 }
@@ -254,34 +277,6 @@ impl std::fmt::Debug for Record {
     }
 }
 
-/// The encoded form.
-#[derive(Serialize, Deserialize)]
-struct Flat<'a> {
-    marks: Marks,
-    rare: Option<Rare>,
-    #[serde(borrow, serialize_with = "as_bytes")]
-    value: &'a [u8],
-}
-
-/// Encodes the bytes at once, not one by one; the encoded form is the same.
-fn as_bytes<S: Serializer>(value: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_bytes(value)
-}
-
-impl Serialize for Record {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let rare = self.has_rare().then(|| self.rare());
-        Flat { marks: self.marks(), rare, value: self.value() }.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Record {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Flat { marks, rare, value } = Flat::deserialize(deserializer)?;
-        Ok(Self::new(marks, &rare.unwrap_or_default(), value))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,13 +300,39 @@ mod tests {
         for is_bytes in [false, true] {
             for content_type in [None, Some("image/png")] {
                 for deadline_ms in [None, Some(0), Some(u64::MAX)] {
-                    let rare = Rare { is_bytes, content_type: content_type.map(CompactString::from), deadline_ms };
+                    let lease = (deadline_ms == Some(0)).then_some(u64::MAX);
+                    let deadline_ms = deadline_ms.filter(|_| lease.is_none());
+                    let rare =
+                        Rare { is_bytes, content_type: content_type.map(CompactString::from), deadline_ms, lease };
                     for value in [&b""[..], b"{}", b"\xff\0"] {
                         let record = Record::new(last, &rare, value);
                         assert_eq!((record.marks(), record.rare(), record.value()), (last, rare.clone(), value));
                         let bytes = postcard::to_stdvec(&record).unwrap();
                         assert_eq!(postcard::from_bytes::<Record>(&bytes).unwrap(), record);
                     }
+                }
+            }
+        }
+    }
+
+    /// Messages and kept outcomes have records, and hraftd 0.1.0 reads them.
+    #[test]
+    fn without_a_lease_it_is_encoded_as_by_hraftd_0_1_0() {
+        #[derive(Serialize)]
+        struct OldRare {
+            is_bytes: bool,
+            content_type: Option<CompactString>,
+            deadline_ms: Option<u64>,
+        }
+        for content_type in [None, Some(CompactString::from("image/png"))] {
+            for deadline_ms in [None, Some(300)] {
+                for is_bytes in [false, true] {
+                    let rare = Rare { is_bytes, content_type: content_type.clone(), deadline_ms, lease: None };
+                    let record = record(rare.clone(), b"[1]");
+                    let content_type = content_type.clone();
+                    let old = (rare != Rare::default()).then_some(OldRare { is_bytes, content_type, deadline_ms });
+                    let old = postcard::to_stdvec(&(record.marks(), old, &b"[1]"[..])).unwrap();
+                    assert_eq!(postcard::to_stdvec(&record).unwrap(), old);
                 }
             }
         }
@@ -333,8 +354,10 @@ mod tests {
             Record::new(Marks { create_index, modify_index, version }, &Rare::default(), b"1")
         };
         let rare = |is_bytes, content_type: Option<&str>, deadline_ms| {
-            record(Rare { is_bytes, content_type: content_type.map(CompactString::from), deadline_ms }, b"1")
+            let content_type = content_type.map(CompactString::from);
+            record(Rare { is_bytes, content_type, deadline_ms, lease: None }, b"1")
         };
+        let leased = |lease| record(Rare { lease: Some(lease), ..Rare::default() }, b"1");
         let others = [
             marks(4, 9, 2),
             marks(3, 10, 2),
@@ -344,6 +367,8 @@ mod tests {
             rare(false, Some("a/b"), None),
             rare(false, None, Some(1)),
             rare(false, None, Some(2)),
+            leased(1),
+            leased(2),
         ];
         let mut seen = std::collections::HashSet::from([plain.digest("k"), plain.digest("l")]);
         assert!(others.iter().all(|record| seen.insert(record.digest("k"))));
