@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::command::{Command, Key, LockView};
+use crate::command::{Command, Key};
 use crate::formats::Feature;
-use crate::kv::{RetryRoom, Ticket};
+use crate::kv::{HeldLock, RetryRoom, Ticket};
 use crate::node::{
     About, Cluster, Found, Node, NodeError, NodeSlot, ReadOptions, Settled, State, StateView, Stats, Written,
 };
@@ -46,7 +46,7 @@ pub trait Service: Send + Sync + 'static {
         name: &str,
         options: ReadOptions,
         deadline: Instant,
-    ) -> impl Future<Output = Result<(Option<(LockView, Option<u64>)>, u64, Settled), NodeError>> + Send;
+    ) -> impl Future<Output = Result<(Option<HeldLock>, u64, Settled), NodeError>> + Send;
     /// `NotReady` before the node has opened its storage.
     fn watches(&self) -> Result<Watches, NodeError>;
     fn await_ticket(
@@ -108,7 +108,7 @@ impl Service for NodeSlot {
         name: &str,
         options: ReadOptions,
         deadline: Instant,
-    ) -> Result<(Option<(LockView, Option<u64>)>, u64, Settled), NodeError> {
+    ) -> Result<(Option<HeldLock>, u64, Settled), NodeError> {
         self.wait(deadline).await?.lock(name, options, deadline).await
     }
     fn watches(&self) -> Result<Watches, NodeError> {

@@ -6,7 +6,10 @@ use super::KvStore;
 use super::event::{Change, Events};
 use super::lease::Lease;
 use super::lock::Hold;
-use crate::command::{Failure, Key, Leased, Reply};
+use crate::command::{Failure, Key, Leased, LockView, Reply};
+
+/// A lock that is held, and the lease that it is held under, if it is.
+pub type HeldLock = (LockView, Option<u64>);
 
 /// How long what is written lasts; neither: until it is overwritten or deleted.
 #[derive(Debug, Clone, Copy, Default)]

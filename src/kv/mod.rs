@@ -50,6 +50,7 @@ pub use event::{Change, Event};
 pub use idempotency::{Kept, RetryRoom, RetryUse};
 use idempotency::{LIMITS, Limits};
 pub use lease::Lease;
+pub use leased::HeldLock;
 use leased::Life;
 use lock::Hold;
 pub use lock::{Lock, Ticket};

@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Shared, State, index_of};
-use crate::command::{Command, LockView};
+use crate::command::Command;
 use crate::formats::Format;
-use crate::kv::{self, KvStore, RetryRoom, Ticket};
+use crate::kv::{self, HeldLock, KvStore, RetryRoom, Ticket};
 use crate::log_time::LogClock;
 use crate::record::Record;
 use crate::watch::Watches;
@@ -62,7 +62,7 @@ impl MapReader {
     }
 
     /// A lock and the lease that it is held under, if somebody holds it, and the index of the state.
-    pub fn lock(&self, name: &str) -> (Option<(LockView, Option<u64>)>, u64) {
+    pub fn lock(&self, name: &str) -> (Option<HeldLock>, u64) {
         let state = self.state();
         (state.kv.lock(name).map(|lock| (lock, state.kv.lease_of_lock(name))), index_of(&state))
     }

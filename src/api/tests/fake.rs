@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::api::Service;
 use crate::command::{Action, Command, Key, LockView, Stamped};
 use crate::formats::{Feature, OLDEST, Speaks};
-use crate::kv::{KvStore, RetryRoom, Ticket};
+use crate::kv::{HeldLock, KvStore, RetryRoom, Ticket};
 use crate::node::{
     About, Cluster, ClusterServer, Found, NodeError, ReadLevel, ReadOptions, Server as Member, Settled, State,
     StateView, Stats, Written,
@@ -202,7 +202,7 @@ impl Service for Fake {
         name: &str,
         options: ReadOptions,
         deadline: Instant,
-    ) -> Result<(Option<(LockView, Option<u64>)>, u64, Settled), NodeError> {
+    ) -> Result<(Option<HeldLock>, u64, Settled), NodeError> {
         let settled = self.settle(options, deadline).await?;
         let map = self.0.map.lock();
         Ok((map.1.lock(name).map(|lock| (lock, map.1.lease_of_lock(name))), map.0, settled))

@@ -21,9 +21,9 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::command::{Key, LockView};
+use crate::command::Key;
 use crate::duration::as_ms;
-use crate::kv::KvStore;
+use crate::kv::{HeldLock, KvStore};
 use crate::node::leader::{Leader, LeaderWait};
 use crate::node::rpc::{NotLeader, PeerError, PeerReply, PeerRequest, Target};
 use crate::node::state::Phase;
@@ -154,7 +154,7 @@ impl Node {
         name: &str,
         options: ReadOptions,
         deadline: Instant,
-    ) -> Result<(Option<(LockView, Option<u64>)>, u64, Settled), NodeError> {
+    ) -> Result<(Option<HeldLock>, u64, Settled), NodeError> {
         let settled = self.settle(options, deadline).await?;
         let (lock, index) = self.inner.map.lock(name);
         Ok((lock, index, settled))

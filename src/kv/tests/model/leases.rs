@@ -9,6 +9,9 @@ pub(in crate::kv::tests) struct Lease {
     pub(super) body: Option<Bytes>,
 }
 
+/// The time to live, deadline and body of a lease, its keys, how many claims it has.
+type Known = (u64, u64, Option<Bytes>, Vec<Key>, usize);
+
 impl Model {
     pub(super) fn grant(&mut self, index: u64, ttl: u64, body: Option<Bytes>) -> Reply {
         self.leases.insert(index, Lease { ttl, deadline: self.now + ttl, body });
@@ -92,8 +95,8 @@ impl Model {
         }
     }
 
-    /// All that is known of a lease: its time to live, deadline and body, its keys, how many claims it has.
-    pub(in crate::kv::tests) fn lease(&self, id: u64) -> Option<(u64, u64, Option<Bytes>, Vec<Key>, usize)> {
+    /// All that is known of a lease.
+    pub(in crate::kv::tests) fn lease(&self, id: u64) -> Option<Known> {
         let Lease { ttl, deadline, body } = self.leases.get(&id)?.clone();
         let keys = self.keys.iter().filter(|(_, entry)| entry.life.lease == Some(id)).map(|(key, _)| key.clone());
         let claims = self.claims.iter().filter(|claim| claim.lease == Some(id)).count();
