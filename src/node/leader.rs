@@ -122,7 +122,7 @@ impl Node {
             format!("no leader: all {voters} voters answer, an election may be under way; try again")
         } else {
             format!(
-                "no leader: {} of {voters} voters do not answer: {}; start them again",
+                "no leader: {} of {voters} voters do not answer: {}; start them again, or, if they are lost for good, hraftd recover",
                 silent.len(),
                 silent.join(" ")
             )

@@ -186,7 +186,7 @@ impl<'a> Waiting<'a> {
                     if now.duration_since(*may_go_on_since.get_or_insert(now)) >= silence {
                         return self.go_on(identity, Moved::WentOn { clean: true }, found).await;
                     }
-                    self.tell("it waits for a sign of a process at an old address");
+                    self.tell("it waits to see that nothing answers at the old addresses");
                 }
                 Verdict::Wait { found: Some(found), .. }
                     if self.setup.moved && now.duration_since(began) >= silence =>
@@ -195,8 +195,8 @@ impl<'a> Waiting<'a> {
                     return self.go_on(identity, Moved::WentOn { clean: self.mover.clean }, found).await;
                 }
                 Verdict::Wait { reasons, .. } => self.tell(&format!(
-                    "{}. Start what is missing; or, if nothing of the old addresses can still run, start this node \
-                     with --moved",
+                    "{}. Start what is missing, and name its new address in --rjoin; only if nothing of the old addresses \
+                     can still run, start this node with --moved",
                     reasons.join("; ")
                 )),
                 Verdict::StillHeard(leader) => {

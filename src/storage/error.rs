@@ -66,7 +66,7 @@ pub enum StorageError {
         expected: u64,
     },
     /// Another process uses the directory.
-    #[error("{0} is in use by another process")]
+    #[error("{0} is in use by another process; wait until that has ended, or stop it")]
     Locked(String),
 }
 
