@@ -272,7 +272,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn claims_that_wait_are_bounded() {
         let freshness = LeaderFreshness::new(7);
-        for index in 0..1_000 {
+        for index in 1..=1_000 {
             pass(1).await;
             heard(&freshness, freshness.stamp(), index);
         }
