@@ -214,7 +214,11 @@ mod tests {
             }
         }
         for flag in ["--version", "-version", "-V"] {
-            assert_eq!(typed(&[flag]).unwrap_err(), Exit::printed(format!("hraftd {}\n", env!("CARGO_PKG_VERSION"))), "{flag}");
+            assert_eq!(
+                typed(&[flag]).unwrap_err(),
+                Exit::printed(format!("hraftd {}\n", env!("CARGO_PKG_VERSION"))),
+                "{flag}"
+            );
         }
     }
 

@@ -50,7 +50,7 @@ pub struct Stats {
     pub latest_configuration: Vec<Server>,
     /// Index of the entry that holds the latest membership.
     pub latest_configuration_index: u64,
-    /// Voters other than this node.
+    /// Voters other than this node, as far as they are committed: those of each configuration in force.
     pub num_peers: usize,
     /// The role of this node.
     pub state: State,
@@ -231,7 +231,7 @@ impl Node {
             last_snapshot_index: index(&metrics.snapshot),
             last_snapshot_term: term(&metrics.snapshot),
             latest_configuration_index: index(metrics.membership_config.log_id()),
-            num_peers: members.iter().filter(|m| m.server.voter && m.raft_id != me).count(),
+            num_peers: settled_voters(&metrics).filter(|id| *id != me).count(),
             latest_configuration: members.into_iter().map(|m| m.server).collect(),
             state,
             term: metrics.current_term,
@@ -316,6 +316,13 @@ impl Node {
 }
 
 /// The members of the latest membership, ordered by public id. For callers that hold the metrics.
+/// The voters of each configuration in force, as far as it is committed: these elect a leader whoever else is there.
+fn settled_voters(metrics: &RaftMetrics<TypeConfig>) -> impl Iterator<Item = RaftId> {
+    let committed = metrics.committed_membership_config.membership();
+    let is_everywhere = |id: &RaftId| committed.get_joint_config().iter().all(|config| config.contains(id));
+    committed.voter_ids().filter(is_everywhere)
+}
+
 pub(super) fn members_of(metrics: &RaftMetrics<TypeConfig>) -> Vec<MemberView> {
     let membership = &metrics.membership_config;
     let voters: std::collections::BTreeSet<RaftId> = membership.voter_ids().collect();

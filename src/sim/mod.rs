@@ -38,7 +38,6 @@ pub mod host;
 mod invariants;
 #[path = "../../tests/support/linear.rs"]
 mod linear;
-mod logs;
 mod net;
 mod observer;
 mod peers;

@@ -200,7 +200,7 @@ fn of_the_log(cluster: &Cluster, number: usize) -> Vec<Event> {
                     events.push(Event { name: "delete".to_owned(), id: id(1), data });
                 }
             }
-            "blank" | "membership" | "tick" => {}
+            "blank" | "membership" | "tick" | "mark" | "raise" => {}
             other => panic!("{other}: {line}"),
         }
     }

@@ -12,7 +12,6 @@ pub mod leases;
 pub mod linearizable;
 pub mod listings;
 pub mod locks;
-pub mod restored;
 pub mod starts;
 pub mod state;
 pub mod sums;
@@ -52,7 +51,7 @@ pub struct Invariants {
     /// Nodes were put back to copies of their directories: what is known is no longer so, and what is looked at is whether
     /// all that serve hold the same from now on.
     began_anew: bool,
-    pub restored: restored::Restored,
+    pub restored: equal_state::restored::Restored,
     pub clusters: clusters::Clusters,
     pub starts: starts::Starts,
     pub leaders: leaders::Leaders,

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Checked;
 use crate::raft_types::alias::LogId;
+use crate::sim::invariants::Checked;
 
 /// By index: its entry, and the digest of the state.
 type Held = BTreeMap<u64, (LogId, u64)>;

@@ -1,5 +1,7 @@
 //! All nodes hold the same at the same index, and answer it the same.
 
+pub mod restored;
+
 use std::collections::BTreeMap;
 
 use super::{Applied, Checked};

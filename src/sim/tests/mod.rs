@@ -1,5 +1,7 @@
 //! Runs seeds.
 
+mod logs;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +11,7 @@ use super::{options, run};
 
 fn all(first: u64, seeds: u64) {
     if options().trace {
-        super::logs::show();
+        logs::show();
     }
     let next = AtomicU64::new(first);
     let end = first + seeds;
