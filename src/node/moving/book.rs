@@ -43,6 +43,17 @@ impl AddressBook {
         (entry.instead_of == *in_membership).then(|| entry.found_at.clone())
     }
 
+    /// Forgets what was found of members that the committed membership has at other addresses since. One that moves back must
+    /// not be looked for where it was in between.
+    pub fn keep_to<'a>(&self, committed: impl Iterator<Item = (&'a RaftId, &'a PublicId)>) {
+        let mut entries = self.0.lock();
+        for (raft_id, in_membership) in committed {
+            if entries.get(raft_id).is_some_and(|entry| entry.instead_of != *in_membership) {
+                entries.remove(raft_id);
+            }
+        }
+    }
+
     fn direct(&self, target: &Target) -> Target {
         let elsewhere = target.raft_id.and_then(|raft_id| self.elsewhere(raft_id, &target.id));
         Target { raft_id: target.raft_id, id: elsewhere.unwrap_or_else(|| target.id.clone()) }
@@ -134,6 +145,18 @@ mod tests {
         assert_eq!(book.elsewhere(7, &id(6)), None, "it moved on, and the membership knows it");
         assert!(book.found(7, &id(1), &id(1)), "it is back");
         assert_eq!(book.elsewhere(7, &id(1)), None);
+    }
+
+    /// Found by simulation (seed 476): a node that had found another when it moved asked for it there after it had moved back.
+    #[test]
+    fn a_member_that_moves_back_is_where_the_membership_has_it() {
+        let book = AddressBook::default();
+        book.found(7, &id(1), &id(5));
+        book.found(8, &id(2), &id(6));
+        book.keep_to([(&7, &id(1)), (&8, &id(2))].into_iter());
+        assert_eq!(book.elsewhere(7, &id(1)), Some(id(5)), "the membership says nothing newer");
+        book.keep_to([(&7, &id(5))].into_iter());
+        assert_eq!((book.elsewhere(7, &id(1)), book.elsewhere(8, &id(2))), (None, Some(id(6))));
     }
 
     #[test]

@@ -33,6 +33,7 @@ impl Node {
             if self.inner.me.removed().borrow().is_some() {
                 return;
             }
+            self.forget_what_is_older_than_the_membership();
             let silent = self.silent_members();
             pause = if silent.is_empty() { MIN_SEEK_PAUSE } else { (pause * 2).min(MAX_SEEK_PAUSE) };
             if !silent.is_empty() {
@@ -47,6 +48,12 @@ impl Node {
                 self.write_found_addresses().await;
             }
         }
+    }
+
+    fn forget_what_is_older_than_the_membership(&self) {
+        let metrics = self.inner.raft.metrics();
+        let committed = metrics.borrow_watched().committed_membership_config.clone();
+        self.inner.me.book().keep_to(committed.nodes().map(|(raft_id, member)| (raft_id, &member.id)));
     }
 
     /// The members to look for: as the leader, those that do not answer it; without a leader, all others.
