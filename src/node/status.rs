@@ -315,7 +315,6 @@ impl Node {
     }
 }
 
-/// The members of the latest membership, ordered by public id. For callers that hold the metrics.
 /// The voters of each configuration in force, as far as it is committed: these elect a leader whoever else is there.
 fn settled_voters(metrics: &RaftMetrics<TypeConfig>) -> impl Iterator<Item = RaftId> {
     let committed = metrics.committed_membership_config.membership();
@@ -323,6 +322,7 @@ fn settled_voters(metrics: &RaftMetrics<TypeConfig>) -> impl Iterator<Item = Raf
     committed.voter_ids().filter(is_everywhere)
 }
 
+/// The members of the latest membership, ordered by public id. For callers that hold the metrics.
 pub(super) fn members_of(metrics: &RaftMetrics<TypeConfig>) -> Vec<MemberView> {
     let membership = &metrics.membership_config;
     let voters: std::collections::BTreeSet<RaftId> = membership.voter_ids().collect();

@@ -1,6 +1,5 @@
 //! A rolling restart that nobody notices: SIGTERM, wait until it has caught up, the next; under writers and readers.
 
-use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use crate::support::http::{Conn, PATIENCE};
 use crate::support::lab::Lab;
 use crate::support::node::Node;
 use crate::support::say;
+use crate::support::slowest::Slowest;
 use crate::support::wait::{SETTLE, check, eventually};
 
 const WRITERS: usize = 32;
@@ -21,34 +21,6 @@ const READERS: usize = 32;
 const PACE: Duration = Duration::from_millis(25);
 /// The aim is 300 ms; this is where something is wrong for sure.
 const TOO_LONG: Duration = Duration::from_secs(10);
-
-/// What took longest of one kind of request.
-#[derive(Debug, Default, Clone, Copy)]
-struct Slowest {
-    count: u64,
-    /// One request, from its beginning to its answer, whatever nodes it took.
-    request: Duration,
-    /// No client had an answer.
-    silence: Duration,
-    last: Option<Instant>,
-}
-
-impl Slowest {
-    fn answered(&mut self, sent: Instant) {
-        let now = Instant::now();
-        self.count += 1;
-        self.request = self.request.max(now - sent);
-        self.silence = self.silence.max(self.last.map_or(Duration::ZERO, |last| now - last));
-        self.last = Some(now);
-    }
-}
-
-impl fmt::Display for Slowest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, request, silence, .. } = self;
-        write!(f, "{count}, the slowest took {request:.0?}, none was answered for {silence:.0?}")
-    }
-}
 
 #[derive(Debug)]
 struct Load {

@@ -1,6 +1,5 @@
 //! Clients that must not notice an upgrade: writers, readers, watchers, and holders of a lock.
 
-use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::support::cluster::Cluster;
 use crate::support::http::{Conn, PATIENCE, Reply};
+use crate::support::slowest::Slowest;
 use crate::support::watch::Watch;
 
 pub const WRITERS: usize = 32;
@@ -18,39 +18,6 @@ const WATCHERS: usize = 3;
 const HOLDERS: usize = 3;
 /// Some hundred requests a second in all: a load, but no overload of two cores that build and test beside it.
 const PACE: Duration = Duration::from_millis(100);
-
-/// What took longest.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Slowest {
-    pub count: u64,
-    /// One request, from its beginning to its answer, whatever nodes it took.
-    pub request: Duration,
-    /// No client had an answer.
-    pub silence: Duration,
-    last: Option<Instant>,
-}
-
-impl Slowest {
-    /// Only what comes from now on counts.
-    pub fn forget(&mut self) {
-        *self = Self { count: self.count, ..Self::default() };
-    }
-
-    fn answered(&mut self, sent: Instant) {
-        let now = Instant::now();
-        self.count += 1;
-        self.request = self.request.max(now - sent);
-        self.silence = self.silence.max(self.last.map_or(Duration::ZERO, |last| now - last));
-        self.last = Some(now);
-    }
-}
-
-impl fmt::Display for Slowest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, request, silence, .. } = self;
-        write!(f, "{count} requests, the slowest took {request:.0?}, none was answered for {silence:.0?}")
-    }
-}
 
 #[derive(Debug)]
 pub struct Load {

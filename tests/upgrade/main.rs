@@ -167,7 +167,9 @@ fn upgrade(name: &str, count: usize, old: &Path, steps: impl FnOnce(&mut Upgrade
     });
     let (slowest, broken) = (*load.slowest.lock().unwrap(), load.broken.load(Ordering::Relaxed));
     let (holds, seen) = (load.holds.load(Ordering::Relaxed), load.seen.load(Ordering::Relaxed));
-    say(&format!("{name}: {slowest}; {broken} connections broke, {holds} holds of the lock, {seen} changes watched"));
+    say(&format!(
+        "{name}: requests: {slowest}; {broken} connections broke, {holds} holds of the lock, {seen} changes watched"
+    ));
     static LONGEST_MS: AtomicU64 = AtomicU64::new(0);
     let stall = u64::try_from(slowest.silence.max(slowest.request).as_millis()).unwrap();
     say(&format!("upgrade: the longest stall so far: {} ms", LONGEST_MS.fetch_max(stall, Ordering::SeqCst).max(stall)));

@@ -16,10 +16,8 @@ use crate::api::response::error::ApiError;
 use crate::api::response::lease::{Keys, LeaseShape};
 use crate::api::response::{Answer, json, stream};
 use crate::api::service::Service;
+use crate::kv::KvStore;
 use crate::node::StateView;
-
-/// How many of a page are counted before other tasks get a turn.
-const A_TURN: usize = 4096;
 
 /// Which leases to list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -70,30 +68,33 @@ pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -
     pass.read(&options, app.service.applied_index())?;
     let view = read::in_time(&deadline, app.service.view(options, deadline.at)).await?;
     let StateView { kv, index, settled } = view;
-    let mut from = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let mut next = None;
-    if let Some(limit) = limit {
-        // The last of the page, where one comes after it.
-        let (mut left, mut at) = (limit, from);
-        while left > 0 {
-            let turn = usize::try_from(left).unwrap_or(usize::MAX).min(A_TURN);
-            let ids: Vec<u64> = kv.leases(at).take(turn).map(|(id, _)| id).collect();
-            let Some(last) = ids.last() else { break };
-            (left, at) = (left - ids.len() as u64, Bound::Excluded(*last));
-            if left == 0 && kv.leases(at).next().is_some() {
-                next = query::next_page(head, &query, &last.to_string());
-            }
-            tokio::task::yield_now().await;
-        }
-    }
+    let mut alive = Alive { kv, from: after.map_or(Bound::Unbounded, Bound::Excluded) };
+    let next = query::next_page(head, &query, limit, alive.clone().map(|id| id.to_string())).await;
     let log_time_ms = app.service.log_time_ms();
     let array = Array::new(limit.unwrap_or(u64::MAX), move |out| {
-        let Some((id, lease)) = kv.leases(from).next() else { return false };
-        from = Bound::Excluded(id);
-        LeaseShape::new(&kv, id, lease, Keys::Count, log_time_ms).write(out);
+        let Some(id) = alive.next() else { return false };
+        let Some(lease) = alive.kv.lease(id) else { return false };
+        LeaseShape::new(&alive.kv, id, lease, Keys::Count, log_time_ms).write(out);
         true
     });
     let mut response = json::response(stream::body(array));
     response.headers_mut().extend(next.map(|next| (LINK, next)));
     Ok(Answer::read(Ok(response), index, settled))
+}
+
+/// The ids of the leases of a state, one after another.
+#[derive(Clone)]
+struct Alive {
+    kv: KvStore,
+    from: Bound<u64>,
+}
+
+impl Iterator for Alive {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        let (id, _) = self.kv.leases(self.from).next()?;
+        self.from = Bound::Excluded(id);
+        Some(id)
+    }
 }

@@ -20,9 +20,6 @@ use crate::command::{Key, LockView};
 use crate::kv::KvStore;
 use crate::node::StateView;
 
-/// How many of a page are counted before other tasks get a turn.
-const A_TURN: u64 = 1024;
-
 /// Which locks to list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
@@ -74,10 +71,7 @@ pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -
     let view = read::in_time(&deadline, app.service.view(options, deadline.at)).await?;
     let StateView { kv, index, settled } = view;
     let mut held = Held::new(kv, prefix, after);
-    let next = match limit {
-        Some(limit) => held.clone().last_of_page(limit).await.and_then(|last| query::next_page(head, &query, &last)),
-        None => None,
-    };
+    let next = query::next_page(head, &query, limit, held.clone().map(|(name, _)| name)).await;
     let log_time_ms = app.service.log_time_ms();
     let array = Array::new(limit.unwrap_or(u64::MAX), move |out| {
         let Some((name, lock)) = held.next() else { return false };
@@ -106,18 +100,6 @@ impl Held {
             _ => Bound::Included(prefix.as_str().into()),
         };
         Self { kv, prefix, from }
-    }
-
-    /// The last name of a page, where there is more after it.
-    async fn last_of_page(mut self, limit: u64) -> Option<Key> {
-        let mut last = None;
-        for count in 1..=limit {
-            last = Some(self.next()?.0);
-            if count % A_TURN == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        last.filter(|_| self.next().is_some())
     }
 }
 

@@ -56,9 +56,12 @@ impl Items {
         let rest = from.map(|from| Range { kv, prefix: prefix.into(), separator, from });
         Self { next: VecDeque::new(), rest }
     }
+}
 
-    /// Tells whether there is another item.
-    pub fn has_more(&mut self) -> bool {
+impl Iterator for Items {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
         while self.next.is_empty()
             && let Some(range) = &mut self.rest
         {
@@ -66,15 +69,6 @@ impl Items {
                 self.rest = None;
             }
         }
-        !self.next.is_empty()
-    }
-}
-
-impl Iterator for Items {
-    type Item = Item;
-
-    fn next(&mut self) -> Option<Item> {
-        self.has_more();
         self.next.pop_front()
     }
 }

@@ -8,7 +8,6 @@ mod items;
 
 use axum::http::header::LINK;
 use axum::http::request::Parts;
-use compact_str::CompactString;
 use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
@@ -29,9 +28,6 @@ use crate::node::StateView;
 use crate::record::Record;
 use crate::task;
 use items::Items;
-
-/// How many keys of a page are counted before other tasks get a turn.
-const KEYS_A_TURN: u64 = 4096;
 
 /// So many keys are counted in less than a millisecond.
 const COUNTED_AT_ONCE: usize = 100_000;
@@ -127,10 +123,7 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
             (Items::with_prefix(kv, &prefix, separator.as_deref(), after.as_deref()), limit)
         }
     };
-    let next = match limit {
-        Some(limit) => last_of_page(items.clone(), limit).await.and_then(|last| query::next_page(head, &query, &last)),
-        None => None,
-    };
+    let next = query::next_page(head, &query, limit, items.clone().map(|(name, _)| name)).await;
     let (left, log_time_ms) = (limit.unwrap_or(u64::MAX), app.service.log_time_ms());
     let mut response = json::response(stream::body(Listing { items, form, left, began: false, log_time_ms }));
     if let Some(next) = next {
@@ -204,19 +197,6 @@ struct Listing {
     left: u64,
     began: bool,
     log_time_ms: u64,
-}
-
-/// The last name of a page, where there is more after it.
-async fn last_of_page(mut items: Items, limit: u64) -> Option<CompactString> {
-    let mut last = None;
-    for count in 1..=limit {
-        let (name, _) = items.next()?;
-        last = Some(name);
-        if count % KEYS_A_TURN == 0 {
-            tokio::task::yield_now().await;
-        }
-    }
-    last.filter(|_| items.has_more())
 }
 
 fn write_item(out: &mut Vec<u8>, form: Form, name: &str, record: Option<&Record>, log_time_ms: u64) {
