@@ -130,6 +130,11 @@ fn docs_raft() {
 
 #[test]
 fn docs_recipes() {
+    for (line, step) in page::steps(&repository("docs/recipes.md")) {
+        if let Step::Save { file, text } = step {
+            assert!(text.lines().count() <= 30, "docs/recipes.md:{line}: {file} has more than thirty lines");
+        }
+    }
     walk("walkthrough::docs_recipes", "docs/recipes.md");
 }
 
