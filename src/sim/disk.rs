@@ -6,9 +6,28 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
-use super::host::Host;
+use super::host::{self, Host};
 use super::world;
 use crate::storage::disk::{Disk, DiskFile, MemDisk};
+use crate::storage::log::Scheduler;
+
+/// Writes a log as late as the disk of the host takes to flush.
+#[derive(Debug, Clone, Copy)]
+pub struct SlowDisk;
+
+impl Scheduler for SlowDisk {
+    fn run(&self, write: Box<dyn FnOnce() + Send>) {
+        match world::disk_delay() {
+            None => write(),
+            Some(delay) => {
+                host::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    write();
+                });
+            }
+        }
+    }
+}
 
 /// Clones share it.
 #[derive(Debug, Clone)]

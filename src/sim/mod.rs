@@ -51,8 +51,6 @@ mod world;
 
 use std::sync::OnceLock;
 
-pub use world::disk_delay;
-
 /// How many seeds `cargo test` runs, unoptimised and with debug assertions.
 const PLAIN_SEEDS: u64 = 10;
 /// How many it runs with `HRAFTD_TESTS=full`, as in `.ci/run`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::disk::SimDisk;
+use super::disk::{SimDisk, SlowDisk};
 use super::host::Host;
 use super::net::{Net, Server};
 use super::observer::StateObserver;
@@ -188,7 +188,7 @@ fn setup(net: &Net, args: &Args, host: &Host, disk: SimDisk) -> Setup {
             segment_bytes: settings.segment_bytes,
             cache_bytes: settings.cache_bytes,
             prezero: false,
-            inline: true,
+            scheduler: Some(Arc::new(SlowDisk)),
             owner: None,
             keeps_committed: true,
         },

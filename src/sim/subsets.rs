@@ -20,7 +20,7 @@ use crate::node::RaftOptions;
 use crate::raft_types::Role;
 use crate::raft_types::alias::{LogId, Vote};
 use crate::storage::disk::{Disk as _, MemDisk};
-use crate::storage::log::{LogOptions, LogStore};
+use crate::storage::log::{AtOnce, LogOptions, LogStore};
 use crate::watch::HistoryLimits;
 
 /// The node whose directory it is.
@@ -90,7 +90,7 @@ async fn memory(disk: &MemDisk) -> Option<(Option<Vote>, Option<LogId>)> {
     for file in disk.list().unwrap() {
         copy.put(&file, disk.bytes(&file).unwrap());
     }
-    let options = LogOptions { prezero: false, inline: true, ..LogOptions::default() };
+    let options = LogOptions { prezero: false, scheduler: Some(Arc::new(AtOnce)), ..LogOptions::default() };
     let mut log = LogStore::open(Arc::new(copy), options).ok()?;
     let vote = log.get_log_reader().await.read_vote().await.ok()?;
     Some((vote, log.last_log_id()))

@@ -2,7 +2,6 @@
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::Hash;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -70,13 +69,8 @@ impl Mark {
     }
 }
 
-/// Simulations need one order of waking, to be replayed.
-#[cfg(test)]
-type Hasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
-#[cfg(not(test))]
-type Hasher = std::hash::RandomState;
-
-type Marks<K> = HashMap<K, Vec<Arc<Mark>>, Hasher>;
+/// In the order of their bytes: all are woken in one order, and no choice of names makes a look-up slow.
+type Marks<K> = BTreeMap<K, Vec<Arc<Mark>>>;
 
 /// All watchers, by what they watch.
 #[derive(Debug, Default)]
@@ -178,7 +172,7 @@ impl Subscribers {
     /// Makes everybody look for themselves.
     pub(super) fn mark_all(&self) {
         let all = self.all();
-        let prefixes = all.prefixes.values().flat_map(HashMap::values);
+        let prefixes = all.prefixes.values().flat_map(BTreeMap::values);
         for mark in all.keys.values().chain(all.locks.values()).chain(prefixes).flatten() {
             // They begin where they are.
             mark.set(0);
@@ -187,7 +181,7 @@ impl Subscribers {
     }
 }
 
-fn remove<K: Eq + Hash>(marks: &mut Marks<K>, key: &K, mark: &Arc<Mark>) {
+fn remove<K: Ord>(marks: &mut Marks<K>, key: &K, mark: &Arc<Mark>) {
     if let Some(list) = marks.get_mut(key) {
         if let Some(at) = list.iter().position(|other| Arc::ptr_eq(other, mark)) {
             list.swap_remove(at);

@@ -20,7 +20,7 @@ use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{ClusterId, RaftId, Role};
 use crate::state_machine::StateMachine;
 use crate::storage::disk::MemDisk;
-use crate::storage::log::{LogOptions, LogStore};
+use crate::storage::log::{AtOnce, LogOptions, LogStore};
 use crate::storage::{ClusterHandle, Identity, IdentityStore, SnapshotFile, SnapshotStore};
 
 /// The network: who is up, and who cannot reach whom.
@@ -332,8 +332,8 @@ impl TestNode {
         let store = IdentityStore::new(shared.clone());
         let mut identity = store.load().unwrap().unwrap_or_else(|| Identity::new(id(port), rand::random()));
         store.count_start(&mut identity).unwrap();
-        let log = LogStore::open(shared.clone(), LogOptions { prezero: false, inline: true, ..LogOptions::default() })
-            .unwrap();
+        let options_of_log = LogOptions { prezero: false, scheduler: Some(Arc::new(AtOnce)), ..LogOptions::default() };
+        let log = LogStore::open(shared.clone(), options_of_log).unwrap();
         let cluster = ClusterHandle::new(identity.cluster);
         let snapshots = SnapshotStore::open(shared, cluster.clone()).unwrap();
         let machine =

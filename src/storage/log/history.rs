@@ -70,11 +70,11 @@ mod tests {
     use crate::storage::StorageError;
     use crate::storage::disk::MemDisk;
     use crate::storage::log::tests::{entry, id};
-    use crate::storage::log::{LogOptions, LogStore};
+    use crate::storage::log::{AtOnce, LogOptions, LogStore};
 
     /// Entries 3 to 12 of term 2, up to 6 purged.
     async fn log() -> LogStore {
-        let options = LogOptions { prezero: false, inline: true, ..LogOptions::default() };
+        let options = LogOptions { prezero: false, scheduler: Some(Arc::new(AtOnce)), ..LogOptions::default() };
         let mut log = LogStore::open(Arc::new(MemDisk::new()), options).unwrap();
         log.blocking_append((3..=12).map(|index| entry(2, index, 0)).collect::<Vec<_>>()).await.unwrap();
         log.purge(id(2, 6)).await.unwrap();

@@ -29,6 +29,9 @@ mod tests;
 mod view;
 mod writer;
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::formats::FORMATS;
 
 pub use files::has_log;
@@ -44,8 +47,24 @@ pub const FORMAT_VERSION: u32 = FORMATS[FORMATS.len() - 1].log;
 /// The oldest version that this binary reads.
 pub const OLDEST_FORMAT_VERSION: u32 = 1;
 
+/// Says when a log is written that has no thread for it: for simulations, whose time must stand still while a thread works.
+pub trait Scheduler: fmt::Debug + Send + Sync {
+    /// Runs this, now or later. It writes all that is queued by then, and is handed over once until then.
+    fn run(&self, write: Box<dyn FnOnce() + Send>);
+}
+
+/// Writes on the caller's thread.
+#[derive(Debug, Clone, Copy)]
+pub struct AtOnce;
+
+impl Scheduler for AtOnce {
+    fn run(&self, write: Box<dyn FnOnce() + Send>) {
+        write();
+    }
+}
+
 /// Options of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LogOptions {
     /// Bytes of a segment file; a larger record gets a larger one.
     pub segment_bytes: u64,
@@ -53,8 +72,8 @@ pub struct LogOptions {
     pub cache_bytes: usize,
     /// Zero segments ahead: faster on a disk, pointless in memory.
     pub prezero: bool,
-    /// Write on the caller's thread: for simulations, whose time must stand still while a thread works.
-    pub inline: bool,
+    /// Who says when the log is written. `None`: a thread of its own writes at once.
+    pub scheduler: Option<Arc<dyn Scheduler>>,
     /// The Raft id of the node whose log it is. A log of another node is not opened. `None`: any.
     pub owner: Option<u64>,
     /// Refuse to truncate what is committed.
@@ -67,7 +86,7 @@ impl Default for LogOptions {
             segment_bytes: 16 << 20,
             cache_bytes: 8 << 20,
             prezero: true,
-            inline: false,
+            scheduler: None,
             owner: None,
             keeps_committed: true,
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,7 +20,6 @@ use crate::storage::disk::Disk;
 use crate::storage::{LogMark, StorageError};
 use crate::task;
 
-use super::LogOptions;
 use super::memory::{Cold, Memory};
 use super::queue::{Op, Shared, Stop, Waiter};
 use super::record::{Head, encode, index};
@@ -27,6 +27,7 @@ use super::recovery::{read_back, recover};
 use super::segment;
 use super::spare::Spare;
 use super::writer::Writer;
+use super::{LogOptions, Scheduler};
 
 /// Bytes of entries that are read at a time, for one replication request or one step of applying.
 const READ_BYTES: u64 = 1 << 20;
@@ -49,9 +50,9 @@ pub(super) struct Inner {
     refused_truncation: Mutex<Option<String>>,
     /// The writer, where it has no thread.
     inline: Mutex<Option<Writer>>,
-    /// True while a task waits to write the queue, once the simulated disk's delay is over.
-    #[cfg(test)]
-    is_due: std::sync::atomic::AtomicBool,
+    scheduler: Option<Arc<dyn Scheduler>>,
+    /// True while a write is handed over to the scheduler and has not begun.
+    is_due: AtomicBool,
 }
 
 /// Reads the Raft log. Clones share it; it does not keep the writer alive.
@@ -90,10 +91,10 @@ impl LogStore {
             keeps_committed: options.keeps_committed,
             refused_truncation: Mutex::default(),
             inline: Mutex::default(),
-            #[cfg(test)]
+            scheduler: options.scheduler.clone(),
             is_due: false.into(),
         };
-        if options.inline {
+        if options.scheduler.is_some() {
             *inner.inline.lock() = Some(writer);
         } else {
             inner.spawn("raft-log", move || writer.run())?;
@@ -177,24 +178,18 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes the queue, if the writer has no thread. A simulation does it a little later, and with what
-    /// is queued until then.
+    /// Has the queue written, if the writer has no thread.
     fn step(self: &Arc<Self>) {
-        #[cfg(test)]
-        if let Some(delay) = crate::sim::disk_delay() {
-            use std::sync::atomic::Ordering;
-            if !self.is_due.swap(true, Ordering::Relaxed) {
-                let inner = Arc::downgrade(self);
-                task::spawn(async move {
-                    tokio::time::sleep(delay).await;
-                    let Some(inner) = inner.upgrade() else { return };
-                    inner.is_due.store(false, Ordering::Relaxed);
-                    inner.write_all();
-                });
-            }
+        let Some(scheduler) = &self.scheduler else { return };
+        if self.is_due.swap(true, Ordering::Relaxed) {
             return;
         }
-        self.write_all();
+        let inner = Arc::downgrade(self);
+        scheduler.run(Box::new(move || {
+            let Some(inner) = inner.upgrade() else { return };
+            inner.is_due.store(false, Ordering::Relaxed);
+            inner.write_all();
+        }));
     }
 
     fn write_all(&self) {

@@ -279,7 +279,7 @@ async fn no_failed_flush_leaves_a_hole_behind_the_next_start() {
             }
         };
         let disk = HookedDisk::new(MemDisk::new(), hook);
-        let options = || LogOptions { inline: true, ..small() };
+        let options = || LogOptions { scheduler: Some(Arc::new(AtOnce)), ..small() };
         let mut acknowledged = 0;
         for start in 0..4 {
             let Ok(store) = LogStore::open(Arc::new(disk.clone()), options()) else {

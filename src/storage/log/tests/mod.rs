@@ -22,7 +22,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use tokio::sync::oneshot;
 
-use super::{LogOptions, LogStore};
+use super::{AtOnce, LogOptions, LogStore};
 use crate::command::Command;
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{LogEntry, LogId, Vote};

@@ -106,7 +106,7 @@ fn no_crash_of(
     let (script, _) = base();
     let entry = entry(script.now().last.map_or(0, |id| id.index + 1));
     let go_on = |disk: Arc<dyn Disk>| {
-        let store = LogStore::open(disk, LogOptions { inline: true, ..small() });
+        let store = LogStore::open(disk, LogOptions { scheduler: Some(Arc::new(AtOnce)), ..small() });
         store.is_ok_and(|store| runtime.block_on(append(&store, vec![entry.clone()])).is_ok())
     };
     let points = crash_everywhere(
