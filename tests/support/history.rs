@@ -247,7 +247,7 @@ impl<'a> Client<'a> {
                 (200, _) | (404, "GET") => End::Ok(answered(&reply)),
                 // The contract: with these, nothing was done.
                 (408 | 409 | 503, _) => End::Failed(format!("{method} {}", code(&reply))),
-                (500 | 504, _) => End::Unknown(format!("{method} {}", code(&reply))),
+                (504, _) => End::Unknown(format!("{method} {}", code(&reply))),
                 _ => panic!("{method} {path}: {}", reply.brief()),
             },
             Err((true, _)) => End::Unknown(format!("{method} without an answer")),
