@@ -45,21 +45,20 @@ impl KvStore {
         }
     }
 
-    /// Each value is taken apart once, however often it is compared with others by structure.
+    /// Each value is taken apart once, however often it is compared with others by structure, and once as a number.
     fn compared(&self, tests: &[Test]) -> usize {
         let mut stored = BTreeSet::new();
         let mut bytes = 0;
         for test in tests {
             let stored_bytes = || self.keys.get(&test.key).map_or(0, |record: &Record| record.value().len());
             match &test.of {
-                TestOf::Value(value) => {
-                    bytes += value.len();
-                    if stored.insert(&test.key) {
+                TestOf::Value(text) | TestOf::Number(_, text) => {
+                    bytes += text.len();
+                    let is_number = matches!(test.of, TestOf::Number(..));
+                    if stored.insert((&test.key, is_number)) {
                         bytes += stored_bytes();
                     }
                 }
-                // Nothing is kept of a number.
-                TestOf::Number(_, than) => bytes += than.len() + stored_bytes(),
                 _ => {}
             }
         }

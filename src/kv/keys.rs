@@ -4,6 +4,7 @@ use std::ops::Bound;
 
 use imbl::{OrdMap, OrdSet};
 
+use super::gone::Gone;
 use super::pages::Pages;
 use crate::command::Key;
 use crate::record::Record;
@@ -17,6 +18,7 @@ pub(super) struct Keys {
     attached: OrdSet<(u64, Key)>,
     counts: OrdMap<u64, usize>,
     digest: u64,
+    pub(super) gone: Gone,
 }
 
 impl Keys {
@@ -71,6 +73,7 @@ impl Keys {
     /// Stores what `make` makes of the old record.
     pub(super) fn put(&mut self, key: &Key, make: impl FnOnce(Option<&Record>) -> Record) -> Record {
         let (old, new) = self.map.put(key, make);
+        self.gone.add(old.as_ref().map_or(0, |old| old.value().len()));
         self.digest = self.digest.wrapping_add(new.digest(key));
         if let Some(old) = &old {
             self.digest = self.digest.wrapping_sub(old.digest(key));
@@ -94,6 +97,7 @@ impl Keys {
 
     pub(super) fn remove(&mut self, key: &str) -> Option<Record> {
         let (key, old) = self.map.remove(key)?;
+        self.gone.add(old.value().len());
         self.digest = self.digest.wrapping_sub(old.digest(&key));
         if let Some(deadline) = old.deadline_ms() {
             self.expiring.remove(&(deadline, key.clone()));

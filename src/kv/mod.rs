@@ -19,6 +19,7 @@
 mod compare;
 mod cost;
 mod event;
+mod gone;
 mod idempotency;
 mod keys;
 mod lease;
@@ -47,6 +48,7 @@ use number::{add, integer};
 
 pub use cost::{weight, weight_is_all};
 pub use event::{Change, Event};
+pub use gone::Gone;
 pub use idempotency::{Kept, RetryRoom, RetryUse};
 use idempotency::{LIMITS, Limits};
 pub use lease::Lease;
@@ -80,6 +82,14 @@ impl KvStore {
     /// Applies all of one command, or refuses all of it. The same commands at the same indexes in the same
     /// order give the same state, replies and events everywhere.
     pub fn apply(&mut self, index: u64, command: &Command, events: &mut Vec<Event>) -> Reply {
+        // What a lock or a lease shows goes with it, one day.
+        if let Command::Stamped(Stamped { action, .. }) = command
+            && let Action::Acquire { body: Some(body), .. }
+            | Action::Grant { body: Some(body), .. }
+            | Action::Leased { write: Leased::Acquire { body: Some(body), .. }, .. } = action
+        {
+            self.keys.gone.add(body.len());
+        }
         self.apply_within(LIMITS, index, command, events)
     }
 
@@ -338,6 +348,11 @@ impl KvStore {
     /// The room for one more kept outcome, that of this `Idempotency-Key`.
     pub fn retry_room(&self, key: &str) -> RetryRoom {
         self.retries.room(LIMITS, key)
+    }
+
+    /// How much of it is gone since it was made, in all its clones.
+    pub fn gone(&self) -> Gone {
+        self.keys.gone.clone()
     }
 
     /// The newest stamp that was applied, in milliseconds; it begins with 0 and never goes back.

@@ -14,13 +14,10 @@ const FEW_DIGITS: usize = 30;
 const LOW_DIGITS: usize = 20;
 const LOW_END: i128 = 10_i128.pow(LOW_DIGITS as u32);
 
-/// Compares two JSON texts as numbers; `None`: one of them is no number.
-pub fn compare(a: &[u8], b: &[u8]) -> Option<Ordering> {
-    Some(Number::parse(a)?.cmp(&Number::parse(b)?))
-}
-
+/// A JSON number, taken apart. Its digits are slices of its text.
+///
 /// It is `0.DIGITS` times ten to the power of the exponent. Zero has no digits.
-struct Number<'a> {
+pub(super) struct Number<'a> {
     negative: bool,
     /// The first part and the second, without zeros at either end.
     digits: (&'a [u8], &'a [u8]),
@@ -35,7 +32,8 @@ struct Exponent {
 }
 
 impl<'a> Number<'a> {
-    fn parse(json: &'a [u8]) -> Option<Self> {
+    /// Reads a JSON text; `None`: it is no number. It takes time in proportion to the text.
+    pub(super) fn parse(json: &'a [u8]) -> Option<Self> {
         let text = json.trim_ascii();
         let (negative, text) = match text {
             [b'-', rest @ ..] => (true, rest),
@@ -74,7 +72,8 @@ impl<'a> Number<'a> {
         self.digits.0.is_empty()
     }
 
-    fn cmp(&self, other: &Self) -> Ordering {
+    /// Compares two numbers, in time in proportion to the shorter.
+    pub(super) fn cmp(&self, other: &Self) -> Ordering {
         let sign = |number: &Self| match (number.is_zero(), number.negative) {
             (true, _) => 0,
             (false, true) => -1,
@@ -84,8 +83,7 @@ impl<'a> Number<'a> {
         if a != b || a == 0 {
             return a.cmp(&b);
         }
-        let digits = |number: &Self| number.digits.0.iter().chain(number.digits.1).copied().collect::<Vec<u8>>();
-        let magnitude = self.exponent.cmp(&other.exponent).then_with(|| digits(self).cmp(&digits(other)));
+        let magnitude = self.exponent.cmp(&other.exponent).then_with(|| compare_digits(self.digits, other.digits));
         if a < 0 { magnitude.reverse() } else { magnitude }
     }
 }
@@ -121,6 +119,27 @@ impl Exponent {
             (false, true) => Ordering::Greater,
             (false, false) => magnitude(),
             (true, true) => magnitude().reverse(),
+        }
+    }
+}
+
+/// Compares two rows of digits, each in two parts, as one compares texts.
+fn compare_digits<'d>(mut a: (&'d [u8], &'d [u8]), mut b: (&'d [u8], &'d [u8])) -> Ordering {
+    loop {
+        if a.0.is_empty() {
+            a = (a.1, &[]);
+        }
+        if b.0.is_empty() {
+            b = (b.1, &[]);
+        }
+        let length = a.0.len().min(b.0.len());
+        if length == 0 {
+            return a.0.len().cmp(&b.0.len());
+        }
+        let (of_a, of_b) = (a.0.split_at(length), b.0.split_at(length));
+        match of_a.0.cmp(of_b.0) {
+            Ordering::Equal => (a.0, b.0) = (of_a.1, of_b.1),
+            other => return other,
         }
     }
 }
@@ -182,6 +201,10 @@ pub(super) fn add(number: i64, by: i64) -> Result<i64, NotANumber> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn compare(a: &[u8], b: &[u8]) -> Option<Ordering> {
+        Some(Number::parse(a)?.cmp(&Number::parse(b)?))
+    }
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
@@ -249,6 +272,25 @@ mod tests {
         ] {
             assert_eq!(compare(text.as_bytes(), b"1"), None, "{text}");
             assert_eq!(compare(b"1", text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn digits_in_two_parts() {
+        let digits = |text: &'static str| {
+            let (a, b) = text.split_once('.').unwrap();
+            (a.as_bytes(), b.as_bytes())
+        };
+        for (a, b, order) in [
+            ("12.345", "1234.5", Ordering::Equal),
+            ("12.345", "12345.", Ordering::Equal),
+            ("12.", "1.2001", Ordering::Less),
+            ("13.", "1.2001", Ordering::Greater),
+            ("1.", ".1", Ordering::Equal),
+            ("1.25", "12.4", Ordering::Greater),
+        ] {
+            assert_eq!(compare_digits(digits(a), digits(b)), order, "{a} {b}");
+            assert_eq!(compare_digits(digits(b), digits(a)), order.reverse(), "{b} {a}");
         }
     }
 

@@ -1,9 +1,13 @@
 //! Transactions: all of a transaction happens, or nothing of it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
+use super::compare::Digests;
 use super::event::Events;
-use super::{KvStore, Life, number, plan};
+use super::number::Number;
+use super::{KvStore, Life, plan};
 use crate::command::{Key, Op, OpResult, Reply, Test, TestOf, Txn};
 use crate::record::Record;
 
@@ -12,7 +16,11 @@ pub const MAX_READ_BYTES: usize = 16 << 20;
 
 impl KvStore {
     pub(super) fn txn(&mut self, index: u64, txn: &Txn, events: &mut Events<'_>) -> Reply {
-        let succeeded = txn.tests.iter().all(|test| self.holds(test));
+        // They are put back below: to compare values changes nothing else.
+        let mut digests = std::mem::take(&mut self.digests);
+        let mut tests = Tests { kv: self, digests: &mut digests, numbers: BTreeMap::new() };
+        let succeeded = txn.tests.iter().all(|test| tests.holds(test));
+        self.digests = digests;
         let ops = if succeeded { &txn.then } else { &txn.otherwise };
         // Nothing is changed before all of it is known to succeed.
         match plan::sums(self, succeeded, ops) {
@@ -61,21 +69,33 @@ impl KvStore {
         }
         OpResult::Numbers(numbers)
     }
+}
 
-    fn holds(&mut self, test: &Test) -> bool {
-        let record = self.keys.get(&test.key);
+/// What the conditions of one transaction look at.
+struct Tests<'a> {
+    kv: &'a KvStore,
+    digests: &'a mut Digests,
+    /// Values as numbers: each is read once, however often it is compared.
+    numbers: BTreeMap<&'a Key, Option<Number<'a>>>,
+}
+
+impl<'a> Tests<'a> {
+    fn holds(&mut self, test: &'a Test) -> bool {
+        let record = self.kv.keys.get(&test.key);
         let mark = |of: fn(&Record) -> u64| record.map_or(0, of);
         match &test.of {
             TestOf::Exists(exists) => record.is_some() == *exists,
             TestOf::ModifyIndex(index) => mark(Record::modify_index) == *index,
             TestOf::CreateIndex(index) => mark(Record::create_index) == *index,
             TestOf::Version(version) => mark(Record::version) == *version,
-            TestOf::Number(order, than) => record
-                .filter(|record| !record.is_bytes())
-                .and_then(|record| number::compare(record.value(), than))
-                .is_some_and(|found| order.holds(found)),
-            TestOf::Holder(token) => self.locks.is_held(&test.key, *token),
-            TestOf::Alive(lease) => self.leases.get(*lease).is_some(),
+            TestOf::Number(order, than) => {
+                let value = record.filter(|record| !record.is_bytes()).map(Record::value);
+                let number = self.numbers.entry(&test.key).or_insert_with(|| value.and_then(Number::parse));
+                let than = Number::parse(than);
+                number.as_ref().zip(than).is_some_and(|(number, than)| order.holds(number.cmp(&than)))
+            }
+            TestOf::Holder(token) => self.kv.locks.is_held(&test.key, *token),
+            TestOf::Alive(lease) => self.kv.leases.get(*lease).is_some(),
             TestOf::Value(value) => record.is_some_and(|record| self.digests.same(&test.key, record, value)),
         }
     }

@@ -337,7 +337,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             shared.clock.loaded(state.kv.log_time_ms());
             shared.note_format(state.kv.format());
             // The old map is dropped here, on a thread that may take its time.
-            drop(shared.replace(state));
+            let old = shared.replace(state);
+            old.kv.gone().all();
+            drop(old);
             shared.watches.reset(index);
             shared.announce(index, &mut Vec::new());
             Ok(())

@@ -13,9 +13,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::Params;
 use crate::api::App;
 use crate::api::request::deadline::{AdminParams, Deadline};
-use crate::api::request::query;
+use crate::api::request::{json_error, query};
+use crate::api::response::Fine;
 use crate::api::response::error::{ApiError, Problem};
-use crate::api::response::{Fine, text};
 use crate::api::service::Service;
 use crate::node::NodeError;
 use crate::node_id::{HostPort, PublicId};
@@ -178,7 +178,7 @@ pub async fn leader<S: Service>(
 
 fn object<T: DeserializeOwned>(body: &[u8], sample: &str) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
-        ApiError::BadRequest(format!("the body must be one JSON object {sample}: {}", text::brief(error)))
+        ApiError::BadRequest(format!("the body must be one JSON object {sample}: {}", json_error::why(&error)))
     })
 }
 

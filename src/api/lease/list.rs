@@ -68,6 +68,7 @@ pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -
     pass.read(&options, app.service.applied_index())?;
     let view = read::in_time(&deadline, app.service.view(options, deadline.at)).await?;
     let StateView { kv, index, settled } = view;
+    let gone = kv.gone();
     let mut alive = Alive { kv, from: after.map_or(Bound::Unbounded, Bound::Excluded) };
     let next = query::next_page(head, &query, limit, alive.clone().map(|id| id.to_string())).await;
     let log_time_ms = app.service.log_time_ms();
@@ -77,7 +78,7 @@ pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -
         LeaseShape::new(&alive.kv, id, lease, Keys::Count, log_time_ms).write(out);
         true
     });
-    let mut response = json::response(stream::body(array));
+    let mut response = json::response(stream::body(array, Some(gone)));
     response.headers_mut().extend(next.map(|next| (LINK, next)));
     Ok(Answer::read(Ok(response), index, settled))
 }

@@ -70,6 +70,7 @@ pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -
     pass.read(&options, app.service.applied_index())?;
     let view = read::in_time(&deadline, app.service.view(options, deadline.at)).await?;
     let StateView { kv, index, settled } = view;
+    let gone = kv.gone();
     let mut held = Held::new(kv, prefix, after);
     let next = query::next_page(head, &query, limit, held.clone().map(|(name, _)| name)).await;
     let log_time_ms = app.service.log_time_ms();
@@ -80,7 +81,7 @@ pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -
         );
         true
     });
-    let mut response = json::response(stream::body(array));
+    let mut response = json::response(stream::body(array, Some(gone)));
     response.headers_mut().extend(next.map(|next| (LINK, next)));
     Ok(Answer::read(Ok(response), index, settled))
 }

@@ -9,7 +9,7 @@
 //! * Small bodies that come in parts have a bound of their own, so that thousands of slow senders
 //!   do not fill the memory. Beyond it they are refused.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -24,7 +24,13 @@ use crate::api::response::memory::{PERMIT_BYTES, permits};
 /// Bodies up to this are small.
 const SMALL_BODY_BYTES: usize = 64 << 10;
 
-/// The most bytes of all large bodies together, unless one alone may be longer.
+/// Larger ones up to this have room of their own: the largest, which take longest, are not in their way.
+const MEDIUM_BODY_BYTES: usize = 1 << 20;
+
+/// The most bytes of all medium bodies together.
+const MEDIUM_BODIES_BYTES: usize = 32 << 20;
+
+/// The most bytes of all larger bodies together, unless one alone may be longer.
 const LARGE_BODIES_BYTES: usize = 64 << 20;
 
 /// The most bytes that have come of all small bodies together.
@@ -45,6 +51,7 @@ pub struct BodyMemory {
     /// The most bytes of one body (`--max-request`).
     limit: usize,
     large: Semaphore,
+    medium: Semaphore,
     small: Semaphore,
     /// How many large bodies wait for a place.
     waiting: AtomicUsize,
@@ -55,18 +62,22 @@ impl BodyMemory {
     pub fn new(limit: usize) -> Self {
         let permits = |bytes: usize| Semaphore::new(bytes.div_ceil(PERMIT_BYTES));
         let (large, small) = (permits(LARGE_BODIES_BYTES.max(limit)), permits(SMALL_BODIES_BYTES));
-        Self { limit, large, small, waiting: AtomicUsize::new(0) }
+        Self { limit, large, medium: permits(MEDIUM_BODIES_BYTES), small, waiting: AtomicUsize::new(0) }
     }
 
     /// Takes all that a body may come to, at once: two bodies that held a part each could wait for
     /// ever.
-    async fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        if let Ok(taken) = self.large.try_acquire_many(permits(bytes)) {
+    async fn take(&self, bytes: usize, place: &Place) -> Option<SemaphorePermit<'_>> {
+        let room = if bytes <= MEDIUM_BODY_BYTES { &self.medium } else { &self.large };
+        if let Ok(taken) = room.try_acquire_many(permits(bytes)) {
             return Some(taken);
         }
         let _waiting = Waiting::begin(&self.waiting);
+        place.waits.store(true, Relaxed);
         // Never closed.
-        self.large.acquire_many(permits(bytes)).await.ok()
+        let taken = room.acquire_many(permits(bytes)).await.ok();
+        place.waits.store(false, Relaxed);
+        taken
     }
 
     /// The next piece of a body. Of one that holds a place and makes no progress while others wait, the end.
@@ -108,6 +119,19 @@ impl BodyMemory {
             None => *kept = Some(more),
         }
         Ok(())
+    }
+}
+
+/// The place of one body, seen from outside.
+#[derive(Debug, Default)]
+pub struct Place {
+    waits: AtomicBool,
+}
+
+impl Place {
+    /// True while the body waits for its place: nothing of it is read meanwhile.
+    pub fn is_awaited(&self) -> bool {
+        self.waits.load(Relaxed)
     }
 }
 
@@ -153,7 +177,7 @@ pub type HeldBody<'a> = (Bytes, Option<SemaphorePermit<'a>>);
 /// * [`ApiError::BadRequest`]: it broke off.
 /// * [`ApiError::RequestTimeout`]: it is large, makes no progress, and others wait for its place.
 /// * [`ApiError::Overloaded`]: too many small bodies are half received.
-pub async fn read(mut body: Body, memory: &BodyMemory) -> Result<HeldBody<'_>, ApiError> {
+pub async fn read<'a>(mut body: Body, memory: &'a BodyMemory, place: &Place) -> Result<HeldBody<'a>, ApiError> {
     let limit = memory.limit;
     // Before the first read, which is what would send a client that waits for it its "100
     // Continue".
@@ -174,7 +198,7 @@ pub async fn read(mut body: Body, memory: &BodyMemory) -> Result<HeldBody<'_>, A
     let announced = if is_whole { first.len() } else { announced as usize };
     let (mut kept, mut taken, mut progress) = (None, None, None);
     if announced > SMALL_BODY_BYTES {
-        taken = memory.take(announced).await;
+        taken = memory.take(announced, place).await;
         progress = Some(Progress::begin());
     } else {
         memory.keep(&mut kept, first.len())?;
@@ -194,7 +218,7 @@ pub async fn read(mut body: Body, memory: &BodyMemory) -> Result<HeldBody<'_>, A
         if taken.is_none() && length <= SMALL_BODY_BYTES {
             memory.keep(&mut kept, length)?;
         } else if taken.is_none() {
-            taken = memory.take(limit).await;
+            taken = memory.take(limit, place).await;
             (kept, progress) = (None, Some(Progress::begin()));
             // Growing by doubling would take twice the memory.
             all.reserve(limit - all.len());
@@ -234,6 +258,10 @@ mod tests {
 
     use super::*;
 
+    async fn read(body: Body, memory: &BodyMemory) -> Result<HeldBody<'_>, ApiError> {
+        super::read(body, memory, &Place::default()).await
+    }
+
     const LIMIT: usize = LARGE_BODIES_BYTES / 2;
 
     /// A body of unknown length, in pieces.
@@ -242,6 +270,18 @@ mod tests {
         Body::from_stream(futures_util::stream::iter(
             pieces.map(|length| Ok::<_, Infallible>(Bytes::from(vec![b'x'; length]))),
         ))
+    }
+
+    /// Issue 18: bodies of 8 MB that dripped kept those of 100 KB out, and these were told that they had not come.
+    #[tokio::test(start_paused = true)]
+    async fn medium_bodies_pass_large_ones_and_who_waits_knows() {
+        let memory = BodyMemory::new(LIMIT);
+        let _all = memory.large.acquire_many(permits(LARGE_BODIES_BYTES)).await.unwrap();
+        let (_, taken) = read(Body::from(vec![b'x'; MEDIUM_BODY_BYTES]), &memory).await.unwrap();
+        assert!(taken.is_some());
+        let place = Place::default();
+        let large = super::read(Body::from(vec![b'x'; MEDIUM_BODY_BYTES + 1]), &memory, &place);
+        assert!(timeout(Duration::from_secs(60), large).await.is_err() && place.is_awaited());
     }
 
     #[tokio::test(start_paused = true)]

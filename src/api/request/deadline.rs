@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use tokio::time::{Instant, sleep_until};
 use utoipa::IntoParams;
 
-use crate::api::request::body::{self, BodyMemory, HeldBody};
+use crate::api::request::body::{self, BodyMemory, HeldBody, Place};
 use crate::api::request::query;
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
@@ -117,10 +117,16 @@ impl Deadline {
     pub async fn read_body<'a>(&self, body: Body, memory: &'a BodyMemory) -> Result<HeldBody<'a>, ApiError> {
         // Pinned before it is passed on: a future that takes another by value has room for it
         // twice.
-        let read = pin!(body::read(body, memory));
-        self.run(read)
-            .await
-            .unwrap_or_else(|| Err(ApiError::RequestTimeout(format!("the request body did not arrive within {self}"))))
+        let place = Place::default();
+        let read = pin!(body::read(body, memory, &place));
+        match self.run(read).await {
+            Some(read) => read,
+            None if place.is_awaited() => Err(ApiError::Overloaded(format!(
+                "this node receives as many large bodies as it takes, and none ended within {self}; nothing was done, try \
+                 again later"
+            ))),
+            None => Err(ApiError::RequestTimeout(format!("the request body did not arrive within {self}"))),
+        }
     }
 
     /// Refuses a body where it would be ignored: a value that is not stored must not look as if it

@@ -16,7 +16,7 @@ use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::api::request::key_path;
+use crate::api::request::{json_error, key_path};
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
 use crate::command::Key;
@@ -31,7 +31,7 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 /// Parses and checks the body.
 pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Vec<(Key, Bytes)>, ApiError> {
     let json = text_of(body, MAX_DEPTH).map_err(bad)?;
-    let members = members(json).map_err(|error| bad(text::brief(error)))?;
+    let members = members(json).map_err(|error| bad(json_error::why(&error)))?;
     check(&members, max_value_bytes)?;
     Ok(members
         .into_iter()
@@ -43,7 +43,7 @@ pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Vec<(Key, Bytes)>, 
 pub fn one(body: &Bytes) -> Result<Bytes, ApiError> {
     let bad = |why: String| ApiError::BadRequest(format!("the body must be one JSON value: {why}"));
     let json = text_of(body, MAX_DEPTH).map_err(bad)?;
-    let value: &RawValue = serde_json::from_str(json).map_err(|error| bad(text::brief(error)))?;
+    let value: &RawValue = serde_json::from_str(json).map_err(|error| bad(json_error::why(&error)))?;
     Ok(body.slice_ref(value.get().as_bytes()))
 }
 
@@ -221,20 +221,20 @@ mod tests {
         let brackets = "[".repeat(200_000);
         let closed = format!("{{\"k\":{}{}}}", "[".repeat(128), "]".repeat(128));
         let cases = [
-            ("", "EOF"),
-            ("   ", "EOF"),
+            ("", "ends too early"),
+            ("   ", "ends too early"),
             ("{}", "empty"),
-            ("[]", "sequence"),
-            ("1", "integer"),
-            ("null", "null"),
-            ("\"k\"", "string"),
+            ("[]", "it is an array, not a JSON object"),
+            ("1", "it is a number"),
+            ("null", "it is null"),
+            ("\"k\"", "it is a text"),
             ("k=v", "line 1 column 1"),
             ("{\"k\"}", "line 1 column 5"),
             ("{\"k\":}", "line 1 column 6"),
-            ("{\"k\":1", "EOF"),
-            ("{\"k\":1,}", "trailing comma"),
-            ("{\"k\":1}x", "trailing characters"),
-            ("{\"k\":1}{\"k\":1}", "trailing characters"),
+            ("{\"k\":1", "ends too early"),
+            ("{\"k\":1,}", "comma before a closing bracket"),
+            ("{\"k\":1}x", "follows after its end"),
+            ("{\"k\":1}{\"k\":1}", "follows after its end"),
             ("{\"k\":1\n \"l\":2}", "line 2"),
             ("{\"k\":NaN}", "line 1"),
             ("{\"k\":Infinity}", "line 1"),
@@ -248,7 +248,7 @@ mod tests {
             ("{\"k\":'v'}", "line 1"),
             ("{\"k\":\"a\nb\"}", "control character"),
             ("{\"k\":\"\\x\"}", "escape"),
-            ("{\"k\":1}//c", "trailing"),
+            ("{\"k\":1}//c", "follows after its end"),
             ("\u{feff}{\"k\":1}", "byte order mark"),
             ("{\"\":1}", "empty"),
             ("{\"k\":1,\"l\":2,\"k\":3}", "\"k\" is repeated"),
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn what_is_refused_is_not_sent_back_whole() {
         let Err(ApiError::BadRequest(msg)) = pairs(&format!("\"{}\"", "v".repeat(100_000))) else { panic!() };
-        assert!(msg.len() < 400 && msg.contains("string"), "{msg}");
+        assert!(msg.len() < 400 && msg.contains("it is a text"), "{msg}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(super) mod deadline;
 pub(super) mod hosts;
 pub(super) mod idempotency;
 pub(super) mod json_body;
+pub(super) mod json_error;
 pub(super) mod key_path;
 pub(super) mod origin;
 pub(super) mod query;

@@ -31,6 +31,11 @@ const LONG_ANSWERS_BYTES: usize = 256 << 20;
 /// is added to show it.
 const PIECE_BYTES: usize = 128 << 10;
 
+/// An extension of a response whose body is made while it is sent: so many bytes it is made from, which are there until
+/// its end.
+#[derive(Debug, Clone, Copy)]
+pub struct MadeFrom(pub usize);
+
 /// The bytes that one permit of a semaphore stands for: permits are counted in 32 bits.
 pub const PERMIT_BYTES: usize = 1 << 10;
 
@@ -63,13 +68,25 @@ impl AnswerMemory {
             Some(length) => permits(usize::try_from(length).unwrap_or(usize::MAX)).min(permits(LONG_ANSWERS_BYTES)),
             None => self.piece,
         };
+        let source = response.extensions().get::<MadeFrom>().map_or(0, |from| permits(from.0));
+        let source = self
+            .room
+            .clone()
+            .try_acquire_many_owned(source.min(permits(LONG_ANSWERS_BYTES).saturating_sub(wanted)))
+            .ok()?;
         let taken = Some(self.room.clone().try_acquire_many_owned(wanted).ok()?);
         let (room, piece) = (self.room.clone(), self.piece);
-        Some(
-            response.map(|inner| {
-                Body::new(BodyWithRoom { inner, taken, whole: length.is_some(), asked: None, room, piece })
-            }),
-        )
+        Some(response.map(|inner| {
+            Body::new(BodyWithRoom {
+                inner,
+                taken,
+                source: Some(source),
+                whole: length.is_some(),
+                asked: None,
+                room,
+                piece,
+            })
+        }))
     }
 }
 
@@ -89,6 +106,8 @@ pub fn no_room(ran: bool) -> ApiError {
 /// A body whose pieces hold their room.
 struct BodyWithRoom {
     inner: Body,
+    /// For what it is made from.
+    source: Option<OwnedSemaphorePermit>,
     /// For the next piece.
     taken: Option<OwnedSemaphorePermit>,
     /// It has a length, and room for that was taken.
@@ -144,7 +163,7 @@ impl HttpBody for BodyWithRoom {
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(Ok(frame.map_data(|data| self.hold(data)))),
             other => {
-                self.taken = None;
+                (self.taken, self.source) = (None, None);
                 other
             }
         })
@@ -204,6 +223,23 @@ mod tests {
         drop(held);
         assert_eq!(answers.room.available_permits(), all);
         assert!(answers.admit(whole(2 * LONG_ANSWERS_BYTES)).is_some(), "not for ever");
+    }
+
+    #[tokio::test]
+    async fn what_an_answer_is_made_from_counts_until_its_end() {
+        let answers = AnswerMemory::new(MIB);
+        let all = answers.room.available_permits();
+        let made = |from| {
+            let mut response = Response::new(Body::from_stream(pieces()));
+            response.extensions_mut().insert(MadeFrom(from));
+            answers.admit(response)
+        };
+        let mut first = made(200 * MIB).unwrap();
+        assert!(made(100 * MIB).is_none(), "there is no room for both");
+        while next(&mut first).await.is_some() {}
+        assert_eq!(answers.room.available_permits(), all);
+        assert!(made(100 * MIB).is_some());
+        assert!(made(1 << 40).is_some(), "one alone may be longer");
     }
 
     #[tokio::test(start_paused = true)]

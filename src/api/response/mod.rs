@@ -3,6 +3,7 @@
 
 pub(super) mod array;
 pub(super) mod error;
+pub(super) mod held;
 pub(super) mod json;
 pub(super) mod lease;
 pub(super) mod lock;

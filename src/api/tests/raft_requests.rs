@@ -101,11 +101,11 @@ async fn join() {
     server.raw(&request("0x1")).await.is_error(400, "bad_request", "X-Hraftd-Raft-Id");
     let other_addr = format!(r#"{{"id":"{OTHER}","addr":"127.0.0.1:1"}}"#);
     let bad = [
-        ("", "EOF"),
+        ("", "ends too early"),
         ("{}", "`id`"),
         (r#"{"id":"127.0.0.1:1"}"#, "comma"),
         (r#"{"id":":1,:2"}"#, "host is empty"),
-        (r#"{"id":7}"#, "integer"),
+        (r#"{"id":7}"#, "it is a number, not a string"),
         (r#"{"id":"a:1,b:2","force":true}"#, "`force`"),
         (r#"{"id":"a:1,b:2","addr":"b"}"#, "addr"),
         (&other_addr, "127.0.0.1:12001"),

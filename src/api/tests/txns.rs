@@ -72,11 +72,11 @@ async fn malformed_parts_are_named() {
     let long = "k".repeat(4097);
     let deep = |levels: usize| format!(r#"{{"set":{{"k":{}{}}}}}"#, "[".repeat(levels), "]".repeat(levels));
     let cases = [
-        (String::new(), "EOF"),
-        ("[]".to_owned(), "sequence"),
+        (String::new(), "ends too early"),
+        ("[]".to_owned(), "it is an array"),
         ("{}".to_owned(), "no \\\"then\\\""),
         (r#"{"if":[]}"#.to_owned(), "no \\\"then\\\""),
-        (r#"{"then":[]} x"#.to_owned(), "trailing"),
+        (r#"{"then":[]} x"#.to_owned(), "follows after its end"),
         (r#"{"then":[],"then":[]}"#.to_owned(), "\\\"then\\\" is repeated"),
         (r#"{"then":[],"esle":[]}"#.to_owned(), "esle"),
         (r#"{"then":{}}"#.to_owned(), "then: it must be an array"),

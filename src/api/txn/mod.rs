@@ -13,6 +13,7 @@ use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::{conditions, query};
 use crate::api::response::error::{ApiError, Problem};
+use crate::api::response::memory::MadeFrom;
 use crate::api::response::shapes;
 use crate::api::response::stream::Pieces;
 use crate::api::response::{Answer, json, stream};
@@ -45,8 +46,11 @@ pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<
     let mut outcome = write::write(app, Action::Txn(txn), head, &body, &deadline).await?;
     let Reply::Txn { succeeded, results } = &mut outcome.reply else { return Ok(outcome.refused(app, "")) };
     let head = format!("{{\"ok\":true,\"succeeded\":{succeeded},\"index\":{},\"results\":[", outcome.index);
+    let bytes = results.iter().map(bytes_of).sum();
     let results = Results { head: Some(head), next: std::mem::take(results).into_iter(), empty: true };
-    Ok(outcome.into_answer(Ok(json::response(stream::body(results)))))
+    let mut response = json::response(stream::body(results, None));
+    response.extensions_mut().insert(MadeFrom(bytes));
+    Ok(outcome.into_answer(Ok(response)))
 }
 
 /// An answer that is being sent: what was read may be a thousand values.
@@ -70,6 +74,14 @@ impl Pieces for Results {
         }
         write_result(out, &result);
         true
+    }
+}
+
+/// The bytes of the value that was read.
+fn bytes_of(result: &OpResult) -> usize {
+    match result {
+        OpResult::Got(_, Some(record)) => record.value().len(),
+        _ => 0,
     }
 }
 

@@ -14,7 +14,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::api::request::json_body::Member;
-use crate::api::request::{json_body, key_path, ttl};
+use crate::api::request::{json_body, json_error, key_path, ttl};
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
 use crate::command::{Key, Op, Order, Test, TestOf, Txn};
@@ -41,7 +41,7 @@ pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Txn, ApiError> {
         ))
     };
     let json = json_body::text_of(body, MAX_DEPTH).map_err(bad)?;
-    let members = json_body::members(json).map_err(|error| bad(text::brief(error)))?;
+    let members = json_body::members(json).map_err(|error| bad(json_error::why(&error)))?;
     let parser = Parser { body, max_value_bytes };
     parser.known(&members, "the body", &["if", "then", "else"])?;
     let then = get(&members, "then").ok_or_else(|| bad("it has no \"then\"".to_owned()))?;
@@ -277,7 +277,7 @@ fn typed<'a, T>(
     // The text is JSON; what is left to go wrong is its type, its size, and escapes that are no
     // characters.
     parse(json.get()).or_else(|error| {
-        let why = text::brief(error);
+        let why = json_error::why(&error);
         let why = why.split(" at line ").next().unwrap_or_default();
         refuse(place, format_args!("it must be {wanted}, not {}: {why}", text::quoted(json.get())))
     })

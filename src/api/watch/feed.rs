@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::large::LargeValues;
 use super::render::{Format, Text};
+use crate::api::response::held::Held;
 use crate::command::Key;
 use crate::kv::{Event, KvStore};
 use crate::watch::{Filter, Missed, Position, Watcher};
@@ -29,7 +30,7 @@ pub struct Begin {
     /// A position was asked for that history does not reach: this is told first.
     pub missed: Option<Missed>,
     /// The state to send first.
-    pub initial: Option<Initial>,
+    pub initial: Option<Held<Initial>>,
 }
 
 /// The state to send first. Writes cost more while it lives.
@@ -88,10 +89,20 @@ impl Feed {
         if let Some(missed) = self.begin.missed.take() {
             return self.text.compacted(missed);
         }
-        if let Some(initial) = &mut self.begin.initial {
-            if !initial.fill(&mut self.text) {
-                self.told = Some(Position::whole(initial.index));
-                self.begin.initial = None;
+        if let Some(initial) = &self.begin.initial {
+            let text = &mut self.text;
+            let filled = initial.using(|initial| {
+                let more = initial.fill(text);
+                ((more, initial.index), more)
+            });
+            match filled {
+                Some((true, _)) => {}
+                Some((false, index)) => {
+                    self.told = Some(Position::whole(index));
+                    self.begin.initial = None;
+                }
+                // It was let go of: the client took too long to read.
+                None => self.ended = true,
             }
             return;
         }
@@ -140,6 +151,12 @@ impl Feed {
 }
 
 impl Initial {
+    /// All that there is of what is watched, until it costs too much.
+    pub fn held(kv: KvStore, index: u64, filter: Filter) -> Held<Self> {
+        let gone = kv.gone();
+        Held::new(Self { kv, index, filter, sent: None }, Some(gone))
+    }
+
     /// Writes another piece; returns whether there is more.
     fn fill(&mut self, text: &mut Text) -> bool {
         let more = match &self.filter {

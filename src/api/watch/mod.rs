@@ -115,7 +115,7 @@ async fn open<S: Service>(service: &S, ask: &WatchRequest) -> Result<(Answer, Be
 async fn begin<S: Service>(service: &S, ask: &WatchRequest, from: From) -> Result<(Answer, Begin), ApiError> {
     let (index, settled, begin) = if from == From::Initial {
         let (StateView { kv, index, settled }, watcher) = initial(service, ask).await?;
-        let initial = Some(Initial { kv, index, filter: ask.filter.clone(), sent: None });
+        let initial = Some(Initial::held(kv, index, ask.filter.clone()));
         (index, settled, Begin { watcher, missed: None, initial })
     } else {
         let settled = service.settle(ask.read, ask.deadline.at).await?;

@@ -117,6 +117,7 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
     if form == Form::Count {
         return Ok(Answer::read(Ok(Count::response(count(kv, which).await?)), index, settled));
     }
+    let gone = kv.gone();
     let (items, limit) = match which {
         Which::Keys(keys) => (Items::of_keys(&kv, keys), None),
         Which::Prefix { prefix, separator, after, limit } => {
@@ -125,7 +126,8 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
     };
     let next = query::next_page(head, &query, limit, items.clone().map(|(name, _)| name)).await;
     let (left, log_time_ms) = (limit.unwrap_or(u64::MAX), app.service.log_time_ms());
-    let mut response = json::response(stream::body(Listing { items, form, left, began: false, log_time_ms }));
+    let listing = Listing { items, form, left, began: false, log_time_ms };
+    let mut response = json::response(stream::body(listing, Some(gone)));
     if let Some(next) = next {
         response.headers_mut().insert(LINK, next);
     }
