@@ -17,6 +17,12 @@ pub(super) struct Keys {
     attached: OrdSet<(u64, Key)>,
     counts: OrdMap<u64, usize>,
     digest: u64,
+    /// The sum of the bytes of all keys and values.
+    bytes: u64,
+}
+
+fn bytes_of(key: &str, record: &Record) -> u64 {
+    (key.len() + record.value().len()) as u64
 }
 
 impl Keys {
@@ -30,6 +36,11 @@ impl Keys {
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Key, &Record)> {
         self.map.iter()
+    }
+
+    /// The bytes of all keys and values.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(super) fn digest(&self) -> u64 {
@@ -72,7 +83,9 @@ impl Keys {
     pub(super) fn put(&mut self, key: &Key, make: impl FnOnce(Option<&Record>) -> Record) -> Record {
         let (old, new) = self.map.put(key, make);
         self.digest = self.digest.wrapping_add(new.digest(key));
+        self.bytes += bytes_of(key, &new);
         if let Some(old) = &old {
+            self.bytes -= bytes_of(key, old);
             self.digest = self.digest.wrapping_sub(old.digest(key));
         }
         let (was, is) = (old.as_ref().and_then(Record::deadline_ms), new.deadline_ms());
@@ -95,6 +108,7 @@ impl Keys {
     pub(super) fn remove(&mut self, key: &str) -> Option<Record> {
         let (key, old) = self.map.remove(key)?;
         self.digest = self.digest.wrapping_sub(old.digest(&key));
+        self.bytes -= bytes_of(&key, &old);
         if let Some(deadline) = old.deadline_ms() {
             self.expiring.remove(&(deadline, key.clone()));
         }
