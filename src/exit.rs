@@ -16,7 +16,11 @@ pub const EX_OK: i32 = 0;
 pub const EX_FAILURE: i32 = 1;
 /// A bad command line.
 pub const EX_USAGE: i32 = 64;
-/// Start it again: the process could not do so itself.
+/// No node is reachable.
+pub const EX_UNAVAILABLE: i32 = 69;
+/// Not permitted.
+pub const EX_NOPERM: i32 = 77;
+/// Start it again: the process could not do so itself. Of the client: try again.
 pub const EX_TEMPFAIL: i32 = 75;
 /// A bad configuration: `HOME`, the data directory, a missing interface.
 pub const EX_CONFIG: i32 = 78;

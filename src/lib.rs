@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! main ── config ── telemetry
+//!   ├── client       hraftd status, doctor, why, health: over the API of a cluster
 //!   ├── offline      hraftd inspect, hraftd recover: a stopped node's directory; knows storage and kv only
 //!   │
 //! server ─────────── sole wiring: sockets, signals, threads, and what is behind both ports
@@ -18,7 +19,7 @@
 //!   ├── kv           pure: keys, locks, leases, kept outcomes and `apply(index, Command) -> Reply`;
 //!   │                no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, task: leaves
+//!       observe, json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, task: leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
@@ -54,6 +55,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
+pub mod client;
 pub mod command;
 pub mod config;
 pub mod duration;
@@ -69,6 +71,7 @@ pub mod log_time;
 pub mod network;
 pub mod node;
 pub mod node_id;
+pub mod observe;
 pub mod offline;
 pub mod platform;
 pub mod raft_types;

@@ -1,11 +1,11 @@
-//! hraftd: a clustered key-value server. Reads the command line, and runs the node or the tool it asks for.
+//! hraftd: a clustered key-value server. Reads the command line, and runs the node, the client or the tool it asks for.
 
 use std::process::ExitCode;
 use std::thread;
 
 use hraftd::config::{self, Config, Task};
 use hraftd::exit::{EX_FAILURE, Exit};
-use hraftd::{offline, platform, server, telemetry};
+use hraftd::{client, offline, platform, server, telemetry};
 use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let end = match config::from_process() {
         Ok(Task::Serve(config)) => serve(*config),
         Ok(Task::Offline(task)) => Err(offline::run(task)),
+        Ok(Task::Client(task)) => return client::run(&task).finish(),
         Err(exit) => Err(exit),
     };
     match end {

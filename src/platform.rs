@@ -137,3 +137,62 @@ pub fn accept_both_families(socket: &TcpSocket) -> io::Result<()> {
 pub fn is_unsupported_family(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
+
+/// What the system says of this process.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ProcessNumbers {
+    /// Processor time of all threads, in seconds.
+    pub cpu_seconds: f64,
+    /// Files that are open.
+    pub open_files: u64,
+    /// Bytes of memory.
+    pub resident_bytes: u64,
+    /// Bytes of address space.
+    pub virtual_bytes: u64,
+    /// When it was started, in seconds since 1970.
+    pub start_time_seconds: f64,
+    /// Threads.
+    pub threads: u64,
+}
+
+/// What the system says of this process; zeros where it says nothing (on anything but Linux).
+pub fn process_numbers() -> ProcessNumbers {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let stat = read("/proc/self/stat");
+    // The second field is the program's name, which may have spaces and parentheses.
+    let fields: Vec<f64> = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace()
+        .skip(1)
+        .map(|field| field.parse().unwrap_or(0.0))
+        .collect();
+    // By their numbers in proc(5); the first two and the state are gone.
+    let field = |number: usize| fields.get(number - 4).copied().unwrap_or(0.0);
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    let boot = read("/proc/stat");
+    let boot = boot.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<f64>().ok()).unwrap_or(0.0);
+    ProcessNumbers {
+        cpu_seconds: (field(14) + field(15)) / ticks,
+        open_files: std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
+        resident_bytes: field(24) as u64 * rustix::param::page_size() as u64,
+        virtual_bytes: field(23) as u64,
+        start_time_seconds: if fields.is_empty() { 0.0 } else { boot + field(22) / ticks },
+        threads: field(20) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_has_numbers() {
+        let numbers = process_numbers();
+        assert!(numbers.threads >= 2 && numbers.open_files > 2, "{numbers:?}");
+        assert!(numbers.resident_bytes > 1 << 20 && numbers.virtual_bytes > numbers.resident_bytes, "{numbers:?}");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!((now - 86_400.0..=now + 1.0).contains(&numbers.start_time_seconds), "{numbers:?}");
+    }
+}

@@ -108,15 +108,22 @@ impl RaftTypeConfig for TypeConfig {
 
 /// Tells the waiting caller the outcome of a write.
 pub struct Responder<T> {
-    tell: oneshot::Sender<T>,
+    tell: oneshot::Sender<(T, u64)>,
+    handed: u64,
     held: Vec<Box<dyn Any + Send>>,
 }
 
 impl<T: Send + 'static> Responder<T> {
-    /// A responder, and the receiver of its outcome. The receiver gets nothing if Raft stops.
-    pub fn new() -> (Self, oneshot::Receiver<T>) {
+    /// A responder, and the receiver of its outcome and of when it was [handed](Self::handed_at) on. The receiver gets
+    /// nothing if Raft stops.
+    pub fn new() -> (Self, oneshot::Receiver<(T, u64)>) {
         let (tell, told) = oneshot::channel();
-        (Self { tell, held: Vec::new() }, told)
+        (Self { tell, handed: 0, held: Vec::new() }, told)
+    }
+
+    /// Notes when the command was handed to Raft, on the clock of whoever asks.
+    pub fn handed_at(&mut self, at: u64) {
+        self.handed = at;
     }
 
     /// Keeps something, beside what it keeps already, until the outcome is told, or nobody is left to tell it.
@@ -128,7 +135,7 @@ impl<T: Send + 'static> Responder<T> {
 impl<T: Send + 'static> openraft::raft::responder::Responder<TypeConfig, T> for Responder<T> {
     fn on_complete(self, result: T) {
         // Who gave up waiting knows that the outcome is unknown.
-        let _ = self.tell.send(result);
+        let _ = self.tell.send((result, self.handed));
         drop(self.held);
     }
 }

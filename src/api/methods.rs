@@ -15,6 +15,10 @@ use super::response::error::ApiError;
 pub const LIST: &[&str] = &[
     "GET /",
     "GET /openapi.json",
+    "GET /livez",
+    "GET /healthz",
+    "GET /readyz",
+    "GET /metrics",
     "GET /hraftd/key",
     "POST /hraftd/key",
     "DELETE /hraftd/key",
@@ -40,6 +44,9 @@ pub const LIST: &[&str] = &[
     "GET /hraftd/raft/node",
     "GET /hraftd/raft/health",
     "GET /hraftd/raft/ready",
+    "GET /hraftd/raft/events",
+    "GET /hraftd/raft/entry/{index}",
+    "GET /hraftd/raft/doctor",
     "POST /hraftd/raft/join",
     "DELETE /hraftd/raft/remove",
     "POST /hraftd/raft/leader",
@@ -47,6 +54,24 @@ pub const LIST: &[&str] = &[
 
 /// Has no end, so that there is no head alone.
 pub const WATCH: &str = "/hraftd/watch";
+
+/// The route of a raw path, as [`LIST`] writes it; `None`: there is none.
+pub fn route_of(path: &str) -> Option<&'static str> {
+    // Most are about one key.
+    if let Some(rest) = path.strip_prefix("/hraftd/key/").or_else(|| path.strip_prefix("/key/")) {
+        return Some(if rest.is_empty() { "/hraftd/key" } else { "/hraftd/key/{key}" });
+    }
+    let is_short = path.starts_with("/raft/") || path == "/key";
+    let routes = LIST.iter().filter_map(|line| line.split_once(' ')).map(|(_, route)| route);
+    routes.into_iter().find(|route| {
+        let route = if is_short { route.strip_prefix("/hraftd").unwrap_or(route) } else { route };
+        let fixed = route.split_once('{').map(|(fixed, _)| fixed);
+        fixed.map_or(route == path, |fixed| path.strip_prefix(fixed).is_some_and(|rest| !rest.is_empty()))
+    })
+}
+
+/// Has no end, either.
+pub const EVENTS: &str = "/hraftd/raft/events";
 
 /// The methods of a raw path, as the `Allow` header lists them.
 fn allowed(path: &str) -> String {
@@ -58,7 +83,7 @@ fn allowed(path: &str) -> String {
     let mut methods = Vec::new();
     for (method, listed) in LIST.iter().filter_map(|line| line.split_once(' ')).filter(|(_, listed)| is_same(listed)) {
         methods.push(method);
-        if method == "GET" && listed != WATCH {
+        if method == "GET" && listed != WATCH && listed != EVENTS {
             methods.push("HEAD");
         }
     }
@@ -101,6 +126,26 @@ pub fn no_route(head: &Parts) -> Result<Response, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn routes_of_paths() {
+        for (path, route) in [
+            ("/", Some("/")),
+            ("/key", Some("/hraftd/key")),
+            ("/key/a/b", Some("/hraftd/key/{key}")),
+            ("/hraftd/key/", Some("/hraftd/key")),
+            ("/hraftd/lock", Some("/hraftd/lock")),
+            ("/hraftd/lock/a/b", Some("/hraftd/lock/{name}")),
+            ("/hraftd/lease/41", Some("/hraftd/lease/{id}")),
+            ("/raft/stats", Some("/hraftd/raft/stats")),
+            ("/metrics", Some("/metrics")),
+            ("/lock/a", None),
+            ("/hraftd/metrics", None),
+            ("/evil", None),
+        ] {
+            assert_eq!(route_of(path), route, "{path}");
+        }
+    }
 
     #[test]
     fn methods_of_paths() {

@@ -17,6 +17,7 @@ mod keys;
 mod lease;
 mod lock;
 mod methods;
+mod metrics;
 mod request;
 mod response;
 mod retry_shares;
@@ -25,13 +26,16 @@ mod service;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod txn;
+mod visible;
 mod watch;
 mod write;
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
@@ -41,20 +45,24 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::future::Either;
 
-use crate::http::{Excess, Handler};
+use crate::http::{Excess, Handler, PortNumbers};
 use crate::node::{NodeError, ReadLevel};
+use crate::observe::{Logged, Pulses, RequestLog, SecurityNumbers};
 
 pub use request::hosts::Hosts;
 pub use service::Service;
+pub use timing::TokenName;
 
 use admission::{Admission, Pass};
 use keys::KeyRoute;
+use metrics::RequestNumbers;
 use request::body::BodyMemory;
 use request::{content, origin};
 use response::Answer;
-use response::error::ApiError;
+use response::error::{ApiError, RefusedFor};
 use response::memory::{self, AnswerMemory};
 use retry_shares::{Client, RetryShares};
+use timing::{Parts as TimeParts, Work};
 
 /// The settings that the command line decides.
 #[derive(Debug, Clone)]
@@ -75,6 +83,14 @@ pub struct ApiSettings {
     pub max_at_work: usize,
     /// The most long polls, waiters for locks and watchers at a time.
     pub max_waiting: usize,
+    /// What the client port counts.
+    pub port: Arc<PortNumbers>,
+    /// What certificates and tokens count.
+    pub security: Arc<SecurityNumbers>,
+    /// Which requests are logged.
+    pub log: RequestLog,
+    /// The threads that must turn, and how long each may take for that.
+    pub alive: (Pulses, Duration),
 }
 
 /// The client port, for [`crate::http::serve`]; over anything that does what a node does, as tests
@@ -116,12 +132,30 @@ impl<S: Service> Handler for Api<S> {
             client.note(&mut request);
         }
         tracing::debug!(method = %request.method(), uri = %request.uri(), "request");
+        let (app, began) = (self.app.clone(), Instant::now());
+        let (route, method) = (app.numbers.route(request.uri().path()), request.method().clone());
+        // The text of a request is only kept where all may be logged; of a slow one it is made while there is time.
+        let log = self.app.settings.log;
+        let logged = (log.logged != Logged::Off).then(|| timing::Logged::of(&request));
         let answer = match KeyRoute::parse(request.uri().path()) {
-            Some(_) => Either::Left(answer_about_keys(self.app.clone(), request)),
+            Some(_) => Either::Left(answer_about_keys(self.app.clone(), request, began)),
             None => Either::Right(self.router.answer(request).map(route::without_foreign_allow)),
         };
-        // The panic hook has logged what and where.
-        AssertUnwindSafe(answer).catch_unwind().map(|answer| for_own_pages(answer.unwrap_or_else(|_panic| fault())))
+        async move {
+            let _in_flight = app.numbers.begin();
+            // The panic hook has logged what and where.
+            let answer = AssertUnwindSafe(answer).catch_unwind().await;
+            let response = for_own_pages(answer.unwrap_or_else(|_panic| fault()));
+            if let Some(refused) = response.extensions().get::<RefusedFor>() {
+                app.numbers.refused(*refused);
+            }
+            let took = began.elapsed();
+            app.numbers.answered(route, &method, response.status(), took);
+            if let Some(logged) = logged {
+                logged.end(log, &response, took);
+            }
+            response
+        }
     }
 }
 
@@ -137,7 +171,7 @@ fn fault() -> Response {
     ApiError::Node(NodeError::Internal(why)).into_response()
 }
 
-async fn answer_about_keys<S: Service>(app: Arc<App<S>>, request: Request) -> Response {
+async fn answer_about_keys<S: Service>(app: Arc<App<S>>, request: Request, began: Instant) -> Response {
     let (head, body) = request.into_parts();
     let Some(route) = KeyRoute::parse(head.uri.path()) else {
         return ApiError::no_route(head.uri.path()).into_response();
@@ -146,7 +180,7 @@ async fn answer_about_keys<S: Service>(app: Arc<App<S>>, request: Request) -> Re
         Ok(mut pass) => keys::handle(&app, route, &head, body, &mut pass).await,
         Err(refused) => Err(refused),
     };
-    app.finish(answer, Kind::Plain)
+    app.finish(answer, Kind::Plain, began, timing::is_asked(&head))
 }
 
 /// The kind of a request, which the memory of its answer depends on.
@@ -175,6 +209,8 @@ struct App<S> {
     retry_shares: RetryShares,
     /// For the answers of all requests together.
     answer_memory: AnswerMemory,
+    /// Counts requests.
+    numbers: RequestNumbers,
 }
 
 impl<S: Service> App<S> {
@@ -186,6 +222,7 @@ impl<S: Service> App<S> {
             retry_shares: RetryShares::new(settings.idempotency_window_ms),
             admission: Admission::new(settings.max_at_work, settings.max_waiting),
             answer_memory: AnswerMemory::new(settings.max_value_bytes),
+            numbers: RequestNumbers::default(),
             service,
             settings,
         }
@@ -208,14 +245,26 @@ impl<S: Service> App<S> {
 
     /// An answer for which nothing was asked of the node.
     fn answer_here(&self, result: Result<Response, ApiError>) -> Answer {
-        Answer { result, index: self.service.applied_index(), served_by: None, read: None, replayed: false }
+        let (index, work) = (self.service.applied_index(), Work::Nothing);
+        Answer { result, index, served_by: None, read: None, replayed: false, work }
     }
 
     /// The response to such a request, with the headers that all of them have and room for its
     /// body.
-    fn finish(&self, answer: Result<Answer, ApiError>, kind: Kind) -> Response {
+    ///
+    /// The request began at `began`, and `is_timed` if it wants to know where its time went.
+    fn finish(&self, answer: Result<Answer, ApiError>, kind: Kind, began: Instant, is_timed: bool) -> Response {
         let refused = |error| self.answer_here(Err(error));
-        let response = answer.unwrap_or_else(refused).into_response(self.served_by.as_ref());
+        let answer = answer.unwrap_or_else(refused);
+        let work = answer.work;
+        let mut response = answer.into_response(self.served_by.as_ref());
+        if is_timed || self.settings.log.may_take(began.elapsed()) {
+            let parts = TimeParts::of(&self.service, work, began);
+            if is_timed {
+                timing::tell(&mut response, &parts);
+            }
+            response.extensions_mut().insert(parts);
+        }
         if kind == Kind::Watch {
             return response;
         }

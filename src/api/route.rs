@@ -7,6 +7,7 @@
 //! router's path parameters, and so must the name of a lock: handlers read the raw path.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,22 +21,29 @@ use axum::routing::{MethodRouter, delete, get, post};
 use futures_util::future::BoxFuture;
 
 use super::admission::Pass;
-use super::methods::{WATCH, no_route, other_method};
+use super::methods::{EVENTS, WATCH, no_route, other_method};
 use super::service::Service;
-use super::{App, Kind, admin, lease, lock, spec, txn, watch};
+use super::{App, Kind, admin, lease, lock, metrics, spec, timing, txn, visible, watch};
 use crate::api::response::Answer;
 use crate::api::response::error::ApiError;
 
 /// All routes but those of keys.
 pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
     let mut admin = Router::new().route("/", get(admin::index)).route("/openapi.json", get(spec::openapi));
-    let raft: [(&str, MethodRouter<Arc<App<S>>>); 9] = [
+    admin = admin
+        .route("/livez", get(admin::probes::livez))
+        .route("/healthz", get(admin::probes::healthz))
+        .route("/readyz", get(admin::probes::readyz))
+        .route("/metrics", get(metrics::metrics));
+    let raft: [(&str, MethodRouter<Arc<App<S>>>); 11] = [
         ("stats", get(admin::status::stats)),
         ("cluster", get(admin::status::cluster)),
         ("state", get(admin::status::state)),
         ("node", get(admin::status::node)),
         ("health", get(admin::health)),
         ("ready", get(admin::ready)),
+        ("entry/{index}", get(visible::entry::entry)),
+        ("doctor", get(visible::doctor::doctor)),
         ("join", post(admin::membership::join)),
         ("remove", delete(admin::membership::remove)),
         ("leader", post(admin::membership::leader)),
@@ -65,7 +73,13 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
         Box::pin(async { other_method(head).map(|response| app.answer_here(Ok(response))) })
     });
     let watches = get(data(Kind::Watch, |app, head, _, pass| Box::pin(watch::watch(app, head, pass))));
+    let events = || {
+        get(data(Kind::Watch, |app, head, _, pass| Box::pin(visible::events::events(app, head, pass))))
+            .head(refused.clone())
+    };
     let about_data = Router::new()
+        .route(EVENTS, events())
+        .route(EVENTS.trim_start_matches("/hraftd"), events())
         .route("/hraftd/txn", post(data(Kind::Txn, |app, head, body, _| Box::pin(txn::post(app, head, body)))))
         .route(WATCH, watches.head(refused.clone()))
         .route(
@@ -117,12 +131,13 @@ fn data<S: Service>(
 ) -> impl Fn(State<Arc<App<S>>>, Request) -> BoxFuture<'static, Response> + Clone + Send + Sync + 'static {
     move |State(app), request| {
         Box::pin(async move {
+            let began = Instant::now();
             let (head, body) = request.into_parts();
             let answer = match app.admit(&head) {
                 Ok(pass) => work(&app, &head, body, pass).await,
                 Err(refused) => Err(refused),
             };
-            app.finish(answer, kind)
+            app.finish(answer, kind, began, timing::is_asked(&head))
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The part of a node that the API needs, so that its tests can do without a node.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,8 +9,10 @@ use tokio::time::Instant;
 use crate::command::{Command, Key};
 use crate::formats::Feature;
 use crate::kv::{HeldLock, RetryRoom, Ticket};
+use crate::node::rpc::RequestMark;
 use crate::node::{
-    About, Cluster, Found, Node, NodeError, NodeSlot, ReadOptions, Settled, State, StateView, Stats, Written,
+    About, AllEvents, Cluster, EntryView, EventRing, Finding, Found, Node, NodeError, NodeSlot, Numbers, Proposed,
+    ReadOptions, Settled, Stages, State, StateView, Stats, Written,
 };
 use crate::node_id::PublicId;
 use crate::watch::Watches;
@@ -23,7 +26,14 @@ pub trait Service: Send + Sync + 'static {
     fn log_time_ms(&self) -> u64;
     /// The room for one more kept outcome, that of this `Idempotency-Key`.
     fn retry_room(&self, key: &str) -> RetryRoom;
-    fn write(&self, command: Command, deadline: Instant) -> impl Future<Output = Result<Written, NodeError>> + Send;
+    fn write(
+        &self,
+        command: Command,
+        mark: Option<Box<RequestMark>>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Written, NodeError>> + Send;
+    /// Where the time of a write that was proposed here went.
+    fn stages(&self, index: u64, proposed: Proposed) -> Option<Stages>;
     fn read(
         &self,
         key: &Key,
@@ -58,9 +68,16 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Ticket, NodeError>> + Send;
     fn cancel_ticket(&self, name: Key, ticket: u64);
     fn stats(&self) -> Stats;
+    fn numbers(&self) -> Numbers;
+    /// What must be right for key requests to be served, in order, and what is not.
+    fn checks(&self) -> Vec<(&'static str, Result<(), String>)>;
     fn cluster(&self) -> impl Future<Output = Cluster> + Send;
     fn state(&self) -> State;
     fn about(&self) -> About;
+    fn events(&self) -> Result<Arc<EventRing>, NodeError>;
+    fn follow_all(&self) -> Result<AllEvents, NodeError>;
+    fn entry(&self, index: u64) -> Option<EntryView>;
+    fn examine(&self) -> impl Future<Output = Vec<Finding>> + Send;
     fn ready(&self) -> impl Future<Output = Result<(), NodeError>> + Send;
     fn require(&self, feature: Feature, deadline: Instant) -> impl Future<Output = Result<(), NodeError>> + Send;
     fn join(
@@ -91,8 +108,16 @@ impl Service for NodeSlot {
     fn retry_room(&self, key: &str) -> RetryRoom {
         self.node().map_or_else(RetryRoom::default, |node| node.retry_room(key))
     }
-    async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
-        self.wait(deadline).await?.write(command, deadline).await
+    async fn write(
+        &self,
+        command: Command,
+        mark: Option<Box<RequestMark>>,
+        deadline: Instant,
+    ) -> Result<Written, NodeError> {
+        self.wait(deadline).await?.write_marked(command, mark, deadline).await
+    }
+    fn stages(&self, index: u64, proposed: Proposed) -> Option<Stages> {
+        self.node()?.stages(index, proposed)
     }
     async fn read(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
         self.wait(deadline).await?.read(key, options, deadline).await
@@ -133,6 +158,12 @@ impl Service for NodeSlot {
     fn stats(&self) -> Stats {
         self.stats()
     }
+    fn numbers(&self) -> Numbers {
+        self.numbers()
+    }
+    fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
+        self.checks()
+    }
     async fn cluster(&self) -> Cluster {
         self.cluster().await
     }
@@ -141,6 +172,18 @@ impl Service for NodeSlot {
     }
     fn about(&self) -> About {
         self.about()
+    }
+    fn events(&self) -> Result<Arc<EventRing>, NodeError> {
+        Ok(self.at_once()?.events())
+    }
+    fn follow_all(&self) -> Result<AllEvents, NodeError> {
+        Ok(self.at_once()?.follow_all())
+    }
+    fn entry(&self, index: u64) -> Option<EntryView> {
+        self.node()?.entry(index)
+    }
+    async fn examine(&self) -> Vec<Finding> {
+        self.examine().await
     }
     async fn ready(&self) -> Result<(), NodeError> {
         self.at_once()?.ready_or_why().await

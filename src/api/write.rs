@@ -1,6 +1,7 @@
 //! The way of all writes: a body that is parsed, a command, an outcome.
 
 use std::pin::pin;
+use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::http::request::Parts;
@@ -10,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::App;
 use super::retry_shares::Client;
 use super::service::Service;
+use super::timing::{self, Work};
 use crate::api::request::deadline::Deadline;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::response::error::ApiError;
@@ -53,13 +55,15 @@ pub struct WriteOutcome {
     /// The entry is an earlier one, of the same `Idempotency-Key`.
     pub replayed: bool,
     written: Written,
+    work: Work,
 }
 
 impl WriteOutcome {
     /// The answer with this result.
     pub fn into_answer(self, result: Result<Response, ApiError>) -> Answer {
         let served_by = self.written.served_by.as_ref().and_then(served_by);
-        Answer { result, index: self.written.index, served_by, read: None, replayed: self.replayed }
+        let (index, work) = (self.written.index, self.work);
+        Answer { result, index, served_by, read: None, replayed: self.replayed, work }
     }
 
     /// The answer to a write that its entry refused, or that got a reply which does not fit it.
@@ -98,7 +102,8 @@ pub async fn write<S: Service>(
     let command = Command::Stamped(Stamped { stamp_ms: 0, retry, action });
     let _writing = app.admission.write(deadline.at)?;
     // Pinned before it is passed on: a future that takes another by value has room for it twice.
-    let write = pin!(app.service.write(command, deadline.at));
+    let asked = Instant::now();
+    let write = pin!(app.service.write(command, timing::mark(head), deadline.at));
     let written = written(deadline.run(write).await, deadline);
     if let (Some(client), Some(key)) = (client, kept)
         && let Some(used) = taken(&key, &written)
@@ -107,9 +112,10 @@ pub async fn write<S: Service>(
     }
     let mut written = written?;
     let reply = std::mem::replace(&mut written.reply, Reply::None);
+    let work = Work::write(asked, &written);
     Ok(match reply {
-        Reply::Replayed { index, reply } => WriteOutcome { index, reply: *reply, replayed: true, written },
-        reply => WriteOutcome { index: written.index, reply, replayed: false, written },
+        Reply::Replayed { index, reply } => WriteOutcome { index, reply: *reply, replayed: true, written, work },
+        reply => WriteOutcome { index: written.index, reply, replayed: false, written, work },
     })
 }
 

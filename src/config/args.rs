@@ -95,14 +95,22 @@ pub(super) struct Args {
     /// error, warn, info, debug, trace, off, or RUST_LOG directives [default: $RUST_LOG, or info]
     #[arg(long, value_name = "LEVEL", help_heading = "Logs")]
     pub log_level: Option<OsString>,
+    /// Log these requests: all, slow, errors or off [default: slow]
+    #[arg(long, value_name = "WHICH", help_heading = "Logs")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub log_requests: Option<OsString>,
+    /// A request that takes as long is slow [default: 500ms]
+    #[arg(long, value_name = "TIME", help_heading = "Logs")]
+    pub slow: Option<OsString>,
     /// text or json, on stderr [default: text]
     #[arg(long, value_name = "FORMAT", help_heading = "Logs")]
     pub log_format: Option<OsString>,
 }
 
 const FOOTER: &str = "\
-Tools for the data directory of a stopped node (each has its --help):
-  hraftd inspect DIR [--entries]     Show what it holds, changing nothing
+Each of these has its --help:
+  hraftd status|doctor|why|health    Ask a cluster that runs
+  hraftd inspect DIR [--entries]     Show what a stopped node's directory holds, changing nothing
   hraftd recover --rdir DIR [--yes]  After the loss of a majority: make it a cluster of one
 
 Flags are read as --haddr :11000, --haddr=:11000 and -haddr :11000. Each can be set in the
@@ -226,7 +234,7 @@ mod tests {
     fn bad_command_lines_are_one_line_that_names_the_flag() {
         for (words, line) in [
             (&["--rjion", "a:1"][..], "unknown flag --rjion (did you mean --rjoin?); hraftd --help lists them"),
-            (&["-bogus"], "unknown flag --bogus; hraftd --help lists them"),
+            (&["-xyzzy"], "unknown flag --xyzzy; hraftd --help lists them"),
             (&["--voter"], "unknown flag --voter; hraftd --help lists them"),
             (&["-x"], "unknown flag -x; hraftd --help lists them"),
             (&["--haddr"], "--haddr: the value is missing"),

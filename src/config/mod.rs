@@ -1,7 +1,7 @@
 //! The configuration: the command line and the environment, read and checked once.
 //!
 //! * [`parse`] reads a node's command line. It is pure but for what it asks of its [`Machine`].
-//! * [`from_process`] reads the real process: a [`Task`] is a node or one of the offline tools.
+//! * [`from_process`] reads the real process: a [`Task`] is a node, the client, or one of the offline tools.
 //! * [`args`] has the text that was typed, [`setting`] adds the environment, [`resolve`] has the rules across flags.
 //!
 //! Caveats:
@@ -13,6 +13,7 @@ mod address;
 mod advertise;
 mod args;
 mod bind;
+mod client;
 mod host_info;
 mod resolve;
 mod setting;
@@ -29,10 +30,12 @@ use std::path::PathBuf;
 use crate::exit::Exit;
 use crate::node::ReadLevel;
 use crate::node_id::{HostPort, PublicId};
+use crate::observe::RequestLog;
 use crate::raft_types::Role;
 use crate::telemetry::LogSettings;
 
 pub use bind::{Bind, listen};
+pub use client::{ClientTask, Verb};
 pub use host_info::{Machine, ThisMachine};
 pub use task::{Offline, Task};
 
@@ -88,6 +91,8 @@ pub struct Config {
     pub election_max_ms: u64,
     /// Logging.
     pub log: LogSettings,
+    /// Which requests are logged.
+    pub request_log: RequestLog,
     warnings: Vec<String>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
@@ -15,6 +16,7 @@ use crate::config::{Config, DataPlace, address, advertise, values};
 use crate::exit::Exit;
 use crate::node::ReadLevel;
 use crate::node_id::{HostPort, PublicId};
+use crate::observe::RequestLog;
 use crate::raft_types::Role;
 use crate::telemetry::{LogFilter, LogFormat, LogSettings};
 
@@ -112,8 +114,16 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
             format: find("--log-format", args.log_format)?
                 .map_or(Ok(LogFormat::Text), |given| values::log_format(&given))?,
         },
+        request_log: request_log(find("--log-requests", args.log_requests)?, find("--slow", args.slow)?)?,
         warnings,
     })
+}
+
+fn request_log(logged: Option<Setting>, slow: Option<Setting>) -> Result<RequestLog, Exit> {
+    let default = RequestLog::default();
+    let logged = logged.map_or(Ok(default.logged), |given| given.text.parse().map_err(|why: String| given.bad(why)))?;
+    let slow = slow.map(|given| values::time_ms(&given, 1..=3_600_000)).transpose()?;
+    Ok(RequestLog { logged, slow: slow.map_or(default.slow, Duration::from_millis) })
 }
 
 /// The two bind addresses; each follows from the other where only one is given.

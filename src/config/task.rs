@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::args;
+use super::client::{self, ClientTask};
 use super::{Config, Machine, parse};
 use crate::config::setting::{Env, Setting};
 use crate::exit::Exit;
@@ -20,6 +21,8 @@ pub enum Task {
     Serve(Box<Config>),
     /// Look at, or change, a stopped node's directory.
     Offline(Offline),
+    /// Ask a cluster.
+    Client(ClientTask),
 }
 
 /// The task of a tool for the data directory of a stopped node.
@@ -79,7 +82,11 @@ pub(super) fn task(
 ) -> Result<Task, Exit> {
     let argv: Vec<OsString> = argv.into_iter().collect();
     let words = argv.iter().skip(2).cloned();
-    match argv.get(1).and_then(|word| word.to_str()) {
+    let word = argv.get(1).and_then(|word| word.to_str());
+    if let Some(task) = word.and_then(|word| client::task(word, words.clone(), env)) {
+        return task.map(Task::Client);
+    }
+    match word {
         Some("inspect") => {
             let InspectArgs { dir, entries } = read(words)?;
             let dir = dir.filter(|dir| !dir.is_empty());
@@ -100,7 +107,7 @@ pub(super) fn task(
     }
 }
 
-fn read<T: CommandFactory + FromArgMatches>(words: impl Iterator<Item = OsString>) -> Result<T, Exit> {
+pub(super) fn read<T: CommandFactory + FromArgMatches>(words: impl Iterator<Item = OsString>) -> Result<T, Exit> {
     let matches = T::command().try_get_matches_from(args::normalize(words));
     matches.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| args::explain(&error))
 }

@@ -399,7 +399,7 @@ fn bad_configurations_are_one_line_that_names_flag_and_value() {
         ),
         ("--log-level inof", 64, "--log-level inof: not a level: error, warn, info, debug, trace or off"),
         ("--log-format xml", 64, "--log-format xml: not text or json"),
-        ("--bogus", 64, "unknown flag --bogus; hraftd --help lists them"),
+        ("--xyzzy", 64, "unknown flag --xyzzy; hraftd --help lists them"),
     ] {
         let exit = run(line).unwrap_err();
         assert_eq!((exit.code, exit.err.as_deref(), exit.out), (code, Some(message), None), "{line}");

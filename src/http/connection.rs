@@ -51,7 +51,8 @@ async fn serve(
 ) {
     let activity = Arc::new(ConnectionActivity::default());
     let stream = Arc::new(Mutex::new(stream));
-    let socket = Socket::new(stream.clone(), activity.clone(), limits.linger_bytes, limits.linger);
+    let socket =
+        Socket::new(stream.clone(), activity.clone(), limits.linger_bytes, limits.linger, limits.numbers.clone());
     let service = service_fn({
         let activity = activity.clone();
         move |mut request: Request<Incoming>| {

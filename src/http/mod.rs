@@ -20,6 +20,7 @@
 mod activity;
 mod connection;
 mod hang_up;
+mod numbers;
 mod places;
 mod socket;
 
@@ -28,6 +29,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -42,6 +44,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use numbers::PortNumbers;
 pub use places::{Place, Places};
 
 /// How long to wait after a failed accept that is not the fault of one client, such as EMFILE.
@@ -90,6 +93,8 @@ pub struct HttpLimits {
     pub places: Option<Places>,
     /// How long a shutdown waits for requests in flight; then they are dropped.
     pub drain: Duration,
+    /// What the port counts.
+    pub numbers: Arc<PortNumbers>,
 }
 
 impl HttpLimits {
@@ -118,6 +123,7 @@ impl Default for HttpLimits {
             connections: usize::MAX,
             places: None,
             drain: Duration::from_secs(5),
+            numbers: Arc::default(),
         }
     }
 }
@@ -157,6 +163,7 @@ pub async fn serve(
     let mut threads = threads.iter().cycle();
     loop {
         let open = connections.len();
+        limits.numbers.has(open);
         tokio::select! {
             _ = &mut shutdown => break,
             Some(ended) = connections.join_next() => note_end(ended),
@@ -164,6 +171,7 @@ pub async fn serve(
                 Ok((stream, client)) => {
                     let excess = limits.places.is_none() && open >= limits.connections;
                     if excess {
+                        limits.numbers.excess.one();
                         complaints.note(&"as many connections as this node takes: no more of them are served for now");
                     }
                     let limits = if excess { &excess_limits } else { &limits };

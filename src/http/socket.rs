@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::http::PortNumbers;
 use crate::http::activity::ConnectionActivity;
 use crate::http::hang_up::Stream;
 
@@ -29,6 +30,7 @@ pub(super) struct Socket {
     activity: Arc<ConnectionActivity>,
     linger_bytes: usize,
     linger: Duration,
+    numbers: Arc<PortNumbers>,
     /// Runs once our side is ended.
     lingering: Option<Pin<Box<Sleep>>>,
 }
@@ -39,13 +41,17 @@ impl Socket {
         activity: Arc<ConnectionActivity>,
         linger_bytes: usize,
         linger: Duration,
+        numbers: Arc<PortNumbers>,
     ) -> Self {
-        Self { stream, activity, linger_bytes, linger, lingering: None }
+        Self { stream, activity, linger_bytes, linger, numbers, lingering: None }
     }
 
     fn note_write(&self, result: &Poll<io::Result<usize>>) {
         match result {
-            Poll::Ready(Ok(bytes)) => self.activity.wrote(Some(*bytes)),
+            Poll::Ready(Ok(bytes)) => {
+                self.numbers.sent.add(*bytes as u64);
+                self.activity.wrote(Some(*bytes));
+            }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.activity.wrote(None),
         }
@@ -57,6 +63,7 @@ impl AsyncRead for Socket {
         let before = buf.filled().len();
         let result = Pin::new(&mut *self.stream.lock()).poll_read(cx, buf);
         if buf.filled().len() > before {
+            self.numbers.received.add((buf.filled().len() - before) as u64);
             self.activity.received();
         }
         result

@@ -162,6 +162,10 @@ impl Retries {
         forgotten
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&CompactString, &Kept)> {
         self.kept.iter().map(|(key, kept)| (key, &**kept))
     }

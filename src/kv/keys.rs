@@ -19,6 +19,12 @@ pub(super) struct Keys {
     counts: OrdMap<u64, usize>,
     digest: u64,
     pub(super) gone: Gone,
+    /// The sum of the bytes of all keys and values.
+    bytes: u64,
+}
+
+fn bytes_of(key: &str, record: &Record) -> u64 {
+    (key.len() + record.value().len()) as u64
 }
 
 impl Keys {
@@ -32,6 +38,11 @@ impl Keys {
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Key, &Record)> {
         self.map.iter()
+    }
+
+    /// The bytes of all keys and values.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(super) fn digest(&self) -> u64 {
@@ -75,7 +86,9 @@ impl Keys {
         let (old, new) = self.map.put(key, make);
         self.gone.add(old.as_ref().map_or(0, |old| old.value().len()));
         self.digest = self.digest.wrapping_add(new.digest(key));
+        self.bytes += bytes_of(key, &new);
         if let Some(old) = &old {
+            self.bytes -= bytes_of(key, old);
             self.digest = self.digest.wrapping_sub(old.digest(key));
         }
         let (was, is) = (old.as_ref().and_then(Record::deadline_ms), new.deadline_ms());
@@ -99,6 +112,7 @@ impl Keys {
         let (key, old) = self.map.remove(key)?;
         self.gone.add(old.value().len());
         self.digest = self.digest.wrapping_sub(old.digest(&key));
+        self.bytes -= bytes_of(&key, &old);
         if let Some(deadline) = old.deadline_ms() {
             self.expiring.remove(&(deadline, key.clone()));
         }

@@ -30,6 +30,7 @@ mod page_index;
 mod pages;
 mod plan;
 mod same_json;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod txn;
@@ -59,6 +60,7 @@ pub use lock::{Lock, Ticket};
 pub(crate) use same_json::MAX_DEPTH as MAX_JSON_DEPTH;
 #[cfg(test)]
 pub(crate) use same_json::same_json;
+pub use sizes::Sizes;
 pub use txn::MAX_READ_BYTES;
 
 /// Keys in the order of their bytes, locks, leases, kept outcomes, and log time.

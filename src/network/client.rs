@@ -92,6 +92,9 @@ impl HttpPeers {
             | PeerRequest::Remove { .. }
             | PeerRequest::Found(_)
             | PeerRequest::Vouch
+            | PeerRequest::Marks(_)
+            | PeerRequest::Events { .. }
+            | PeerRequest::Examine
             | PeerRequest::Witness { .. } => &self.for_clients,
         }
     }

@@ -9,14 +9,19 @@ use reqwest::{Response, StatusCode};
 use super::wire::{self, Answer, MAX_MESSAGE_BYTES};
 use crate::formats::NEWEST;
 use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Refusal};
+use crate::node::{MAX_TEXT_BYTES, PAGE_EVENTS};
 
 /// The most bytes of a reply that carries no values of clients.
 pub(super) const MAX_SMALL_REPLY_BYTES: usize = 64 << 10;
+
+/// The most bytes of a page of events: each has three texts at most.
+const MAX_EVENTS_BYTES: usize = PAGE_EVENTS * (3 * MAX_TEXT_BYTES + 128);
 
 /// The most bytes of a reply to `request`.
 pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
     match request {
         PeerRequest::Forward { .. } | PeerRequest::Read { .. } => MAX_MESSAGE_BYTES,
+        PeerRequest::Events { .. } => MAX_EVENTS_BYTES,
         PeerRequest::Append(_)
         | PeerRequest::Vote(_)
         | PeerRequest::PreVote(_)
@@ -33,6 +38,8 @@ pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
         | PeerRequest::Remove { .. }
         | PeerRequest::Found(_)
         | PeerRequest::Vouch
+        | PeerRequest::Marks(_)
+        | PeerRequest::Examine
         | PeerRequest::Witness { .. }
         | PeerRequest::Forgotten { .. } => MAX_SMALL_REPLY_BYTES,
     }

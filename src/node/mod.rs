@@ -8,13 +8,16 @@
 //! provably was not appended to any log is tried again.
 
 mod divergence;
+mod doctor;
 mod error;
 mod formats;
 mod identity;
+mod journal;
 mod leader;
 mod membership;
 mod memory;
 pub mod moving;
+mod numbers;
 mod opening;
 mod read;
 mod replication;
@@ -40,6 +43,7 @@ use crate::command::Reply;
 use crate::kv::RetryRoom;
 use crate::log_time::LogClock;
 use crate::node_id::{HostPort, PublicId};
+use crate::observe::RequestLog;
 use crate::raft_types::TypeConfig;
 use crate::state_machine::{MapReader, StateMachine};
 use crate::storage::SnapshotStore;
@@ -49,14 +53,21 @@ use crate::watch::Watches;
 use rpc::Peers;
 use state::Phase;
 
+pub use doctor::{Finding, Severity};
 pub use error::NodeError;
 pub use identity::NodeIdentity;
+pub use journal::{AllEvents, EntryView, EventRing, NodeEvent, Proposed};
 pub use membership::form::Start;
 pub use membership::join::is_at;
 pub use membership::remove::ask_whether_removed;
 pub use memory::start::{Asked, Standing, ask_standing, is_behind};
+pub use numbers::{
+    DiskNumbers, ELECTION_KINDS, ELECTION_OUTCOMES, Numbers, PROPOSAL_OUTCOMES, PeerNumbers, READ_INDEX_OUTCOMES,
+    RaftNumbers, StateNumbers, WARNING_KINDS,
+};
 pub use opening::NodeSlot;
 pub use read::{Found, ReadLevel, ReadOptions, Settled, StateView};
+pub use rpc::{Cursor, Event, EventKind, MAX_TEXT_BYTES, PAGE_EVENTS, Page, Stages, Vitals, VoteAction};
 pub use state::State;
 pub use status::{About, Cluster, ClusterServer, Server, Stats};
 
@@ -65,6 +76,12 @@ pub use status::{About, Cluster, ClusterServer, Server, Stats};
 pub struct Written {
     /// Index of its log entry.
     pub index: u64,
+    /// When it was where, if it was proposed here.
+    pub proposed: Option<Proposed>,
+    /// Where its time went at the leader, if it was passed on and that was asked for.
+    pub stages: Option<Stages>,
+    /// How long it took to ask for that.
+    pub measuring: Duration,
     /// The answer that applying it gave.
     pub reply: Reply,
     /// The leader that proposed it, where this node passed it on.
@@ -130,6 +147,10 @@ struct Inner {
     /// The log was empty when it was opened, or is a former self's: this Raft id became a member since, if at all.
     is_new: bool,
     proposed_format: formats::Proposed,
+    numbers: Arc<numbers::NodeNumbers>,
+    journal: Arc<journal::Journal>,
+    request_log: OnceLock<RequestLog>,
+    followers: journal::Followers,
     /// The client addresses of `--rjoin` that are not this node's.
     listed: OnceLock<Vec<HostPort>>,
 }
@@ -194,6 +215,14 @@ impl Node {
         let acks = Arc::new(read::quorum_acks::QuorumAcks::default());
         let stamps = Arc::new(read::follower_stamps::FollowerStamps::default());
         let freshness = read::freshness::LeaderFreshness::new(me.boot());
+        let numbers = Arc::new(numbers::NodeNumbers::default());
+        let journal = Arc::new(journal::Journal::new(
+            (me.raft_id(), &me.id()),
+            me.boot(),
+            log.vote().map_or(0, |vote| vote.leader_id.term),
+            numbers.clone(),
+        ));
+        log.watched_by(journal.clone());
         let network = replication::NetworkFactory {
             peers: peers.clone(),
             me: me.clone(),
@@ -201,10 +230,15 @@ impl Node {
             acks: acks.clone(),
             stamps: stamps.clone(),
             acknowledged: Arc::default(),
+            journal: journal.clone(),
             members: members.clone(),
             append_timeout: options.election_max().max(Duration::from_secs(2)),
         };
         let map = machine.reader();
+        map.on_applied({
+            let journal = journal.clone();
+            Box::new(move |index| journal.applied(index))
+        });
         let is_new = log.is_empty() || !me.replaces().is_empty();
         let raft =
             Raft::new(me.raft_id(), Arc::new(config), network, log.clone(), machine).await.map_err(|e| internal(&e))?;
@@ -216,7 +250,7 @@ impl Node {
         raft.metrics().wait_until(|m| *m.membership_config.log_id() >= stored).await.map_err(|e| internal(&e))?;
         let (reads, read_queue) = read::read_index::ReadIndex::new();
         let (forwarder, forward_queue) = write::forward::Forwarder::new();
-        let (proposals, proposal_queue) = write::propose::Proposals::new();
+        let (proposals, proposal_queue) = write::propose::Proposals::new(journal.clone());
         let inner = Inner {
             id: me.id(),
             raft,
@@ -247,6 +281,10 @@ impl Node {
             transfer_at: parking_lot::Mutex::default(),
             is_new,
             proposed_format: formats::Proposed::default(),
+            numbers,
+            journal,
+            request_log: OnceLock::new(),
+            followers: journal::Followers::default(),
             listed: OnceLock::new(),
         };
         let node = Self { inner: Arc::new(inner) };
@@ -256,6 +294,12 @@ impl Node {
         node.inner.me.set_freshness_source(Box::new(move |member| {
             inner.upgrade().map_or((None, None), |inner| Self { inner }.freshness_of(member))
         }));
+        let inner = Arc::downgrade(&node.inner);
+        node.inner.journal.set_silence(Box::new(move || inner.upgrade()?.freshness.since_received()));
+        node.inner.snapshots.on_step({
+            let journal = node.inner.journal.clone();
+            Box::new(move |step, index| journal.snapshot(step, index))
+        });
         node.inner.me.set_log_clock(node.clock().clone());
         node.inner.me.set_mark_source(node.inner.map.noted());
         node.inner.me.set_format_source(node.inner.map.format());
@@ -280,6 +324,7 @@ impl Node {
             task::spawn(node.clone().mark()),
             task::spawn(node.clone().compare_marks()),
             task::spawn(node.clone().abstain_once_lost()),
+            task::spawn(node.inner.journal.clone().tell_often()),
         ]);
         Ok((node, tasks))
     }
@@ -307,6 +352,11 @@ impl Node {
     /// This node's estimate of log time.
     pub fn clock(&self) -> &LogClock {
         self.inner.map.clock()
+    }
+
+    /// Has writes logged that members pass on, as this says. Only the first call counts.
+    pub fn log_requests(&self, log: RequestLog) {
+        let _first = self.inner.request_log.set(log);
     }
 
     /// Stops Raft; nothing is proposed, applied or answered to peers afterwards.

@@ -19,7 +19,7 @@ use crate::formats::Speaks;
 use crate::node::leader::{LEADER_CHANGE_WAIT, LEADER_WAIT, Leader, LeaderWait};
 use crate::node::rpc::{Identification, PeerReply, PeerRequest};
 use crate::node::state::Phase;
-use crate::node::{About, Cluster, ClusterServer, Node, NodeError, Server, State, Stats};
+use crate::node::{About, Cluster, ClusterServer, Finding, Node, NodeError, Numbers, Server, Severity, State, Stats};
 use crate::node_id::PublicId;
 use crate::raft_types::Role;
 
@@ -149,6 +149,33 @@ impl NodeSlot {
         }
     }
 
+    /// What is wrong with the cluster.
+    pub async fn examine(&self) -> Vec<Finding> {
+        match self.at_once() {
+            Ok(node) => node.examine().await,
+            Err(why) => vec![Finding {
+                severity: Severity::Warning,
+                what: why.to_string(),
+                evidence: Vec::new(),
+                node: self.inner.id.to_string(),
+                remedy: "wait until it has loaded its data; its log says when".to_owned(),
+            }],
+        }
+    }
+
+    /// The numbers for `GET /metrics`; blank while the node loads.
+    pub fn numbers(&self) -> Numbers {
+        self.node().map(Node::numbers).unwrap_or_default()
+    }
+
+    /// What must be right for key requests to be served, in order, and what is not.
+    pub fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
+        match self.at_once() {
+            Err(why) => vec![("loaded", Err(why.to_string()))],
+            Ok(node) => node.checks(),
+        }
+    }
+
     /// The source of `GET /hraftd/raft/cluster`.
     pub async fn cluster(&self) -> Cluster {
         if let Some(node) = self.node() {
@@ -218,17 +245,50 @@ impl Node {
         if phase != Phase::Ready {
             return Err(phase.not_ready());
         }
+        if !self.leader_is_heard() {
+            return Err(NodeError::NoLeader("no leader is known that a quorum follows".to_owned()));
+        }
+        self.refuse_hindered()
+    }
+
+    /// The same, check by check: all of them are right where [`ready`](Self::ready) is.
+    pub fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
+        let text = |outcome: Result<(), NodeError>| outcome.map_err(|why| why.to_string());
+        let phase = *self.inner.phase.borrow();
+        let caught_up = || {
+            let behind = self.last_committed().map_or(0, |id| id.index).saturating_sub(self.applied_index());
+            match (phase, behind) {
+                (Phase::Ready, _) => Ok(()),
+                (_, 0) => Err(phase.not_ready().to_string()),
+                (_, behind) => Err(format!("{behind} entries behind")),
+            }
+        };
         let heard = match self.leader() {
+            Some(_) if self.leader_is_heard() => Ok(()),
+            Some(Leader::ThisNode) => Err("this node leads, and no quorum follows it".to_owned()),
+            Some(Leader::Other(leader)) => Err(format!("{} leads, and was not heard for too long", leader.id)),
+            None => Err("none is known".to_owned()),
+        };
+        vec![
+            ("loaded", Ok(())),
+            ("takes_part", text(self.refuse_out())),
+            ("one_cluster", self.inner.strangers.foreign().map_or(Ok(()), Err)),
+            ("member", if phase == Phase::Joining { Err(phase.not_ready().to_string()) } else { Ok(()) }),
+            ("applied", caught_up()),
+            ("leader", heard),
+            ("progress", text(self.refuse_hindered())),
+        ]
+    }
+
+    /// It leads, and a quorum follows it; or it hears whoever does.
+    fn leader_is_heard(&self) -> bool {
+        match self.leader() {
             Some(Leader::ThisNode) => self.state() == State::Leader,
             Some(Leader::Other(_)) => {
                 self.inner.freshness.last_contact().is_some_and(|age| age <= self.silence_allowed())
             }
             None => false,
-        };
-        if !heard {
-            return Err(NodeError::NoLeader("no leader is known that a quorum follows".to_owned()));
         }
-        self.refuse_hindered()
     }
 
     /// The same; where there is no leader, the error names the voters that do not answer, as that of a request does.

@@ -178,7 +178,7 @@ impl Node {
     }
 
     /// As the leader: how long ago, at most, a quorum followed it.
-    fn quorum_age_of(&self, metrics: &RaftMetrics<TypeConfig>) -> Duration {
+    pub(super) fn quorum_age_of(&self, metrics: &RaftMetrics<TypeConfig>) -> Duration {
         let membership = &metrics.membership_config;
         if membership.voter_ids().all(|id| id == metrics.id) {
             return Duration::ZERO;

@@ -41,6 +41,7 @@ pub(super) fn watch(disk: Arc<dyn Disk>, snapshots: SnapshotStore) -> Watch {
                 // A directory in memory.
                 Ok(None) => return,
                 Ok(Some(free)) => {
+                    snapshots.numbers().note_free(free);
                     let needed = needed(snapshots.current().map_or(0, |snapshot| snapshot.len()));
                     level.report(&disk.display(""), free, needed);
                 }

@@ -26,6 +26,7 @@ use crate::exit::{EX_FAILURE, Exit};
 use crate::http::{self, Handler, HttpLimits};
 use crate::network::{self, CommandLimits};
 use crate::node::NodeSlot;
+use crate::observe::{PulseTasks, Pulses};
 use crate::start;
 use crate::telemetry;
 use client_threads::ClientThreads;
@@ -38,6 +39,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Requests that a node works on at a time. It is some ten times what keeps a disk and two cores busy, and a queue of 0.2 s
 /// at 20,000 requests a second. (etcd refuses beyond 5,000 entries that are not applied yet.)
 const MAX_REQUESTS_AT_WORK: usize = 4096;
+
+/// A thread that has had no turn for so many times the longest election timeout stands still.
+const MAX_TURN_ELECTIONS: u32 = 5;
 
 /// Bytes of log after which a snapshot is made, even below the threshold of entries.
 const LOG_BYTES_BETWEEN_SNAPSHOTS: u64 = 256 << 20;
@@ -75,10 +79,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     // This raises the limit that the next one looks at.
     let limits = HttpLimits { connections: connection_limits::clients(), ..limits };
     let places = Some(connection_limits::peers());
-    let peer_limits = HttpLimits { upgrades: true, connections: usize::MAX, places, ..limits.clone() };
+    let peer_limits =
+        HttpLimits { upgrades: true, connections: usize::MAX, places, numbers: Arc::default(), ..limits.clone() };
     let router = network::router(slot.clone(), command_limits(&config));
     let peer_port = serve(raft_listener, router, &[], peer_limits, peers_stopped);
     let client_threads = ClientThreads::start().map_err(failure)?;
+    let (pulses, _turns) = pulses(&config, &client_threads);
     let settings = ApiSettings {
         max_value_bytes: config.max_value_bytes,
         max_request_bytes: config.max_request_bytes,
@@ -88,6 +94,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         max_at_work: MAX_REQUESTS_AT_WORK,
         // The other connections are for requests that need not wait.
         max_waiting: limits.connections * 3 / 4,
+        port: limits.numbers.clone(),
+        security: Arc::default(),
+        log: config.request_log,
+        alive: (pulses, Duration::from_millis(config.election_max_ms) * MAX_TURN_ELECTIONS),
     };
     let api = Api::new(slot.clone(), settings);
     let client_port = serve(http_listener, api, &client_threads.handles(), limits, clients_stopped);
@@ -102,6 +112,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     };
     let space = low_space::watch(setup.disk.clone(), opened.snapshots.clone());
     let mut running = opened.run(peers, &setup, client_threads.first()).await?;
+    running.node.log_requests(config.request_log);
     slot.started(running.node.clone());
     tokio::select! {
         () = &mut shutdown => {}
@@ -140,6 +151,13 @@ fn serve(
         // Ends when the sender is dropped.
         let _ = stopped.changed().await;
     }))
+}
+
+/// Has Raft's threads and each of the clients' take turns, for `GET /livez`.
+fn pulses(config: &Config, clients: &ClientThreads) -> (Pulses, PulseTasks) {
+    let clients = clients.handles().into_iter().map(|handle| ("clients".to_owned(), handle));
+    let runtimes = std::iter::once(("Raft".to_owned(), Handle::current())).chain(clients);
+    Pulses::begin(Duration::from_millis(config.election_max_ms), runtimes.collect())
 }
 
 async fn join(port: JoinHandle<()>) {

@@ -16,6 +16,7 @@
 //! openraft has committed but cannot read ends `apply` with an error, after what came before was applied.
 
 mod builder;
+mod expired;
 mod observer;
 #[cfg(test)]
 mod raft_tests;
@@ -24,9 +25,10 @@ mod reader;
 mod tests;
 
 use parking_lot::RwLock;
+use std::fmt;
 use std::io;
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
@@ -46,6 +48,7 @@ use crate::task;
 use crate::watch::{HistoryLimits, Watches};
 
 pub use builder::SnapshotBuilder;
+pub use expired::Expired;
 pub use observer::Observer;
 pub use reader::{MapReader, Noted};
 
@@ -62,6 +65,15 @@ struct State {
     membership: StoredMembership,
 }
 
+/// Whoever is told of what is applied.
+struct OnApplied(Box<dyn Fn(u64) + Send + Sync>);
+
+impl fmt::Debug for OnApplied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnApplied")
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     state: RwLock<State>,
@@ -74,6 +86,9 @@ struct Shared {
     noted: watch::Sender<Option<Noted>>,
     /// The format of the cluster. Sent before who waits for the entry that raised it is answered.
     format: watch::Sender<Format>,
+    expired: Expired,
+    /// Told of the index up to which all is applied.
+    on_applied: OnceLock<OnApplied>,
 }
 
 impl Shared {
@@ -132,8 +147,12 @@ impl Shared {
 
     /// Tells readers and watchers that entries up to `index` can be read.
     fn announce(&self, index: u64, events: &mut Vec<Event>) {
+        self.expired.count(events);
         self.watches.append(events);
         self.applied.send_replace(index);
+        if let Some(OnApplied(tell)) = self.on_applied.get() {
+            tell(index);
+        }
     }
 }
 
@@ -205,6 +224,8 @@ impl StateMachine {
             clock,
             noted: watch::Sender::default(),
             format: watch::Sender::new(format),
+            expired: Expired::default(),
+            on_applied: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared), snapshots, cluster, observer })
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Shared, State, index_of};
+use super::{Expired, OnApplied, Shared, State, index_of};
 use crate::command::Command;
 use crate::formats::Format;
-use crate::kv::{self, HeldLock, KvStore, RetryRoom, Ticket};
+use crate::kv::{self, HeldLock, KvStore, RetryRoom, Sizes, Ticket};
 use crate::log_time::LogClock;
 use crate::record::Record;
 use crate::watch::Watches;
@@ -92,6 +92,22 @@ impl MapReader {
     pub fn digest(&self) -> (u64, u64) {
         let (kv, index) = self.view();
         (kv.digest(), index)
+    }
+
+    /// How much there is of everything.
+    pub fn sizes(&self) -> Sizes {
+        self.state().kv.sizes()
+    }
+
+    /// What has expired here since the process began.
+    pub fn expired(&self) -> &Expired {
+        &self.shared.expired
+    }
+
+    /// Tells the index up to which all is applied, after each batch. Only the first one who asks is told; it must not
+    /// wait.
+    pub fn on_applied(&self, tell: Box<dyn Fn(u64) + Send + Sync>) {
+        let _first = self.shared.on_applied.set(OnApplied(tell));
     }
 
     /// Follows the format of the cluster.

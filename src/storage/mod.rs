@@ -17,4 +17,4 @@ pub(crate) mod test_disk;
 pub use data_dir::{DataDir, ReadDir};
 pub use error::StorageError;
 pub use identity::{ClusterHandle, Identity, IdentityStore, LogMark};
-pub use snapshot::{ReceivedSnapshot, SnapshotFile, SnapshotStore};
+pub use snapshot::{ReceivedSnapshot, SnapshotFile, SnapshotStep, SnapshotStore};

@@ -21,12 +21,14 @@ use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use compact_str::CompactString;
 use tokio::sync::watch;
 
 use crate::command::Key;
 use crate::kv::{Change, Event};
+use crate::observe::{Counter, Recently};
 use ring::Ring;
 use subscribers::Subscribers;
 
@@ -133,6 +135,21 @@ pub struct Missed {
     pub known_after: Position,
 }
 
+/// Who watches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Watching {
+    /// Watchers of one key.
+    pub keys: usize,
+    /// Watchers of a prefix.
+    pub prefixes: usize,
+    /// Watchers of a lock.
+    pub locks: usize,
+    /// How many entries the slowest of them is behind.
+    pub lag: u64,
+    /// How often somebody asked for more than the history has.
+    pub compacted: u64,
+}
+
 /// How much history is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryLimits {
@@ -170,11 +187,19 @@ struct Shared {
     /// Sequence number of the first event that marks were not yet set for.
     marked: AtomicU64,
     closed: AtomicBool,
+    /// How often a position was asked for that the history no longer has.
+    compacted: Counter,
+    compacted_lately: Recently,
 }
 
 impl Shared {
     fn ring(&self) -> RwLockReadGuard<'_, Ring> {
         self.ring.read()
+    }
+
+    fn note_compacted(&self) {
+        self.compacted.one();
+        self.compacted_lately.note();
     }
 
     fn ring_mut(&self) -> RwLockWriteGuard<'_, Ring> {
@@ -192,6 +217,8 @@ impl Watches {
                 end: watch::Sender::new(0),
                 marked: AtomicU64::new(0),
                 closed: AtomicBool::new(false),
+                compacted: Counter::default(),
+                compacted_lately: Recently::default(),
             }),
         }
     }
@@ -229,7 +256,7 @@ impl Watches {
         let mark = self.shared.subscribers.add(filter.clone());
         let mut watcher = Watcher { shared: self.shared.clone(), filter, mark, after, next: 0, may_have: true };
         // Where there is no way on, its drop takes the mark back.
-        watcher.next = self.shared.ring().seek(after)?;
+        watcher.next = self.shared.ring().seek(after).inspect_err(|_| self.shared.note_compacted())?;
         Ok(watcher)
     }
 
@@ -249,6 +276,23 @@ impl Watches {
         let after = ring.before(next).unwrap_or(Position::whole(0));
         mark.saw(next);
         Watcher { shared: self.shared.clone(), filter, mark, after, next, may_have: false }
+    }
+
+    /// How often somebody asked within this time for more than the history has.
+    pub fn compacted_within(&self, window: Duration) -> usize {
+        self.shared.compacted_lately.within(window)
+    }
+
+    /// Who watches, and how far behind they are.
+    pub fn watching(&self) -> Watching {
+        let ([keys, prefixes, locks], first) = self.shared.subscribers.counts();
+        let ring = self.shared.ring();
+        let index_before = |event: u64| ring.before(event).map(|position| position.index);
+        let newest = index_before(ring.end());
+        // One whose place the history has lost is behind by all of it.
+        let oldest = first.map(|first| index_before(first.max(ring.first())));
+        let lag = newest.zip(oldest).map_or(0, |(newest, oldest)| newest.saturating_sub(oldest.unwrap_or(0)));
+        Watching { keys, prefixes, locks, lag, compacted: self.shared.compacted.get() }
     }
 
     /// Ends all watching; what waits is told.

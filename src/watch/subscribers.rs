@@ -58,6 +58,12 @@ impl Mark {
         events.get(first).is_some_and(|&event| self.set(event))
     }
 
+    /// The first event that is marked.
+    fn first(&self) -> Option<u64> {
+        let first = self.first.load(Ordering::Acquire);
+        (first != NO_EVENT).then_some(first)
+    }
+
     fn set(&self, event: u64) -> bool {
         self.first.load(Ordering::Relaxed) == NO_EVENT
             && self.first.compare_exchange(NO_EVENT, event, Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -167,6 +173,16 @@ impl Subscribers {
             }
         }
         u32::try_from(looked_at).unwrap_or(u32::MAX)
+    }
+
+    /// How many watch keys, prefixes and locks, and the first event that one of them has not taken.
+    pub(super) fn counts(&self) -> ([usize; 3], Option<u64>) {
+        let all = self.all();
+        let count = |marks: &mut dyn Iterator<Item = &Vec<Arc<Mark>>>| marks.map(Vec::len).sum();
+        let prefixes = || all.prefixes.values().flat_map(BTreeMap::values);
+        let counts = [count(&mut all.keys.values()), count(&mut prefixes()), count(&mut all.locks.values())];
+        let marks = all.keys.values().chain(all.locks.values()).chain(prefixes()).flatten();
+        (counts, marks.filter_map(|mark| mark.first()).min())
     }
 
     /// Makes everybody look for themselves.

@@ -89,7 +89,7 @@ impl Watcher {
         let ring = self.shared.ring();
         if self.next < ring.first() {
             // What was dropped may have been given before, or of others; only the ring's own word counts.
-            self.next = ring.seek(self.after)?;
+            self.next = ring.seek(self.after).inspect_err(|_| self.shared.note_compacted())?;
         }
         let (mut events, mut bytes) = (Vec::new(), 0);
         for event in ring.from(self.next).take(SCAN_EVENTS) {

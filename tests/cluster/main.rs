@@ -31,6 +31,7 @@ mod status;
 mod strangers;
 mod supervised;
 mod values;
+mod visible;
 mod watch;
 mod watchers;
 mod wiped;

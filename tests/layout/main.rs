@@ -17,7 +17,7 @@ use tree::Tree;
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["server"],
-    &["api", "network", "offline"],
+    &["api", "client", "network", "offline"],
     &["config", "start"],
     &["http", "node"],
     &["state_machine"],
@@ -25,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["storage"],
     // `kv` knows no Raft.
     &["kv", "log_time", "raft_types"],
-    &["command"],
+    &["command", "observe"],
     &["duration", "node_id", "record", "task", "telemetry"],
     &["exit", "formats", "json", "platform"],
 ];

@@ -11,6 +11,7 @@ mod support;
 
 mod clock;
 mod machines;
+mod metrics;
 mod openapi;
 mod partitions;
 mod proxies;

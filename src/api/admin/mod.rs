@@ -3,6 +3,7 @@
 //! These requests pass no admission: an operator is heard under any load.
 
 pub(super) mod membership;
+pub(super) mod probes;
 pub(super) mod status;
 
 use std::sync::Arc;

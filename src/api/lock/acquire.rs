@@ -199,7 +199,7 @@ async fn wait_for<S: Service>(
 async fn give_back<S: Service>(app: &Arc<App<S>>, name: &Key, ticket: u64) -> u64 {
     let deadline = Instant::now() + GIVE_BACK_WITHIN;
     let cancel = Action::Cancel { name: name.clone(), ticket };
-    match timeout_at(deadline, app.service.write(cancel.into(), deadline)).await {
+    match timeout_at(deadline, app.service.write(cancel.into(), None, deadline)).await {
         Ok(Ok(written)) => written.index,
         Ok(Err(_)) | Err(_) => {
             app.service.cancel_ticket(name.clone(), ticket);

@@ -52,6 +52,8 @@ pub struct ReadParams {
     #[serde(deserialize_with = "deadline::timeout")]
     #[param(value_type = Option<String>, pattern = "^[0-9]+(ms|s|m|h)$", example = "10s")]
     timeout: Option<Duration>,
+    /// Tell where its time went, in the header `Server-Timing`.
+    timing: bool,
 }
 
 impl ReadParams {

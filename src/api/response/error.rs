@@ -60,6 +60,10 @@ pub enum Code {
     NotYet,
 }
 
+/// On an error (as an extension of the response): its kind.
+#[derive(Debug, Clone, Copy)]
+pub struct RefusedFor(pub Code);
+
 /// Why a request is refused or failed. The texts say what happened, and what to do.
 #[derive(Debug)]
 pub enum ApiError {
@@ -177,6 +181,7 @@ impl IntoResponse for ApiError {
             _ => (None, None),
         };
         let mut response = json::response_of(status, &Problem { ok: false, code, msg, current, holder });
+        response.extensions_mut().insert(RefusedFor(code));
         let headers = response.headers_mut();
         match self {
             Self::MethodNotAllowed { allow, .. } => {

@@ -22,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::timing::Work;
 use crate::duration::as_ms;
 use crate::node::{Found, ReadLevel, Settled};
 use crate::node_id::PublicId;
@@ -45,18 +46,21 @@ pub(super) struct Answer {
     pub read: Option<Settled>,
     /// A repeated request was answered from memory.
     pub replayed: bool,
+    /// What was asked of the node for it.
+    pub work: Work,
 }
 
 impl Answer {
     /// A read of this node's own state.
     pub fn read(result: Result<Response, ApiError>, index: u64, read: Settled) -> Self {
-        Self { result, index, served_by: None, read: Some(read), replayed: false }
+        Self { result, index, served_by: None, read: Some(read), replayed: false, work: Work::read(read, false) }
     }
 
     /// A read of one key.
     pub fn found(result: Result<Response, ApiError>, found: &Found) -> Self {
         let read = Settled { level: found.level, staleness: found.staleness };
-        Self { served_by: found.served_by.as_ref().and_then(served_by), ..Self::read(result, found.index, read) }
+        let work = Work::read(read, found.served_by.is_some());
+        Self { served_by: found.served_by.as_ref().and_then(served_by), work, ..Self::read(result, found.index, read) }
     }
 
     /// The response with all its headers. `this_node` is the header value of this node's id.

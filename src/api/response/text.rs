@@ -55,6 +55,13 @@ pub fn rfc3339(time: SystemTime) -> String {
     stamp.unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
+/// The same to the millisecond: `2026-01-02T03:04:05.678Z`.
+pub fn rfc3339_millis(time: SystemTime) -> String {
+    let millis = time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_millis()).ok());
+    let stamp = millis.and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+    format!("{:.3}", stamp.unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+}
+
 /// A text that a client sent, quoted and cut short, for a message.
 pub fn quoted(text: &str) -> String {
     const MAX_QUOTED_CHARS: usize = 64;
@@ -119,6 +126,13 @@ mod tests {
             let shown = duration(Duration::from_millis(millis));
             assert_eq!(shown, text);
             assert_eq!(crate::duration::parse_duration(&shown), Ok(Duration::from_millis(millis)));
+        }
+    }
+
+    #[test]
+    fn times_to_the_millisecond() {
+        for (millis, text) in [(0, "1970-01-01T00:00:00.000Z"), (951_782_400_120, "2000-02-29T00:00:00.120Z")] {
+            assert_eq!(rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis)), text);
         }
     }
 

@@ -17,7 +17,7 @@ use utoipa::openapi::{Content, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::admin::{self, Params};
-use super::{lease, lock, txn, watch};
+use super::{lease, lock, metrics, txn, visible, watch};
 use crate::api::keys::{delete, get, incr, listing, post, put};
 use crate::api::request::read::Level;
 use crate::api::response::error::Problem;
@@ -61,12 +61,19 @@ pub async fn openapi(_: Params<()>) -> Response {
         watch::watch,
         admin::index,
         openapi,
+        admin::probes::livez,
+        admin::probes::healthz,
+        admin::probes::readyz,
+        metrics::metrics,
         admin::status::stats,
         admin::status::cluster,
         admin::status::state,
         admin::status::node,
         admin::health,
         admin::ready,
+        visible::events::events,
+        visible::entry::entry,
+        visible::doctor::doctor,
         admin::membership::join,
         admin::membership::remove,
         admin::membership::leader,

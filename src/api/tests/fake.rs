@@ -11,10 +11,12 @@ use crate::api::Service;
 use crate::command::{Action, Command, Key, LockView, Stamped};
 use crate::formats::{Feature, OLDEST, Speaks};
 use crate::kv::{HeldLock, KvStore, RetryRoom, Ticket};
+use crate::node::rpc::RequestMark;
 use crate::node::{
-    About, Cluster, ClusterServer, Found, NodeError, ReadLevel, ReadOptions, Server as Member, Settled, State,
+    About, Cluster, ClusterServer, Found, NodeError, Numbers, ReadLevel, ReadOptions, Server as Member, Settled, State,
     StateView, Stats, Written,
 };
+use crate::node::{AllEvents, EntryView, EventRing, Finding, Proposed, Severity, Stages};
 use crate::node_id::PublicId;
 use crate::watch::{HistoryLimits, Watches};
 
@@ -152,7 +154,12 @@ impl Service for Fake {
         RetryRoom { is_scarce, ..self.0.map.lock().1.retry_room(key) }
     }
 
-    async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
+    async fn write(
+        &self,
+        command: Command,
+        _: Option<Box<RequestMark>>,
+        deadline: Instant,
+    ) -> Result<Written, NodeError> {
         let seconds = deadline.duration_since(Instant::now()).as_secs_f64().round();
         self.called(format!("{command} in {seconds}")).await?;
         let mut map = self.0.map.lock();
@@ -162,7 +169,11 @@ impl Service for Fake {
         let reply = map.1.apply(index, &command, &mut events);
         self.0.watches.append(&mut events);
         let served_by = self.0.orders.lock().served_by.clone();
-        Ok(Written { index: map.0, reply, served_by })
+        Ok(Written { index: map.0, proposed: None, stages: None, measuring: Duration::ZERO, reply, served_by })
+    }
+
+    fn stages(&self, _: u64, _: Proposed) -> Option<Stages> {
+        None
     }
 
     async fn read(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
@@ -254,6 +265,15 @@ impl Service for Fake {
         }
     }
 
+    fn numbers(&self) -> Numbers {
+        Numbers::default()
+    }
+
+    fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
+        let failed = self.0.orders.lock().fail.as_ref().map(ToString::to_string);
+        vec![("loaded", Ok(())), ("leader", failed.map_or(Ok(()), Err))]
+    }
+
     async fn cluster(&self) -> Cluster {
         let me = self.line(ID, State::Leader, true);
         let silent = self.line(OTHER, State::Lost, false);
@@ -263,6 +283,35 @@ impl Service for Fake {
 
     fn state(&self) -> State {
         State::Leader
+    }
+
+    fn events(&self) -> Result<Arc<EventRing>, NodeError> {
+        Err(NodeError::NotReady("a map has no Raft".to_owned()))
+    }
+
+    fn follow_all(&self) -> Result<AllEvents, NodeError> {
+        Err(NodeError::NotReady("a map has no Raft".to_owned()))
+    }
+
+    fn entry(&self, index: u64) -> Option<EntryView> {
+        let members = vec![(OTHER.to_owned(), Some(100), Some(1_500))];
+        let proposed = SystemTime::UNIX_EPOCH + Duration::from_millis(951_782_400_123);
+        let (leader, from) = (Some(ID.to_owned()), None);
+        let (flushed_us, committed_us, applied_us) = (Some(900), Some(1_600), None);
+        let view = EntryView { term: Some(3), leader, from, proposed, flushed_us, committed_us, applied_us, members };
+        (index == 7).then_some(view)
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        let finding = |severity| Finding {
+            severity,
+            what: "it is slow".to_owned(),
+            evidence: vec![("flush_p99_ms", 12.5)],
+            node: OTHER.to_owned(),
+            remedy: "a faster disk".to_owned(),
+        };
+        let failed = self.0.orders.lock().fail.is_some();
+        vec![finding(if failed { Severity::Warning } else { Severity::Info })]
     }
 
     fn about(&self) -> About {

@@ -13,6 +13,7 @@ mod one_key;
 mod overload;
 mod raft_requests;
 mod txns;
+mod visible;
 mod watch_requests;
 
 use std::net::SocketAddr;
@@ -37,6 +38,10 @@ fn settings() -> ApiSettings {
         hosts: Hosts::new(true, &[], []),
         max_at_work: 1000,
         max_waiting: 1000,
+        port: Arc::default(),
+        security: Arc::default(),
+        log: RequestLog::default(),
+        alive: (Pulses::none(), Duration::from_secs(1)),
     }
 }
 

@@ -68,7 +68,7 @@ impl Server {
 
     async fn act(&self, action: Action) {
         let deadline = tokio::time::Instant::now() + SOON;
-        self.fake.write(Command::from(action), deadline).await.unwrap();
+        self.fake.write(Command::from(action), None, deadline).await.unwrap();
     }
 }
 

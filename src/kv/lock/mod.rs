@@ -354,6 +354,11 @@ impl Locks {
         self.held.insert(name, Held { token, ticket, holder, waiters: waiters.into_iter().collect() });
     }
 
+    /// How many are held, and how many wait for one.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.held.len(), self.places.count.saturating_sub(self.held.len()))
+    }
+
     /// A hash of all locks.
     pub(super) fn digest(&self) -> u64 {
         self.places.digest

@@ -25,6 +25,8 @@ pub struct Claim {
 pub(super) struct Places {
     pub(super) deadlines: OrdSet<(u64, Key, u64)>,
     pub(super) digest: u64,
+    /// How many holders and waiters there are.
+    pub(super) count: usize,
 }
 
 impl Places {
@@ -33,11 +35,13 @@ impl Places {
         if claim.deadline_ms != NEVER {
             self.deadlines.insert((claim.deadline_ms, name.clone(), ticket));
         }
+        self.count += 1;
         self.digest = self.digest.wrapping_add(place_digest(name, ticket, token, claim));
     }
 
     pub(super) fn remove(&mut self, name: &Key, ticket: u64, token: Option<u64>, claim: &Claim) {
         self.deadlines.remove(&(claim.deadline_ms, name.clone(), ticket));
+        self.count = self.count.saturating_sub(1);
         self.digest = self.digest.wrapping_sub(place_digest(name, ticket, token, claim));
     }
 }

@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 
 use crate::formats::Format;
 use crate::node::Node;
-use crate::node::rpc::{Envelope, PeerReply, PeerRequest};
+use crate::node::rpc::{Envelope, MAX_MARKS, PeerReply, PeerRequest};
 use crate::node_id::PublicId;
 use crate::raft_types::alias::{LogEntry, LogId, SnapshotMeta, Vote};
 use crate::raft_types::{Member, RaftId, TypeConfig};
@@ -134,7 +134,13 @@ pub(super) fn request(envelope: &Envelope, request: &PeerRequest, local: &Local)
             log_id(acknowledged, claimed)
         }
         PeerRequest::Read { key, .. } => check_key(key),
+        PeerRequest::Marks(marks) => {
+            let is_bounded = marks.len() <= MAX_MARKS && marks.iter().all(|(_, mark)| mark.is_bounded());
+            check(is_bounded, || "marks of requests that no node sends".to_owned())
+        }
         PeerRequest::Forward { .. }
+        | PeerRequest::Events { .. }
+        | PeerRequest::Examine
         | PeerRequest::ReadIndex { .. }
         | PeerRequest::WeakIndex
         | PeerRequest::Status

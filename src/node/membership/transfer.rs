@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::node::leader::Leader;
 use crate::node::membership::{AtLeader, find};
+use crate::node::rpc::EventKind;
 use crate::node::rpc::{PeerReply, PeerRequest, Target};
 use crate::node::status::silence;
 use crate::node::{Node, NodeError};
@@ -31,6 +32,7 @@ impl Node {
     ///
     /// Caveat: openraft's transfer has no answer; it is only seen to have worked.
     pub async fn hand_over(&self, patience: Duration) {
+        self.inner.journal.note(EventKind::Stopping, 0, None, format!("{} stops.", self.id()));
         if self.leader() != Some(Leader::ThisNode) {
             return;
         }
@@ -131,6 +133,8 @@ impl Node {
         let me = self.inner.me.raft_id();
         let mut metrics = self.metrics();
         self.note_transfer();
+        let (from, term) = (self.id().to_string(), metrics.borrow_watched().current_term);
+        self.inner.journal.transfers(&from, &self.name_of(to), term);
         self.inner.raft.trigger().transfer_leader(to).await.ok()?;
         let handed = metrics.wait_until(|m| m.current_leader.is_some_and(|leader| leader != me));
         timeout_at(deadline, handed).await.ok()?.ok()?.current_leader

@@ -33,6 +33,13 @@ pub(in crate::node) struct Sent {
     at: Instant,
 }
 
+impl Sent {
+    /// How long ago that was.
+    pub(in crate::node) fn elapsed(self) -> Duration {
+        self.at.elapsed()
+    }
+}
+
 /// The answers of all members.
 #[derive(Debug, Default)]
 pub(in crate::node) struct QuorumAcks {

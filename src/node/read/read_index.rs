@@ -73,6 +73,7 @@ impl Node {
             // Among the node's own tasks: here it could miss its time for want of a turn.
             let confirmed = task::spawn_on(&self.inner.home, self.clone().confirm()).await;
             let index = confirmed.ok().flatten();
+            self.inner.numbers.read_indexes[usize::from(index.is_none())].one();
             for waiter in waiters {
                 // A reader that is gone needs no answer.
                 let _ = waiter.send(index);

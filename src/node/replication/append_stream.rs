@@ -185,6 +185,7 @@ impl<S: Stream<Item = Request> + Send + Unpin> AppendSession<'_, S> {
             self.moved = Instant::now();
         }
         let (vote, asked) = (request.vote, self.network.asking(request.vote));
+        self.network.sends(&request);
         self.unanswered.push_back((self.network.acks.sending(request.leader_commit), vote, asked));
         let Some(stream) = &mut self.stream else { return Err(PeerError::Lost("it failed before".to_owned())) };
         let sent = timeout(self.network.append_timeout, stream.send(request)).await;

@@ -28,15 +28,18 @@ use openraft::{RaftMetrics, RaftNetworkFactory};
 use crate::formats::{Format, OLDEST};
 use crate::node::formats;
 use crate::node::identity::NodeIdentity;
+use crate::node::journal::{Ballot, Journal};
 use crate::node::membership::strangers::Strangers;
 use crate::node::memory::acknowledged::{Acknowledged, Asked};
 use crate::node::read::follower_stamps::FollowerStamps;
 use crate::node::read::quorum_acks::{QuorumAcks, Sent};
 use crate::node::replication::append_stream::{AppendOutcome, AppendSession};
+use crate::node::rpc::EventKind;
 use crate::node::rpc::{
     AppendStream, PeerError, PeerReply, PeerRequest, Peers, Refusal, Stamp, Target, TransferRequest,
 };
-use crate::raft_types::alias::{LogId, Vote};
+use crate::observe::Histogram;
+use crate::raft_types::alias::{LogEntry, LogId, Vote};
 use crate::raft_types::{Member, RaftId, TypeConfig};
 use crate::storage::SnapshotFile;
 use crate::task;
@@ -59,6 +62,7 @@ pub(super) struct NetworkFactory {
     pub(super) acks: Arc<QuorumAcks>,
     pub(super) stamps: Arc<FollowerStamps>,
     pub(super) acknowledged: Arc<Acknowledged>,
+    pub(super) journal: Arc<Journal>,
     /// The members' present addresses; set once Raft runs.
     pub(super) members: Arc<OnceLock<Metrics>>,
     /// How long an append of entries may take before it is sent again.
@@ -69,6 +73,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
     type Network = RaftNetwork;
 
     async fn new_client(&mut self, target: RaftId, node: &Member) -> RaftNetwork {
+        self.journal.knows(target, &node.id);
         RaftNetwork {
             peers: self.peers.clone(),
             me: self.me.clone(),
@@ -76,6 +81,8 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
             acks: self.acks.clone(),
             stamps: self.stamps.clone(),
             acknowledged: self.acknowledged.clone(),
+            round_trip: self.journal.numbers.round_trip_of(target),
+            journal: self.journal.clone(),
             members: self.members.clone(),
             target: Target { raft_id: Some(target), id: node.id.clone() },
             append_timeout: self.append_timeout,
@@ -92,6 +99,8 @@ pub(super) struct RaftNetwork {
     pub(super) acks: Arc<QuorumAcks>,
     stamps: Arc<FollowerStamps>,
     acknowledged: Arc<Acknowledged>,
+    pub(super) journal: Arc<Journal>,
+    round_trip: Arc<Histogram>,
     members: Arc<OnceLock<Metrics>>,
     target: Target,
     pub(super) append_timeout: Duration,
@@ -114,9 +123,18 @@ impl RaftNetwork {
 
     /// The member has answered what was sent then, as one that follows this node, and gave this stamp.
     pub(super) fn answered(&self, sent: Sent, stamp: Stamp) {
+        self.round_trip.took(sent.elapsed());
         if let Some(raft_id) = self.target.raft_id {
             self.acks.answered(raft_id, sent);
             self.stamps.received(raft_id, stamp);
+        }
+    }
+
+    /// These entries are about to be sent.
+    pub(super) fn sends(&self, request: &AppendEntriesRequest<TypeConfig>) {
+        if let Some(to) = self.target.raft_id {
+            let index = |entry: Option<&LogEntry>| entry.map(|entry| entry.log_id.index);
+            self.journal.sends(to, index(request.entries.first()), index(request.entries.last()).unwrap_or(0));
         }
     }
 
@@ -130,6 +148,10 @@ impl RaftNetwork {
     pub(super) fn outcome(&self, vote: Vote, asked: Asked, outcome: StreamAppendResult<TypeConfig>) -> AppendOutcome {
         if let (Some(raft_id), Ok(Some(entry))) = (self.target.raft_id, &outcome) {
             self.acknowledged.answered(raft_id, vote, *entry);
+            self.journal.acknowledged(raft_id, entry.index);
+        }
+        if let (Some(raft_id), Err(StreamAppendError::Conflict(at))) = (self.target.raft_id, &outcome) {
+            self.journal.conflicts(raft_id, at.index);
         }
         match asked.lost_by(&outcome) {
             None => Ok(outcome),
@@ -210,6 +232,27 @@ impl RaftNetwork {
         self.peers.call(&self.target(), request, timeout).await.map_err(|error| self.failed(error))
     }
 
+    async fn ask_for_vote(
+        &self,
+        ballot: Ballot,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let of = self.target.raft_id.unwrap_or_default();
+        self.journal.asks(ballot, of, &rpc);
+        let request = match ballot {
+            Ballot::PreVote => PeerRequest::PreVote(rpc.clone()),
+            Ballot::Vote => PeerRequest::Vote(rpc.clone()),
+        };
+        match self.call(request, option.soft_ttl()).await? {
+            PeerReply::Vote(response) => {
+                self.journal.hears(ballot, of, &rpc, &response);
+                Ok(response)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Two clusters on one address need an operator, as does a node that has diverged; said once.
     fn report(&self, error: &PeerError) {
         if let PeerError::Refused(Refusal::Diverged(why)) = error
@@ -258,6 +301,7 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         // the other side: sending them again because of a slow flush would only make it slower.
         let timeout = if rpc.entries.is_empty() { option.soft_ttl() } else { self.append_timeout };
         let sent = self.acks.sending(rpc.leader_commit);
+        self.sends(&rpc);
         let (vote, asked, prev) = (rpc.vote, self.asking(rpc.vote), rpc.prev_log_id);
         let last = rpc.entries.last().map_or(prev, |entry| Some(entry.log_id));
         match self.call(PeerRequest::Append(rpc), timeout).await? {
@@ -298,10 +342,7 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.call(PeerRequest::Vote(rpc), option.soft_ttl()).await? {
-            PeerReply::Vote(response) => Ok(response),
-            other => Err(unexpected(&other)),
-        }
+        self.ask_for_vote(Ballot::Vote, rpc, option).await
     }
 
     async fn pre_vote(
@@ -309,10 +350,7 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.call(PeerRequest::PreVote(rpc), option.soft_ttl()).await? {
-            PeerReply::Vote(response) => Ok(response),
-            other => Err(unexpected(&other)),
-        }
+        self.ask_for_vote(Ballot::PreVote, rpc, option).await
     }
 
     async fn full_snapshot(
@@ -323,6 +361,13 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let covered = snapshot.meta.last_log_id;
+        let upto = covered.map_or(0, |id| id.index);
+        let tell = |what: &str| {
+            let peer = self.target.id.to_string();
+            let text = format!("A snapshot of all up to {upto} {what} {peer}.");
+            self.journal.note(EventKind::Snapshot, upto, Some(peer), text);
+        };
+        tell("is sent to");
         let transfer = async {
             self.check_understands(snapshot.snapshot.format()).await?;
             let target = self.target();
@@ -332,6 +377,7 @@ impl RaftNetworkV2<TypeConfig> for RaftNetwork {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = transfer => match sent.map_err(rpc_error)? {
                 PeerReply::Snapshot(theirs) => {
+                    tell("was installed by");
                     if let (Some(raft_id), Some(covered)) = (self.target.raft_id, covered.filter(|_| theirs == vote)) {
                         self.acknowledged.answered(raft_id, vote, covered);
                     }

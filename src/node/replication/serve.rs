@@ -11,7 +11,9 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::raft::AppendEntriesRequest;
 use tokio::time::Instant;
 
+use crate::node::journal::Ballot;
 use crate::node::leader::Leader;
+use crate::node::rpc::EventKind;
 use crate::node::rpc::{Envelope, MemberAnswer, NotLeader, PeerReply, PeerRequest, Refusal};
 use crate::node::status::silence;
 use crate::node::{Node, NodeError};
@@ -52,8 +54,12 @@ impl Node {
             }
             PeerRequest::Append(rpc) => self.admit_append(envelope, rpc).await?,
             PeerRequest::Vote(_) | PeerRequest::PreVote(_) => {
-                self.refuse_old_candidate(envelope)?;
-                self.admit(envelope, Sender::Any).await?;
+                let admitted = match self.refuse_old_candidate(envelope) {
+                    Ok(()) => self.admit(envelope, Sender::Any).await,
+                    refused => refused,
+                };
+                admitted.inspect_err(|why| self.note_refused_candidate(envelope, &request, why))?;
+                self.inner.journal.knows(envelope.from_raft, &envelope.from);
             }
             PeerRequest::IsMember(_) | PeerRequest::Status => self.admit(envelope, Sender::Asker).await?,
             _ => self.admit(envelope, Sender::Any).await?,
@@ -74,15 +80,25 @@ impl Node {
                 }
                 PeerReply::Append(response, self.inner.freshness.stamp())
             }
-            PeerRequest::Vote(rpc) => PeerReply::Vote(raft.vote(rpc).await.map_err(stopped)?),
-            PeerRequest::PreVote(rpc) => PeerReply::Vote(raft.pre_vote(rpc).await.map_err(stopped)?),
+            PeerRequest::Vote(rpc) => {
+                let answer = raft.vote(rpc.clone()).await.map_err(stopped)?;
+                self.inner.journal.answers(Ballot::Vote, envelope.from_raft, &rpc, &answer);
+                PeerReply::Vote(answer)
+            }
+            PeerRequest::PreVote(rpc) => {
+                let answer = raft.pre_vote(rpc.clone()).await.map_err(stopped)?;
+                self.inner.journal.answers(Ballot::PreVote, envelope.from_raft, &rpc, &answer);
+                PeerReply::Vote(answer)
+            }
             PeerRequest::TransferLeader(rpc) => {
                 self.note_transfer();
+                let (from, to) = (envelope.from.to_string(), self.inner.journal.name(rpc.to));
+                self.inner.journal.transfers(&from, &to, rpc.from.leader_id.term);
                 PeerReply::TransferLeader(raft.handle_transfer_leader(rpc.into()).await.map_err(|_| Refusal::Stopped)?)
             }
-            PeerRequest::Forward { commands, timeout_ms } => {
-                PeerReply::Forward(self.propose_all(commands, Duration::from_millis(timeout_ms)).await)
-            }
+            PeerRequest::Forward { commands, timeout_ms } => PeerReply::Forward(
+                self.propose_all(envelope.from_raft, commands, Duration::from_millis(timeout_ms)).await,
+            ),
             PeerRequest::Read { key, min_index, timeout_ms } => {
                 let answer = self.read_as_leader(&key, min_index, after(timeout_ms)).await;
                 PeerReply::Read(answer.map(|done| done.map(|found| (found.record, found.index))))
@@ -109,11 +125,24 @@ impl Node {
             PeerRequest::Lead { wanted, timeout_ms } => {
                 PeerReply::Admin(self.if_leading(self.lead_here(wanted, after(timeout_ms))).await)
             }
+            PeerRequest::Events { after, wait_ms } => PeerReply::Events(self.events_for(after, wait_ms).await),
+            PeerRequest::Examine => PeerReply::Examine(Box::new(self.vitals().await)),
+            PeerRequest::Marks(marks) => PeerReply::Marks(self.hear_marks(envelope, &marks)),
             PeerRequest::Witness { index } => PeerReply::Witness(self.as_witness(index)),
             PeerRequest::Remove { wanted, force, timeout_ms } => {
                 PeerReply::Admin(self.if_leading(self.remove_here(wanted, force, after(timeout_ms))).await)
             }
         })
+    }
+
+    fn note_refused_candidate(&self, envelope: &Envelope, request: &PeerRequest, why: &Refusal) {
+        let (ballot, rpc) = match request {
+            PeerRequest::Vote(rpc) => (Ballot::Vote, rpc),
+            PeerRequest::PreVote(rpc) => (Ballot::PreVote, rpc),
+            _ => return,
+        };
+        let (from, term) = (envelope.from.to_string(), rpc.vote.leader_id.term);
+        self.inner.journal.refuses_candidate(ballot, &from, term, &why.to_string());
     }
 
     async fn if_leading(
@@ -151,8 +180,13 @@ impl Node {
         self.admit(envelope, Sender::Leader).await?;
         self.check_history(envelope, &vote, &meta.last_log_id).await?;
         self.inner.freshness.received();
+        let upto = meta.last_log_id.map_or(0, |id| id.index);
         let snapshot = SnapshotOf::<TypeConfig, SnapshotFile> { meta, snapshot };
         let response = self.inner.raft.install_full_snapshot(vote, snapshot).await.map_err(|_| Refusal::Stopped)?;
+        if response.vote == vote {
+            let text = format!("It installed a snapshot of all up to {upto} that {} sent.", envelope.from);
+            self.inner.journal.note(EventKind::Snapshot, upto, Some(envelope.from.to_string()), text);
+        }
         Ok(PeerReply::Snapshot(response.vote))
     }
 

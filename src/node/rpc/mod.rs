@@ -7,6 +7,9 @@
 //! is for: a wiped node has a new Raft id, and must not answer for its former self.
 
 mod answers;
+mod event;
+mod request_mark;
+mod vitals;
 
 use std::fmt;
 use std::future::Future;
@@ -30,6 +33,9 @@ use crate::record::Record;
 use crate::storage::SnapshotFile;
 
 pub use answers::{Founder, Identification, LeaderSeen, Mark, MemberAnswer, Moved, Standing, Witness};
+pub use event::{Cursor, Event, EventKind, MAX_TEXT_BYTES, PAGE_EVENTS, Page, VoteAction};
+pub use request_mark::{MAX_MARKS, RequestMark, Stages};
+pub use vitals::Vitals;
 
 /// A boxed future, so that [`Peers`] is object safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -182,6 +188,17 @@ pub enum PeerRequest {
         /// The entry.
         acknowledged: LogId,
     },
+    /// These entries are of requests that are known by these marks. From [`Format`] 2 on.
+    Marks(Vec<(u64, RequestMark)>),
+    /// What have you done since? Waits for something. From [`Format`] 2 on.
+    Events {
+        /// The position of the asker.
+        after: Option<Cursor>,
+        /// How long to wait, in milliseconds.
+        wait_ms: u64,
+    },
+    /// How are you? From [`Format`] 2 on.
+    Examine,
 }
 
 /// [`TransferLeaderRequest`] in parts, because openraft's own does not serialise.
@@ -251,6 +268,12 @@ pub enum PeerReply {
     Witness(Option<Witness>),
     /// To [`PeerRequest::Forgotten`]: it has, and takes no part any more.
     Forgotten(bool),
+    /// To [`PeerRequest::Marks`]: where the time of each went that is to be timed.
+    Marks(Vec<Option<Stages>>),
+    /// To [`PeerRequest::Events`].
+    Events(Page),
+    /// To [`PeerRequest::Examine`].
+    Examine(Box<Vitals>),
 }
 
 /// The receiver does not lead, so it did nothing.

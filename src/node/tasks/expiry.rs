@@ -45,7 +45,7 @@ impl Node {
                     .propose(&mut Arc::new(Action::Tick { most: MAX_EXPIRED_PER_TICK }.into()), TICK_TIMEOUT, deadline)
                     .await
                 {
-                    Ok((_, Reply::Ticked { more: true })) => {}
+                    Ok((_, Reply::Ticked { more: true }, _)) => {}
                     // Done for now, or not the leader any more; the next look tells.
                     _ => break,
                 }

@@ -146,6 +146,7 @@ impl Node {
             return;
         }
         tracing::warn!("the leader {} is gone: taking over", watched.target.id);
+        self.inner.journal.takes_over(&watched.target.id.to_string(), watched.term + 1);
         let request = TransferLeaderRequest::new(vote, mine, None);
         // Where the vote has changed meanwhile, another election is under way, and that is well.
         let _ = self.inner.raft.handle_transfer_leader(request).await;

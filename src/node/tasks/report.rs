@@ -7,6 +7,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::{Instant, timeout};
 
 use crate::node::leader::Leader;
+use crate::node::rpc::EventKind;
 use crate::node::status::even_voters;
 use crate::node::{Node, State};
 use crate::raft_types::RaftId;
@@ -47,6 +48,8 @@ impl Node {
             let heard = mine || self.inner.freshness.since_received().is_some();
             let seen = leader.as_ref().filter(|_| heard).map(|(id, _)| (*id, term));
             if seen.is_some() && seen != last_leader {
+                self.inner.numbers.leader_changes.one();
+                self.inner.numbers.leader_changes_lately.note();
                 if let Some((id, member)) = leader {
                     if id == self.inner.me.raft_id() {
                         // From here on its quorum may be missed.
@@ -57,6 +60,12 @@ impl Node {
                     }
                 }
                 last_leader = seen;
+            }
+            match self.state() {
+                State::Learner => self.inner.journal.role("Learner", "it has no vote"),
+                State::Shutdown => self.inner.journal.role("Shutdown", "it takes no part any more"),
+                _ if self.is_voter() => self.inner.journal.is_voter(),
+                _ => {}
             }
             self.report_quorum(&mut no_quorum);
             if self.leader() == Some(Leader::ThisNode) {
@@ -125,8 +134,12 @@ impl Node {
             let id = &member.server.id;
             if silent && lost.insert(member.raft_id) {
                 tracing::warn!("{id} does not answer");
+                let text = format!("{id} does not answer the leader.");
+                self.inner.journal.note(EventKind::Peer, 0, Some(id.to_string()), text);
             } else if !silent && lost.remove(&member.raft_id) {
                 tracing::info!("{id} answers again");
+                let text = format!("{id} answers the leader again.");
+                self.inner.journal.note(EventKind::Peer, 0, Some(id.to_string()), text);
             }
         }
     }

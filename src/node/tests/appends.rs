@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::net::id;
 use crate::node::NodeIdentity;
+use crate::node::journal::Journal;
 use crate::node::membership::strangers::Strangers;
 use crate::node::replication::{NetworkFactory, RaftNetwork};
 use crate::node::rpc::*;
@@ -132,6 +133,7 @@ async fn network(ways: impl IntoIterator<Item = Way>) -> RaftNetwork {
         acks: Arc::default(),
         stamps: Arc::default(),
         acknowledged: Arc::default(),
+        journal: Arc::new(Journal::new((1, &id(1)), 1, 0, Arc::default())),
         members: Arc::new(OnceLock::new()),
         append_timeout: TIMEOUT,
     };

@@ -5,6 +5,7 @@
 //! with the meaning they have in [`crate::node::write`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -12,9 +13,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::command::{Command, Reply};
 use crate::duration::as_ms;
 use crate::node::leader::Leader;
-use crate::node::rpc::{ForwardError, PeerError, PeerReply, PeerRequest, Target};
-use crate::node::{Node, NodeError};
-use crate::node_id::PublicId;
+use crate::node::rpc::{ForwardError, PeerError, PeerReply, PeerRequest, RequestMark, Target};
+use crate::node::write::marked::MarkedWrite;
+use crate::node::{Node, NodeError, Written};
 use crate::task;
 
 /// Requests under way at a time.
@@ -26,12 +27,13 @@ const MAX_REQUEST_COMMANDS: usize = 512;
 /// Bytes of keys and values after which a request is full.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 
-/// The result of a command that was passed on, and the leader that gave it.
-type ForwardResult = Result<(u64, Reply, PublicId), ForwardError>;
+/// The result of a command that was passed on.
+type ForwardResult = Result<Written, ForwardError>;
 
 /// A command that waits to be passed on.
 pub(in crate::node) struct QueuedCommand {
     command: Arc<Command>,
+    mark: Option<Box<RequestMark>>,
     deadline: Instant,
     told: oneshot::Sender<ForwardResult>,
 }
@@ -53,9 +55,14 @@ fn unknown(why: String) -> ForwardError {
 
 impl Node {
     /// Passes a command on to the leader, with others that wait.
-    pub(in crate::node) async fn forward(&self, command: Arc<Command>, deadline: Instant) -> ForwardResult {
+    pub(in crate::node) async fn forward(
+        &self,
+        command: Arc<Command>,
+        mark: Option<Box<RequestMark>>,
+        deadline: Instant,
+    ) -> ForwardResult {
         let (told, outcome) = oneshot::channel();
-        if self.inner.forwarder.0.send(QueuedCommand { command, deadline, told }).is_err() {
+        if self.inner.forwarder.0.send(QueuedCommand { command, mark, deadline, told }).is_err() {
             return Err(ForwardError::Failed(NodeError::Internal("this node is stopping".to_owned())));
         }
         match timeout_at(deadline, outcome).await {
@@ -107,9 +114,9 @@ impl Node {
         let (commands, told): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .filter(|waiting| !waiting.told.is_closed())
-            .map(|waiting| (waiting.command, (waiting.told, waiting.deadline)))
+            .map(|waiting| (waiting.command, (waiting.told, waiting.mark, waiting.deadline)))
             .unzip();
-        let Some(deadline) = told.iter().map(|(_, deadline)| *deadline).max() else { return };
+        let Some(deadline) = told.iter().map(|(_, _, deadline)| *deadline).max() else { return };
         let (target, outcomes) = match self.leader() {
             Some(Leader::Other(target)) => {
                 let count = commands.len();
@@ -118,14 +125,27 @@ impl Node {
             }
             _ => (None, vec![Err(ForwardError::NotLeader); told.len()]),
         };
-        for ((told, _), outcome) in told.into_iter().zip(outcomes) {
+        let mut marked = Vec::new();
+        for ((told, mark, _), outcome) in told.into_iter().zip(outcomes) {
             let outcome = match (outcome, &target) {
-                (Ok((index, reply)), Some(target)) => Ok((index, reply, target.id.clone())),
+                (Ok((index, reply)), Some(target)) => {
+                    let served_by = Some(target.id.clone());
+                    let written =
+                        Written { index, proposed: None, stages: None, measuring: Duration::ZERO, reply, served_by };
+                    if let Some(mark) = mark {
+                        marked.push(MarkedWrite { written, mark: *mark, told });
+                        continue;
+                    }
+                    Ok(written)
+                }
                 (Ok(_), None) => Err(ForwardError::NotLeader),
                 (Err(error), _) => Err(error),
             };
             // Who gave up meanwhile was told that the outcome is unknown.
             let _ = told.send(outcome);
+        }
+        if let (Some(target), false) = (target, marked.is_empty()) {
+            self.tell_marked(&target, marked, Ok).await;
         }
     }
 

@@ -7,6 +7,7 @@
 pub(in crate::node) mod apply_room;
 pub(in crate::node) mod forward;
 pub(in crate::node) mod lock_wait;
+pub(in crate::node) mod marked;
 pub(in crate::node) mod propose;
 
 use std::sync::Arc;
@@ -16,11 +17,18 @@ use tokio::time::Instant;
 
 use crate::command::Command;
 use crate::node::leader::{Leader, LeaderWait};
-use crate::node::rpc::ForwardError;
+use crate::node::rpc::{ForwardError, RequestMark};
 use crate::node::{Node, NodeError, Written};
 
 /// How long a command that costs much to apply waits for its turn; a write has a deadline of its own.
 const MAX_TURN_WAIT: Duration = Duration::from_secs(60);
+
+impl Written {
+    /// What was proposed here.
+    fn here((index, reply, proposed): propose::Applied) -> Self {
+        Self { index, proposed: Some(proposed), stages: None, measuring: Duration::ZERO, reply, served_by: None }
+    }
+}
 
 impl Node {
     /// Proposes a command here or at the leader; returns once it is applied there.
@@ -28,21 +36,30 @@ impl Node {
     /// # Errors
     /// [`NodeError::Timeout`] where the outcome is unknown; with any other nothing was done.
     pub async fn write(&self, command: Command, deadline: Instant) -> Result<Written, NodeError> {
+        self.write_marked(command, None, deadline).await
+    }
+
+    /// The same for a request that has marks of its own.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn write_marked(
+        &self,
+        command: Command,
+        mark: Option<Box<RequestMark>>,
+        deadline: Instant,
+    ) -> Result<Written, NodeError> {
         self.refuse_stray()?;
         let mut command = Arc::new(command);
         let wait = LeaderWait::new(deadline);
         loop {
             let attempt = match self.leader_by(&wait).await? {
-                Leader::ThisNode => {
-                    self.propose(&mut command, MAX_TURN_WAIT, deadline).await.map(|(index, reply)| (index, reply, None))
-                }
+                Leader::ThisNode => self.propose(&mut command, MAX_TURN_WAIT, deadline).await.map(Written::here),
                 // In a box, as is all that is rare below: the future of each write has room for its largest branch.
-                Leader::Other(_) => Box::pin(self.forward(command.clone(), deadline))
-                    .await
-                    .map(|(index, reply, by)| (index, reply, Some(by))),
+                Leader::Other(_) => Box::pin(self.forward(command.clone(), mark.clone(), deadline)).await,
             };
             match attempt {
-                Ok((index, reply, served_by)) => return Ok(Written { index, reply, served_by }),
+                Ok(written) => return Ok(written),
                 Err(ForwardError::Failed(error)) => return Err(error),
                 Err(ForwardError::NotLeader) => Box::pin(self.wait_for_a_change(&wait)).await?,
             }

@@ -17,12 +17,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::command::{Command, Reply};
+use crate::node::journal::{Journal, Micros, Proposed};
 use crate::node::leader::{Leader, LeaderWait};
 use crate::node::replication::coarse_timer::CoarseTimer;
-use crate::node::rpc::ForwardError;
+use crate::node::rpc::{ForwardError, Stages};
 use crate::node::write::apply_room::ApplyPermit;
 use crate::node::{Node, NodeError};
-use crate::raft_types::{Responder, TypeConfig};
+use crate::raft_types::{RaftId, Responder, TypeConfig};
 use crate::state_machine::StateMachine;
 
 /// The longest that a batch waits for the one before, about.
@@ -51,10 +52,13 @@ struct Proposal {
 #[derive(Debug)]
 pub(in crate::node) struct Proposals(mpsc::UnboundedSender<Proposal>);
 
+/// A command that was applied: its index, its reply, and when it was where.
+pub(in crate::node) type Applied = (u64, Reply, Proposed);
+
 impl Proposals {
-    pub(in crate::node) fn new() -> (Self, Queue) {
+    pub(in crate::node) fn new(journal: Arc<Journal>) -> (Self, Queue) {
         let (queue, waiting) = mpsc::unbounded_channel();
-        (Self(queue), Queue { waiting, in_flight: Arc::default(), timer: CoarseTimer::new() })
+        (Self(queue), Queue { waiting, in_flight: Arc::default(), timer: CoarseTimer::new(), journal })
     }
 
     /// Has a command proposed; in another term than that of `leader` it is not appended. Its room is kept until it is
@@ -65,7 +69,7 @@ impl Proposals {
         command: Arc<Command>,
         leader: CommittedLeaderIdOf<TypeConfig>,
         room: Option<ApplyPermit>,
-    ) -> oneshot::Receiver<ProposalResult> {
+    ) -> oneshot::Receiver<(ProposalResult, Micros)> {
         let (mut responder, outcome) = Responder::new();
         if let Some(room) = room {
             responder.hold(Box::new(room));
@@ -113,6 +117,7 @@ pub(in crate::node) struct Queue {
     waiting: mpsc::UnboundedReceiver<Proposal>,
     in_flight: Arc<BatchesInFlight>,
     timer: CoarseTimer,
+    journal: Arc<Journal>,
 }
 
 impl Queue {
@@ -138,7 +143,9 @@ impl Queue {
             if let Some(last) = batch.last_mut() {
                 last.responder.hold(Box::new(self.in_flight.begin()));
             }
-            for Proposal { command, leader, responder } in batch {
+            let handed = self.journal.timeline.now();
+            for Proposal { command, leader, mut responder } in batch {
+                responder.handed_at(handed);
                 if raft.write(command).with_leader(leader).responder(responder).await.is_err() {
                     // Raft has stopped. Responders that are dropped tell it.
                     return;
@@ -156,7 +163,26 @@ impl Node {
         command: &mut Arc<Command>,
         most_wait: Duration,
         deadline: Instant,
-    ) -> Result<(u64, Reply), ForwardError> {
+    ) -> Result<Applied, ForwardError> {
+        let outcome = self.propose_here(command, most_wait, deadline).await;
+        // By `PROPOSAL_OUTCOMES`.
+        let nth = match &outcome {
+            Ok(_) => 0,
+            Err(ForwardError::NotLeader) => 1,
+            Err(ForwardError::Failed(NodeError::Timeout(_))) => 2,
+            Err(ForwardError::Failed(_)) => 3,
+        };
+        self.inner.numbers.proposals[nth].one();
+        outcome
+    }
+
+    async fn propose_here(
+        &self,
+        command: &mut Arc<Command>,
+        most_wait: Duration,
+        deadline: Instant,
+    ) -> Result<Applied, ForwardError> {
+        let asked = self.inner.journal.timeline.now();
         self.refuse_stray().map_err(ForwardError::Failed)?;
         if self.leader() != Some(Leader::ThisNode) {
             return Err(ForwardError::NotLeader);
@@ -170,13 +196,16 @@ impl Node {
         // The stamp is of this term's leader; in another term it is not appended.
         let leader = CommittedLeaderIdOf::<TypeConfig>::new(term);
         match timeout_at(deadline, self.inner.proposals.propose(command.clone(), leader, room)).await {
-            Ok(Ok(Ok(response))) => Ok((response.log_id.index, response.data)),
+            Ok(Ok((Ok(response), handed))) => {
+                let told = self.inner.journal.timeline.now();
+                Ok((response.log_id.index, response.data, Proposed { asked, handed, told }))
+            }
             // openraft's contract: rejected before its entry was appended.
-            Ok(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => Err(ForwardError::NotLeader),
-            Ok(Ok(Err(ClientWriteError::LogEntryDiscarded(_)))) => {
+            Ok(Ok((Err(ClientWriteError::ForwardToLeader(_)), _))) => Err(ForwardError::NotLeader),
+            Ok(Ok((Err(ClientWriteError::LogEntryDiscarded(_)), _))) => {
                 Err(unknown("the leader changed before the entry was committed"))
             }
-            Ok(Ok(Err(other))) => Err(ForwardError::Failed(NodeError::Internal(other.to_string()))),
+            Ok(Ok((Err(other), _))) => Err(ForwardError::Failed(NodeError::Internal(other.to_string()))),
             Ok(Err(_)) => Err(unknown("this node is stopping")),
             Err(_) => Err(unknown("a quorum did not acknowledge it in time")),
         }
@@ -185,6 +214,7 @@ impl Node {
     /// As the leader: proposes what a follower passed on, all at once.
     pub(in crate::node) async fn propose_all(
         &self,
+        from: RaftId,
         commands: Vec<Arc<Command>>,
         timeout: Duration,
     ) -> Vec<Result<(u64, Reply), ForwardError>> {
@@ -194,7 +224,15 @@ impl Node {
         // A little earlier than the follower gives up, so that the reason travels back.
         let deadline = Instant::now() + timeout.mul_f64(0.95);
         let propose = async |mut command| self.propose(&mut command, MAX_FORWARDED_TURN_WAIT, deadline).await;
-        join_all(commands.into_iter().map(propose)).await
+        let applied = join_all(commands.into_iter().map(propose)).await;
+        let passed_on = applied.iter().filter_map(|one| one.as_ref().ok()).map(|(index, _, times)| (*index, *times));
+        self.inner.journal.timeline.passed_on(from, passed_on);
+        applied.into_iter().map(|one| one.map(|(index, reply, _)| (index, reply))).collect()
+    }
+
+    /// Where the time of a write that was proposed here went; `None` where that is too long ago.
+    pub fn stages(&self, index: u64, proposed: Proposed) -> Option<Stages> {
+        self.inner.journal.timeline.stages(index, proposed)
     }
 
     /// The term in which this node leads, once it has applied what was before: only then it may tell log time.

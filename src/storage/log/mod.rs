@@ -27,6 +27,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod view;
+mod watch;
 mod writer;
 
 use std::fmt;
@@ -35,9 +36,11 @@ use std::sync::Arc;
 use crate::formats::FORMATS;
 
 pub use files::has_log;
+pub use queue::LogNumbers;
 pub use record::format as format_of;
 pub use store::{LogReader, LogStore};
 pub use view::{Ending, LogView};
+pub use watch::LogWatch;
 
 /// The newest version of the segment format that this binary reads. Version 2 added kinds of commands, version 3 the owner
 /// of the log under the checksums of its frames. Later ones have entries of a newer [`Format`](crate::formats::Format): a segment is only begun in

@@ -7,13 +7,14 @@
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{oneshot, watch};
 
 use crate::formats::Format;
+use crate::observe::{Counter, Histogram, Recent, Scale};
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{LogEntry, LogId, Vote};
 use crate::task::Moment;
@@ -22,6 +23,7 @@ use super::frame::FRAME_HEADER_BYTES;
 use super::memory::Memory;
 use super::record;
 use super::segment::MAX_RECORD_BYTES;
+use super::watch::LogWatch;
 
 /// The longest time that a committed index waits for another operation to share a flush with. A node
 /// that is started without a quorum shows the entries up to the saved index.
@@ -130,6 +132,30 @@ struct State {
     failure: Option<Failure>,
 }
 
+/// What the log counts.
+#[derive(Debug)]
+pub struct LogNumbers {
+    /// How long each flush took.
+    pub flush: Histogram,
+    /// The same, of the last minute.
+    pub recent: Recent,
+    /// How many entries each flush made durable; those without entries do not count.
+    pub entries: Histogram,
+    /// Bytes that were written to segments.
+    pub written: Counter,
+}
+
+impl Default for LogNumbers {
+    fn default() -> Self {
+        Self {
+            flush: Histogram::new(Scale::SECONDS),
+            recent: Recent::default(),
+            entries: Histogram::new(Scale::COUNTS),
+            written: Counter::default(),
+        }
+    }
+}
+
 /// The state that the handles and the writer share.
 pub struct Shared {
     state: Mutex<State>,
@@ -137,6 +163,8 @@ pub struct Shared {
     failed: watch::Sender<Option<String>>,
     /// The segment that is being flushed, and since when.
     pub(super) flushing: Mutex<Option<(u64, Moment)>>,
+    pub(super) numbers: LogNumbers,
+    pub(super) watch: OnceLock<Arc<dyn LogWatch>>,
 }
 
 impl Shared {
@@ -149,6 +177,8 @@ impl Shared {
             wake: Condvar::new(),
             failed: watch::Sender::new(None),
             flushing: Mutex::default(),
+            numbers: LogNumbers::default(),
+            watch: OnceLock::new(),
         })
     }
 

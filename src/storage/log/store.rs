@@ -21,11 +21,12 @@ use crate::storage::{LogMark, StorageError};
 use crate::task;
 
 use super::memory::{Cold, Memory};
-use super::queue::{Op, Shared, Stop, Waiter};
+use super::queue::{LogNumbers, Op, Shared, Stop, Waiter};
 use super::record::{Head, encode, index};
 use super::recovery::{read_back, recover};
 use super::segment;
 use super::spare::Spare;
+use super::watch::LogWatch;
 use super::writer::Writer;
 use super::{LogOptions, Scheduler};
 
@@ -136,6 +137,20 @@ impl LogStore {
     pub fn flushing(&self) -> Option<(String, Duration)> {
         let (segment, since) = (*self.inner.shared.flushing.lock())?;
         Some((self.reader.disk.display(&segment::name(segment)), since.elapsed()))
+    }
+
+    /// Has all that happens to it told from now on. Only the first one who asks for that is told.
+    pub fn watched_by(&self, watch: Arc<dyn LogWatch>) {
+        let _first = self.inner.shared.watch.set(watch);
+    }
+
+    fn watch(&self) -> Option<&Arc<dyn LogWatch>> {
+        self.inner.shared.watch.get()
+    }
+
+    /// What it has counted since it was opened.
+    pub fn numbers(&self) -> &LogNumbers {
+        &self.inner.shared.numbers
     }
 
     /// How far it is, for the identity beside it.
@@ -333,12 +348,18 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        if let Some(watch) = self.watch() {
+            watch.voted(vote);
+        }
         self.push_and_wait(Op::Vote(*vote)).await
     }
 
     /// Queued only: it is on disk with the next flush, or soon where none comes.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         self.inner.shared.push(Op::Committed(committed), Waiter::default())?;
+        if let Some(watch) = self.watch() {
+            watch.committed(committed);
+        }
         self.inner.step();
         Ok(())
     }
@@ -360,6 +381,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             encoded = encode(encoded, entry);
             lengths.push(encoded.len() - before);
         }
+        if let Some(watch) = self.watch() {
+            watch.appended(&entries);
+        }
         self.inner.shared.append(entries, Waiter::flushed(callback), encoded, lengths)?;
         self.inner.step();
         Ok(())
@@ -372,6 +396,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let why = format!("the log was to be cut back to {kept}, and entry {committed} is committed");
             *self.inner.refused_truncation.lock() = Some(why.clone());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        if let Some(watch) = self.watch() {
+            watch.truncated(last_log_id);
         }
         self.push_and_wait(Op::Truncate(last_log_id)).await
     }

@@ -182,6 +182,12 @@ impl Writer {
             self.place_op(op)?;
         }
         self.flush()?;
+        if let (Some((first, _)), Some((last, _))) = (self.places.first(), self.places.last()) {
+            self.shared.numbers.entries.observe(self.places.len() as u64);
+            if let Some(watch) = self.shared.watch.get() {
+                watch.flushed(first.index, last.index);
+            }
+        }
         let places = std::mem::take(&mut self.places);
         self.shared.update(|memory| {
             for (id, place) in &places {
@@ -312,6 +318,7 @@ impl Writer {
 
     fn write(&mut self) -> Result<(), StorageError> {
         self.current.file.write_all_at(&self.buf, self.at).map_err(|error| self.io(self.current.id, error))?;
+        self.shared.numbers.written.add(self.buf.len() as u64);
         self.at += self.buf.len() as u64;
         self.last_frame = None;
         self.buf.clear();
@@ -322,9 +329,13 @@ impl Writer {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        *self.shared.flushing.lock() = Some((self.current.id, Moment::now()));
+        let began = Moment::now();
+        *self.shared.flushing.lock() = Some((self.current.id, began));
         let synced = self.current.file.sync_data().map_err(|error| self.io(self.current.id, error));
         *self.shared.flushing.lock() = None;
+        let took = began.elapsed();
+        self.shared.numbers.flush.took(took);
+        self.shared.numbers.recent.took(took);
         synced
     }
 

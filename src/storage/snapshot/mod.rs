@@ -18,6 +18,7 @@ mod format;
 #[cfg(test)]
 #[path = "../../../tests/fuzz/snapshot.rs"]
 mod fuzz;
+mod numbers;
 mod receive;
 #[cfg(test)]
 mod tests;
@@ -38,8 +39,10 @@ use crate::kv::KvStore;
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::{LogId, SnapshotMeta};
 use crate::storage::file_header::damaged;
+use crate::task::Moment;
 
 pub use file::SnapshotFile;
+pub use numbers::{OnSnapshot, SnapshotNumbers, SnapshotStep};
 pub use receive::ReceivedSnapshot;
 pub use view::{SnapshotView, views};
 
@@ -61,6 +64,8 @@ struct Shared {
     installing: Mutex<()>,
     next_tmp: AtomicU64,
     stopped: AtomicBool,
+    numbers: SnapshotNumbers,
+    told: numbers::Told,
 }
 
 /// Index and term of the last entry that a snapshot covers, as in its name.
@@ -105,6 +110,8 @@ impl SnapshotStore {
                 installing: Mutex::default(),
                 next_tmp: AtomicU64::new(1),
                 stopped: AtomicBool::new(false),
+                numbers: SnapshotNumbers::default(),
+                told: numbers::Told::default(),
             }),
         };
         let mut found = Vec::new();
@@ -130,6 +137,22 @@ impl SnapshotStore {
     /// The newest snapshot, if there is one. Does not block.
     pub fn current(&self) -> Option<SnapshotFile> {
         self.shared.current.read().clone()
+    }
+
+    /// Tells from now on how far snapshots are that are written here. Only the first one who asks is told.
+    pub fn on_step(&self, tell: OnSnapshot) {
+        let _first = self.shared.told.0.set(tell);
+    }
+
+    fn tell(&self, step: SnapshotStep, meta: &SnapshotMeta) {
+        if let Some(tell) = self.shared.told.0.get() {
+            tell(step, meta.last_log_id.map_or(0, |id| id.index));
+        }
+    }
+
+    /// What it has counted since it was opened.
+    pub fn numbers(&self) -> &SnapshotNumbers {
+        &self.shared.numbers
     }
 
     /// Checks that no entry is missing between the snapshot and the log, which was purged up to and
@@ -163,6 +186,24 @@ impl SnapshotStore {
         if let Some(current) = self.current().filter(|current| current.meta().last_log_id >= meta.last_log_id) {
             return Ok(current);
         }
+        let began = Moment::now();
+        self.tell(SnapshotStep::Begun, meta);
+        let written = self.write_new(meta, cluster, kv);
+        match &written {
+            Ok(_) => {
+                self.shared.numbers.took.took(began.elapsed());
+                self.tell(SnapshotStep::Written, meta);
+            }
+            Err(_) if self.is_stopped() => {}
+            Err(_) => {
+                self.shared.numbers.failures.one();
+                self.tell(SnapshotStep::Failed, meta);
+            }
+        }
+        written
+    }
+
+    fn write_new(&self, meta: &SnapshotMeta, cluster: ClusterId, kv: &KvStore) -> Result<SnapshotFile, StorageError> {
         let name = self.tmp_name("build");
         let place = self.shared.disk.display(&name);
         let io = |error| StorageError::io(&place, error);

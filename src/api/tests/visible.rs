@@ -1,0 +1,89 @@
+//! Probes, numbers, times and findings.
+
+use super::fake::{ID, OTHER, Orders};
+use super::*;
+use crate::node::NodeError;
+
+#[tokio::test]
+async fn probes() {
+    let server = Server::start().await;
+    for path in ["/livez", "/healthz", "/readyz"] {
+        server.get(path).await.is_ok(r#"{"ok":true,"msg":"OK"}"#);
+        let head = server.ask("HEAD", path, "").await;
+        assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
+        server.ask("POST", path, "").await.is_error(405, "method_not_allowed", "GET, HEAD");
+    }
+    let verbose = server.get("/readyz?verbose").await;
+    assert_eq!((verbose.status, verbose.body.as_str()), (200, "[+]loaded ok\n[+]leader ok\n"));
+    server.fake.order(Orders { fail: Some(NodeError::NoLeader("none\nis known".to_owned())), ..Orders::default() });
+    server.get("/livez").await.is_ok(r#"{"ok":true,"msg":"OK"}"#);
+    server.get("/readyz").await.is_error(503, "no_leader", "none");
+    let verbose = server.get("/readyz?verbose").await;
+    assert_eq!((verbose.status, verbose.body.as_str()), (503, "[+]loaded ok\n[-]leader none is known\n"));
+    assert_eq!(verbose.header("retry-after"), Some("1"));
+}
+
+#[tokio::test]
+async fn numbers_are_of_what_was_asked() {
+    let server = Server::start().await;
+    server.ask("PUT", "/key/a", "1").await;
+    server.ask("PUT", "/hraftd/key/a", "2").await;
+    server.ask("BREW", "/tea", "").await;
+    assert_eq!(server.ask("POST", "/key", &"x".repeat(5000)).await.status, 413);
+    let page = server.get("/metrics").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/plain; version=0.0.4; charset=utf-8")));
+    for line in [
+        r#"hraftd_http_requests_total{route="/hraftd/key/{key}",method="PUT",code="201"} 1"#,
+        r#"hraftd_http_requests_total{route="/hraftd/key/{key}",method="PUT",code="200"} 1"#,
+        r#"hraftd_http_requests_total{route="other",method="other",code="404"} 1"#,
+        r#"hraftd_http_refused_total{reason="too_large"} 1"#,
+        r#"hraftd_http_request_seconds_count{route="/hraftd/key/{key}"} 2"#,
+        "hraftd_http_in_flight 1",
+    ] {
+        assert!(page.body.lines().any(|have| have == line), "{line} is not in\n{}", page.body);
+    }
+    server.get("/metrics?x").await.is_error(400, "bad_request", "takes none");
+}
+
+#[tokio::test]
+async fn times_are_told_where_they_are_asked_for() {
+    let server = Server::start().await;
+    assert_eq!(server.ask("PUT", "/key/a", "1").await.header("server-timing"), None);
+    let put = server.ask("PUT", "/key/a?timing", "1").await;
+    let timing = put.header("server-timing").unwrap().to_owned();
+    for part in ["parse;dur=", "flush;dur=0.000", "quorum;dur=0.000", "total;dur="] {
+        assert!(timing.contains(part), "{timing}");
+    }
+    let read = server.get("/key/a?timing").await;
+    assert!(read.header("server-timing").unwrap().starts_with("quorum;dur="), "{read:?}");
+    let txn = server.ask("POST", "/hraftd/txn?timing", r#"{"then":[{"get":"a"}]}"#).await;
+    assert!(txn.header("server-timing").is_some(), "{txn:?}");
+    server.get("/key/a?timing=often").await.is_error(400, "bad_request", "timing");
+    server.get("/key/a?timing&timing").await.is_error(400, "bad_request", "timing");
+}
+
+#[tokio::test]
+async fn entries_and_findings() {
+    let server = Server::start().await;
+    let entry = format!(
+        r#"{{"index":7,"term":3,"node":"{ID}","leader":"{ID}","passed_on_by":null,"proposed":"2000-02-29T00:00:00.123Z",{}"members":[{{"id":"{OTHER}","sent_ms":0.1,"flushed_ms":1.5}}]}}"#,
+        r#""flushed_ms":0.9,"committed_ms":1.6,"applied_ms":null,"#
+    );
+    server.get("/hraftd/raft/entry/7").await.is_ok(&entry);
+    server.get("/raft/entry/7").await.is_ok(&entry);
+    server.get("/raft/entry/8").await.is_error(404, "not_found", "entry 8");
+    for bad in ["x", "-1", "%20", "99999999999999999999"] {
+        server.get(&format!("/raft/entry/{bad}")).await.is_error(400, "bad_request", "is no index");
+    }
+    let finding = |severity: &str| {
+        format!(
+            r#"{{"severity":"{severity}","what":"it is slow","evidence":{{"flush_p99_ms":12.5}},"node":"{OTHER}","do":"a faster disk"}}"#
+        )
+    };
+    server.get("/raft/doctor").await.is_ok(&format!(r#"{{"ok":true,"findings":[{}]}}"#, finding("info")));
+    server.fake.order(Orders { fail: Some(NodeError::NotReady(String::new())), ..Orders::default() });
+    server.get("/raft/doctor").await.is_ok(&format!(r#"{{"ok":false,"findings":[{}]}}"#, finding("warning")));
+    server.get("/raft/events?evil").await.is_error(400, "bad_request", "evil");
+    server.get("/raft/events?all&history").await.is_error(400, "bad_request", "no position");
+    server.get("/raft/events").await.is_error(503, "not_ready", "a map");
+}

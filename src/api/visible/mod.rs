@@ -1,0 +1,5 @@
+//! Raft made visible: what members do, when an entry came how far, and what is wrong.
+
+pub(super) mod doctor;
+pub(super) mod entry;
+pub(super) mod events;

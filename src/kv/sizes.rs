@@ -1,0 +1,26 @@
+//! How much there is of everything.
+
+use super::KvStore;
+
+/// How much a state holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Keys.
+    pub keys: usize,
+    /// The bytes of all keys and values.
+    pub bytes: u64,
+    /// Locks that are held.
+    pub locks: usize,
+    /// Places in queues of locks.
+    pub lock_waiters: usize,
+    /// Outcomes that are kept for repeated requests.
+    pub outcomes: usize,
+}
+
+impl KvStore {
+    /// How much it holds. Costs nothing.
+    pub fn sizes(&self) -> Sizes {
+        let (locks, lock_waiters) = self.locks.counts();
+        Sizes { keys: self.keys.len(), bytes: self.keys.bytes(), locks, lock_waiters, outcomes: self.retries.len() }
+    }
+}

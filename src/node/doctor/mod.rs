@@ -1,0 +1,99 @@
+//! What is wrong with this cluster, and what mends it.
+//!
+//! * `vitals`: what each member tells of itself, and which others it reaches.
+//! * `diagnose`: what follows from that; it knows no network and no clock.
+//!
+//! A member that does not answer is a finding, and holds nobody up for longer than [`MEMBER_TIMEOUT`].
+
+mod diagnose;
+#[cfg(test)]
+mod tests;
+mod vitals;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::join_all;
+
+use crate::formats::Format;
+use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Refusal, Target, Vitals};
+use crate::node::{Node, Server};
+
+use diagnose::{Patient, View, diagnose};
+
+/// The first format in which members tell how they are.
+const SINCE: Format = Format(2);
+
+/// A member has answered by then, or does not answer.
+const MEMBER_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// How bad a finding is. The worst comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Something does not work.
+    Critical,
+    /// Something will not work before long.
+    Warning,
+    /// Good to know.
+    Info,
+}
+
+impl Severity {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Warning => "warning",
+            Self::Info => "info",
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong.
+    pub what: String,
+    /// The numbers that show it.
+    pub evidence: Vec<(&'static str, f64)>,
+    /// The public id of the node that it is about; that of the one who was asked where it is about all.
+    pub node: String,
+    /// What mends it.
+    pub remedy: String,
+}
+
+impl Node {
+    /// Asks all members at once how they are, and says what is wrong, the worst first.
+    pub async fn examine(&self) -> Vec<Finding> {
+        let me = self.inner.me.raft_id();
+        let asked = self.members().into_iter().map(async |member| {
+            let sent = SystemTime::now();
+            let vitals = if member.raft_id == me {
+                Ok(Some(self.vitals().await))
+            } else {
+                self.vitals_of(&Target { raft_id: Some(member.raft_id), id: member.server.id.clone() }).await
+            };
+            let round_trip = sent.elapsed().unwrap_or_default();
+            let sent_ms = sent.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+            let Server { id, voter } = member.server;
+            Patient { raft_id: member.raft_id, id: id.to_string(), voter, vitals, sent_ms, round_trip }
+        });
+        let why_out = self.refuse_out().err().map(|why| why.to_string());
+        diagnose(&View { me: self.inner.id.to_string(), why_out, patients: join_all(asked).await })
+    }
+
+    async fn vitals_of(&self, target: &Target) -> Result<Option<Vitals>, String> {
+        // An older member is only asked whether it lives.
+        let request = if self.format() < SINCE { PeerRequest::Status } else { PeerRequest::Examine };
+        let answer = self.inner.peers.call(target, request, MEMBER_TIMEOUT);
+        match tokio::time::timeout(MEMBER_TIMEOUT, answer).await {
+            Ok(Ok(PeerReply::Examine(vitals))) => Ok(Some(*vitals)),
+            Ok(Ok(PeerReply::Status(..))) => Ok(None),
+            Ok(Ok(_)) => Err("it answers what was not asked".to_owned()),
+            Ok(Err(PeerError::Refused(Refusal::Diverged(why)))) => Err(format!("it has diverged: {why}")),
+            Ok(Err(why)) => Err(why.to_string()),
+            Err(_) => Err(format!("no answer within {} ms", MEMBER_TIMEOUT.as_millis())),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! How a member is, as it tells a doctor.
+
+use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
+
+use super::Mark;
+use crate::node::State;
+use crate::raft_types::RaftId;
+
+/// What a member tells of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Vitals {
+    /// Its version.
+    pub version: CompactString,
+    /// Its role.
+    pub state: State,
+    /// Its term.
+    pub term: u64,
+    /// The last entry of its log.
+    pub last_log_index: u64,
+    /// The last that it has applied.
+    pub applied_index: u64,
+    /// The leader that it believes in.
+    pub leader: Option<RaftId>,
+    /// The members that it reaches, itself left out.
+    pub reaches: Vec<(RaftId, bool)>,
+    /// Of a hundred flushes of the last minute, how long all but one took at most, in microseconds; and how many there
+    /// were.
+    pub flush_p99: Option<(u64, u64)>,
+    /// What is free on its disk; `None` where it has none.
+    pub free_bytes: Option<u64>,
+    /// The bytes of its newest snapshot.
+    pub snapshot_bytes: u64,
+    /// Files that it may open; `None`: as many as it likes.
+    pub max_files: Option<u64>,
+    /// The time of its machine, in milliseconds since 1970.
+    pub wall_ms: u64,
+    /// `--heartbeat-interval` and `--election-timeout`, in milliseconds.
+    pub timers_ms: (u64, u64),
+    /// The digest of its state at the newest mark.
+    pub mark: Option<Mark>,
+    /// Leaders that it saw in the last ten minutes.
+    pub leader_changes: u64,
+    /// Watchers in the last ten minutes that asked for more than its history has.
+    pub compacted: u64,
+    /// What keeps it from going on.
+    pub hindrances: Vec<String>,
+}
