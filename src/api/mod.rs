@@ -17,6 +17,7 @@ mod keys;
 mod lease;
 mod lock;
 mod methods;
+mod nodes;
 mod request;
 mod response;
 mod retry_shares;
@@ -116,12 +117,16 @@ impl<S: Service> Handler for Api<S> {
             client.note(&mut request);
         }
         tracing::debug!(method = %request.method(), uri = %request.uri(), "request");
+        if let Some(refused) = nodes::refuse(&request) {
+            return Either::Left(std::future::ready(for_own_pages(refused.into_response())));
+        }
         let answer = match KeyRoute::parse(request.uri().path()) {
             Some(_) => Either::Left(answer_about_keys(self.app.clone(), request)),
             None => Either::Right(self.router.answer(request).map(route::without_foreign_allow)),
         };
         // The panic hook has logged what and where.
-        AssertUnwindSafe(answer).catch_unwind().map(|answer| for_own_pages(answer.unwrap_or_else(|_panic| fault())))
+        let answer = AssertUnwindSafe(answer).catch_unwind();
+        Either::Right(answer.map(|answer| for_own_pages(answer.unwrap_or_else(|_panic| fault()))))
     }
 }
 
