@@ -26,9 +26,9 @@ fn a_cluster_with_a_secret_forms_serves_and_lives_on() {
     cluster.nodes[leads].start();
     cluster.settled();
     cluster.all_have("after", "2");
-    // A restart of all, and one that comes back empty.
+    // A restart of all, and one that comes back empty. (The first forms a cluster where it remembers none.)
     cluster.stop_all();
-    cluster.nodes[0].wipe();
+    cluster.nodes[1].wipe();
     cluster.start_all();
     cluster.settled();
     cluster.all_have("after", "2");
