@@ -4,11 +4,13 @@
 //! main ── config ── telemetry
 //!   ├── client       hraftd status, doctor, why, health: over the API of a cluster
 //!   ├── offline      hraftd inspect, hraftd recover: a stopped node's directory; knows storage and kv only
+//!   ├── credentials  hraftd secret, hraftd token: makes them, and writes them into files
 //!   │
 //! server ─────────── sole wiring: sockets, signals, threads, and what is behind both ports
 //!   ├── api          client HTTP: routes, limits, JSON, status codes      ┐ the edges: the only code
-//!   ├── network      peer HTTP: one request enum over reqwest and axum    ┤ that knows HTTP
+//!   ├── network      peer HTTP: one request enum over hyper and axum      ┤ that knows HTTP
 //!   ├── http         the accept loop under both                           ┘
+//!   ├── tls          who belongs to the cluster, and what clients are shown: the network's alone
 //!   │
 //! start ──────────── the life of a process but for sockets: open the directory, start Raft, hand over, close
 //!   │
@@ -19,7 +21,8 @@
 //!   ├── kv           pure: keys, locks, leases, kept outcomes and `apply(index, Command) -> Reply`;
 //!   │                no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       observe, json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, task: leaves
+//!       observe, json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, secret, task:
+//!       leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
@@ -58,6 +61,7 @@ pub mod api;
 pub mod client;
 pub mod command;
 pub mod config;
+pub mod credentials;
 pub mod duration;
 pub mod exit;
 pub mod formats;
@@ -76,6 +80,7 @@ pub mod offline;
 pub mod platform;
 pub mod raft_types;
 pub mod record;
+pub mod secret;
 pub mod server;
 #[cfg(test)]
 mod sim;
@@ -84,4 +89,5 @@ pub mod state_machine;
 pub mod storage;
 pub mod task;
 pub mod telemetry;
+pub mod tls;
 pub mod watch;

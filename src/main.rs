@@ -5,7 +5,7 @@ use std::thread;
 
 use hraftd::config::{self, Config, Task};
 use hraftd::exit::{EX_FAILURE, Exit};
-use hraftd::{client, offline, platform, server, telemetry};
+use hraftd::{client, credentials, offline, platform, server, telemetry};
 use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Ok(Task::Serve(config)) => serve(*config),
         Ok(Task::Offline(task)) => Err(offline::run(task)),
         Ok(Task::Client(task)) => return client::run(&task).finish(),
+        Ok(Task::Credentials(task)) => Err(credentials::run(task)),
         Err(exit) => Err(exit),
     };
     match end {

@@ -18,6 +18,7 @@ mod lease;
 mod lock;
 mod methods;
 mod metrics;
+mod nodes;
 mod request;
 mod response;
 mod retry_shares;
@@ -137,9 +138,11 @@ impl<S: Service> Handler for Api<S> {
         // The text of a request is only kept where all may be logged; of a slow one it is made while there is time.
         let log = self.app.settings.log;
         let logged = (log.logged != Logged::Off).then(|| timing::Logged::of(&request));
-        let answer = match KeyRoute::parse(request.uri().path()) {
-            Some(_) => Either::Left(answer_about_keys(self.app.clone(), request, began)),
-            None => Either::Right(self.router.answer(request).map(route::without_foreign_allow)),
+        let refused = nodes::refuse(&request).map(IntoResponse::into_response);
+        let answer = match (refused, KeyRoute::parse(request.uri().path())) {
+            (Some(refused), _) => Either::Left(Either::Left(std::future::ready(refused))),
+            (None, Some(_)) => Either::Left(Either::Right(answer_about_keys(self.app.clone(), request, began))),
+            (None, None) => Either::Right(self.router.answer(request).map(route::without_foreign_allow)),
         };
         async move {
             let _in_flight = app.numbers.begin();

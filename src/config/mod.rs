@@ -16,6 +16,7 @@ mod bind;
 mod client;
 mod host_info;
 mod resolve;
+mod security;
 mod setting;
 mod task;
 #[cfg(test)]
@@ -37,7 +38,8 @@ use crate::telemetry::LogSettings;
 pub use bind::{Bind, listen};
 pub use client::{ClientTask, Verb};
 pub use host_info::{Machine, ThisMachine};
-pub use task::{Offline, Task};
+pub use security::{NamedFile, Security, TlsCertificate, TlsSettings};
+pub use task::{Credentials, Offline, Task};
 
 /// The place of a node's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub struct Config {
     pub bootstrap_expect: Option<usize>,
     /// Names that requests may have in `Host`, beside those that are known.
     pub allow_hosts: Vec<String>,
+    /// Who gets in, and what is shown to whom.
+    pub security: Security,
     /// The place of the data.
     pub data: DataPlace,
     /// The data directory in error texts: `--rdir DIR`, `HRAFTD_RDIR=DIR`, or `HOME=... (data directory ...)`.
