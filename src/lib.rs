@@ -18,7 +18,8 @@
 //!   ├── kv           pure: keys, locks, leases, kept outcomes and `apply(index, Command) -> Reply`;
 //!   │                no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, task: leaves
+//!       json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, quote, seldom,
+//!       task: leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
@@ -71,8 +72,10 @@ pub mod node;
 pub mod node_id;
 pub mod offline;
 pub mod platform;
+mod quote;
 pub mod raft_types;
 pub mod record;
+mod seldom;
 pub mod server;
 #[cfg(test)]
 mod sim;

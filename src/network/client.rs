@@ -17,7 +17,9 @@ use super::resolver::Resolver;
 use super::wire::{self, CALL_PATH};
 use super::{appends, snapshot, validate};
 use crate::node::NodeIdentity;
-use crate::node::rpc::{AppendStream, BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Target};
+use crate::node::rpc::{
+    AppendStream, BoxFuture, JoinRefusal, MAX_WIDTH, PeerError, PeerReply, PeerRequest, Peers, Probe, Target,
+};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::RaftId;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
@@ -26,6 +28,13 @@ use crate::task;
 
 /// A host that takes no connection within this time is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections to one address that are kept for the next request, in each pool. It is as many as clients may have under way
+/// in one lane: a bound below that would open and close them under load.
+const MAX_IDLE: usize = MAX_WIDTH;
+
+/// They are closed when nobody has used them for so long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Names that are looked up at a time.
 const MAX_LOOKUPS: usize = 16;
@@ -104,6 +113,8 @@ fn client(resolver: Arc<Resolver>) -> ClientBuilder {
         .no_proxy()
         .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT)
+        .pool_max_idle_per_host(MAX_IDLE)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
 }
 

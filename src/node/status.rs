@@ -17,6 +17,9 @@ use crate::raft_types::{RaftId, Role, TypeConfig};
 /// How long `cluster` waits for each member.
 const MEMBER_STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a request that finds no leader waits for each member, to say who is silent.
+const SILENCE_TIMEOUT: Duration = Duration::from_millis(300);
+
 /// One member as the latest membership has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -239,12 +242,19 @@ impl Node {
         }
     }
 
-    /// Asks all members at once what they are doing, each for at most a second.
+    /// Asks all members at once what they are doing, each for at most a second; once for all who wait for that.
     pub async fn cluster(&self) -> Cluster {
-        self.ask_members(MEMBER_STATUS_TIMEOUT).await
+        let node = self.clone();
+        self.inner.cluster_rounds.ask(move || async move { node.ask_members(MEMBER_STATUS_TIMEOUT).await }).await
     }
 
-    pub(super) async fn ask_members(&self, timeout: Duration) -> Cluster {
+    /// The same in short, for the error of a request.
+    pub(super) async fn who_is_silent(&self) -> Cluster {
+        let node = self.clone();
+        self.inner.silence_rounds.ask(move || async move { node.ask_members(SILENCE_TIMEOUT).await }).await
+    }
+
+    async fn ask_members(&self, timeout: Duration) -> Cluster {
         let me = self.inner.me.raft_id();
         let leader = self.inner.raft.metrics().borrow_watched().current_leader;
         let members = self.members();

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use super::{LOG_BYTES_BETWEEN_SNAPSHOTS, failure};
+use super::{LOG_BYTES_BETWEEN_SNAPSHOTS, connection_limits, failure};
 use crate::api::Hosts;
 use crate::config::{Config, DataPlace};
 use crate::exit::Exit;
 use crate::network::HttpPeers;
-use crate::node::rpc::Peers;
+use crate::node::rpc::{LanedPeers, Peers};
 use crate::node::{NodeIdentity, RaftOptions, Start};
 use crate::raft_types::ClusterId;
 use crate::start::Setup;
@@ -47,7 +47,8 @@ pub(super) async fn setup(config: &Config) -> Result<Setup, Exit> {
 }
 
 fn http_peers(me: Arc<NodeIdentity>) -> Result<Arc<dyn Peers>, Exit> {
-    Ok(Arc::new(HttpPeers::new(me).map_err(failure)?))
+    let way = Arc::new(HttpPeers::new(me).map_err(failure)?);
+    Ok(Arc::new(LanedPeers::new(way, connection_limits::requests_to_a_peer())))
 }
 
 fn raft_options(config: &Config) -> RaftOptions {

@@ -7,6 +7,7 @@
 //! is for: a wiped node has a new Raft id, and must not answer for its former self.
 
 mod answers;
+mod lanes;
 
 use std::fmt;
 use std::future::Future;
@@ -30,6 +31,7 @@ use crate::record::Record;
 use crate::storage::SnapshotFile;
 
 pub use answers::{Founder, Identification, LeaderSeen, Mark, MemberAnswer, Moved, Standing, Witness};
+pub use lanes::{LanedPeers, MAX_WIDTH};
 
 /// A boxed future, so that [`Peers`] is object safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -308,6 +310,9 @@ pub enum PeerError {
     /// No connection: nothing was sent.
     #[error("unreachable: {0}")]
     Unreachable(String),
+    /// This node has as much under way to it as it may: nothing was sent.
+    #[error("{0}")]
+    Busy(String),
     /// It may have been received, but no answer came.
     #[error("no answer: {0}")]
     Lost(String),
