@@ -13,6 +13,7 @@ use crate::node::{Node, State};
 use crate::node_id::PublicId;
 use crate::raft_types::alias::LogId;
 use crate::raft_types::{RaftId, Role, TypeConfig};
+use crate::task;
 
 /// How long `cluster` waits for each member.
 const MEMBER_STATUS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -245,13 +246,22 @@ impl Node {
     /// Asks all members at once what they are doing, each for at most a second; once for all who wait for that.
     pub async fn cluster(&self) -> Cluster {
         let node = self.clone();
-        self.inner.cluster_rounds.ask(move || async move { node.ask_members(MEMBER_STATUS_TIMEOUT).await }).await
+        self.inner.cluster_rounds.ask(move || node.ask_members_at_home(MEMBER_STATUS_TIMEOUT)).await
     }
 
     /// The same in short, for the error of a request.
     pub(super) async fn who_is_silent(&self) -> Cluster {
         let node = self.clone();
-        self.inner.silence_rounds.ask(move || async move { node.ask_members(SILENCE_TIMEOUT).await }).await
+        self.inner.silence_rounds.ask(move || node.ask_members_at_home(SILENCE_TIMEOUT)).await
+    }
+
+    /// Among the node's own tasks: beside thousands of clients an answer could miss its time for want of a turn.
+    async fn ask_members_at_home(self, timeout: Duration) -> Cluster {
+        let node = self.clone();
+        match task::spawn_on(&self.inner.home, async move { node.ask_members(timeout).await }).await {
+            Ok(cluster) => cluster,
+            Err(_) => self.ask_members(timeout).await,
+        }
     }
 
     async fn ask_members(&self, timeout: Duration) -> Cluster {
