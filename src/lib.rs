@@ -21,8 +21,8 @@
 //!   ├── kv           pure: keys, locks, leases, kept outcomes and `apply(index, Command) -> Reply`;
 //!   │                no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       observe, json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, secret, task:
-//!       leaves
+//!       observe, json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, quote,
+//!       secret, seldom, task: leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
@@ -78,9 +78,11 @@ pub mod node_id;
 pub mod observe;
 pub mod offline;
 pub mod platform;
+mod quote;
 pub mod raft_types;
 pub mod record;
 pub mod secret;
+mod seldom;
 pub mod server;
 #[cfg(test)]
 mod sim;

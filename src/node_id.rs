@@ -8,7 +8,14 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use crate::quote::quoted;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The most bytes of a name in the DNS (RFC 1035, 2.3.4), but for a dot at its end.
+const MAX_HOST_BYTES: usize = 253;
+
+/// The most bytes of a public id, which is `HOST:PORT,HOST:PORT`. No part of one is longer.
+pub const MAX_ID_BYTES: usize = 2 * (MAX_HOST_BYTES + ".:65535".len()) + 1;
 
 /// A host and a port. The host is a name, an IPv4 address, or an IPv6 address without brackets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +66,9 @@ pub fn split(text: &str) -> Result<(&str, Option<u16>), &'static str> {
     if host.is_empty() {
         return Err("the host is empty");
     }
+    if host.strip_suffix('.').unwrap_or(host).len() > MAX_HOST_BYTES {
+        return Err("the host has more than 253 bytes");
+    }
     if !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':')) {
         return Err("a host has letters, digits, `.`, `-` and `_` only");
     }
@@ -82,10 +92,11 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// A text that is not an address or a node id. The message quotes it.
+/// A text that is not an address or a node id. The message quotes the beginning of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not {wanted}: {why}")]
+#[error("{text} is not {wanted}: {why}")]
 pub struct ParseAddrError {
+    /// Quoted.
     text: String,
     wanted: &'static str,
     why: String,
@@ -93,7 +104,7 @@ pub struct ParseAddrError {
 
 impl ParseAddrError {
     fn new(text: &str, wanted: &'static str, why: impl Into<String>) -> Self {
-        Self { text: text.to_owned(), wanted, why: why.into() }
+        Self { text: quoted(text), wanted, why: why.into() }
     }
 }
 
@@ -166,6 +177,18 @@ mod tests {
         {
             let error = text.parse::<HostPort>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+    }
+
+    /// Issue 18, the second attack: an id of 7.9 MB was an answer, and a log line, of as much.
+    #[test]
+    fn no_host_is_longer_than_a_name_in_the_dns_and_no_error_is_long() {
+        let longest = format!("{}.", "a".repeat(MAX_HOST_BYTES));
+        let id = format!("{longest}:65535,{longest}:65535");
+        assert_eq!(id.parse::<PublicId>().unwrap().to_string().len(), MAX_ID_BYTES);
+        for bad in [format!("a{longest}:1,b:2"), format!("b:2,{}:1", "a".repeat(7_900_000)), "x".repeat(7_900_000)] {
+            let error = bad.parse::<PublicId>().unwrap_err().to_string();
+            assert!(error.len() < 200, "{error}");
         }
     }
 

@@ -23,6 +23,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::exit;
+use crate::seldom::Seldom;
 
 /// The events that are logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,7 +244,11 @@ fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let why = info.payload_as_str().unwrap_or("no message");
-        tracing::error!(place, "internal error, please report it: {why}");
+        static LINES: Seldom = Seldom::new();
+        // One that a request can cause comes as often as somebody likes.
+        if let Some(unsaid) = LINES.turn() {
+            tracing::error!(place, "internal error, please report it: {why}{unsaid}");
+        }
     }));
 }
 

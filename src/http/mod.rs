@@ -6,7 +6,7 @@
 //! `limits.drain`.
 //!
 //! Beyond `limits.connections` a client is still heard, once: its one request is marked [`Excess`],
-//! and the handler decides about it. Beyond [`MAX_EXCESS_CONNECTIONS`] of these nothing is
+//! and the handler decides about it. Beyond `limits.excess` of these nothing is
 //! accepted: clients wait in the kernel's queue. A port that knows members from strangers has
 //! [`places`] instead.
 //!
@@ -44,6 +44,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::seldom::Seldom;
 use crate::tls::Door;
 pub use numbers::PortNumbers;
 pub use places::{Place, Places};
@@ -59,7 +60,7 @@ const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(30);
 /// loses nothing.
 const UNSENT_BYTES: u32 = 128 << 10;
 
-/// Connections beyond the limit that are answered at a time.
+/// Connections beyond the limit that are answered at a time, by default.
 const MAX_EXCESS_CONNECTIONS: usize = 256;
 
 /// How long each of them may take for its request, and for taking the answer.
@@ -95,6 +96,8 @@ pub struct HttpLimits {
     pub linger: Duration,
     /// Open at a time; the next ones are answered once, as [`Excess`].
     pub connections: usize,
+    /// So many of the next ones at a time.
+    pub excess: usize,
     /// Instead: each connection has a [`Place`] here, on its requests (as an extension), and none is in excess.
     pub places: Option<Places>,
     /// What a connection has to pass first: TLS, mostly.
@@ -129,6 +132,7 @@ impl Default for HttpLimits {
             linger_bytes: 16 * 1024 * 1024,
             linger: Duration::from_secs(1),
             connections: usize::MAX,
+            excess: MAX_EXCESS_CONNECTIONS,
             places: None,
             door: None,
             drain: Duration::from_secs(5),
@@ -176,7 +180,7 @@ pub async fn serve(
         tokio::select! {
             _ = &mut shutdown => break,
             Some(ended) = connections.join_next() => note_end(ended),
-            accepted = accept(&listeners, limits.places.as_ref()), if open < limits.connections.saturating_add(MAX_EXCESS_CONNECTIONS) => match accepted {
+            accepted = accept(&listeners, limits.places.as_ref()), if open < limits.connections.saturating_add(limits.excess) => match accepted {
                 Ok((stream, client)) => {
                     let excess = limits.places.is_none() && open >= limits.connections;
                     if excess {
@@ -251,12 +255,12 @@ fn start(
             let served = async move {
                 match TcpStream::from_std(stream) {
                     Ok(stream) => connection::run(stream, from, handler, limits, excess, place, stop).await,
-                    Err(error) => tracing::warn!(%error, "a connection cannot be served"),
+                    Err(error) => note_unserved(&error),
                 }
             };
             connections.spawn_on(served, thread);
         }
-        Err(error) => tracing::warn!(%error, "a connection cannot be served"),
+        Err(error) => note_unserved(&error),
     }
 }
 
@@ -264,7 +268,17 @@ fn note_end(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!(%error, "a connection's task panicked; the connection is closed, the server goes on");
+        static LINES: Seldom = Seldom::new();
+        if let Some(unsaid) = LINES.turn() {
+            tracing::error!(%error, "a connection's task panicked; the connection is closed, the server goes on{unsaid}");
+        }
+    }
+}
+
+fn note_unserved(error: &io::Error) {
+    static LINES: Seldom = Seldom::new();
+    if let Some(unsaid) = LINES.turn() {
+        tracing::warn!(%error, "a connection cannot be served{unsaid}");
     }
 }
 

@@ -22,13 +22,19 @@ use super::resolver::Resolver;
 use super::wire::{self, CALL_PATH, SNAPSHOT_PATH};
 use super::{appends, snapshot, validate};
 use crate::node::NodeIdentity;
-use crate::node::rpc::{AppendStream, BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Target};
+use crate::node::rpc::{
+    AppendStream, BoxFuture, JoinRefusal, MAX_WIDTH, PeerError, PeerReply, PeerRequest, Peers, Probe, Target,
+};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::RaftId;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::storage::SnapshotFile;
 use crate::task;
 use crate::tls::PeerTls;
+
+/// Connections to one address that are kept for the next request, in each pool. It is as many as clients may have under way
+/// in one lane: a bound below that would open and close them under load.
+const MAX_IDLE: usize = MAX_WIDTH;
 
 /// Names that are looked up at a time.
 const MAX_LOOKUPS: usize = 16;
@@ -79,7 +85,7 @@ impl Links {
         // Before the first connection: one that is opened amid a change is opened anew.
         let generation = tls.map_or(0, |tls| tls.generation());
         let link = |idle| Link::new(resolver.clone(), tls.cloned(), idle);
-        Self { own: link(usize::MAX), for_clients: link(usize::MAX), for_strangers: link(0), generation }
+        Self { own: link(MAX_IDLE), for_clients: link(MAX_IDLE), for_strangers: link(0), generation }
     }
 }
 

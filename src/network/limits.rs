@@ -7,7 +7,7 @@
 //! * **Their number**: at most [`MAX_PENDING_MESSAGES`] are awaited at a time. One more takes the place of the one that
 //!   has made no progress for longest, so that thousands of half messages cannot keep members out.
 //! * **Watches of the leader**: one for each member.
-//! * **Streams of appends**: at most [`MAX_APPEND_STREAMS`]. One more takes the place of a stream that has never carried
+//! * **Streams of appends**: at most [`MAX_APPEND_STREAMS`], fewer where few files may be open. One more takes the place of a stream that has never carried
 //!   a message, or else of the one that was silent for longest. That is never a leader's: it sends heartbeats.
 //!
 //! * **Decoding**: of messages larger than [`DECODED_ALONE_BYTES`] one at a time. Decoded they take up to eleven times as
@@ -29,7 +29,9 @@ use tokio_util::sync::CancellationToken;
 use crate::network::large_reply::ReplyRoom;
 use crate::network::validate::Refused;
 use crate::network::wire::MAX_MESSAGE_BYTES;
+use crate::node::rpc::Refusal;
 use crate::raft_types::RaftId;
+use crate::seldom::Seldom;
 
 /// A message of at most this many bytes needs no room.
 const SMALL_MESSAGE_BYTES: usize = 64 << 10;
@@ -45,15 +47,17 @@ const MAX_PENDING_MESSAGES: usize = 1024;
 const DECODED_ALONE_BYTES: usize = 8 << 20;
 
 /// Streams of appends at a time; a leader has one to each member.
-const MAX_APPEND_STREAMS: usize = 256;
+pub(super) const MAX_APPEND_STREAMS: usize = 256;
 
 /// The limits of a Raft port, how much of them is used, and how many messages were refused.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PortLimits {
     usage: Mutex<Usage>,
+    max_streams: usize,
     pub(super) refused: Refused,
     pub(super) reply_room: ReplyRoom,
     decoding: tokio::sync::Mutex<()>,
+    snapshot_lines: Seldom,
 }
 
 /// The turn of a large message to be decoded and checked.
@@ -85,9 +89,34 @@ impl Usage {
     }
 }
 
+impl Default for PortLimits {
+    fn default() -> Self {
+        Self::new(MAX_APPEND_STREAMS)
+    }
+}
+
 impl PortLimits {
+    /// With at most so many streams of appends.
+    pub(super) fn new(max_streams: usize) -> Self {
+        Self {
+            usage: Mutex::default(),
+            max_streams: max_streams.clamp(1, MAX_APPEND_STREAMS),
+            refused: Refused::default(),
+            reply_room: ReplyRoom::default(),
+            decoding: tokio::sync::Mutex::default(),
+            snapshot_lines: Seldom::new(),
+        }
+    }
+
     fn usage(&self) -> MutexGuard<'_, Usage> {
         self.usage.lock()
+    }
+
+    /// Logs why a snapshot was not received, unless that was logged often just now: whoever reaches the port can cause it.
+    pub(super) fn note_snapshot(&self, refusal: &Refusal) {
+        if let Some(unsaid) = self.snapshot_lines.turn() {
+            tracing::warn!("a snapshot was not received: {refusal}{unsaid}");
+        }
     }
 
     /// Waits for the turn of a message of so many bytes; a small one has no need to.
@@ -120,7 +149,7 @@ impl PortLimits {
     pub(super) fn stream(self: &Arc<Self>) -> Inbound {
         let mut inbound = self.inbound();
         let mut usage = self.usage();
-        if usage.streams.len() >= MAX_APPEND_STREAMS
+        if usage.streams.len() >= self.max_streams
             && let Some((_, gone)) = usage.streams.pop_first()
         {
             gone.cancel();

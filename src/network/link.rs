@@ -34,8 +34,8 @@ use crate::tls::{self, DialError, PeerStream, PeerTls};
 /// A host that takes no connection within this time is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection that is not used is closed after this.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// A connection that nobody has used for so long is closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The kernel asks a silent peer whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(15);

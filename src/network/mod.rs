@@ -4,7 +4,7 @@
 //! * A small request is answered in one exchange on a kept connection ([`client`], [`server`]). Entries travel in a stream
 //!   each way on a connection that was upgraded ([`appends`]). A snapshot is streamed from file to file, and never in
 //!   memory whole ([`snapshot`]).
-//! * [`limits`] bounds what is on its way to this node, [`large_reply`] what is on its way back, [`validate`] refuses messages that no correct
+//! * [`limits`] bounds what is on its way to this node ([`LanedPeers`](crate::node::rpc::LanedPeers) what clients cause at others), [`large_reply`] what is on its way back, [`validate`] refuses messages that no correct
 //!   peer sends, [`origin`] those that a web page may have sent.
 //!
 //! Caveat: without a cluster secret there is no authentication: whoever reaches the Raft port can act as a member. With one,

@@ -17,8 +17,8 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(node: NodeSlot, command_limits: CommandLimits) -> Self {
-        Self { node, limits: Arc::default(), command_limits }
+    pub(super) fn new(node: NodeSlot, command_limits: CommandLimits, max_streams: usize) -> Self {
+        Self { node, limits: Arc::new(PortLimits::new(max_streams)), command_limits }
     }
 }
 

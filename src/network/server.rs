@@ -32,15 +32,16 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ends a connection with its answer.
 const CLOSE: [(HeaderName, &str); 1] = [(CONNECTION, "close")];
 
-/// The routes of the Raft address; 503 until the node is there. Commands that other nodes forward must keep `limits`.
-pub fn router(node: NodeSlot, limits: CommandLimits) -> Router {
+/// The routes of the Raft address; 503 until the node is there. Commands that other nodes forward must keep `limits`. At
+/// most `max_streams` streams of appends are open at a time, and no more than 256.
+pub fn router(node: NodeSlot, limits: CommandLimits, max_streams: usize) -> Router {
     Router::new()
         .route(CALL_PATH, post(call))
         .route(APPENDS_PATH, post(appends::accept))
         .route(SNAPSHOT_PATH, post(receive_snapshot))
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(middleware::from_fn(origin::refuse_browsers))
-        .with_state(Port::new(node, limits))
+        .with_state(Port::new(node, limits, max_streams))
 }
 
 /// Answers one message.
@@ -126,7 +127,7 @@ async fn receive_snapshot(
     let (mut format, from) = (OLDEST, (place.map(|Extension(place)| place), peer.map(|Extension(peer)| peer)));
     let answer = snapshot::receive(node, body, &port.limits, from, MESSAGE_TIMEOUT, &mut format).await;
     if let Err(refusal) = &answer {
-        tracing::warn!("a snapshot was not received: {refusal}");
+        port.limits.note_snapshot(refusal);
     }
     wire::encode(&answer, format).into_response()
 }

@@ -65,7 +65,7 @@ enum Means {
 
 fn means(error: &PeerError) -> Means {
     match error {
-        PeerError::Unreachable(_) => Means::NotSent,
+        PeerError::Unreachable(_) | PeerError::Busy(_) => Means::NotSent,
         PeerError::Lost(_) => Means::MayBeDone,
         PeerError::Refused(_) => Means::Refused,
     }

@@ -110,7 +110,7 @@ impl Node {
 
     /// The error of a request that found no leader: it names the voters that do not answer.
     pub(super) async fn no_leader(&self) -> NodeError {
-        let cluster = self.ask_members(Duration::from_millis(300)).await;
+        let cluster = self.who_is_silent().await;
         let silent: Vec<String> = cluster
             .servers
             .iter()

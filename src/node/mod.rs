@@ -21,6 +21,7 @@ mod numbers;
 mod opening;
 mod read;
 mod replication;
+mod rounds;
 pub mod rpc;
 mod state;
 mod status;
@@ -50,6 +51,7 @@ use crate::storage::SnapshotStore;
 use crate::storage::log::LogStore;
 use crate::task;
 use crate::watch::Watches;
+use rounds::Rounds;
 use rpc::Peers;
 use state::Phase;
 
@@ -134,6 +136,14 @@ struct Inner {
     muster: parking_lot::Mutex<membership::found::Muster>,
     /// Nodes that ask to join and are dialled at a time.
     join_places: Semaphore,
+    /// How the cluster is, for all who ask.
+    cluster_rounds: Rounds<Cluster>,
+    /// The same in short, for requests that find no leader.
+    silence_rounds: Rounds<Cluster>,
+    /// What the members understand, for requests that need a newer format.
+    speech_rounds: Rounds<formats::Told>,
+    /// Weak reads at the leader that wait there for an index which this node lacks, too.
+    far_reads: Semaphore,
     /// One membership change at a time: openraft refuses a second.
     membership_turn: Mutex<()>,
     /// The last term in which this node was seen to lead, and since when.
@@ -273,6 +283,10 @@ impl Node {
             apply_room: write::apply_room::ApplyRoom::new(),
             muster: parking_lot::Mutex::default(),
             join_places: Semaphore::new(membership::join::MAX_DIALLED),
+            cluster_rounds: Rounds::default(),
+            silence_rounds: Rounds::default(),
+            speech_rounds: Rounds::default(),
+            far_reads: Semaphore::new(read::MAX_FAR_READS),
             membership_turn: Mutex::new(()),
             led: parking_lot::Mutex::default(),
             committed_at_open: committed.map_or(0, |id| id.index),

@@ -13,9 +13,13 @@ use crate::node::{Node, State};
 use crate::node_id::PublicId;
 use crate::raft_types::alias::LogId;
 use crate::raft_types::{RaftId, Role, TypeConfig};
+use crate::task;
 
 /// How long `cluster` waits for each member.
 const MEMBER_STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a request that finds no leader waits for each member, to say who is silent.
+const SILENCE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// One member as the latest membership has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,12 +243,28 @@ impl Node {
         }
     }
 
-    /// Asks all members at once what they are doing, each for at most a second.
+    /// Asks all members at once what they are doing, each for at most a second; once for all who wait for that.
     pub async fn cluster(&self) -> Cluster {
-        self.ask_members(MEMBER_STATUS_TIMEOUT).await
+        let node = self.clone();
+        self.inner.cluster_rounds.ask(move || node.ask_members_at_home(MEMBER_STATUS_TIMEOUT)).await
     }
 
-    pub(super) async fn ask_members(&self, timeout: Duration) -> Cluster {
+    /// The same in short, for the error of a request.
+    pub(super) async fn who_is_silent(&self) -> Cluster {
+        let node = self.clone();
+        self.inner.silence_rounds.ask(move || node.ask_members_at_home(SILENCE_TIMEOUT)).await
+    }
+
+    /// Among the node's own tasks: beside thousands of clients an answer could miss its time for want of a turn.
+    async fn ask_members_at_home(self, timeout: Duration) -> Cluster {
+        let node = self.clone();
+        match task::spawn_on(&self.inner.home, async move { node.ask_members(timeout).await }).await {
+            Ok(cluster) => cluster,
+            Err(_) => self.ask_members(timeout).await,
+        }
+    }
+
+    async fn ask_members(&self, timeout: Duration) -> Cluster {
         let me = self.inner.me.raft_id();
         let leader = self.inner.raft.metrics().borrow_watched().current_leader;
         let members = self.members();

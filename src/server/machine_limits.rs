@@ -7,7 +7,7 @@ use crate::exit::{EX_FAILURE, Exit};
 use crate::platform;
 
 /// Files that a node needs: both ports, the log, a snapshot, some connections.
-const MIN_OPEN_FILES: u64 = 64;
+const MIN_OPEN_FILES: u64 = 192;
 
 /// Address space that a node needs: stacks of threads, the allocator's arenas, little of it in use.
 const MIN_ADDRESS_SPACE_BYTES: u64 = 768 << 20;
@@ -75,9 +75,9 @@ mod tests {
     fn a_limit_that_is_too_low_is_named() {
         assert!(check().is_ok());
         let files = at_least(Some(18), MIN_OPEN_FILES, "the limit of open files (ulimit -n)", 1, "").unwrap_err();
-        let line = "the limit of open files (ulimit -n) is 18; a node needs 64 or more";
+        let line = "the limit of open files (ulimit -n) is 18; a node needs 192 or more";
         assert_eq!((files.code, files.err.as_deref()), (EX_FAILURE, Some(line)));
-        assert_eq!(at_least(Some(64), 64, "", 1, ""), Ok(()));
-        assert_eq!(at_least(None, 64, "", 1, ""), Ok(()));
+        assert_eq!(at_least(Some(192), 192, "", 1, ""), Ok(()));
+        assert_eq!(at_least(None, 192, "", 1, ""), Ok(()));
     }
 }

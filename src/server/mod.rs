@@ -85,7 +85,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (stop_clients, clients_stopped) = watch::channel(());
     let limits = HttpLimits { drain: DRAIN_TIMEOUT, ..HttpLimits::default() };
     // This raises the limit that the next one looks at.
-    let limits = HttpLimits { connections: connection_limits::clients(), ..limits };
+    let (connections, excess) = connection_limits::clients();
+    let limits = HttpLimits { connections, excess, ..limits };
     let places = Some(connection_limits::peers());
     let client_threads = ClientThreads::start().map_err(failure)?;
     let (pulses, _turns) = pulses(&config, &client_threads);
@@ -93,7 +94,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let numbers = Arc::default();
     let peer_limits = HttpLimits { upgrades: true, connections: usize::MAX, places, door, numbers, ..limits.clone() };
     let limits = HttpLimits { door: security.client_door(limits.idle_timeout), ..limits };
-    let router = network::router(slot.clone(), command_limits(&config));
+    let router = network::router(slot.clone(), command_limits(&config), connection_limits::append_streams());
     let peer_port = serve(raft_listener, router, &[], peer_limits, peers_stopped);
     let settings = ApiSettings {
         max_value_bytes: config.max_value_bytes,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use super::{LOG_BYTES_BETWEEN_SNAPSHOTS, failure};
+use super::{LOG_BYTES_BETWEEN_SNAPSHOTS, connection_limits, failure};
 use crate::api::Hosts;
 use crate::config::{Config, DataPlace, TlsCertificate, TlsSettings};
 use crate::exit::Exit;
 use crate::network::HttpPeers;
-use crate::node::rpc::Peers;
+use crate::node::rpc::{LanedPeers, Peers};
 use crate::node::{RaftOptions, Start};
 use crate::raft_types::ClusterId;
 use crate::start::Setup;
@@ -37,7 +37,10 @@ pub(super) async fn setup(config: &Config, tls: Option<Arc<PeerTls>>) -> Result<
         history: HistoryLimits { events: config.watch_history, ..HistoryLimits::default() },
         moved: config.moved,
         raft: raft_options(config),
-        peers: Box::new(move |me| Ok(Arc::new(HttpPeers::new(me, tls.clone())) as Arc<dyn Peers>)),
+        peers: Box::new(move |me| {
+            let way = Arc::new(HttpPeers::new(me, tls.clone()));
+            Ok(Arc::new(LanedPeers::new(way, connection_limits::requests_to_a_peer())) as Arc<dyn Peers>)
+        }),
         observe: Box::new(|_| None),
         find: Box::new({
             let config = config.clone();

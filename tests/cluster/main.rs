@@ -10,6 +10,7 @@ mod boot;
 mod copies;
 mod failover;
 mod far_behind;
+mod few_files;
 mod forming;
 mod keys;
 mod leases;

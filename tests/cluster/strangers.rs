@@ -7,11 +7,13 @@ use tokio::io::AsyncWriteExt;
 
 use crate::support::cluster::Cluster;
 use crate::support::crowd::{Client, allow_files, request};
+use crate::support::http::Conn;
 use crate::support::lab::Lab;
 use crate::support::namespace::in_own_network;
 use crate::support::node::Node;
 use crate::support::say;
 use crate::support::shell::Shell;
+use crate::support::wait::{SETTLE, check, eventually};
 
 /// Keeps so many half messages at a Raft port: what ends is begun again.
 async fn keep_half_messages(raddr: String, count: usize) {
@@ -149,4 +151,39 @@ fn joins_to_silent_addresses_hold_no_remove() {
     let statuses = runtime.block_on(asking).unwrap();
     assert!(statuses.iter().all(|status| [409, 503].contains(status)), "{statuses:?}");
     assert!(statuses.contains(&503), "few are dialled at a time");
+}
+
+/// Issue 18, the second attack: junk to the snapshots' path was a line each, 8,900 a second, and so was a join that failed.
+#[test]
+fn what_strangers_send_is_a_few_log_lines() {
+    const SENT: usize = 300;
+    let cluster = Cluster::start(1);
+    let node = &cluster.nodes[0];
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let lines = || node.log_text().lines().count();
+    let before = lines();
+    let mut conn = Conn::open(&node.raddr).unwrap();
+    for _ in 0..SENT {
+        let headers = [("Content-Type", "application/vnd.hraftd.raft")];
+        // Head of one byte, and no such head.
+        let answer = conn.request("POST", "/raft/v1/snapshot", &headers, Some(b"\x01\0\0\0\xff"));
+        if answer.is_ok_and(|answer| answer.header("connection") != Some("close")) {
+            continue;
+        }
+        conn = Conn::open(&node.raddr).unwrap();
+    }
+    for number in 0..SENT {
+        refused_join(node, &format!("127.0.0.1:{},127.0.0.1:{closed}", number + 1));
+    }
+    eventually(SETTLE, "both are logged", || {
+        let text = node.log_text();
+        check(text.contains("a snapshot was not received") && text.contains("cannot be reached"), || text.clone())
+    });
+    let written = lines() - before;
+    assert!(written < 40, "{written} lines:\n{}", node.log_text());
+    // An id is short, in the log and in the answer, here and at a follower.
+    let long = format!(r#"{{"id":"127.0.0.1:1,{}:2"}}"#, "a".repeat(1 << 20));
+    let refused = node.post("/hraftd/raft/join", &long).unwrap();
+    assert!(refused.status == 400 && refused.body.len() < 500, "{} {}", refused.status, refused.body.len());
+    assert!(node.log_text().len() < 100_000);
 }

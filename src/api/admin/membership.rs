@@ -14,11 +14,11 @@ use super::Params;
 use crate::api::App;
 use crate::api::request::deadline::{AdminParams, Deadline};
 use crate::api::request::{json_error, query};
-use crate::api::response::Fine;
 use crate::api::response::error::{ApiError, Problem};
+use crate::api::response::{Fine, text};
 use crate::api::service::Service;
 use crate::node::NodeError;
-use crate::node_id::{HostPort, PublicId};
+use crate::node_id::{HostPort, MAX_ID_BYTES, PublicId};
 use crate::task;
 
 /// The decimal Raft id of a process that asks to join.
@@ -56,6 +56,7 @@ pub async fn join<S: Service>(
     let raft_id = raft_id(&headers)?;
     let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
     let wanted: JoinShape = object(&body, r#"{"id":"HADDR,RADDR"}"#)?;
+    check_id(&wanted.id)?;
     let id: PublicId = wanted.id.parse().map_err(|error| ApiError::BadRequest(format!("id: {error}")))?;
     if let Some(addr) = &wanted.addr {
         let addr: HostPort = addr.parse().map_err(|error| ApiError::BadRequest(format!("addr: {error}")))?;
@@ -108,9 +109,18 @@ impl IdParams {
         };
         match id {
             Some(id) if id.is_empty() => Err(ApiError::BadRequest("the id is empty".to_owned())),
-            id => Ok(id),
+            Some(id) => check_id(&id).map(|()| Some(id)),
+            None => Ok(None),
         }
     }
+}
+
+/// Refuses what is too long for an id or a part of one, before it is parsed, sent to the leader or logged.
+fn check_id(id: &str) -> Result<(), ApiError> {
+    if id.len() <= MAX_ID_BYTES {
+        return Ok(());
+    }
+    Err(ApiError::BadRequest(format!("the id {} is too long: one has at most {MAX_ID_BYTES} bytes", text::quoted(id))))
 }
 
 /// The parameter of a removal alone.

@@ -12,6 +12,7 @@ use crate::api::response::lock::LockShape;
 use crate::api::response::metadata::Meta;
 use crate::api::response::text;
 use crate::node::NodeError;
+use crate::seldom::Seldom;
 
 /// Every error.
 #[derive(Serialize, ToSchema)]
@@ -63,6 +64,8 @@ pub enum Code {
 /// On an error (as an extension of the response): its kind.
 #[derive(Debug, Clone, Copy)]
 pub struct RefusedFor(pub Code);
+/// A fault of this node may be met by each request.
+static FAILED_LINES: Seldom = Seldom::new();
 
 /// Why a request is refused or failed. The texts say what happened, and what to do.
 #[derive(Debug)]
@@ -172,7 +175,11 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code, msg) = self.parts();
         match status {
-            StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(?code, msg, "request failed"),
+            StatusCode::INTERNAL_SERVER_ERROR => {
+                if let Some(unsaid) = FAILED_LINES.turn() {
+                    tracing::error!(?code, msg, "request failed{unsaid}");
+                }
+            }
             _ => tracing::debug!(?code, msg, "request refused"),
         }
         let (current, holder) = match &self {

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::duration::as_ms;
 
+pub use crate::quote::quoted;
+
 /// A duration as Go's `Duration.String` prints it: `3.685538ms`, `1.5s`, `1m30s`, `0s`.
 pub fn go_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
@@ -60,15 +62,6 @@ pub fn rfc3339_millis(time: SystemTime) -> String {
     let millis = time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_millis()).ok());
     let stamp = millis.and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
     format!("{:.3}", stamp.unwrap_or(jiff::Timestamp::UNIX_EPOCH))
-}
-
-/// A text that a client sent, quoted and cut short, for a message.
-pub fn quoted(text: &str) -> String {
-    const MAX_QUOTED_CHARS: usize = 64;
-    match text.char_indices().nth(MAX_QUOTED_CHARS) {
-        Some((end, _)) => format!("{:?}… ({} bytes)", &text[..end], text.len()),
-        None => format!("{text:?}"),
-    }
 }
 
 /// An error of a parser, cut short: it may quote all of what it could not take.
@@ -152,10 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_are_short() {
-        assert_eq!(quoted("a\"b\n"), r#""a\"b\n""#);
-        let long = quoted(&"é".repeat(5000));
-        assert!(long.len() < 200 && long.ends_with("(10000 bytes)"), "{long}");
+    fn errors_of_parsers_are_short() {
         assert_eq!(brief("as it is"), "as it is");
         assert_eq!(brief("é".repeat(5000)), format!("{}…", "é".repeat(200)));
     }

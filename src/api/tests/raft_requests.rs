@@ -159,6 +159,26 @@ async fn remove() {
     server.ask("DELETE", "/raft/remove?id=:1", "").await.is_error(500, "internal", "");
 }
 
+/// Issue 18, the second attack: an id of 7.8 MB gave an answer of 7.8 MB, and at a follower 504.
+#[tokio::test]
+async fn an_id_that_is_too_long_is_refused_here_and_quoted_short() {
+    let server = Server::start().await;
+    let long = "a".repeat(1_500);
+    let bodies = [format!(r#"{{"id":"{long}"}}"#), format!(r#"{{"id":"127.0.0.1:1,{long}:2"}}"#)];
+    for (method, target) in [("POST", "/raft/join"), ("DELETE", "/raft/remove"), ("POST", "/raft/leader")] {
+        for body in &bodies {
+            let answer = server.ask(method, target, body).await;
+            answer.is_error(400, "bad_request", "too long");
+            assert!(answer.body.len() < 500, "{} bytes", answer.body.len());
+        }
+        let addr = format!(r#"{{"id":"a:1,b:2","addr":"{long}"}}"#);
+        let answer = server.ask(method, target, &addr).await;
+        answer.is_error(400, "bad_request", "");
+        assert!(answer.body.len() < 500, "{} bytes", answer.body.len());
+    }
+    assert!(server.fake.calls().is_empty());
+}
+
 /// DESIGN.md, trap 10.
 #[tokio::test]
 async fn a_change_goes_on_when_the_client_hangs_up() {

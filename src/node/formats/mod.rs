@@ -20,6 +20,7 @@ use crate::formats::{Feature, Format, Speaks};
 use crate::node::rpc::{Envelope, PeerReply, PeerRequest, Peers, Refusal, Target};
 use crate::node::status::MemberView;
 use crate::node::{Node, NodeError};
+use crate::seldom::Seldom;
 
 pub(super) use raise::Proposed;
 
@@ -29,6 +30,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a request waits for a format that all members understand: the leader raises it soon.
 const RAISE_WAIT: Duration = Duration::from_secs(3);
 
+/// What each member understands; `None` where it does not answer.
+pub(super) type Told = Vec<(MemberView, Option<Speaks>)>;
+
 /// What the Raft node at a target understands, by its own word; `None` where it does not answer.
 pub(in crate::node) async fn ask(peers: &dyn Peers, target: &Target) -> Option<Speaks> {
     let asked = peers.call(target, PeerRequest::Identify, ANSWER_TIMEOUT);
@@ -37,6 +41,9 @@ pub(in crate::node) async fn ask(peers: &dyn Peers, target: &Target) -> Option<S
         _ => None,
     }
 }
+
+/// Whoever reaches the Raft port can be as many nodes as it likes.
+static TOO_OLD_LINES: Seldom = Seldom::new();
 
 impl Node {
     /// The cluster's format, as far as this node has applied the log.
@@ -78,9 +85,12 @@ impl Node {
         )))
     }
 
-    /// The members that do not understand a format, each with the reason, in words. All are asked now.
+    /// The members that do not understand a format, each with the reason, in words. All are asked now, once for all who
+    /// wait for that.
     async fn lacking(&self, format: Format) -> Vec<String> {
-        let told = self.all_speak().await.into_iter().filter_map(|(member, speaks)| match speaks {
+        let node = self.clone();
+        let all = self.inner.speech_rounds.ask(move || async move { node.all_speak().await }).await;
+        let told = all.into_iter().filter_map(|(member, speaks)| match speaks {
             Some(speaks) if speaks.understands(format) => None,
             Some(Speaks { version, .. }) => {
                 Some(format!("{} runs hraftd {version}: start it with {} or newer", member.server.id, format.since()))
@@ -91,7 +101,7 @@ impl Node {
     }
 
     /// What each member understands. All are asked now.
-    async fn all_speak(&self) -> Vec<(MemberView, Option<Speaks>)> {
+    async fn all_speak(&self) -> Told {
         let members = self.members();
         let told = join_all(members.iter().map(|member| self.speaks_of(member))).await;
         members.into_iter().zip(told).collect()
@@ -114,8 +124,10 @@ impl Node {
         }
         let why = envelope.speaks.too_old(&envelope.from, format);
         let (raft_id, starts) = (envelope.from_raft, envelope.start.starts);
-        if self.inner.strangers.first_time(format!("too old {raft_id} {starts}")) {
-            tracing::warn!("{why}; its messages are refused");
+        if self.inner.strangers.first_time(format!("too old {raft_id} {starts}"))
+            && let Some(unsaid) = TOO_OLD_LINES.turn()
+        {
+            tracing::warn!("{why}; its messages are refused{unsaid}");
         }
         Err(Refusal::Unreadable(why))
     }

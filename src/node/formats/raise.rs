@@ -17,6 +17,7 @@ use crate::formats::{Format, Speaks};
 use crate::node::rpc::NotLeader;
 use crate::node::{Node, NodeError};
 use crate::node_id::PublicId;
+use crate::seldom::Seldom;
 
 /// How often it is looked whether all members understand a higher format. A request waits for that.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,6 +31,9 @@ const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The highest format that this process has proposed: the entry may be committed at any time.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Proposed(AtomicU32);
+
+/// Whoever asks for joins chooses how many are too old.
+static OLD_JOINER_LINES: Seldom = Seldom::new();
 
 impl Node {
     /// The task that raises the format while this node leads.
@@ -100,8 +104,10 @@ impl Node {
             return Ok(());
         }
         let why = speaks.too_old(id, format);
-        if self.inner.strangers.first_time(format!("joiner {id} {}", speaks.version)) {
-            tracing::warn!("{why}; it does not join");
+        if self.inner.strangers.first_time(format!("joiner {id} {}", speaks.version))
+            && let Some(unsaid) = OLD_JOINER_LINES.turn()
+        {
+            tracing::warn!("{why}; it does not join{unsaid}");
         }
         Err(NodeError::Conflict(why))
     }

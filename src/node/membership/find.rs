@@ -3,6 +3,10 @@
 use crate::node::NodeError;
 use crate::node::status::MemberView;
 use crate::node_id::{HostPort, PublicId};
+use crate::quote::quoted;
+
+/// Members that an error lists.
+const MAX_LISTED: usize = 16;
 
 /// The one member that `wanted` means: the full id, a haddr, or `:PORT` or `:PORT,:PORT` where
 /// exactly one member matches.
@@ -22,15 +26,20 @@ pub(in crate::node) fn find<'a>(members: &'a [MemberView], wanted: &str) -> Resu
     }
     let found: Vec<&MemberView> = members.iter().filter(|member| pattern.matches(&member.server.id)).collect();
     let list = |members: &[&MemberView]| {
-        members.iter().map(|member| member.server.id.to_string()).collect::<Vec<_>>().join(" ")
+        let mut ids: Vec<String> = members.iter().take(MAX_LISTED).map(|member| member.server.id.to_string()).collect();
+        ids.extend(members.len().checked_sub(MAX_LISTED + 1).map(|rest| format!("and {} more", rest + 1)));
+        ids.join(" ")
     };
     match found.as_slice() {
         [one] => Ok(one),
         [] => Err(NodeError::NotFound(format!(
-            "no member is {wanted:?}; the members are {}",
+            "no member is {}; the members are {}",
+            quoted(wanted),
             list(&members.iter().collect::<Vec<_>>())
         ))),
-        several => Err(NodeError::Conflict(format!("{wanted:?} may be any of {}; give the full id", list(several)))),
+        several => {
+            Err(NodeError::Conflict(format!("{} may be any of {}; give the full id", quoted(wanted), list(several))))
+        }
     }
 }
 
@@ -51,7 +60,7 @@ impl Pattern {
         let addr = |text: &str| match text.strip_prefix(':') {
             Some(port) => match port.parse() {
                 Ok(port) => Ok(AddrPattern::Port(port)),
-                Err(_) => Err(NodeError::BadRequest(format!("{text:?} is not a port"))),
+                Err(_) => Err(NodeError::BadRequest(format!("{} is not a port", quoted(text)))),
             },
             None => text.parse().map(AddrPattern::Whole).map_err(|e| NodeError::BadRequest(e.to_string())),
         };
@@ -113,6 +122,18 @@ mod tests {
         for bad in ["", ":", ":x", "10.0.0.1", "a:1,", "a:1,b:2,c:3"] {
             assert!(matches!(found(bad), Err(NodeError::BadRequest(_))), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn errors_are_short_whatever_is_typed_and_however_many_there_are() {
+        let member = &members()[2];
+        let members: Vec<MemberView> = (0..1_000).map(|raft_id| MemberView { raft_id, ..member.clone() }).collect();
+        for wanted in [":11002", ":9", &format!(":{}", "1".repeat(1 << 20)), &"a".repeat(1 << 20)] {
+            let error = find(&members, wanted).unwrap_err().to_string();
+            assert!(error.len() < 1_000, "{error}");
+        }
+        let error = find(&members, ":9").unwrap_err().to_string();
+        assert!(error.ends_with("127.0.0.1:11002,127.0.0.1:12002 and 984 more"), "{error}");
     }
 
     #[test]

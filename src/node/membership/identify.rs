@@ -13,12 +13,17 @@ use super::join::IDENTIFY_TIMEOUT;
 use crate::node::rpc::{Identification, PeerReply, PeerRequest, Target};
 use crate::node::{Node, NodeError};
 use crate::node_id::{HostPort, PublicId};
+use crate::quote::quoted;
+use crate::seldom::Seldom;
 
 /// Addresses of one name that are dialled: the families of one node, not a list.
 const MAX_ADDRESSES: usize = 4;
 
 /// How long the name of a joiner may take to resolve.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whoever asks for joins chooses how many cannot be reached.
+static UNREACHED_LINES: Seldom = Seldom::new();
 
 impl Node {
     /// Dials a joiner and checks that it is what it says and may be let in.
@@ -27,7 +32,9 @@ impl Node {
     /// [`NodeError::Conflict`].
     pub(super) async fn identify(&self, id: &PublicId) -> Result<Identification, NodeError> {
         let unreachable = |why: &str| {
-            tracing::info!("{id} is to join and cannot be reached at its Raft address: {why}");
+            if let Some(unsaid) = UNREACHED_LINES.turn() {
+                tracing::info!("{id} is to join and cannot be reached at its Raft address: {why}{unsaid}");
+            }
             NodeError::Conflict(format!(
                 "the leader {} cannot reach {id} at its Raft address; is it running, and are --hadv and --radv addresses \
                  that the others can reach?",
@@ -51,7 +58,7 @@ impl Node {
                     }
                     return self.check_stray(id, &joiner).map(|()| joiner);
                 }
-                Ok(other) => last = format!("it answered {other:?}"),
+                Ok(other) => last = format!("it answered {}", quoted(&format!("{other:?}"))),
                 Err(error) => last = error.to_string(),
             }
         }

@@ -106,6 +106,9 @@ impl Node {
                         Err(PeerError::Lost(why)) => {
                             Ok(Err(NodeError::Timeout(format!("the leader {} did not answer: {why}", target.id))))
                         }
+                        Err(PeerError::Busy(why)) => Ok(Err(NodeError::Overloaded(format!(
+                            "{why}; nothing was done, try again or ask the leader"
+                        )))),
                         Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(NotLeader),
                     }
                 }

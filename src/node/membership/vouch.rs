@@ -10,6 +10,7 @@ use crate::node::Node;
 use crate::node::rpc::{Envelope, PeerReply, PeerRequest, Target};
 use crate::node_id::PublicId;
 use crate::raft_types::{ClusterId, RaftId};
+use crate::seldom::Seldom;
 use crate::task;
 
 /// How long a caller may take to answer: less than a node listens before it forms a cluster.
@@ -17,6 +18,9 @@ const VOUCH_TIMEOUT: Duration = Duration::from_millis(750);
 
 /// A caller is not dialled again sooner.
 const VOUCH_PAUSE: Duration = Duration::from_millis(100);
+
+/// Others choose how many there are.
+static FOREIGN_LINES: Seldom = Seldom::new();
 
 impl Node {
     /// The Raft id of the member that has this public id.
@@ -90,8 +94,10 @@ impl Node {
             me.id(),
             me.data_place,
         );
-        if strangers.first_time(format!("{theirs} {from}")) {
-            tracing::error!("{what}");
+        if strangers.first_time(format!("{theirs} {from}"))
+            && let Some(unsaid) = FOREIGN_LINES.turn()
+        {
+            tracing::error!("{what}{unsaid}");
         }
         let is_new = leads
             && strangers

@@ -38,6 +38,7 @@ use crate::node::{Node, NodeError, NodeIdentity};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{LogId, Vote};
 use crate::raft_types::{RaftId, StartMark};
+use crate::seldom::Seldom;
 use crate::storage::StorageError;
 use crate::task;
 use start::Standing;
@@ -47,6 +48,11 @@ const REFUSED_WARNING_DURATION: Duration = Duration::from_secs(60);
 
 /// How often a node that abstains asks whether the others do without it.
 const ASK_AGAIN_INTERVAL: Duration = Duration::from_millis(500);
+
+// Others send what makes these lines.
+static STALE_LINES: Seldom = Seldom::new();
+static UNNOTED_LINES: Seldom = Seldom::new();
+static UNREAD_LINES: Seldom = Seldom::new();
 
 /// The processes that were refused, by Raft id, and when last.
 #[derive(Debug, Default)]
@@ -116,10 +122,12 @@ impl Node {
                 if asks {
                     return Ok(());
                 }
-                if self.inner.refused_starts.note(envelope.from_raft, &envelope.from) {
+                if self.inner.refused_starts.note(envelope.from_raft, &envelope.from)
+                    && let Some(unsaid) = STALE_LINES.turn()
+                {
                     tracing::error!(
                         "refused start {} of {}, because start {} is known: {STALE}; if it runs, stop it and delete it, or \
-                         let it join again",
+                         let it join again{unsaid}",
                         envelope.start.starts,
                         envelope.from,
                         seen.starts
@@ -136,7 +144,9 @@ impl Node {
                 match noted.await {
                     Ok(Ok(())) => Ok(()),
                     Ok(Err(error)) => {
-                        tracing::error!("cannot note a start of {}: {error}", envelope.from);
+                        if let Some(unsaid) = UNNOTED_LINES.turn() {
+                            tracing::error!("cannot note a start of {}: {error}{unsaid}", envelope.from);
+                        }
                         Err(Refusal::Stopped)
                     }
                     Err(_) => Err(Refusal::Stopped),
@@ -158,7 +168,9 @@ impl Node {
             Ok(false) => {}
             Ok(true) => return false,
             Err(error) => {
-                tracing::error!("cannot look for entry {acknowledged} in the log: {error}");
+                if let Some(unsaid) = UNREAD_LINES.turn() {
+                    tracing::error!("cannot look for entry {acknowledged} in the log: {error}{unsaid}");
+                }
                 return false;
             }
         }

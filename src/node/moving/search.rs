@@ -64,7 +64,8 @@ async fn ask(peers: &Arc<dyn Peers>, at: &PublicId) -> Heard {
     match timeout(ANSWER_TIMEOUT, peers.call(&target, PeerRequest::Identify, ANSWER_TIMEOUT)).await {
         Ok(Ok(PeerReply::Identify(who))) => Heard::Node(Box::new(who)),
         Ok(Err(PeerError::Unreachable(_))) => Heard::Nobody,
-        Ok(Ok(_) | Err(PeerError::Lost(_) | PeerError::Refused(_))) | Err(_) => Heard::Somebody,
+        // Where it is not known, somebody may be there.
+        Ok(Ok(_) | Err(PeerError::Busy(_) | PeerError::Lost(_) | PeerError::Refused(_))) | Err(_) => Heard::Somebody,
     }
 }
 

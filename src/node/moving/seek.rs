@@ -93,6 +93,8 @@ impl Node {
         if self.state() == State::Leader || self.hears_leader() {
             return;
         }
+        // Whoever asks chooses the address, and there may be many who do.
+        let Ok(_place) = self.inner.join_places.try_acquire() else { return };
         if is_at(&self.inner.peers, &member.server.id, raft_id).await {
             return;
         }

@@ -19,18 +19,29 @@ use std::time::Duration;
 use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use serde::{Deserialize, Serialize};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use crate::command::Key;
 use crate::duration::as_ms;
 use crate::kv::{HeldLock, KvStore};
 use crate::node::leader::{Leader, LeaderWait};
-use crate::node::rpc::{NotLeader, PeerError, PeerReply, PeerRequest, Target};
+use crate::node::rpc::{MAX_WIDTH, NotLeader, PeerError, PeerReply, PeerRequest, Target};
 use crate::node::state::Phase;
 use crate::node::{Node, NodeError, State};
 use crate::node_id::PublicId;
 use crate::raft_types::TypeConfig;
 use crate::record::Record;
+
+/// Weak reads that wait at the leader for an index which this node lacks, too: those of a client that has written at another
+/// node a moment ago. More of them wait here first, for they may wait in vain.
+pub(in crate::node) const MAX_FAR_READS: usize = MAX_WIDTH / 4;
+
+/// Timers are not exact: an answer that did not come by then did not come in time.
+const CLOSE_TO_IT: Duration = Duration::from_millis(50);
+
+/// How often a read is sent that changes nothing and whose answer is lost.
+const MAX_SENT: usize = 3;
 
 /// The promise of a read; the names are rqlite's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,10 +226,14 @@ impl Node {
     async fn read_at_leader(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
         self.refuse_stray()?;
         let wait = LeaderWait::new(deadline);
+        let mut sent = 0;
         loop {
             let answer = match self.leader_by(&wait).await? {
                 Leader::ThisNode => self.read_as_leader(key, options.min_index, deadline).await,
-                Leader::Other(target) => Box::pin(self.ask_leader(&target, key, options.min_index, deadline)).await,
+                Leader::Other(target) => {
+                    sent += 1;
+                    Box::pin(self.ask_leader(&target, key, options.min_index, deadline, sent)).await
+                }
             };
             match answer {
                 Ok(done) => return done,
@@ -233,7 +248,12 @@ impl Node {
         key: &Key,
         min_index: u64,
         deadline: Instant,
+        sent: usize,
     ) -> Result<Result<Found, NodeError>, NotLeader> {
+        let _far = match self.may_go_far(min_index, deadline).await {
+            Ok(far) => far,
+            Err(error) => return Ok(Err(error)),
+        };
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout_ms = as_ms(left);
         let request = PeerRequest::Read { key: key.clone(), min_index, timeout_ms };
@@ -250,10 +270,18 @@ impl Node {
                 staleness: None,
             })),
             Ok(other) => Ok(Err(NodeError::Internal(format!("the leader answered {other:?}")))),
-            Err(PeerError::Lost(why)) => {
-                Ok(Err(NodeError::Timeout(format!("the leader {} did not answer: {why}", target.id))))
-            }
-            Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(NotLeader),
+            Err(error) => no_answer(target, error, deadline, sent).map(Err),
+        }
+    }
+
+    /// A read that is to wait at the leader has a place there, or waits here until it need not.
+    async fn may_go_far(&self, min_index: u64, deadline: Instant) -> Result<Option<SemaphorePermit<'_>>, NodeError> {
+        if min_index <= self.applied_index() {
+            return Ok(None);
+        }
+        match self.inner.far_reads.try_acquire() {
+            Ok(place) => Ok(Some(place)),
+            Err(_) => self.wait_applied(min_index, deadline).await.map(|()| None),
         }
     }
 
@@ -261,19 +289,21 @@ impl Node {
     async fn weak_index(&self, deadline: Instant) -> Result<u64, NodeError> {
         self.refuse_stray()?;
         let wait = LeaderWait::new(deadline);
+        let mut sent = 0;
         loop {
             let answer = match self.leader_by(&wait).await? {
                 Leader::ThisNode => self.weak_index_as_leader(),
                 Leader::Other(target) => {
+                    sent += 1;
                     let left = deadline.saturating_duration_since(Instant::now());
                     tokio::select! {
                         answer = self.inner.peers.call(&target, PeerRequest::WeakIndex, left) => match answer {
                             Ok(PeerReply::WeakIndex(answer)) => answer,
-                            Err(PeerError::Lost(why)) => {
-                                let what = format!("the leader {} did not answer: {why}", target.id);
-                                return Err(NodeError::Timeout(what));
-                            }
-                            _ => Err(NotLeader),
+                            Ok(_) => Err(NotLeader),
+                            Err(error) => match no_answer(&target, error, deadline, sent) {
+                                Ok(error) => return Err(error),
+                                Err(NotLeader) => Err(NotLeader),
+                            },
                         },
                         () = self.superseded(&target) => Err(NotLeader),
                     }
@@ -312,6 +342,22 @@ impl Node {
             return Ok(Err(error));
         }
         Ok(Ok(self.found(key, ReadLevel::Weak)))
+    }
+}
+
+/// What it means to a read, which changes nothing and has been sent so often, that the leader did not answer: an error, or
+/// that it may be sent again.
+fn no_answer(leader: &Target, error: PeerError, deadline: Instant, sent: usize) -> Result<NodeError, NotLeader> {
+    match error {
+        PeerError::Lost(why) if Instant::now() + CLOSE_TO_IT >= deadline => {
+            Ok(NodeError::Timeout(format!("the leader {} did not answer: {why}", leader.id)))
+        }
+        // Its time is not up: the connection broke.
+        PeerError::Lost(why) if sent >= MAX_SENT => {
+            Ok(NodeError::NoLeader(format!("the leader {} did not answer {sent} times: {why}", leader.id)))
+        }
+        PeerError::Busy(why) => Ok(NodeError::Overloaded(format!("{why}; try again, or ask the leader"))),
+        PeerError::Lost(_) | PeerError::Unreachable(_) | PeerError::Refused(_) => Err(NotLeader),
     }
 }
 

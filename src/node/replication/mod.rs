@@ -281,7 +281,9 @@ impl RaftNetwork {
 fn rpc_error(error: PeerError) -> RPCError<TypeConfig> {
     match error {
         PeerError::Lost(_) => RPCError::Network(NetworkError::new(&error)),
-        PeerError::Unreachable(_) | PeerError::Refused(_) => RPCError::Unreachable(Unreachable::new(&error)),
+        PeerError::Unreachable(_) | PeerError::Busy(_) | PeerError::Refused(_) => {
+            RPCError::Unreachable(Unreachable::new(&error))
+        }
     }
 }
 

@@ -19,8 +19,12 @@ use crate::node::status::silence;
 use crate::node::{Node, NodeError};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{RaftId, TypeConfig};
+use crate::seldom::Seldom;
 use crate::storage::{ReceivedSnapshot, SnapshotFile};
 use crate::task;
+
+/// Each message of a leader tries again.
+static UNNOTED_LINES: Seldom = Seldom::new();
 
 /// The sender that a message implies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,7 +241,9 @@ impl Node {
                     // Meanwhile it became part of another.
                     Ok(Ok(false)) => Err(Refusal::WrongCluster(identification())),
                     Ok(Err(error)) => {
-                        tracing::error!("cannot note the cluster this node joins: {error}");
+                        if let Some(unsaid) = UNNOTED_LINES.turn() {
+                            tracing::error!("cannot note the cluster this node joins: {error}{unsaid}");
+                        }
                         Err(Refusal::Stopped)
                     }
                     Err(_) => Err(Refusal::Stopped),

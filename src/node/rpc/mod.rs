@@ -8,6 +8,7 @@
 
 mod answers;
 mod event;
+mod lanes;
 mod request_mark;
 mod vitals;
 
@@ -34,6 +35,7 @@ use crate::storage::SnapshotFile;
 
 pub use answers::{Founder, Identification, LeaderSeen, Mark, MemberAnswer, Moved, Standing, Witness};
 pub use event::{Cursor, Event, EventKind, MAX_TEXT_BYTES, PAGE_EVENTS, Page, VoteAction};
+pub use lanes::{LanedPeers, MAX_WIDTH};
 pub use request_mark::{MAX_MARKS, RequestMark, Stages};
 pub use vitals::Vitals;
 
@@ -331,6 +333,9 @@ pub enum PeerError {
     /// No connection: nothing was sent.
     #[error("unreachable: {0}")]
     Unreachable(String),
+    /// This node has as much under way to it as it may: nothing was sent.
+    #[error("{0}")]
+    Busy(String),
     /// It may have been received, but no answer came.
     #[error("no answer: {0}")]
     Lost(String),

@@ -38,6 +38,8 @@ pub(super) struct Net {
     holes: Mutex<HashSet<(u16, u16)>>,
     /// Every so many answers to a forwarded write one is lost; 0: none.
     lose_nth: AtomicU64,
+    /// Answers to reads that are still to be lost.
+    lose_reads: AtomicU64,
     answers: AtomicU64,
     /// How many snapshots were sent and installed.
     installed: AtomicU64,
@@ -111,6 +113,17 @@ impl Net {
     /// From now on so many answers to writes that were passed on get lost.
     pub(super) fn lose_every_nth_answer(&self, nth: u64) {
         self.lose_nth.store(nth, Ordering::Relaxed);
+    }
+
+    /// So many of the next answers to reads that were passed on get lost.
+    pub(super) fn lose_answers_to_reads(&self, count: u64) {
+        self.lose_reads.store(count, Ordering::Relaxed);
+    }
+
+    fn loses_read(&self, request: &PeerRequest) -> bool {
+        let one_less = |left: u64| left.checked_sub(1);
+        matches!(request, PeerRequest::Read { .. } | PeerRequest::WeakIndex)
+            && self.lose_reads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 
     fn loses(&self) -> bool {
@@ -194,6 +207,9 @@ impl Peers for LocalPeers {
             if may_lose {
                 let now = net.forwarding.fetch_add(1, Ordering::Relaxed) + 1;
                 net.most_forwarding.fetch_max(now, Ordering::Relaxed);
+            }
+            if net.loses_read(&request) {
+                return Err(PeerError::Lost("lost".to_owned()));
             }
             let node = node?;
             understands(&node, &envelope, &request)?;

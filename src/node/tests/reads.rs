@@ -321,3 +321,44 @@ async fn a_leader_answers_weakly_as_long_as_its_quorum_is_young() {
     // The maximum of an election in these tests, and what passed since the last heartbeat.
     assert!(answered < Duration::from_millis(500), "it answered {answered:?} after it was cut off");
 }
+
+/// Issue 18, the second attack: a weak read got 504 at once where the connection to the leader broke.
+#[tokio::test(start_paused = true)]
+async fn a_weak_read_whose_connection_breaks_is_asked_again() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    nodes[leader(&nodes)].set(KEY, "1").await.unwrap();
+    let follower = &nodes[(leader(&nodes) + 1) % 3];
+    let weak = ReadOptions::from(ReadLevel::Weak);
+    for way in [Way::Key, Way::Listing] {
+        net.lose_answers_to_reads(2);
+        assert_eq!(way.ask(follower, weak, LONG).await, Ok(ReadLevel::Weak), "{way:?}");
+        net.lose_answers_to_reads(u64::MAX);
+        let began = Instant::now();
+        let error = way.ask(follower, weak, LONG).await.unwrap_err();
+        assert!(matches!(&error, NodeError::NoLeader(why) if why.contains("3 times: lost")), "{way:?}: {error:?}");
+        assert!(began.elapsed() < LONG);
+        net.lose_answers_to_reads(0);
+    }
+}
+
+/// Weak reads for an index that may never come take no places of those that can be answered.
+#[tokio::test(start_paused = true)]
+async fn reads_of_an_index_to_come_leave_room_for_others() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    nodes[leader(&nodes)].set(KEY, "1").await.unwrap();
+    let follower = &nodes[(leader(&nodes) + 1) % 3];
+    let to_come = ReadOptions { min_index: follower.node.applied_index() + 2, ..ReadLevel::Weak.into() };
+    let many = (0..100).map(|_| Way::Key.ask(follower, to_come, LONG));
+    let written = async {
+        tokio::time::sleep(SHORT).await;
+        assert_eq!(follower.node.inner.far_reads.available_permits(), 0);
+        assert_eq!(Way::Key.ask(follower, ReadLevel::Weak.into(), LONG).await, Ok(ReadLevel::Weak));
+        for value in ["2", "3"] {
+            nodes[leader(&nodes)].set(KEY, value).await.unwrap();
+        }
+    };
+    let (read, ()) = tokio::join!(futures_util::future::join_all(many), written);
+    assert!(read.iter().all(|one| *one == Ok(ReadLevel::Weak)), "{read:?}");
+}

@@ -168,7 +168,7 @@ impl Node {
             Ok(PeerReply::Forward(outcomes)) if outcomes.len() == count => Ok(outcomes),
             Ok(other) => Err(lost(format!("{other:?}"))),
             Err(PeerError::Lost(why)) => Err(lost(why)),
-            Err(PeerError::Unreachable(_) | PeerError::Refused(_)) => Err(ForwardError::NotLeader),
+            Err(PeerError::Unreachable(_) | PeerError::Busy(_) | PeerError::Refused(_)) => Err(ForwardError::NotLeader),
         }
     }
 }
