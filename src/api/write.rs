@@ -15,7 +15,7 @@ use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::response::error::ApiError;
 use crate::api::response::{Answer, metadata, served_by, text};
 use crate::command::{Action, Command, Failure, NotANumber, OpIndex, Reply, Stamped};
-use crate::kv::{MAX_READ_BYTES, RetryUse};
+use crate::kv::{MAX_READ_BYTES, MAX_TOKENS, RetryUse};
 use crate::node::{NodeError, Written};
 use crate::task;
 
@@ -180,6 +180,12 @@ fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> Ap
              conditions and body"
                 .to_owned(),
         ),
+        Failure::Denied(denied) => NodeError::Denied(denied.clone()).into(),
+        Failure::NoToken => NodeError::NotFound("there is no such token".to_owned()).into(),
+        Failure::TokensFull => NodeError::Conflict(format!(
+            "there are {MAX_TOKENS} tokens, as many as there may be; nothing was done. Delete some"
+        ))
+        .into(),
         Failure::RetriesFull => NodeError::NotReady(
             "too many outcomes of requests with an Idempotency-Key are kept already; nothing was done. Try again later, \
              or without"

@@ -353,10 +353,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 /// The term of the leader that stamped an entry, and the stamp in milliseconds.
 fn stamp_of(entry: &LogEntry) -> Option<(u64, u64)> {
     match &entry.payload {
-        EntryPayload::Normal(command) => match &**command {
-            Command::Stamped(stamped) => Some((entry.log_id.leader_id.term, stamped.stamp_ms)),
-            _ => None,
-        },
+        EntryPayload::Normal(command) => {
+            command.stamped().map(|stamped| (entry.log_id.leader_id.term, stamped.stamp_ms))
+        }
         _ => None,
     }
 }

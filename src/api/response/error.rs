@@ -1,6 +1,6 @@
 //! Why a request is refused. The one place that knows the status and the code of each reason.
 
-use axum::http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER};
+use axum::http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -11,6 +11,7 @@ use crate::api::response::json;
 use crate::api::response::lock::LockShape;
 use crate::api::response::metadata::Meta;
 use crate::api::response::text;
+use crate::command::Denied;
 use crate::node::NodeError;
 
 /// Every error.
@@ -58,6 +59,7 @@ pub enum Code {
     Overloaded,
     Timeout,
     NotYet,
+    Unauthorized,
 }
 
 /// Why a request is refused or failed. The texts say what happened, and what to do.
@@ -110,6 +112,8 @@ pub enum ApiError {
     IdempotencyMismatch(String),
     /// More is asked of this node than it takes on. Nothing was done.
     Overloaded(String),
+    /// Who asks is not known, or may not do that.
+    Denied(Denied, String),
     /// The node's own reason.
     Node(NodeError),
 }
@@ -131,6 +135,12 @@ impl ApiError {
                 (StatusCode::BAD_REQUEST, Code::BadRequest, msg)
             }
             Self::Forbidden(msg) => (StatusCode::FORBIDDEN, Code::Forbidden, msg),
+            Self::Denied(Denied::Forbidden(_) | Denied::NotOwner, msg) => (StatusCode::FORBIDDEN, Code::Forbidden, msg),
+            Self::Denied(Denied::Missing | Denied::Unknown | Denied::Expired, msg) => {
+                (StatusCode::UNAUTHORIZED, Code::Unauthorized, msg)
+            }
+            // By `From` it is never the node's.
+            Self::Node(NodeError::Denied(_)) => (StatusCode::FORBIDDEN, Code::Forbidden, "this is not allowed"),
             Self::NoRoute(msg) | Self::Node(NodeError::NotFound(msg)) => (StatusCode::NOT_FOUND, Code::NotFound, msg),
             Self::MethodNotAllowed { msg, .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, msg),
             Self::RequestTimeout(msg) => (StatusCode::REQUEST_TIMEOUT, Code::RequestTimeout, msg),
@@ -160,7 +170,17 @@ impl ApiError {
 
 impl From<NodeError> for ApiError {
     fn from(error: NodeError) -> Self {
-        Self::Node(error)
+        match error {
+            NodeError::Denied(denied) => denied.into(),
+            error => Self::Node(error),
+        }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        let msg = denied.to_string();
+        Self::Denied(denied, msg)
     }
 }
 
@@ -190,6 +210,10 @@ impl IntoResponse for ApiError {
             }
             _ => {}
         }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"hraftd\""));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -208,6 +232,11 @@ mod tests {
         let cases = [
             (ApiError::BadRequest(m()), 400, "bad_request"),
             (ApiError::Forbidden(m()), 403, "forbidden"),
+            (ApiError::Denied(Denied::Forbidden("x".into()), m()), 403, "forbidden"),
+            (ApiError::Denied(Denied::NotOwner, m()), 403, "forbidden"),
+            (ApiError::Denied(Denied::Missing, m()), 401, "unauthorized"),
+            (ApiError::Denied(Denied::Unknown, m()), 401, "unauthorized"),
+            (ApiError::Denied(Denied::Expired, m()), 401, "unauthorized"),
             (ApiError::NoRoute(m()), 404, "not_found"),
             (ApiError::MethodNotAllowed { msg: m(), allow: "GET".to_owned() }, 405, "method_not_allowed"),
             (ApiError::RequestTimeout(m()), 408, "request_timeout"),
@@ -235,6 +264,7 @@ mod tests {
             assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
             assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503);
             assert_eq!(response.headers().contains_key(ALLOW), status == 405);
+            assert_eq!(response.headers().get_all(WWW_AUTHENTICATE).iter().count(), if status == 401 { 2 } else { 0 });
             let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
             assert_eq!(body, format!(r#"{{"ok":false,"code":"{code}","msg":"a \"b\""}}"#));
         }

@@ -186,7 +186,8 @@ mod tests {
     use crate::watch::{HistoryLimits, Watches};
 
     fn append(watches: &Watches, events: impl IntoIterator<Item = (u64, Change)>) {
-        watches.append(&mut events.into_iter().map(|(index, change)| Event { index, n: 1, change }).collect());
+        watches
+            .append(&mut events.into_iter().map(|(index, change)| Event { index, n: 1, change, by: None }).collect());
     }
 
     fn set(index: u64, key: &str, value: &str) -> (u64, Change) {
@@ -239,7 +240,7 @@ mod tests {
         let (watches, mut feed) = feed(Format::Sse);
         let value = format!("\"{}\"", "v".repeat(2_000));
         append(&watches, (11..500).map(|index| set(index, "a", if index % 2 == 0 { &value } else { "1" })));
-        watches.append(&mut vec![Event { index: 500, n: 1, change: set(0, "a", &"1".repeat(100_000)).1 }]);
+        watches.append(&mut vec![Event { index: 500, n: 1, change: set(0, "a", &"1".repeat(100_000)).1, by: None }]);
         let mut all = String::new();
         while !all.contains("id: 500.1") {
             let piece = text(&mut feed).await;

@@ -18,6 +18,7 @@ mod format;
 #[cfg(test)]
 #[path = "../../../tests/fuzz/snapshot.rs"]
 mod fuzz;
+mod items;
 mod receive;
 #[cfg(test)]
 mod tests;
@@ -187,6 +188,7 @@ impl SnapshotStore {
         for (name, ticket, lease) in kv.leased_claims() {
             writer.add_claim(name, ticket, lease).map_err(io)?;
         }
+        writer.add_auth(kv).map_err(io)?;
         let len = writer.finish().map_err(io)?;
         // The log is purged on the word of this file: read it once before its name says that it is whole.
         Reader::open(&*file, &place)?.0.verify()?;
