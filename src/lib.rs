@@ -3,6 +3,7 @@
 //! ```text
 //! main ── config ── telemetry
 //!   ├── offline      hraftd inspect, hraftd recover: a stopped node's directory; knows storage and kv only
+//!   ├── credentials  hraftd secret, hraftd token: makes them, and writes them into files
 //!   │
 //! server ─────────── sole wiring: sockets, signals, threads, and what is behind both ports
 //!   ├── api          client HTTP: routes, limits, JSON, status codes      ┐ the edges: the only code
@@ -18,7 +19,7 @@
 //!   ├── kv           pure: keys, locks, leases, kept outcomes and `apply(index, Command) -> Reply`;
 //!   │                no I/O, no clock, no randomness
 //! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
-//!       json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, task: leaves
+//!       json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, secret, task: leaves
 //! ```
 //!
 //! Arrows go down only: `kv` knows no Raft, `node` no HTTP, `network` and `api` not each other.
@@ -56,6 +57,7 @@
 pub mod api;
 pub mod command;
 pub mod config;
+pub mod credentials;
 pub mod duration;
 pub mod exit;
 pub mod formats;
@@ -73,6 +75,7 @@ pub mod offline;
 pub mod platform;
 pub mod raft_types;
 pub mod record;
+pub mod secret;
 pub mod server;
 #[cfg(test)]
 mod sim;

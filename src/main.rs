@@ -5,7 +5,7 @@ use std::thread;
 
 use hraftd::config::{self, Config, Task};
 use hraftd::exit::{EX_FAILURE, Exit};
-use hraftd::{offline, platform, server, telemetry};
+use hraftd::{credentials, offline, platform, server, telemetry};
 use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let end = match config::from_process() {
         Ok(Task::Serve(config)) => serve(*config),
         Ok(Task::Offline(task)) => Err(offline::run(task)),
+        Ok(Task::Credentials(task)) => Err(credentials::run(task)),
         Err(exit) => Err(exit),
     };
     match end {

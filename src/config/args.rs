@@ -105,6 +105,10 @@ Tools for the data directory of a stopped node (each has its --help):
   hraftd inspect DIR [--entries]     Show what it holds, changing nothing
   hraftd recover --rdir DIR [--yes]  After the loss of a majority: make it a cluster of one
 
+Secrets, each to a new FILE, or printed (each has its --help):
+  hraftd secret [FILE]               A secret that the nodes of a cluster share
+  hraftd token [FILE]                A token
+
 Flags are read as --haddr :11000, --haddr=:11000 and -haddr :11000. Each can be set in the
 environment too: --haddr is HRAFTD_HADDR, --read-level is HRAFTD_READ_LEVEL; a flag wins.";
 
@@ -157,6 +161,7 @@ pub(super) fn explain(error: &clap::Error) -> Exit {
                 "true" | "false" => format!("write --rmem={arg}"),
                 "inspect" => "hraftd inspect DIR is a command line of its own".to_owned(),
                 "recover" => "hraftd recover --rdir DIR is a command line of its own".to_owned(),
+                "secret" | "token" => format!("hraftd {arg} [FILE] is a command line of its own"),
                 _ => "hraftd --help lists the flags".to_owned(),
             };
             Exit::usage(format!("unexpected argument {arg:?}: {hint}"))
@@ -208,7 +213,7 @@ mod tests {
             assert_eq!((exit.code, &exit.err), (0, &None), "{flag}");
             let help = exit.out.unwrap();
             let (lines, width) = (help.lines().count(), help.lines().map(|line| line.chars().count()).max());
-            assert!(lines <= 64 && width <= Some(100), "{lines} lines, {width:?} columns");
+            assert!(lines <= 90 && width <= Some(100), "{lines} lines, {width:?} columns");
             for heading in ["Addresses:", "Cluster:", "Storage:", "Limits:", "Raft timers:", "Logs:"] {
                 assert!(help.contains(heading), "{heading}");
             }

@@ -34,7 +34,7 @@ use crate::telemetry::LogSettings;
 
 pub use bind::{Bind, listen};
 pub use host_info::{Machine, ThisMachine};
-pub use task::{Offline, Task};
+pub use task::{Credentials, Offline, Task};
 
 /// The place of a node's data.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The task of a process: run a node, or one of the offline tools.
+//! The task of a process: run a node, or one of the tools.
 //!
 //! A tool's name is the first word of the command line. A command line without words, or with a flag first, is the
 //! node's.
@@ -20,6 +20,19 @@ pub enum Task {
     Serve(Box<Config>),
     /// Look at, or change, a stopped node's directory.
     Offline(Offline),
+    /// Make or show a secret.
+    Credentials(Credentials),
+}
+
+/// The task of a tool for secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// Make a cluster secret: into this new file, or print it.
+    Secret(Option<PathBuf>),
+    /// Print the public fingerprints of a file's cluster secrets.
+    SecretIds(PathBuf),
+    /// Make a token: into this new file, or print it.
+    Token(Option<PathBuf>),
 }
 
 /// The task of a tool for the data directory of a stopped node.
@@ -68,6 +81,29 @@ struct RecoverArgs {
     yes: bool,
 }
 
+/// Make a secret for the nodes of a cluster: for --cluster-secret-file of each of them
+#[derive(Debug, Parser)]
+#[command(name = "hraftd secret", no_binary_name = true, max_term_width = 100)]
+#[command(override_usage = "hraftd secret [FILE]\n       hraftd secret --id FILE")]
+struct SecretArgs {
+    /// The new file, which only its owner may read; without it the secret is printed
+    #[arg(value_name = "FILE")]
+    file: Option<OsString>,
+    /// Print the public fingerprints of the secrets that are in FILE: nodes log them
+    #[arg(long, value_name = "FILE")]
+    id: Option<OsString>,
+}
+
+/// Make a token
+#[derive(Debug, Parser)]
+#[command(name = "hraftd token", no_binary_name = true, max_term_width = 100)]
+#[command(override_usage = "hraftd token [FILE]")]
+struct TokenArgs {
+    /// The new file, which only its owner may read; without it the token is printed
+    #[arg(value_name = "FILE")]
+    file: Option<OsString>,
+}
+
 /// Reads the task from `argv`, which begins with the program's name, and the environment.
 ///
 /// # Errors
@@ -96,8 +132,29 @@ pub(super) fn task(
             }
             Ok(Task::Offline(Offline::Recover { dir: PathBuf::from(dir.text), yes }))
         }
+        Some("secret") => {
+            let SecretArgs { file, id } = read(words)?;
+            let task = match (id, file) {
+                (Some(_), Some(_)) => return Err(Exit::usage("secret: --id FILE shows, FILE makes: give one of them")),
+                (Some(id), None) => Credentials::SecretIds(named("secret --id", id)?),
+                (None, file) => Credentials::Secret(file.map(|file| named("secret", file)).transpose()?),
+            };
+            Ok(Task::Credentials(task))
+        }
+        Some("token") => {
+            let TokenArgs { file } = read(words)?;
+            let file = file.map(|file| named("token", file)).transpose()?;
+            Ok(Task::Credentials(Credentials::Token(file)))
+        }
         _ => parse(argv, env, machine).map(|config| Task::Serve(Box::new(config))),
     }
+}
+
+fn named(what: &str, file: OsString) -> Result<PathBuf, Exit> {
+    if file.is_empty() {
+        return Err(Exit::usage(format!("{what}: the file has no name")));
+    }
+    Ok(PathBuf::from(file))
 }
 
 fn read<T: CommandFactory + FromArgMatches>(words: impl Iterator<Item = OsString>) -> Result<T, Exit> {
@@ -138,6 +195,11 @@ mod tests {
             ("recover --rdir d", recover("d", false)),
             ("recover -rdir=d -yes", recover("d", true)),
             ("recover --yes", recover("/from/env", true)),
+            ("secret", Task::Credentials(Credentials::Secret(None))),
+            ("secret f", Task::Credentials(Credentials::Secret(Some("f".into())))),
+            ("secret -id f", Task::Credentials(Credentials::SecretIds("f".into()))),
+            ("token", Task::Credentials(Credentials::Token(None))),
+            ("token f", Task::Credentials(Credentials::Token(Some("f".into())))),
         ] {
             assert_eq!(typed(line), Ok(wanted), "{line}");
         }
@@ -155,6 +217,13 @@ mod tests {
             ("recover --rdir", "--rdir: the value is missing"),
             ("recover --rdir=", "--rdir \"\": the directory has no name"),
             ("recover --yes=no", "--yes takes no value, \"no\" was given"),
+            ("secret a b", "unexpected argument \"b\": hraftd --help lists the flags"),
+            ("secret --id", "--id: the value is missing"),
+            ("secret --id a b", "secret: --id FILE shows, FILE makes: give one of them"),
+            ("secret --id=", "secret --id: the file has no name"),
+            ("secret --rmem", "unknown flag --rmem; hraftd --help lists them"),
+            ("token --id f", "unknown flag --id; hraftd --help lists them"),
+            ("--rmem token", "unexpected argument \"token\": hraftd token [FILE] is a command line of its own"),
             ("restore d", "unexpected argument \"restore\": hraftd --help lists the flags"),
             ("--rmem inspect d", "unexpected argument \"inspect\": hraftd inspect DIR is a command line of its own"),
         ] {
@@ -164,7 +233,12 @@ mod tests {
 
     #[test]
     fn each_has_its_help() {
-        for (line, flag) in [("inspect --help", "--entries"), ("recover -help", "--yes")] {
+        for (line, flag) in [
+            ("inspect --help", "--entries"),
+            ("recover -help", "--yes"),
+            ("secret --help", "--id"),
+            ("token -h", "FILE"),
+        ] {
             let exit = typed(line).unwrap_err();
             assert_eq!((exit.code, &exit.err), (0, &None), "{line}");
             assert!(exit.out.is_some_and(|out| out.contains(flag) && !out.contains("--haddr")), "{line}");

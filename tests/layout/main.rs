@@ -17,7 +17,7 @@ use tree::Tree;
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["server"],
-    &["api", "network", "offline"],
+    &["api", "credentials", "network", "offline"],
     &["config", "start"],
     &["http", "node"],
     &["state_machine"],
@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["kv", "log_time", "raft_types"],
     &["command"],
     &["duration", "node_id", "record", "task", "telemetry"],
-    &["exit", "formats", "json", "platform"],
+    &["exit", "formats", "json", "platform", "secret"],
 ];
 
 /// Cycles that are still to be cut, as [`Tree::folder_cycles`] names them. One that is gone must go from here.
