@@ -7,12 +7,14 @@
 //! * Every error has its JSON shape and is never a 200; nothing of a refused request is stored.
 //! * A handler that panics answers 500.
 //!
-//! Reading order: [`route`], then [`keys`], [`txn`], [`lock`], [`lease`], [`watch`] and [`admin`]. They read
+//! Reading order: [`route`], [`access`], then [`keys`], [`txn`], [`lock`], [`lease`], [`watch`] and [`admin`]. They read
 //! requests with [`request`] and answer with [`response`]; [`response::error`] is the one place
 //! that knows status codes.
 
+mod access;
 mod admin;
 mod admission;
+mod auth;
 mod keys;
 mod lease;
 mod lock;
@@ -44,9 +46,11 @@ use futures_util::future::Either;
 use crate::http::{Excess, Handler};
 use crate::node::{NodeError, ReadLevel};
 
+pub use access::{ClientCertificate, RootTokens};
 pub use request::hosts::Hosts;
 pub use service::Service;
 
+use access::{Access, Refused};
 use admission::{Admission, Pass};
 use keys::KeyRoute;
 use request::body::BodyMemory;
@@ -75,6 +79,8 @@ pub struct ApiSettings {
     pub max_at_work: usize,
     /// The most long polls, waiters for locks and watchers at a time.
     pub max_waiting: usize,
+    /// The root tokens of this node.
+    pub root: RootTokens,
 }
 
 /// The client port, for [`crate::http::serve`]; over anything that does what a node does, as tests
@@ -106,6 +112,13 @@ impl<S: Service> Api<S> {
     }
 }
 
+impl<S> Api<S> {
+    /// How many requests were refused since the start because of who sent them, by kind.
+    pub fn refusals(&self) -> [(&'static str, u64); 4] {
+        self.app.access.refusals.counts()
+    }
+}
+
 impl<S: Service> Handler for Api<S> {
     fn serving(self, client: IpAddr) -> Self {
         Self { client: Some(Client::at(client)), ..self }
@@ -116,12 +129,19 @@ impl<S: Service> Handler for Api<S> {
             client.note(&mut request);
         }
         tracing::debug!(method = %request.method(), uri = %request.uri(), "request");
+        let (app, from) = (self.app.clone(), self.client.map(Client::ip));
         let answer = match KeyRoute::parse(request.uri().path()) {
             Some(_) => Either::Left(answer_about_keys(self.app.clone(), request)),
             None => Either::Right(self.router.answer(request).map(route::without_foreign_allow)),
         };
         // The panic hook has logged what and where.
-        AssertUnwindSafe(answer).catch_unwind().map(|answer| for_own_pages(answer.unwrap_or_else(|_panic| fault())))
+        AssertUnwindSafe(answer).catch_unwind().map(move |answer| {
+            let response = answer.unwrap_or_else(|_panic| fault());
+            if let Some(refused) = response.extensions().get::<Refused>() {
+                app.access.refusals.note(refused, from);
+            }
+            for_own_pages(response)
+        })
     }
 }
 
@@ -138,11 +158,12 @@ fn fault() -> Response {
 }
 
 async fn answer_about_keys<S: Service>(app: Arc<App<S>>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let admitted = app.admit(&mut head).await;
     let Some(route) = KeyRoute::parse(head.uri.path()) else {
         return ApiError::no_route(head.uri.path()).into_response();
     };
-    let answer = match app.admit(&head) {
+    let answer = match admitted {
         Ok(mut pass) => keys::handle(&app, route, &head, body, &mut pass).await,
         Err(refused) => Err(refused),
     };
@@ -175,6 +196,8 @@ struct App<S> {
     retry_shares: RetryShares,
     /// For the answers of all requests together.
     answer_memory: AnswerMemory,
+    /// Who may do what.
+    access: Access,
 }
 
 impl<S: Service> App<S> {
@@ -186,6 +209,7 @@ impl<S: Service> App<S> {
             retry_shares: RetryShares::new(settings.idempotency_window_ms),
             admission: Admission::new(settings.max_at_work, settings.max_waiting),
             answer_memory: AnswerMemory::new(settings.max_value_bytes),
+            access: Access::new(settings.root.clone()),
             service,
             settings,
         }
@@ -197,9 +221,15 @@ impl<S: Service> App<S> {
         content::check(head)
     }
 
-    /// Takes on a request about keys, locks and the like, or says why not.
-    fn admit(&self, head: &Parts) -> Result<Pass<'_>, ApiError> {
+    /// Refuses what no request may be, and whom it may not come from.
+    async fn check_all(&self, head: &mut Parts) -> Result<(), ApiError> {
         self.check(head)?;
+        access::authenticate(self, head).await
+    }
+
+    /// Takes on a request about keys, locks and the like, or says why not.
+    async fn admit(&self, head: &mut Parts) -> Result<Pass<'_>, ApiError> {
+        self.check_all(head).await?;
         match head.extensions.get::<Excess>() {
             None => self.admission.enter(&head.method),
             Some(Excess) => Err(admission::too_many_connections()),

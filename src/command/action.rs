@@ -161,6 +161,8 @@ pub enum Action {
         grants: Grants,
         /// Time to live, in milliseconds.
         ttl_ms: Option<u64>,
+        /// A client whose certificate has this name needs no token.
+        certificate: Option<CompactString>,
     },
     /// Gives a token another secret.
     RotateToken {
@@ -387,7 +389,9 @@ impl Action {
             | Action::Cancel { name: key, .. } => key.len(),
             Action::Grant { body, .. } => body.as_ref().map_or(0, Bytes::len),
             Action::Leased { write, .. } => write.bytes(),
-            Action::PutToken { name, grants, .. } => name.len() + grants.bytes(),
+            Action::PutToken { name, grants, certificate, .. } => {
+                name.len() + grants.bytes() + certificate.as_ref().map_or(0, CompactString::len)
+            }
             Action::Authentication { anonymous, .. } => anonymous.as_ref().map_or(0, Grants::bytes),
             Action::RotateToken { name, .. } | Action::DeleteToken { name } => name.len(),
             Action::Tick { .. }

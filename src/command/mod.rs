@@ -102,6 +102,14 @@ impl Command {
         }
     }
 
+    /// The same of nobody.
+    pub fn without_client(self) -> Self {
+        match self {
+            Command::By(_, stamped) => Command::Stamped(stamped),
+            other => other,
+        }
+    }
+
     /// Sets the log time at which it is proposed, in milliseconds.
     pub fn stamp(&mut self, log_time_ms: u64) {
         if let Command::Stamped(stamped) | Command::By(_, stamped) = self {

@@ -137,6 +137,8 @@ pub enum Failure {
     NoToken,
     /// There are as many tokens as there may be.
     TokensFull,
+    /// Another token has this certificate.
+    CertificateTaken,
 }
 
 /// Names an operation of a transaction.

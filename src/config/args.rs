@@ -53,6 +53,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "LEVEL", help_heading = "Cluster")]
     pub read_level: Option<OsString>,
 
+    /// The root tokens of this node, one a line (hraftd token FILE makes one); turns authentication on
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub root_token_file: Option<OsString>,
+    /// What clients may do that show no token, once authentication is turned on [default: nothing]
+    #[arg(long, value_name = "GRANT,...", help_heading = "Security")]
+    pub anonymous: Option<OsString>,
+
     /// Data directory [default: ~/.hraftd/<port of --haddr>]
     #[arg(long, value_name = "DIR", help_heading = "Storage")]
     pub rdir: Option<OsString>,

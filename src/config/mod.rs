@@ -19,6 +19,7 @@ mod setting;
 mod task;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod unknown;
 mod values;
 
@@ -35,6 +36,7 @@ use crate::telemetry::LogSettings;
 pub use bind::{Bind, listen};
 pub use host_info::{Machine, ThisMachine};
 pub use task::{Credentials, Offline, Task};
+pub use tokens::RootTokenFile;
 
 /// The place of a node's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub struct Config {
     pub role: Role,
     /// The operator's word that a node which was moved runs nowhere else.
     pub moved: bool,
+    /// This node's root tokens, if it has some.
+    pub root_tokens: Option<RootTokenFile>,
     /// Read level of a GET that names none.
     pub read_level: ReadLevel,
     /// Largest value, in bytes; at most `max_request_bytes`.

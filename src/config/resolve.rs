@@ -97,6 +97,12 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         data_label,
         role,
         moved: find("--moved", args.moved)?.map(|given| values::switch(&given)).transpose()?.unwrap_or(false),
+        root_tokens: super::tokens::root_token_file(
+            find("--root-token-file", args.root_token_file)?,
+            find("--anonymous", args.anonymous)?,
+            // Only the flag of the cluster's secret can say otherwise.
+            false,
+        )?,
         read_level: find("--read-level", args.read_level)?
             .map_or(Ok(ReadLevel::Linearizable), |given| values::read_level(&given))?,
         max_value_bytes,

@@ -148,8 +148,9 @@ impl KvStore {
             Action::Authentication { on, anonymous, first } => {
                 self.auth.set(index, name_of(), *on, anonymous.as_ref(), *first)
             }
-            Action::PutToken { name, id, hash, grants, ttl_ms } => {
-                self.auth.put((index, now_ms), name_of(), name, (*id, hash), grants, *ttl_ms)
+            Action::PutToken { name, id, hash, grants, ttl_ms, certificate } => {
+                let life = (*ttl_ms, certificate.as_ref());
+                self.auth.put((index, now_ms), name_of(), name, (*id, hash), grants, life)
             }
             Action::RotateToken { name, id, hash, grace_ms } => {
                 self.auth.rotate((index, now_ms), name, (*id, hash), *grace_ms)

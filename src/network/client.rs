@@ -83,6 +83,8 @@ impl HttpPeers {
             | PeerRequest::IsLeaderGone(_)
             | PeerRequest::Forgotten { .. } => &self.own,
             PeerRequest::Read { .. }
+            | PeerRequest::ReadBy { .. }
+            | PeerRequest::AdminBy { .. }
             | PeerRequest::WeakIndex
             | PeerRequest::Status
             | PeerRequest::Identify

@@ -14,7 +14,7 @@ use openraft::{Entry, EntryPayload};
 
 use super::decode::decode_request;
 use super::wire::{Answer, AppendAnswer, AppendMessage, Message, Request, decode, encode, encode_request};
-use crate::command::{Action, Command, Reply};
+use crate::command::{Action, Command, Holder, Principal, Reply};
 use crate::formats::{FORMATS, Format, NEWEST, OLDEST, Speaks};
 use crate::node::rpc::*;
 use crate::node::{NodeError, State};
@@ -109,6 +109,16 @@ fn requests() -> Vec<PeerRequest> {
     ]
 }
 
+/// What came with the second format.
+fn later_requests(format: Format) -> Vec<PeerRequest> {
+    let by = Principal::Token(Holder { id: 7, generation: 2, revision: 300, name: "web".into() });
+    let all = vec![
+        PeerRequest::ReadBy { by: by.clone(), key: "k".into(), min_index: 7, timeout_ms: 9 },
+        PeerRequest::AdminBy { by, change: MemberChange::Lead(Some(":2".to_owned())), timeout_ms: 9 },
+    ];
+    if format == OLDEST { Vec::new() } else { all }
+}
+
 fn answers(format: Format) -> Vec<Answer> {
     let who = || identification(format);
     let stamp = Stamp { boot: 1, micros: 2 };
@@ -166,6 +176,9 @@ fn lines(format: Format) -> Vec<(String, Vec<u8>)> {
     lines.push(("append of a stream".to_owned(), encode(&message, format)));
     let outcome: AppendAnswer = Ok((Ok(Some(log_id(5))), Stamp { boot: 1, micros: 2 }));
     lines.push(("answer to one".to_owned(), encode(&outcome, format)));
+    for request in later_requests(format) {
+        lines.push((name("request", &request), encode_request(of(format), request)));
+    }
     lines
 }
 
@@ -212,7 +225,7 @@ fn again<M: Message + serde::de::DeserializeOwned>(bytes: &[u8], format: Format)
 #[test]
 fn all_of_them_are_read() {
     for spec in &FORMATS {
-        for request in requests() {
+        for request in requests().into_iter().chain(later_requests(spec.format)) {
             let bytes = encode_request(envelope(spec.format), request.clone());
             let (read, _): Request = decode_request(&bytes, 1 << 20).unwrap();
             let first = matches!(request, PeerRequest::Identify | PeerRequest::Vouch | PeerRequest::Found(_));
@@ -238,7 +251,7 @@ fn what_comes_from_a_newer_node_is_skipped_or_refused() {
     assert!(matches!(request, PeerRequest::Status));
 
     let unknown = postcard::to_stdvec(&plain).unwrap();
-    for tag in requests().len()..=300 {
+    for tag in requests().len() + later_requests(NEWEST).len()..=300 {
         let tag = postcard::to_stdvec(&u32::try_from(tag).unwrap()).unwrap();
         let bytes = [&[OLDEST.wire()], unknown.as_slice(), &tag, &[0; 40]].concat();
         assert!(decode_request(&bytes, 1 << 20).unwrap_err().contains("not a message"));

@@ -16,7 +16,7 @@ pub(super) const MAX_SMALL_REPLY_BYTES: usize = 64 << 10;
 /// The most bytes of a reply to `request`.
 pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
     match request {
-        PeerRequest::Forward { .. } | PeerRequest::Read { .. } => MAX_MESSAGE_BYTES,
+        PeerRequest::Forward { .. } | PeerRequest::Read { .. } | PeerRequest::ReadBy { .. } => MAX_MESSAGE_BYTES,
         PeerRequest::Append(_)
         | PeerRequest::Vote(_)
         | PeerRequest::PreVote(_)
@@ -34,6 +34,7 @@ pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
         | PeerRequest::Found(_)
         | PeerRequest::Vouch
         | PeerRequest::Witness { .. }
+        | PeerRequest::AdminBy { .. }
         | PeerRequest::Forgotten { .. } => MAX_SMALL_REPLY_BYTES,
     }
 }

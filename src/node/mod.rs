@@ -7,6 +7,7 @@
 //! Caveats: an error says what is known of the outcome, see [`NodeError`]; only a request that
 //! provably was not appended to any log is tried again.
 
+mod access;
 mod divergence;
 mod error;
 mod formats;
@@ -49,6 +50,7 @@ use crate::watch::Watches;
 use rpc::Peers;
 use state::Phase;
 
+pub use access::Gate;
 pub use error::NodeError;
 pub use identity::NodeIdentity;
 pub use membership::form::Start;

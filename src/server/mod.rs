@@ -9,6 +9,7 @@ mod low_space;
 mod machine_limits;
 mod setup;
 mod signals;
+mod tokens;
 
 use std::future::Future;
 use std::pin::pin;
@@ -69,6 +70,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
     // Both ports answer while a large log is loaded: 503 where the answer is not known yet.
     let slot = NodeSlot::new(config.public_id.clone(), identity.cluster.is_some());
+    tokens::close_if_needed(&slot, &setup, config.root_tokens.as_ref()).await?;
+    let (root, _following) = tokens::root_tokens(config.root_tokens.as_ref()).await?;
     let (stop_peers, peers_stopped) = watch::channel(());
     let (stop_clients, clients_stopped) = watch::channel(());
     let limits = HttpLimits { drain: DRAIN_TIMEOUT, ..HttpLimits::default() };
@@ -85,6 +88,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         read_level: config.read_level,
         idempotency_window_ms: config.idempotency_window_ms,
         hosts: setup::hosts(&config),
+        root,
         max_at_work: MAX_REQUESTS_AT_WORK,
         // The other connections are for requests that need not wait.
         max_waiting: limits.connections * 3 / 4,
@@ -103,6 +107,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let space = low_space::watch(setup.disk.clone(), opened.snapshots.clone());
     let mut running = opened.run(peers, &setup, client_threads.first()).await?;
     slot.started(running.node.clone());
+    let _turning_on = tokens::turn_on(&running.node, config.root_tokens.as_ref());
     tokio::select! {
         () = &mut shutdown => {}
         // After a failure the content of the disk is unknown, or Raft is gone: nothing can be handed over.

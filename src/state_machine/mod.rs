@@ -35,7 +35,7 @@ use tokio::sync::watch;
 
 use crate::command::{Action, Command, Reply, Stamped};
 use crate::formats::Format;
-use crate::kv::{self, Event, KvStore};
+use crate::kv::{self, AuthRecord, Event, KvStore};
 use crate::log_time::LogClock;
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{LogEntry, LogId, SnapshotMeta, StoredMembership};
@@ -74,6 +74,23 @@ struct Shared {
     noted: watch::Sender<Option<Noted>>,
     /// The format of the cluster. Sent before who waits for the entry that raised it is answered.
     format: watch::Sender<Format>,
+    /// Sent before who waits for the entry that changed it is answered.
+    auth: watch::Sender<AuthNow>,
+}
+
+/// Authentication as it is here now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuthNow {
+    /// The word on it, if there was ever one.
+    pub record: Option<Arc<AuthRecord>>,
+    /// Differs after each change of it and of tokens.
+    pub mark: (u64, u64),
+}
+
+impl AuthNow {
+    fn of(kv: &KvStore) -> Self {
+        Self { record: kv.auth().shared_record(), mark: kv.auth().mark() }
+    }
 }
 
 impl Shared {
@@ -88,6 +105,8 @@ impl Shared {
         }
         let (mut newest, mut noted) = (None, None);
         let mut format = Format::default();
+        let mut auth = None;
+        let before = self.auth.borrow().mark;
         let mut apply_all = |state: &mut State, batch: &mut Batch| {
             for (entry, responder) in batch.entries.drain(..) {
                 newest = newest.max(stamp_of(&entry));
@@ -99,6 +118,7 @@ impl Shared {
                 }
             }
             format = state.kv.format();
+            auth = (state.kv.auth().mark() != before).then(|| AuthNow::of(&state.kv));
             index_of(state)
         };
         let index = if mem::take(&mut batch.keys) > MAX_KEYS_A_HOLD {
@@ -114,6 +134,9 @@ impl Shared {
             self.clock.noted(term, stamp_ms);
         }
         self.note_format(format);
+        if let Some(auth) = auth {
+            self.auth.send_replace(auth);
+        }
         if noted.is_some() {
             self.noted.send_replace(noted);
         }
@@ -195,7 +218,7 @@ impl StateMachine {
     ) -> Result<Self, StorageError> {
         let state =
             snapshots.current().map_or(Ok(State::default()), |file| load(&snapshots, &file, observer.as_deref()))?;
-        let (index, format) = (index_of(&state), state.kv.format());
+        let (index, format, auth) = (index_of(&state), state.kv.format(), AuthNow::of(&state.kv));
         let clock = LogClock::default();
         clock.loaded(state.kv.log_time_ms());
         let shared = Shared {
@@ -205,6 +228,7 @@ impl StateMachine {
             clock,
             noted: watch::Sender::default(),
             format: watch::Sender::new(format),
+            auth: watch::Sender::new(auth),
         };
         Ok(Self { shared: Arc::new(shared), snapshots, cluster, observer })
     }
@@ -232,6 +256,11 @@ impl StateMachine {
     /// Applies entries, makes them visible, and then answers who waits for them. Those that change much are applied beside
     /// Raft's threads: what its heartbeats need must not wait behind them.
     async fn apply_now(&self, batch: &mut Batch) -> io::Result<()> {
+        if mem::take(&mut batch.turns_on) {
+            // Before anybody may see that it is on: from its next start on this node asks, whatever it has read by then.
+            let snapshots = self.snapshots.clone();
+            blocking(move || snapshots.note_authentication()).await?;
+        }
         if batch.keys <= MAX_KEYS_A_HOLD {
             self.shared.apply(batch, self.observer.as_deref());
             return Ok(());
@@ -254,6 +283,8 @@ struct Batch {
     entries: Vec<EntryResponder<TypeConfig>>,
     /// How many keys they change.
     keys: usize,
+    /// One of them may turn authentication on.
+    turns_on: bool,
     replies: Vec<(ApplyResponder<TypeConfig>, Reply)>,
     events: Vec<Event>,
 }
@@ -266,6 +297,8 @@ impl Batch {
     fn push(&mut self, item: EntryResponder<TypeConfig>) {
         if let EntryPayload::Normal(command) = &item.0.payload {
             self.keys = self.keys.saturating_add(kv::weight(command));
+            let action = command.stamped().map(|stamped| &stamped.action);
+            self.turns_on |= matches!(action, Some(Action::Authentication { on: true, .. }));
         }
         self.entries.push(item);
     }
@@ -332,10 +365,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         blocking(move || {
             // Read before it replaces the previous one: reading checks all of it again.
             let state = load(&snapshots, &snapshot, observer.as_deref())?;
+            if state.kv.auth().is_on() {
+                snapshots.note_authentication()?;
+            }
             snapshots.install(&snapshot)?;
             let index = index_of(&state);
             shared.clock.loaded(state.kv.log_time_ms());
             shared.note_format(state.kv.format());
+            shared.auth.send_replace(AuthNow::of(&state.kv));
             // The old map is dropped here, on a thread that may take its time.
             drop(shared.replace(state));
             shared.watches.reset(index);

@@ -7,6 +7,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use std::sync::Arc;
+
+use crate::api::access::Refused;
 use crate::api::response::json;
 use crate::api::response::lock::LockShape;
 use crate::api::response::metadata::Meta;
@@ -88,8 +91,8 @@ pub enum ApiError {
     Precondition {
         /// Says what was demanded.
         msg: String,
-        /// The `?meta` object of the key as it is, or null.
-        current: Box<RawValue>,
+        /// The `?meta` object of the key as it is, or null; none for a client that may not read it.
+        current: Option<Box<RawValue>>,
     },
     /// The lock is not held with this token, or no longer.
     LockLost(String),
@@ -113,7 +116,14 @@ pub enum ApiError {
     /// More is asked of this node than it takes on. Nothing was done.
     Overloaded(String),
     /// Who asks is not known, or may not do that.
-    Denied(Denied, String),
+    Denied {
+        /// Why.
+        why: Denied,
+        /// The same in words.
+        msg: String,
+        /// Who asked, where that is known.
+        who: Option<Arc<str>>,
+    },
     /// The node's own reason.
     Node(NodeError),
 }
@@ -129,14 +139,22 @@ impl ApiError {
         Self::NoRoute(format!("there is no {}; GET / lists the routes", text::quoted(path)))
     }
 
+    /// The error of a client that may not do that.
+    pub fn denied(why: Denied, who: Option<Arc<str>>) -> Self {
+        let msg = why.to_string();
+        Self::Denied { why, msg, who }
+    }
+
     fn parts(&self) -> (StatusCode, Code, &str) {
         match self {
             Self::BadRequest(msg) | Self::Node(NodeError::BadRequest(msg)) => {
                 (StatusCode::BAD_REQUEST, Code::BadRequest, msg)
             }
             Self::Forbidden(msg) => (StatusCode::FORBIDDEN, Code::Forbidden, msg),
-            Self::Denied(Denied::Forbidden(_) | Denied::NotOwner, msg) => (StatusCode::FORBIDDEN, Code::Forbidden, msg),
-            Self::Denied(Denied::Missing | Denied::Unknown | Denied::Expired, msg) => {
+            Self::Denied { why: Denied::Forbidden(_) | Denied::NotOwner, msg, .. } => {
+                (StatusCode::FORBIDDEN, Code::Forbidden, msg)
+            }
+            Self::Denied { why: Denied::Missing | Denied::Unknown | Denied::Expired, msg, .. } => {
                 (StatusCode::UNAUTHORIZED, Code::Unauthorized, msg)
             }
             // By `From` it is never the node's.
@@ -179,8 +197,7 @@ impl From<NodeError> for ApiError {
 
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
-        let msg = denied.to_string();
-        Self::Denied(denied, msg)
+        Self::denied(denied, None)
     }
 }
 
@@ -192,7 +209,7 @@ impl IntoResponse for ApiError {
             _ => tracing::debug!(?code, msg, "request refused"),
         }
         let (current, holder) = match &self {
-            Self::Precondition { current, .. } => (Some(&**current), None),
+            Self::Precondition { current, .. } => (current.as_deref(), None),
             Self::Locked { holder, .. } => (None, Some(&**holder)),
             _ => (None, None),
         };
@@ -208,8 +225,12 @@ impl IntoResponse for ApiError {
             Self::Locked { retry_after, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after));
             }
+            Self::Denied { why, who, .. } => {
+                response.extensions_mut().insert(Refused { why, who });
+            }
             _ => {}
         }
+        let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"hraftd\""));
@@ -229,14 +250,15 @@ mod tests {
     #[tokio::test]
     async fn each_error_has_its_status_and_shape() {
         let m = || "a \"b\"".to_owned();
+        let denied = |why| ApiError::Denied { why, msg: m(), who: None };
         let cases = [
             (ApiError::BadRequest(m()), 400, "bad_request"),
             (ApiError::Forbidden(m()), 403, "forbidden"),
-            (ApiError::Denied(Denied::Forbidden("x".into()), m()), 403, "forbidden"),
-            (ApiError::Denied(Denied::NotOwner, m()), 403, "forbidden"),
-            (ApiError::Denied(Denied::Missing, m()), 401, "unauthorized"),
-            (ApiError::Denied(Denied::Unknown, m()), 401, "unauthorized"),
-            (ApiError::Denied(Denied::Expired, m()), 401, "unauthorized"),
+            (denied(Denied::Forbidden("x".into())), 403, "forbidden"),
+            (denied(Denied::NotOwner), 403, "forbidden"),
+            (denied(Denied::Missing), 401, "unauthorized"),
+            (denied(Denied::Unknown), 401, "unauthorized"),
+            (denied(Denied::Expired), 401, "unauthorized"),
             (ApiError::NoRoute(m()), 404, "not_found"),
             (ApiError::MethodNotAllowed { msg: m(), allow: "GET".to_owned() }, 405, "method_not_allowed"),
             (ApiError::RequestTimeout(m()), 408, "request_timeout"),

@@ -1,5 +1,6 @@
 //! The API over real loopback sockets, with a map in place of a node.
 
+mod access;
 mod edges;
 mod fake;
 #[path = "../../../tests/fuzz/api.rs"]
@@ -30,6 +31,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 fn settings() -> ApiSettings {
     ApiSettings {
+        root: crate::api::RootTokens::default(),
         max_value_bytes: 1000,
         max_request_bytes: 4000,
         read_level: ReadLevel::Linearizable,

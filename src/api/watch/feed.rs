@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::large::LargeValues;
 use super::render::{Format, Text};
-use crate::command::Key;
+use crate::api::access::Guard;
+use crate::command::{Denied, Key};
 use crate::kv::{Event, KvStore};
 use crate::watch::{Filter, Missed, Position, Watcher};
 
@@ -55,10 +56,11 @@ pub struct Feed {
     told: Option<Position>,
     alive_at: Instant,
     ended: bool,
+    guard: Guard,
 }
 
 impl Feed {
-    pub fn new(begin: Begin, format: Format, large: LargeValues) -> Self {
+    pub fn new(begin: Begin, format: Format, large: LargeValues, guard: Guard) -> Self {
         Self {
             begin,
             text: Text::new(format, large),
@@ -67,6 +69,7 @@ impl Feed {
             told: None,
             alive_at: Instant::now() + ALIVE_EVERY,
             ended: false,
+            guard,
         }
     }
 
@@ -85,6 +88,9 @@ impl Feed {
     }
 
     async fn fill(&mut self) {
+        if let Err(denied) = self.guard.check() {
+            return self.end_for(&denied);
+        }
         if let Some(missed) = self.begin.missed.take() {
             return self.text.compacted(missed);
         }
@@ -109,6 +115,7 @@ impl Feed {
                     }
                     Err(missed) => self.end(missed),
                 },
+                denied = self.guard.ended() => return self.end_for(&denied),
                 () = sleep_until(self.alive_at) => {
                     self.alive_at = Instant::now() + ALIVE_EVERY;
                     let position = self.begin.watcher.position();
@@ -117,6 +124,10 @@ impl Feed {
                     self.text.alive(news);
                 }
             }
+        }
+        // What comes now may be of after the end of what its client may see.
+        if let Err(denied) = self.guard.check() {
+            return self.end_for(&denied);
         }
         while self.text.len() < PIECE_BYTES
             && !self.text.has_large()
@@ -131,6 +142,11 @@ impl Feed {
         let position = self.begin.watcher.position();
         self.told = Some(position);
         self.text.position(position);
+    }
+
+    fn end_for(&mut self, denied: &Denied) {
+        self.text.unauthorized(denied);
+        self.ended = true;
     }
 
     fn end(&mut self, missed: Missed) {
@@ -198,7 +214,10 @@ mod tests {
         let watches = Watches::new(HistoryLimits::default(), 10);
         tokio::spawn(watches.clone().wake());
         let watcher = watches.watch(Filter::Prefix("a".into()), Position::whole(10)).unwrap();
-        (watches, Feed::new(Begin { watcher, missed: None, initial: None }, format, LargeValues::default()))
+        (
+            watches,
+            Feed::new(Begin { watcher, missed: None, initial: None }, format, LargeValues::default(), Guard::none()),
+        )
     }
 
     async fn text(feed: &mut Feed) -> String {

@@ -58,6 +58,8 @@ pub struct Token {
     pub hash: TokenHash,
     /// The hash of the secret before, and until when that is good, in milliseconds of log time.
     pub before: Option<(TokenHash, u64)>,
+    /// A client whose certificate has this name needs no token.
+    pub certificate: Option<CompactString>,
     /// Who made it.
     pub by: Arc<str>,
     /// Log time when it was made, in milliseconds.
@@ -102,12 +104,13 @@ enum Allowed<'a> {
     These(&'a Grants, u64),
 }
 
-/// Invariants: `names` and `drops` have what `tokens` has; `digest` is the sum over all tokens.
+/// Invariants: `names`, `certificates` and `drops` have what `tokens` has; `digest` is the sum over all tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Auth {
     record: Option<Arc<AuthRecord>>,
     tokens: OrdMap<TokenId, Arc<Token>>,
     names: OrdMap<CompactString, TokenId>,
+    certificates: OrdMap<CompactString, TokenId>,
     /// When tokens are dropped that have a time.
     drops: OrdSet<(u64, TokenId)>,
     digest: u64,
@@ -117,6 +120,16 @@ impl Auth {
     /// The word on authentication, if there was ever one.
     pub fn record(&self) -> Option<&AuthRecord> {
         self.record.as_deref()
+    }
+
+    /// The same, shared.
+    pub fn shared_record(&self) -> Option<Arc<AuthRecord>> {
+        self.record.clone()
+    }
+
+    /// Differs after each change of anything here.
+    pub fn mark(&self) -> (u64, u64) {
+        (self.record.as_ref().map_or(0, |record| record.revision), self.digest)
     }
 
     /// Clients must say who they are.
@@ -158,6 +171,12 @@ impl Auth {
         let token = self.tokens.get(&id).ok_or(Denied::Unknown)?;
         let generation = token.generation_of(hash, now_ms).ok_or(Denied::Unknown)?;
         if token.is_over(now_ms) { Err(Denied::Expired) } else { Ok((token, generation)) }
+    }
+
+    /// The token that a certificate with this name stands for, if its time is not up.
+    pub fn of_certificate(&self, name: &str, now_ms: u64) -> Option<(TokenId, &Arc<Token>)> {
+        let id = *self.certificates.get(name)?;
+        self.tokens.get(&id).filter(|token| !token.is_over(now_ms)).map(|token| (id, token))
     }
 
     fn allowed(&self, by: Option<&Principal>, now_ms: u64) -> Result<Allowed<'_>, Denied> {
@@ -252,14 +271,20 @@ impl Auth {
         name: &str,
         (id, hash): (TokenId, &TokenHash),
         grants: &Grants,
-        ttl_ms: Option<u64>,
+        (ttl_ms, certificate): (Option<u64>, Option<&CompactString>),
     ) -> Reply {
         if name == ANONYMOUS {
             return self.grant_all(index, by, grants.clone());
         }
         let expires_ms = ttl_ms.map(|ttl_ms| now_ms.saturating_add(ttl_ms));
+        let known = self.named(name).map(|(id, _)| id);
+        if certificate.and_then(|name| self.certificates.get(name)).is_some_and(|of| Some(*of) != known) {
+            return Reply::failed(Failure::CertificateTaken);
+        }
+        let certificate = certificate.cloned();
         if let Some((id, token)) = self.named(name) {
-            let changed = Token { grants: grants.clone(), expires_ms, revision: index, ..Token::clone(token) };
+            let grants = grants.clone();
+            let changed = Token { grants, expires_ms, certificate, revision: index, ..Token::clone(token) };
             self.restore(id, changed);
             return Reply::Token { fresh: false };
         }
@@ -272,6 +297,7 @@ impl Auth {
             generation: 1,
             hash: *hash,
             before: None,
+            certificate,
             by: by.into(),
             created_ms: now_ms,
             expires_ms,
@@ -326,6 +352,9 @@ impl Auth {
     fn remove(&mut self, id: TokenId) {
         let Some(token) = self.tokens.remove(&id) else { return };
         self.names.remove(&*token.name);
+        if let Some(certificate) = &token.certificate {
+            self.certificates.remove(certificate);
+        }
         self.digest = self.digest.wrapping_sub(digest_of(id, &token));
         if let Some(drop_ms) = dropped_at(&token) {
             self.drops.remove(&(drop_ms, id));
@@ -336,6 +365,9 @@ impl Auth {
     pub(super) fn restore(&mut self, id: TokenId, token: Token) {
         self.remove(id);
         self.names.insert(CompactString::from(&*token.name), id);
+        if let Some(certificate) = &token.certificate {
+            self.certificates.insert(certificate.clone(), id);
+        }
         self.digest = self.digest.wrapping_add(digest_of(id, &token));
         if let Some(drop_ms) = dropped_at(&token) {
             self.drops.insert((drop_ms, id));

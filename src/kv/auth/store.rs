@@ -15,6 +15,11 @@ impl KvStore {
         !self.auth.is_on() || self.lease_owners.lets(lease, by)
     }
 
+    /// Whether somebody who is known made a lease.
+    pub fn has_owner(&self, lease: u64) -> bool {
+        self.lease_owners.get(lease).is_some()
+    }
+
     /// Who made locks, by ticket, and leases, by id: true for a lease.
     pub fn owners(&self) -> impl Iterator<Item = (bool, u64, TokenId)> {
         let locks = self.locks.owners().iter().map(|(ticket, owner)| (false, ticket, owner));

@@ -21,7 +21,14 @@ fn stamped(stamp_ms: u64, action: Action) -> Stamped {
 }
 
 fn put_token(name: &str, id: u64, texts: &[&str], ttl_ms: Option<u64>) -> Action {
-    Action::PutToken { name: name.into(), id, hash: [u8::try_from(id).unwrap(); 32], grants: grants(texts), ttl_ms }
+    Action::PutToken {
+        name: name.into(),
+        id,
+        hash: [u8::try_from(id).unwrap(); 32],
+        grants: grants(texts),
+        ttl_ms,
+        certificate: None,
+    }
 }
 
 fn on(anonymous: &[&str]) -> Action {
@@ -264,7 +271,7 @@ fn so_many_tokens_and_no_more() {
     let mut kv = Kv::with_auth();
     for id in 1..=MAX_TOKENS as u64 {
         let (name, hash) = (id.to_string().as_str().into(), [0; 32]);
-        let put = Action::PutToken { name, id, hash, grants: Grants::default(), ttl_ms: None };
+        let put = Action::PutToken { name, id, hash, grants: Grants::default(), ttl_ms: None, certificate: None };
         assert_eq!(kv.by(&Principal::Root, 0, put), Reply::Token { fresh: true });
     }
     assert_eq!(failure(kv.by(&Principal::Root, 0, put_token("x", 0, &[], None))), Failure::TokensFull);

@@ -251,7 +251,7 @@ fn check_grants(grants: &Grants) -> Checked {
 }
 
 /// Nodes vouch for what their clients showed them.
-fn client(by: &Principal) -> Checked {
+pub(super) fn client(by: &Principal) -> Checked {
     match by {
         Principal::Token(holder) => token_name(&holder.name),
         Principal::Node | Principal::Root | Principal::Anonymous { .. } => Ok(()),

@@ -30,7 +30,7 @@ use crate::node::rpc::{Envelope, PeerReply, PeerRequest};
 use crate::node_id::PublicId;
 use crate::raft_types::alias::{LogEntry, LogId, SnapshotMeta, Vote};
 use crate::raft_types::{Member, RaftId, TypeConfig};
-use commands::{check_key, names};
+use commands::{check_key, client, names};
 
 pub use commands::CommandLimits;
 pub(super) use commands::{commands, merge};
@@ -134,6 +134,11 @@ pub(super) fn request(envelope: &Envelope, request: &PeerRequest, local: &Local)
             log_id(acknowledged, claimed)
         }
         PeerRequest::Read { key, .. } => check_key(key),
+        PeerRequest::ReadBy { by, key, .. } => {
+            client(by)?;
+            check_key(key)
+        }
+        PeerRequest::AdminBy { by, .. } => client(by),
         PeerRequest::Forward { .. }
         | PeerRequest::ReadIndex { .. }
         | PeerRequest::WeakIndex

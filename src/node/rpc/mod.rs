@@ -20,7 +20,7 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Command, Key, Reply};
+use crate::command::{Command, Key, Principal, Reply};
 use crate::formats::{Format, Speaks};
 use crate::node::{NodeError, State};
 use crate::node_id::{HostPort, PublicId};
@@ -182,6 +182,42 @@ pub enum PeerRequest {
         /// The entry.
         acknowledged: LogId,
     },
+    /// As [`Read`](Self::Read), for a client of a cluster that has authentication on.
+    ReadBy {
+        /// The client.
+        by: Principal,
+        /// The key.
+        key: Key,
+        /// Answer only once this is applied.
+        min_index: u64,
+        /// How long the client still waits, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// As [`Join`](Self::Join), [`Lead`](Self::Lead) and [`Remove`](Self::Remove), likewise.
+    AdminBy {
+        /// The client.
+        by: Principal,
+        /// What it wants.
+        change: MemberChange,
+        /// How long the client still waits, in milliseconds.
+        timeout_ms: u64,
+    },
+}
+
+/// A change of the cluster that only the leader can make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberChange {
+    /// Make this node a member.
+    Join(PublicId),
+    /// Remove a member.
+    Remove {
+        /// An id or part of one, as a user typed it.
+        wanted: String,
+        /// Remove it even where the rest would lack a quorum.
+        force: bool,
+    },
+    /// Hand leadership to this member, or to the one that has most of the log.
+    Lead(Option<String>),
 }
 
 /// [`TransferLeaderRequest`] in parts, because openraft's own does not serialise.
@@ -218,7 +254,7 @@ pub enum PeerReply {
     TransferLeader(TransferLeaderResponse<TypeConfig>),
     /// To [`PeerRequest::Forward`]: what became of each.
     Forward(Vec<Result<(u64, Reply), ForwardError>>),
-    /// To [`PeerRequest::Read`]: what the key holds, if it is there, and the applied index it was read at.
+    /// To [`PeerRequest::Read`] and [`PeerRequest::ReadBy`]: what the key holds, if it is there, and the applied index it was read at.
     Read(Result<Result<(Option<Record>, u64), NodeError>, NotLeader>),
     /// To [`PeerRequest::ReadIndex`]; `None` where it does not lead or no quorum confirmed it.
     ReadIndex(Option<u64>),
@@ -234,7 +270,7 @@ pub enum PeerReply {
     IsLeaderGone(Option<Option<LogId>>),
     /// To [`PeerRequest::IsMember`]; and the newest start that the one who answers has seen of it.
     IsMember(MemberAnswer, Option<StartMark>),
-    /// To [`PeerRequest::Join`], [`PeerRequest::Remove`] and [`PeerRequest::Lead`]; the outer error: it does not lead.
+    /// To [`PeerRequest::Join`], [`PeerRequest::Remove`], [`PeerRequest::Lead`] and [`PeerRequest::AdminBy`]; the outer error: it does not lead.
     Admin(Result<Result<(), NodeError>, NotLeader>),
     /// To a snapshot: the receiver's vote.
     Snapshot(Vote),

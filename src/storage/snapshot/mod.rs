@@ -64,6 +64,16 @@ struct Shared {
     stopped: AtomicBool,
 }
 
+impl SnapshotStore {
+    /// Notes in the directory that its cluster has authentication; durable when this returns. Blocks.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn note_authentication(&self) -> Result<(), StorageError> {
+        super::closed::note(&*self.shared.disk)
+    }
+}
+
 /// Index and term of the last entry that a snapshot covers, as in its name.
 type SnapshotId = (u64, u64);
 
