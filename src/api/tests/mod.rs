@@ -13,6 +13,7 @@ mod locks;
 mod one_key;
 mod overload;
 mod raft_requests;
+mod tokens;
 mod txns;
 mod watch_requests;
 

@@ -7,6 +7,7 @@
 //! is for: a wiped node has a new Raft id, and must not answer for its former self.
 
 mod answers;
+mod members;
 
 use std::fmt;
 use std::future::Future;
@@ -30,6 +31,7 @@ use crate::record::Record;
 use crate::storage::SnapshotFile;
 
 pub use answers::{Founder, Identification, LeaderSeen, Mark, MemberAnswer, Moved, Standing, Witness};
+pub use members::{JoinRefusal, MemberChange};
 
 /// A boxed future, so that [`Peers`] is object safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -202,22 +204,6 @@ pub enum PeerRequest {
         /// How long the client still waits, in milliseconds.
         timeout_ms: u64,
     },
-}
-
-/// A change of the cluster that only the leader can make.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MemberChange {
-    /// Make this node a member.
-    Join(PublicId),
-    /// Remove a member.
-    Remove {
-        /// An id or part of one, as a user typed it.
-        wanted: String,
-        /// Remove it even where the rest would lack a quorum.
-        force: bool,
-    },
-    /// Hand leadership to this member, or to the one that has most of the log.
-    Lead(Option<String>),
 }
 
 /// [`TransferLeaderRequest`] in parts, because openraft's own does not serialise.
@@ -442,20 +428,4 @@ pub trait AppendStream: Send {
     /// # Errors
     /// [`PeerError`]: the stream is of no more use.
     fn next(&mut self) -> BoxFuture<'_, Result<StampedOutcome, PeerError>>;
-}
-
-/// Why a node did not let another join.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JoinRefusal {
-    /// Its own words.
-    pub msg: String,
-    /// It cannot now, for want of a leader or because it is starting: that is no news to an operator.
-    pub for_now: bool,
-}
-
-impl From<NodeError> for JoinRefusal {
-    fn from(error: NodeError) -> Self {
-        let for_now = matches!(error, NodeError::NoLeader(_) | NodeError::NotReady(_));
-        Self { msg: error.to_string(), for_now }
-    }
 }
