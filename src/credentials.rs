@@ -1,4 +1,5 @@
-//! Tools for secrets: `hraftd secret` and `hraftd token` make them, `hraftd secret --id` tells them apart.
+//! Tools for secrets: `hraftd secret` and `hraftd token` make them, `hraftd secret --id` tells them apart, `hraftd ca` prints
+//! the authorities that clients trust.
 //!
 //! A file is written for its owner alone, and never over another. What is printed is the secret and its newline.
 
@@ -8,6 +9,7 @@ use std::path::Path;
 use crate::config::Credentials;
 use crate::exit::{EX_FAILURE, Exit};
 use crate::secret::{self, ClusterSecret, Generated, Token};
+use crate::tls::{Authority, Kind, TlsError};
 
 /// Runs the tool. Blocks.
 pub fn run(task: Credentials) -> Exit {
@@ -15,6 +17,7 @@ pub fn run(task: Credentials) -> Exit {
         Credentials::Secret(file) => make::<ClusterSecret>(file.as_deref()),
         Credentials::Token(file) => make::<Token>(file.as_deref()),
         Credentials::SecretIds(file) => ids(&file),
+        Credentials::Ca(file) => authorities(&file),
     };
     done.unwrap_or_else(|exit| exit)
 }
@@ -32,9 +35,19 @@ fn make<T: Generated>(file: Option<&Path>) -> Result<Exit, Exit> {
     Ok(Exit::printed(""))
 }
 
+fn read(file: &Path) -> Result<Vec<ClusterSecret>, Exit> {
+    secret::read_list(file).map_err(|error| Exit::config(format!("{}: {error}", file.display())))
+}
+
+fn authorities(file: &Path) -> Result<Exit, Exit> {
+    let secrets = read(file)?;
+    let all = secrets.iter().map(|one| Authority::of(one, Kind::Clients).map(|one| one.pem()));
+    let all: Result<String, TlsError> = all.collect();
+    all.map(Exit::printed).map_err(|error| Exit::error(EX_FAILURE, error.to_string()))
+}
+
 fn ids(file: &Path) -> Result<Exit, Exit> {
-    let all = secret::read_list::<ClusterSecret>(file)
-        .map_err(|error| Exit::config(format!("{}: {error}", file.display())))?;
+    let all = read(file)?;
     Ok(Exit::printed(all.iter().map(|one| format!("{}\n", one.id())).collect::<String>()))
 }
 

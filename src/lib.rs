@@ -7,8 +7,9 @@
 //!   │
 //! server ─────────── sole wiring: sockets, signals, threads, and what is behind both ports
 //!   ├── api          client HTTP: routes, limits, JSON, status codes      ┐ the edges: the only code
-//!   ├── network      peer HTTP: one request enum over reqwest and axum    ┤ that knows HTTP
+//!   ├── network      peer HTTP: one request enum over hyper and axum      ┤ that knows HTTP
 //!   ├── http         the accept loop under both                           ┘
+//!   ├── tls          who belongs to the cluster, and what clients are shown: the network's alone
 //!   │
 //! start ──────────── the life of a process but for sockets: open the directory, start Raft, hand over, close
 //!   │
@@ -84,4 +85,5 @@ pub mod state_machine;
 pub mod storage;
 pub mod task;
 pub mod telemetry;
+pub mod tls;
 pub mod watch;

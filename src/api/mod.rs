@@ -19,6 +19,7 @@ mod keys;
 mod lease;
 mod lock;
 mod methods;
+mod nodes;
 mod request;
 mod response;
 mod retry_shares;
@@ -129,19 +130,22 @@ impl<S: Service> Handler for Api<S> {
             client.note(&mut request);
         }
         tracing::debug!(method = %request.method(), uri = %request.uri(), "request");
+        if let Some(refused) = nodes::refuse(&request) {
+            return Either::Left(std::future::ready(for_own_pages(refused.into_response())));
+        }
         let (app, from) = (self.app.clone(), self.client.map(Client::ip));
         let answer = match KeyRoute::parse(request.uri().path()) {
             Some(_) => Either::Left(answer_about_keys(self.app.clone(), request)),
             None => Either::Right(self.router.answer(request).map(route::without_foreign_allow)),
         };
         // The panic hook has logged what and where.
-        AssertUnwindSafe(answer).catch_unwind().map(move |answer| {
+        Either::Right(AssertUnwindSafe(answer).catch_unwind().map(move |answer| {
             let response = answer.unwrap_or_else(|_panic| fault());
             if let Some(refused) = response.extensions().get::<Refused>() {
                 app.access.refusals.note(refused, from);
             }
             for_own_pages(response)
-        })
+        }))
     }
 }
 

@@ -99,12 +99,51 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", help_heading = "Raft timers")]
     pub election_timeout: Option<OsString>,
 
+    #[command(flatten)]
+    pub security: SecurityArgs,
+
     /// error, warn, info, debug, trace, off, or RUST_LOG directives [default: $RUST_LOG, or info]
     #[arg(long, value_name = "LEVEL", help_heading = "Logs")]
     pub log_level: Option<OsString>,
     /// text or json, on stderr [default: text]
     #[arg(long, value_name = "FORMAT", help_heading = "Logs")]
     pub log_format: Option<OsString>,
+}
+
+/// The flags of secrets and of TLS.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct SecurityArgs {
+    /// The secret that the nodes share, as hraftd secret makes it: nodes speak TLS, and to nobody else
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub cluster_secret_file: Option<OsString>,
+    /// To migrate: speak plain text with nodes that have no secret yet [default: false]
+    #[arg(long, value_name = "true|false", help_heading = "Security")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub cluster_secret_optional: Option<OsString>,
+    /// TLS for clients: the certificate and its chain, in PEM
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub tls_cert: Option<OsString>,
+    /// The key of --tls-cert, in PEM
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub tls_key: Option<OsString>,
+    /// TLS for clients with a certificate of the cluster secret; hraftd ca prints its CA [default: false]
+    #[arg(long, value_name = "true|false", help_heading = "Security")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub tls_auto: Option<OsString>,
+    /// Names in the certificate of --tls-auto, beside those that the node knows
+    #[arg(long, value_name = "NAME,...", help_heading = "Security")]
+    pub tls_names: Option<OsString>,
+    /// Ask clients for a certificate of these CAs, in PEM
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub tls_client_ca: Option<OsString>,
+    /// Refuse clients without a certificate of --tls-client-ca [default: false]
+    #[arg(long, value_name = "true|false", help_heading = "Security")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub tls_client_required: Option<OsString>,
+    /// To migrate: answer plain HTTP beside TLS [default: false]
+    #[arg(long, value_name = "true|false", help_heading = "Security")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub tls_optional: Option<OsString>,
 }
 
 const FOOTER: &str = "\
@@ -115,6 +154,7 @@ Tools for the data directory of a stopped node (each has its --help):
 Secrets, each to a new FILE, or printed (each has its --help):
   hraftd secret [FILE]               A secret that the nodes of a cluster share
   hraftd token [FILE]                A token
+  hraftd ca --cluster-secret-file F  The certificate authorities that clients of --tls-auto trust
 
 Flags are read as --haddr :11000, --haddr=:11000 and -haddr :11000. Each can be set in the
 environment too: --haddr is HRAFTD_HADDR, --read-level is HRAFTD_READ_LEVEL; a flag wins.";
@@ -168,6 +208,7 @@ pub(super) fn explain(error: &clap::Error) -> Exit {
                 "true" | "false" => format!("write --rmem={arg}"),
                 "inspect" => "hraftd inspect DIR is a command line of its own".to_owned(),
                 "recover" => "hraftd recover --rdir DIR is a command line of its own".to_owned(),
+                "ca" => "hraftd ca --cluster-secret-file FILE is a command line of its own".to_owned(),
                 "secret" | "token" => format!("hraftd {arg} [FILE] is a command line of its own"),
                 _ => "hraftd --help lists the flags".to_owned(),
             };

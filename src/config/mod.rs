@@ -15,6 +15,7 @@ mod args;
 mod bind;
 mod host_info;
 mod resolve;
+mod security;
 mod setting;
 mod task;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use crate::telemetry::LogSettings;
 
 pub use bind::{Bind, listen};
 pub use host_info::{Machine, ThisMachine};
+pub use security::{NamedFile, Security, TlsCertificate, TlsSettings};
 pub use task::{Credentials, Offline, Task};
 pub use tokens::RootTokenFile;
 
@@ -62,6 +64,8 @@ pub struct Config {
     pub bootstrap_expect: Option<usize>,
     /// Names that requests may have in `Host`, beside those that are known.
     pub allow_hosts: Vec<String>,
+    /// Who gets in, and what is shown to whom.
+    pub security: Security,
     /// The place of the data.
     pub data: DataPlace,
     /// The data directory in error texts: `--rdir DIR`, `HRAFTD_RDIR=DIR`, or `HOME=... (data directory ...)`.

@@ -11,7 +11,7 @@ use crate::config::args::Args;
 use crate::config::bind::Bind;
 use crate::config::host_info::Machine;
 use crate::config::setting::{Env, Setting};
-use crate::config::{Config, DataPlace, address, advertise, values};
+use crate::config::{Config, DataPlace, address, advertise, security, values};
 use crate::exit::Exit;
 use crate::node::ReadLevel;
 use crate::node_id::{HostPort, PublicId};
@@ -44,6 +44,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
     let find = |flag: &str, typed: Option<OsString>| Setting::find(flag, typed, env);
     let mut warnings = Vec::new();
 
+    let security = security::security(args.security, env)?;
     let (http_bind, raft_bind) = binds(find("--haddr", args.haddr)?, find("--raddr", args.raddr)?)?;
     let rjoin = rjoin(args.rjoin, env, &http_bind)?;
     let allow_hosts = allow_hosts(args.allow_host, env)?;
@@ -55,7 +56,10 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
     let public_id = advertiser.public_id(&http_bind, &raft_bind, hadv.as_ref(), radv.as_ref())?;
     let advertise_warnings = advertiser.warnings;
     check_ids(&public_id, &http_bind, &raft_bind)?;
-    warn_of_addresses(&public_id, [&http_bind, &raft_bind], &rjoin, machine, &mut warnings);
+    // With a secret nobody gets in at the Raft port who does not belong.
+    let closed = security.cluster_secret.is_some() && !security.cluster_secret_optional;
+    let binds: &[&Bind] = if closed { &[&http_bind] } else { &[&http_bind, &raft_bind] };
+    warn_of_addresses(&public_id, binds, &rjoin, machine, &mut warnings);
     warnings.extend(advertise_warnings);
 
     let rdir = find("--rdir", args.rdir)?;
@@ -93,6 +97,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         rjoin,
         bootstrap_expect,
         allow_hosts,
+        security,
         data,
         data_label,
         role,
@@ -100,8 +105,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         root_tokens: super::tokens::root_token_file(
             find("--root-token-file", args.root_token_file)?,
             find("--anonymous", args.anonymous)?,
-            // Only the flag of the cluster's secret can say otherwise.
-            false,
+            closed,
         )?,
         read_level: find("--read-level", args.read_level)?
             .map_or(Ok(ReadLevel::Linearizable), |given| values::read_level(&given))?,
@@ -232,13 +236,13 @@ fn check_ids(id: &PublicId, http: &Bind, raft: &Bind) -> Result<(), Exit> {
 
 fn warn_of_addresses(
     id: &PublicId,
-    binds: [&Bind; 2],
+    binds: &[&Bind],
     rjoin: &[HostPort],
     machine: &dyn Machine,
     warnings: &mut Vec<String>,
 ) {
     let mut open: Vec<String> = Vec::new();
-    for bind in binds.into_iter().filter(|bind| !bind.is_loopback()) {
+    for bind in binds.iter().filter(|bind| !bind.is_loopback()) {
         // Debian gives a machine's own name the address 127.0.1.1.
         match bind.host.as_deref().and_then(|host| Some((host, loopback_here(host, machine)?))) {
             Some((host, ip)) => warnings.push(format!(

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::args;
+use super::security;
 use super::{Config, Machine, parse};
 use crate::config::setting::{Env, Setting};
 use crate::exit::Exit;
@@ -33,6 +34,8 @@ pub enum Credentials {
     SecretIds(PathBuf),
     /// Make a token: into this new file, or print it.
     Token(Option<PathBuf>),
+    /// Print the clients' authorities of a file's cluster secrets.
+    Ca(PathBuf),
 }
 
 /// The task of a tool for the data directory of a stopped node.
@@ -104,6 +107,17 @@ struct TokenArgs {
     file: Option<OsString>,
 }
 
+/// Print the certificate authorities of --tls-auto, for curl --cacert: one for each secret of the file.
+/// Never put them into the store of a system or browser: who has the secret could be any site there
+#[derive(Debug, Parser)]
+#[command(name = "hraftd ca", no_binary_name = true, max_term_width = 100)]
+#[command(override_usage = "hraftd ca --cluster-secret-file FILE")]
+struct CaArgs {
+    /// The cluster's secrets; $HRAFTD_CLUSTER_SECRET_FILE where it is not given
+    #[arg(long, value_name = "FILE")]
+    cluster_secret_file: Option<OsString>,
+}
+
 /// Reads the task from `argv`, which begins with the program's name, and the environment.
 ///
 /// # Errors
@@ -145,6 +159,12 @@ pub(super) fn task(
             let TokenArgs { file } = read(words)?;
             let file = file.map(|file| named("token", file)).transpose()?;
             Ok(Task::Credentials(Credentials::Token(file)))
+        }
+        Some("ca") => {
+            let CaArgs { cluster_secret_file } = read(words)?;
+            let given = Setting::find("--cluster-secret-file", cluster_secret_file, env)?
+                .ok_or_else(|| Exit::usage("ca: the file is missing: hraftd ca --cluster-secret-file FILE"))?;
+            Ok(Task::Credentials(Credentials::Ca(security::named_file(given)?.path)))
         }
         _ => parse(argv, env, machine).map(|config| Task::Serve(Box::new(config))),
     }
@@ -199,6 +219,7 @@ mod tests {
             ("secret f", Task::Credentials(Credentials::Secret(Some("f".into())))),
             ("secret -id f", Task::Credentials(Credentials::SecretIds("f".into()))),
             ("token", Task::Credentials(Credentials::Token(None))),
+            ("ca --cluster-secret-file f", Task::Credentials(Credentials::Ca("f".into()))),
             ("token f", Task::Credentials(Credentials::Token(Some("f".into())))),
         ] {
             assert_eq!(typed(line), Ok(wanted), "{line}");
@@ -222,6 +243,8 @@ mod tests {
             ("secret --id a b", "secret: --id FILE shows, FILE makes: give one of them"),
             ("secret --id=", "secret --id: the file has no name"),
             ("secret --rmem", "unknown flag --rmem; hraftd --help lists them"),
+            ("ca f", "unexpected argument \"f\": hraftd --help lists the flags"),
+            ("ca", "ca: the file is missing: hraftd ca --cluster-secret-file FILE"),
             ("token --id f", "unknown flag --id; hraftd --help lists them"),
             ("--rmem token", "unexpected argument \"token\": hraftd token [FILE] is a command line of its own"),
             ("restore d", "unexpected argument \"restore\": hraftd --help lists the flags"),

@@ -34,7 +34,8 @@ pub(super) fn root_token_file(
     }
     if !has_secret {
         return Err(Exit::config(format!(
-            "{file}: it needs --cluster-secret-file: with an open Raft port tokens protect nothing"
+            "{file}: it needs --cluster-secret-file, without --cluster-secret-optional: with an open Raft port tokens protect \
+             nothing"
         )));
     }
     let anonymous = anonymous.map_or_else(|| Ok(Grants::default()), |given| grants(&given))?;

@@ -1,6 +1,7 @@
 //! One connection, from its accept to its end.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::places::{Entered, Place};
 use super::socket::Socket;
-use super::{Excess, Handler, HttpLimits, hang_up};
+use super::{Excess, Handler, HttpLimits, UnderTls, hang_up};
 use crate::http::activity::{ConnectionActivity, Overdue, TrackedBody, Watchdog};
+use crate::tls::{Admitted, Wire};
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
@@ -27,22 +29,52 @@ const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: clo
 /// place.
 pub(super) async fn run(
     stream: TcpStream,
+    from: SocketAddr,
     handler: impl Handler,
     limits: HttpLimits,
     excess: bool,
     entered: Option<Entered>,
     stop: CancellationToken,
 ) {
-    let Some(entered) = entered else { return serve(stream, handler, limits, excess, None, stop).await };
+    let Some(entered) = entered else { return open(stream, from, handler, limits, excess, None, stop).await };
     tokio::select! {
         biased;
         () = entered.gone() => {}
-        () = serve(stream, handler, limits, excess, Some(entered.place()), stop) => {}
+        () = open(stream, from, handler, limits, excess, Some(entered.place()), stop) => {}
+    }
+}
+
+/// Has a connection pass the port's door, if it has one.
+async fn open(
+    stream: TcpStream,
+    from: SocketAddr,
+    handler: impl Handler,
+    limits: HttpLimits,
+    excess: bool,
+    place: Option<Place>,
+    stop: CancellationToken,
+) {
+    let Some(door) = limits.door.clone() else {
+        return serve(Admitted::plain(stream), handler, limits, excess, place, stop).await;
+    };
+    let admitted = tokio::select! {
+        // On the heap: it is large, and soon done.
+        admitted = Box::pin(door.admit(stream, from)) => admitted,
+        () = stop.cancelled() => None,
+    };
+    let Some(mut admitted) = admitted else { return };
+    match admitted.ends.take() {
+        Some(ends) => tokio::select! {
+            biased;
+            () = ends.cancelled() => {}
+            () = serve(admitted, handler, limits, excess, place, stop) => {}
+        },
+        None => serve(admitted, handler, limits, excess, place, stop).await,
     }
 }
 
 async fn serve(
-    stream: TcpStream,
+    admitted: Admitted,
     handler: impl Handler,
     limits: HttpLimits,
     excess: bool,
@@ -50,13 +82,25 @@ async fn serve(
     stop: CancellationToken,
 ) {
     let activity = Arc::new(ConnectionActivity::default());
-    let stream = Arc::new(Mutex::new(stream));
+    let soft_end = admitted.soft_end();
+    let Admitted { wire, peer, certificate, .. } = admitted;
+    let under_tls = matches!(wire, Wire::Tls(_));
+    let stream = Arc::new(Mutex::new(wire));
     let socket = Socket::new(stream.clone(), activity.clone(), limits.linger_bytes, limits.linger);
     let service = service_fn({
         let activity = activity.clone();
         move |mut request: Request<Incoming>| {
             if excess {
                 request.extensions_mut().insert(Excess);
+            }
+            if under_tls {
+                request.extensions_mut().insert(UnderTls);
+            }
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(certificate.clone());
             }
             if let Some(place) = &place {
                 request.extensions_mut().insert(place.clone());
@@ -92,13 +136,22 @@ async fn serve(
         }
         return;
     }
+    let stopped = async {
+        match soft_end {
+            None => stop.cancelled().await,
+            Some(soft_end) => tokio::select! {
+                () = stop.cancelled() => {}
+                () = soft_end => {}
+            },
+        }
+    };
     let mut gone = pin::pin!(hang_up::hung_up(&stream, &activity));
     let overdue = tokio::select! {
         biased;
         result = &mut connection => ended(result),
         () = &mut gone => None,
         overdue = watchdog.overdue(&activity) => Some(overdue),
-        () = stop.cancelled() => {
+        () = stopped => {
             activity.no_linger.store(activity.is_idle(), Relaxed);
             pin::Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {

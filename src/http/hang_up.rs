@@ -17,11 +17,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::http::activity::ConnectionActivity;
+use crate::tls::Wire;
 
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -38,7 +37,7 @@ const RESET_WAIT: Duration = Duration::from_millis(200);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The stream, for its connection and for this look at it. Both are polled by one task: the lock is never waited for.
-pub(super) type Stream = Arc<Mutex<TcpStream>>;
+pub(super) type Stream = Arc<Mutex<Wire>>;
 
 /// Waits until the client of a request in progress has hung up.
 pub(super) async fn hung_up(stream: &Stream, activity: &ConnectionActivity) {
@@ -74,21 +73,21 @@ fn poll_sends_no_more(stream: &Stream, activity: &ConnectionActivity, cx: &mut C
         // hyper reads, and wakes this task.
         return Poll::Pending;
     }
-    let mut space = [0];
-    match ready!(stream.lock().poll_peek(cx, &mut ReadBuf::new(&mut space))) {
-        Ok(0) => Poll::Ready(Ok(())),
+    match ready!(stream.lock().poll_is_ended(cx)) {
+        Ok(true) => Poll::Ready(Ok(())),
         // hyper leaves it for later. What comes behind it cannot be seen.
-        Ok(_) => Poll::Pending,
+        Ok(false) => Poll::Pending,
         Err(error) => Poll::Ready(Err(error)),
     }
 }
 
-fn keep_asking(stream: &TcpStream) -> io::Result<()> {
+fn keep_asking(stream: &Wire) -> io::Result<()> {
+    let Some(stream) = stream.tcp() else { return Ok(()) };
     let how = TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL).with_interval(KEEPALIVE_INTERVAL);
     SockRef::from(stream).set_tcp_keepalive(&how)
 }
 
 /// The kernel forgets the peer of a stream that was reset.
-fn is_reset(stream: &TcpStream) -> bool {
-    stream.peer_addr().is_err()
+fn is_reset(stream: &Wire) -> bool {
+    stream.tcp().is_none_or(|stream| stream.peer_addr().is_err())
 }

@@ -28,6 +28,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::tls::Door;
 pub use places::{Place, Places};
 
 /// How long to wait after a failed accept that is not the fault of one client, such as EMFILE.
@@ -66,6 +68,11 @@ const EXCESS_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub struct Excess;
 
+/// On a request (as an extension) that came under TLS. One of another node has its [`crate::tls::PeerIdentity`], too, and
+/// one of a client with a certificate an `Arc` of that ([`crate::tls::ClientCertificate`]).
+#[derive(Debug, Clone, Copy)]
+pub struct UnderTls;
+
 /// The limits of a port and of each connection.
 #[derive(Debug, Clone)]
 pub struct HttpLimits {
@@ -88,6 +95,8 @@ pub struct HttpLimits {
     pub connections: usize,
     /// Instead: each connection has a [`Place`] here, on its requests (as an extension), and none is in excess.
     pub places: Option<Places>,
+    /// What a connection has to pass first: TLS, mostly.
+    pub door: Option<Arc<Door>>,
     /// How long a shutdown waits for requests in flight; then they are dropped.
     pub drain: Duration,
 }
@@ -117,6 +126,7 @@ impl Default for HttpLimits {
             linger: Duration::from_secs(1),
             connections: usize::MAX,
             places: None,
+            door: None,
             drain: Duration::from_secs(5),
         }
     }
@@ -167,7 +177,8 @@ pub async fn serve(
                         complaints.note(&"as many connections as this node takes: no more of them are served for now");
                     }
                     let limits = if excess { &excess_limits } else { &limits };
-                    start(&mut connections, stream, handler.clone().serving(client.ip()), threads.next(), limits, excess, &stop);
+                    let handler = handler.clone().serving(client.ip());
+                    start(&mut connections, (stream, client), handler, threads.next(), limits, excess, &stop);
                 }
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
@@ -207,7 +218,7 @@ async fn accept(listeners: &[TcpListener], places: Option<&Places>) -> io::Resul
 
 fn start(
     connections: &mut JoinSet<()>,
-    stream: TcpStream,
+    (stream, from): (TcpStream, SocketAddr),
     handler: impl Handler,
     thread: Option<&Handle>,
     limits: &HttpLimits,
@@ -224,7 +235,7 @@ fn start(
     let (limits, stop) = (limits.clone(), stop.child_token());
     let place = limits.places.as_ref().map(Places::enter);
     let Some(thread) = thread else {
-        connections.spawn(connection::run(stream, handler, limits, excess, place, stop));
+        connections.spawn(connection::run(stream, from, handler, limits, excess, place, stop));
         return;
     };
     // Its events are to come to the thread that serves it.
@@ -232,7 +243,7 @@ fn start(
         Ok(stream) => {
             let served = async move {
                 match TcpStream::from_std(stream) {
-                    Ok(stream) => connection::run(stream, handler, limits, excess, place, stop).await,
+                    Ok(stream) => connection::run(stream, from, handler, limits, excess, place, stop).await,
                     Err(error) => tracing::warn!(%error, "a connection cannot be served"),
                 }
             };

@@ -1,4 +1,4 @@
-//! The TCP stream under hyper. It reports what it sees to the [`ConnectionActivity`], and lingers
+//! The stream under hyper. It reports what it sees to the [`ConnectionActivity`], and lingers
 //! when it closes.
 //!
 //! Closing a socket with unread bytes sends a reset, which can overtake the answer: a client that
@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 
 use crate::http::activity::ConnectionActivity;
 use crate::http::hang_up::Stream;
+use crate::tls::Wire;
 
 /// Writes up to this are put together: the kernel takes one piece in less time than two.
 const SHORT_WRITE_BYTES: usize = 1 << 10;
@@ -95,7 +96,13 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.stream.lock()).poll_flush(cx)
+        let mut stream = self.stream.lock();
+        let flushed = Pin::new(&mut *stream).poll_flush(cx);
+        if let Wire::Tls(_) = &*stream {
+            // It has taken the bytes, and the client has not.
+            self.activity.write_blocked.store(stream.keeps_writes(), Relaxed);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -117,7 +124,7 @@ impl AsyncWrite for Socket {
         let mut space = [0; 8 * 1024];
         while sleep.as_mut().poll(cx).is_pending() && this.linger_bytes > 0 {
             let mut buf = ReadBuf::new(&mut space);
-            match ready!(Pin::new(&mut *this.stream.lock()).poll_read(cx, &mut buf)) {
+            match ready!(this.stream.lock().poll_discard(cx, &mut buf)) {
                 Ok(()) if !buf.filled().is_empty() => {
                     this.linger_bytes = this.linger_bytes.saturating_sub(buf.filled().len());
                 }

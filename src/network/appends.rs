@@ -7,21 +7,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use hyper_util::rt::TokioIo;
 use openraft::raft::AppendEntriesRequest;
-use reqwest::Client;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::time::timeout;
 use tokio_util::codec::{Decoder, FramedRead, LengthDelimitedCodec};
 
+use super::link::{Link, LinkError};
 use super::origin::RAFT_CONTENT_TYPE;
-use super::port::Port;
-use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
+use super::port::{self, Port};
+use super::reply::{MAX_SMALL_REPLY_BYTES, read_reply};
 use super::wire::{self, APPENDS_PATH, APPENDS_PROTOCOL, AppendAnswer, AppendMessage, MAX_MESSAGE_BYTES};
 use crate::formats::{Format, NEWEST, OLDEST};
 use crate::network::limits::{LimitedCodec, PortLimits};
@@ -29,6 +30,7 @@ use crate::network::validate::{self, Local};
 use crate::node::rpc::{AppendStream, BoxFuture, PeerError, Refusal, StampedOutcome, Target};
 use crate::node::{Node, NodeIdentity};
 use crate::raft_types::TypeConfig;
+use crate::tls::PeerIdentity;
 
 /// A stream without a message for this long is closed. A leader closes a stream it does not need much earlier; this is for
 /// a leader whose host is gone.
@@ -70,21 +72,24 @@ pub(crate) fn leader_side<S: AsyncRead + AsyncWrite + Send + 'static>(
 
 /// Asks a node to take a stream of appends; `None` where its version has none.
 pub(super) async fn open(
-    client: Client,
+    link: Link,
     me: Arc<NodeIdentity>,
     target: Target,
     within: Duration,
 ) -> Result<Option<Box<dyn AppendStream>>, PeerError> {
     let opened = async {
-        let asked = client
-            .post(format!("http://{}{APPENDS_PATH}", target.id.raddr))
-            .header(CONNECTION, "upgrade")
-            .header(UPGRADE, APPENDS_PROTOCOL)
-            .header(CONTENT_TYPE, RAFT_CONTENT_TYPE)
-            .send();
-        let response = asked.await.map_err(|error| peer_error(&error))?;
+        let uri = link.uri(&target.id.raddr, target.raft_id, APPENDS_PATH).map_err(LinkError::into_unreachable)?;
+        let mut request = Request::new(Body::empty());
+        (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(UPGRADE, HeaderValue::from_static(APPENDS_PROTOCOL));
+        request.headers_mut().insert(CONTENT_TYPE, RAFT_CONTENT_TYPE);
+        let response = link.send(request).await.map_err(LinkError::into_unreachable)?;
         match response.status().as_u16() {
-            101 => Ok(Some(response.upgrade().await.map_err(|error| peer_error(&error))?)),
+            101 => {
+                let socket = hyper::upgrade::on(response).await;
+                Ok(Some(TokioIo::new(socket.map_err(|error| PeerError::Lost(error.to_string()))?)))
+            }
             404 => Ok(None),
             _ => Err(match read_reply(response, MAX_SMALL_REPLY_BYTES).await {
                 Err(error) => error,
@@ -132,10 +137,11 @@ pub(super) async fn accept(State(port): State<Port>, mut request: Request) -> Re
     }
     let upgrade = hyper::upgrade::on(&mut request);
     let node = node.clone();
+    let peer = request.extensions().get::<PeerIdentity>().copied();
     tokio::spawn(async move {
         match upgrade.await {
             Ok(socket) => {
-                serve_appends(node, TokioIo::new(socket), &port.limits).await;
+                serve_appends(node, TokioIo::new(socket), &port.limits, peer).await;
             }
             Err(error) => tracing::debug!(%error, "no stream of appends"),
         }
@@ -148,6 +154,7 @@ pub(crate) async fn serve_appends<S: AsyncRead + AsyncWrite + Send + 'static>(
     node: Node,
     socket: S,
     limits: &Arc<PortLimits>,
+    peer: Option<PeerIdentity>,
 ) {
     let codec = LimitedCodec { codec: codec(MAX_MESSAGE_BYTES), inbound: limits.stream() };
     let gone = codec.inbound.gone();
@@ -175,7 +182,8 @@ pub(crate) async fn serve_appends<S: AsyncRead + AsyncWrite + Send + 'static>(
             let message = message.and_then(|(envelope, request)| {
                 let (node, limits) = &checks;
                 said.store(envelope.format.0, Ordering::Relaxed);
-                match validate::append(&envelope, &request, &Local::of(node)) {
+                let checked = port::check_sender(peer, &envelope);
+                match checked.and_then(|()| validate::append(&envelope, &request, &Local::of(node))) {
                     Ok(()) => Ok((envelope, request)),
                     Err(why) => {
                         limits.refused.note(&envelope.from, &why);

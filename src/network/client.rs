@@ -1,4 +1,4 @@
-//! The client side of the transport: reqwest, with two pools of connections.
+//! The client side of the transport, with two pools of connections.
 //!
 //! A connection is driven by the threads that opened it. Messages that keep a cluster together must not wait for threads
 //! that serve clients. They have a pool of their own, used by the node's own tasks alone.
@@ -6,15 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use futures_util::future::join_all;
-use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, ClientBuilder, StatusCode};
+use hyper::body::Incoming;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
+use super::link::{Link, LinkError};
 use super::origin::RAFT_CONTENT_TYPE;
-use super::reply::{self, MAX_SMALL_REPLY_BYTES, peer_error, read_body, read_reply};
+use super::reply::{self, MAX_SMALL_REPLY_BYTES, read_body, read_reply};
 use super::resolver::Resolver;
-use super::wire::{self, CALL_PATH};
+use super::wire::{self, CALL_PATH, SNAPSHOT_PATH};
 use super::{appends, snapshot, validate};
 use crate::node::NodeIdentity;
 use crate::node::rpc::{AppendStream, BoxFuture, JoinRefusal, PeerError, PeerReply, PeerRequest, Peers, Probe, Target};
@@ -23,12 +28,18 @@ use crate::raft_types::RaftId;
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::storage::SnapshotFile;
 use crate::task;
-
-/// A host that takes no connection within this time is unreachable.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::tls::PeerTls;
 
 /// Names that are looked up at a time.
 const MAX_LOOKUPS: usize = 16;
+
+/// What a node asks at a client address.
+const NODE_PATH: &str = "/hraftd/raft/node";
+const STATS_PATH: &str = "/hraftd/raft/stats";
+const JOIN_PATH: &str = "/hraftd/raft/join";
+
+/// The header of a join that has the Raft id.
+const RAFT_ID: HeaderName = HeaderName::from_static("x-hraftd-raft-id");
 
 /// The header of an answer that names who gave it.
 const SERVED_BY: &str = "X-Hraftd-Served-By";
@@ -42,36 +53,67 @@ const MAX_ADDRESSES_OF_A_NAME: usize = 64;
 /// The way to other nodes over HTTP.
 #[derive(Debug)]
 pub struct HttpPeers {
-    /// For Raft's messages and all else that the node's own tasks ask.
-    own: Client,
-    /// For requests made on behalf of a client, by the task that serves it.
-    for_clients: Client,
-    /// For client addresses that were listed. It keeps no connection: a balancer would lead to the same node for ever.
-    for_strangers: Client,
+    links: ArcSwap<Links>,
     me: Arc<NodeIdentity>,
+    tls: Option<Arc<PeerTls>>,
     /// Names that are looked up at a time: each takes a thread for as long as the resolver does.
     lookups: Arc<Semaphore>,
     resolver: Arc<Resolver>,
 }
 
+/// Pools of connections, all opened with one certificate.
+#[derive(Debug)]
+struct Links {
+    /// For Raft's messages and all else that the node's own tasks ask.
+    own: Link,
+    /// For requests made on behalf of a client, by the task that serves it.
+    for_clients: Link,
+    /// For client addresses that were listed. It keeps no connection: a balancer would lead to the same node for ever.
+    for_strangers: Link,
+    /// Of the certificate.
+    generation: u64,
+}
+
+impl Links {
+    fn new(resolver: &Arc<Resolver>, tls: Option<&Arc<PeerTls>>) -> Self {
+        // Before the first connection: one that is opened amid a change is opened anew.
+        let generation = tls.map_or(0, |tls| tls.generation());
+        let link = |idle| Link::new(resolver.clone(), tls.cloned(), idle);
+        Self { own: link(usize::MAX), for_clients: link(usize::MAX), for_strangers: link(0), generation }
+    }
+}
+
 impl HttpPeers {
-    /// Makes a client that speaks for `me`.
-    ///
-    /// # Errors
-    /// reqwest's, where no HTTP client can be made.
-    pub fn new(me: Arc<NodeIdentity>) -> Result<Self, reqwest::Error> {
+    /// The way for `me`; over TLS, and TLS alone, where there are keys.
+    pub fn new(me: Arc<NodeIdentity>, tls: Option<Arc<PeerTls>>) -> Self {
         let resolver = Arc::new(Resolver::default());
-        Ok(Self {
-            own: client(resolver.clone()).build()?,
-            for_clients: client(resolver.clone()).build()?,
-            for_strangers: client(resolver.clone()).pool_max_idle_per_host(0).build()?,
+        Self {
+            links: ArcSwap::from_pointee(Links::new(&resolver, tls.as_ref())),
             me,
+            tls,
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
             resolver,
-        })
+        }
     }
 
-    fn client_for(&self, request: &PeerRequest) -> &Client {
+    /// The pools. Where this node shows another certificate by now they are new ones: what is under way on the others
+    /// goes on, and they close with its end.
+    fn links(&self) -> Arc<Links> {
+        let links = self.links.load_full();
+        let Some(tls) = &self.tls else { return links };
+        if let Err(error) = tls.speak_for(self.me.raft_id()) {
+            tracing::error!("other nodes are shown a certificate of the Raft id that was: {error}");
+        }
+        if tls.generation() == links.generation {
+            return links;
+        }
+        let new = Arc::new(Links::new(&self.resolver, self.tls.as_ref()));
+        self.links.store(new.clone());
+        new
+    }
+
+    fn link_for(&self, request: &PeerRequest) -> Link {
+        let links = self.links();
         match request {
             PeerRequest::Append(_)
             | PeerRequest::Vote(_)
@@ -81,7 +123,7 @@ impl HttpPeers {
             | PeerRequest::ReadIndex { .. }
             | PeerRequest::LeaderWatch
             | PeerRequest::IsLeaderGone(_)
-            | PeerRequest::Forgotten { .. } => &self.own,
+            | PeerRequest::Forgotten { .. } => links.own.clone(),
             PeerRequest::Read { .. }
             | PeerRequest::ReadBy { .. }
             | PeerRequest::AdminBy { .. }
@@ -94,26 +136,33 @@ impl HttpPeers {
             | PeerRequest::Remove { .. }
             | PeerRequest::Found(_)
             | PeerRequest::Vouch
-            | PeerRequest::Witness { .. } => &self.for_clients,
+            | PeerRequest::Witness { .. } => links.for_clients.clone(),
         }
     }
 }
 
-fn client(resolver: Arc<Resolver>) -> ClientBuilder {
-    Client::builder()
-        .dns_resolver(resolver)
-        // A proxy of the environment is for browsing, not for members of a cluster.
-        .no_proxy()
-        .tcp_nodelay(true)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
+fn request(method: Method, uri: Uri, body: impl Into<Body>) -> Request<Body> {
+    let mut request = Request::new(body.into());
+    (*request.method_mut(), *request.uri_mut()) = (method, uri);
+    request
+}
+
+/// Asks what a path at a client address has.
+async fn get(link: &Link, haddr: &HostPort, path: &'static str) -> Result<Response<Incoming>, PeerError> {
+    let uri = link.uri(haddr, None, path).map_err(LinkError::into_somebody)?;
+    link.send(request(Method::GET, uri, Body::empty())).await.map_err(LinkError::into_somebody)
+}
+
+/// An exchange that lasts longer than this is given up.
+async fn within<T>(time: Duration, exchange: impl Future<Output = Result<T, PeerError>>) -> Result<T, PeerError> {
+    let done = timeout(time, exchange).await;
+    done.unwrap_or_else(|_| Err(PeerError::Lost("it did not answer in time".to_owned())))
 }
 
 /// Asks each node at these client addresses who it is.
-async fn ids_at(client: &Client, places: Vec<HostPort>, timeout: Duration) -> Vec<PublicId> {
+async fn ids_at(link: &Link, places: Vec<HostPort>) -> Vec<PublicId> {
     let asked = places.into_iter().take(MAX_ADDRESSES_OF_A_NAME).map(async |place| {
-        let sent = client.get(format!("http://{place}/hraftd/raft/node")).timeout(timeout).send();
-        let body = read_body(sent.await.ok()?, MAX_SMALL_REPLY_BYTES).await.ok()?;
+        let body = read_body(get(link, &place, NODE_PATH).await.ok()?, MAX_SMALL_REPLY_BYTES).await.ok()?;
         let about: serde_json::Value = serde_json::from_slice(&body).ok()?;
         about.get("nodeID")?.as_str()?.parse().ok()
     });
@@ -127,17 +176,21 @@ impl Peers for HttpPeers {
         request: PeerRequest,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
-        let client = self.client_for(&request);
+        let link = self.link_for(&request);
         let max_bytes = reply::max_reply_bytes(&request);
         let term = validate::term_of(&request);
+        // Who is there is the question: whoever it is may answer.
+        let asks_who = matches!(request, PeerRequest::Identify);
+        let uri = link.uri(&target.id.raddr, target.raft_id.filter(|_| !asks_who), CALL_PATH);
         let body = wire::encode_request(self.me.envelope(target), request);
-        let url = format!("http://{}{CALL_PATH}", target.id.raddr);
-        let sent = client.post(url).timeout(timeout).header(CONTENT_TYPE, RAFT_CONTENT_TYPE).body(body).send();
-        Box::pin(async move {
-            let reply = read_reply(sent.await.map_err(|error| peer_error(&error))?, max_bytes).await?;
+        Box::pin(within(timeout, async move {
+            let as_peer_error = if asks_who { LinkError::into_somebody } else { LinkError::into_unreachable };
+            let mut request = self::request(Method::POST, uri.map_err(as_peer_error)?, body);
+            request.headers_mut().insert(CONTENT_TYPE, RAFT_CONTENT_TYPE);
+            let reply = read_reply(link.send(request).await.map_err(as_peer_error)?, max_bytes).await?;
             let checked = term.map_or(Ok(()), |term| validate::reply(term, &reply));
             checked.map(|()| reply).map_err(PeerError::Lost)
-        })
+        }))
     }
 
     fn open_appends(
@@ -145,7 +198,7 @@ impl Peers for HttpPeers {
         target: &Target,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Option<Box<dyn AppendStream>>, PeerError>> {
-        Box::pin(appends::open(self.own.clone(), self.me.clone(), target.clone(), timeout))
+        Box::pin(appends::open(self.links().own.clone(), self.me.clone(), target.clone(), timeout))
     }
 
     fn send_snapshot(
@@ -159,7 +212,9 @@ impl Peers for HttpPeers {
         let envelope = self.me.envelope(target);
         let format = envelope.format;
         let head = wire::encode(&(envelope, vote, meta), format);
-        let sent = snapshot::send(self.own.clone(), target.id.raddr.clone(), head, snapshot, idle_timeout);
+        let link = self.links().own.clone();
+        let to = link.uri(&target.id.raddr, target.raft_id, SNAPSHOT_PATH);
+        let sent = snapshot::send(link, to, head, snapshot, idle_timeout);
         Box::pin(async move {
             let reply = sent.await?;
             validate::reply(vote.leader_id.term, &reply).map(|()| reply).map_err(PeerError::Lost)
@@ -173,15 +228,13 @@ impl Peers for HttpPeers {
         raft_id: RaftId,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Result<(), JoinRefusal>, PeerError>> {
-        let sent = self
-            .for_strangers
-            .post(format!("http://{haddr}/hraftd/raft/join"))
-            .timeout(timeout)
-            .header("X-Hraftd-Raft-Id", raft_id)
-            .body(serde_json::json!({ "id": id, "addr": id.raddr.to_string() }).to_string())
-            .send();
-        Box::pin(async move {
-            let response = sent.await.map_err(|error| peer_error(&error))?;
+        let link = self.links().for_strangers.clone();
+        let uri = link.uri(haddr, None, JOIN_PATH);
+        let body = serde_json::json!({ "id": id, "addr": id.raddr.to_string() }).to_string();
+        Box::pin(within(timeout, async move {
+            let mut request = request(Method::POST, uri.map_err(LinkError::into_unreachable)?, body);
+            request.headers_mut().insert(RAFT_ID, HeaderValue::from(raft_id));
+            let response = link.send(request).await.map_err(LinkError::into_unreachable)?;
             let status = response.status();
             if status.is_success() {
                 return Ok(Ok(()));
@@ -195,7 +248,7 @@ impl Peers for HttpPeers {
                 msg: reason().unwrap_or_else(|| format!("HTTP status {status}: is it a client port of hraftd?")),
                 for_now: status == StatusCode::SERVICE_UNAVAILABLE,
             }))
-        })
+        }))
     }
 
     fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
@@ -221,9 +274,9 @@ impl Peers for HttpPeers {
     }
 
     fn probe(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
-        let sent = self.for_strangers.get(format!("http://{haddr}/hraftd/raft/stats")).timeout(timeout).send();
-        Box::pin(async move {
-            let response = sent.await.map_err(|error| peer_error(&error))?;
+        let (link, haddr) = (self.links().for_strangers.clone(), haddr.clone());
+        Box::pin(within(timeout, async move {
+            let response = get(&link, &haddr, STATS_PATH).await?;
             let id = response.headers().get(SERVED_BY).and_then(|id| id.to_str().ok()?.parse().ok());
             let body = read_body(response, MAX_STATS_BYTES).await?;
             let id = id.ok_or_else(|| PeerError::Lost("it does not say who it is: is it hraftd?".to_owned()))?;
@@ -233,14 +286,14 @@ impl Peers for HttpPeers {
             let members = members.map_or(&[][..], Vec::as_slice);
             let of_member = |member: &serde_json::Value| member.get("id")?.as_str()?.parse().ok();
             Ok(Probe { id, has_cluster: !members.is_empty(), members: members.iter().filter_map(of_member).collect() })
-        })
+        }))
     }
 
     fn ids_at(&self, haddr: &HostPort, timeout: Duration) -> BoxFuture<'static, Vec<PublicId>> {
-        let (client, places) = (self.for_clients.clone(), self.resolve(haddr));
+        let (link, places) = (self.links().for_clients.clone(), self.resolve(haddr));
         Box::pin(async move {
-            let asked = async { ids_at(&client, places.await, timeout).await };
-            tokio::time::timeout(timeout, asked).await.unwrap_or_default()
+            let asked = async { ids_at(&link, places.await).await };
+            self::timeout(timeout, asked).await.unwrap_or_default()
         })
     }
 }
@@ -258,7 +311,7 @@ mod tests {
         let identity = Identity::new("127.0.0.1:1,127.0.0.1:2".parse().unwrap(), 1);
         let store = IdentityStore::new(Arc::new(MemDisk::default()));
         let me = NodeIdentity::new(store, identity, ClusterHandle::new(None), Role::Voter, "memory".to_owned(), 1);
-        HttpPeers::new(Arc::new(me)).unwrap()
+        HttpPeers::new(Arc::new(me), None)
     }
 
     /// A server that begins to answer with `head`, and sends `piece` after `piece` without end.

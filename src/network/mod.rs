@@ -7,7 +7,8 @@
 //! * [`limits`] bounds what is on its way to this node, [`large_reply`] what is on its way back, [`validate`] refuses messages that no correct
 //!   peer sends, [`origin`] those that a web page may have sent.
 //!
-//! Caveat: there is no authentication. Whoever reaches the Raft port can act as a member.
+//! Caveat: without a cluster secret there is no authentication: whoever reaches the Raft port can act as a member. With one,
+//! [`crate::tls`] lets nodes of the cluster in alone, before anything here is called.
 
 mod appends;
 mod client;
@@ -19,6 +20,7 @@ mod fuzz;
 mod golden;
 mod large_reply;
 mod limits;
+mod link;
 mod origin;
 mod port;
 mod reply;

@@ -1,10 +1,12 @@
-//! Reads what other nodes answer: reqwest's errors and HTTP statuses as [`PeerError`]s, the body as a [`PeerReply`].
+//! Reads what other nodes answer: HTTP statuses as [`PeerError`]s, the body as a [`PeerReply`].
 //!
 //! Every body is limited in bytes here, and in time by the caller: an address that was handed in, with a join for example,
 //! may lead to anybody.
 
+use axum::http::{Response, StatusCode};
 use bytes::{Bytes, BytesMut};
-use reqwest::{Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
 
 use super::wire::{self, Answer, MAX_MESSAGE_BYTES};
 use crate::formats::NEWEST;
@@ -39,42 +41,27 @@ pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
     }
 }
 
-/// Tells reqwest's errors apart by whether the request can have been received: only a failure to connect is
-/// [`PeerError::Unreachable`].
-pub(super) fn peer_error(error: &reqwest::Error) -> PeerError {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text = inner.to_string();
-        source = inner.source();
-    }
-    if error.is_connect() {
-        PeerError::Unreachable(text)
-    } else if error.is_timeout() {
-        PeerError::Lost("it did not answer in time".to_owned())
-    } else {
-        PeerError::Lost(text)
-    }
-}
-
 /// Reads a body of at most `max_bytes`. The caller limits the time.
 ///
 /// # Errors
 /// [`PeerError::Lost`]: it is longer, or breaks off.
-pub(super) async fn read_body(mut response: Response, max_bytes: usize) -> Result<Bytes, PeerError> {
+pub(super) async fn read_body(response: Response<Incoming>, max_bytes: usize) -> Result<Bytes, PeerError> {
     let too_long = || PeerError::Lost(format!("its answer has more than {max_bytes} bytes"));
     // What is announced is not reserved: it may never come.
-    if response.content_length().is_some_and(|length| length > max_bytes as u64) {
+    let mut body = response.into_body();
+    if body.size_hint().exact().is_some_and(|length| length > max_bytes as u64) {
         return Err(too_long());
     }
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| peer_error(&error))? {
-        if chunk.len() > max_bytes - body.len() {
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| PeerError::Lost(error.to_string()))?;
+        let Some(chunk) = frame.data_ref() else { continue };
+        if chunk.len() > max_bytes - all.len() {
             return Err(too_long());
         }
-        body.extend_from_slice(&chunk);
+        all.extend_from_slice(chunk);
     }
-    Ok(body.freeze())
+    Ok(all.freeze())
 }
 
 /// Reads the reply in an answer's body of at most `max_bytes`. The caller limits the time.
@@ -83,7 +70,7 @@ pub(super) async fn read_body(mut response: Response, max_bytes: usize) -> Resul
 /// * [`PeerError::Unreachable`]: HTTP status 503; the peer did nothing.
 /// * [`PeerError::Refused`]: the peer refused, or another HTTP status says that this is no Raft port.
 /// * [`PeerError::Lost`]: no whole answer came, it is too long, or it cannot be read.
-pub(super) async fn read_reply(response: Response, max_bytes: usize) -> Result<PeerReply, PeerError> {
+pub(super) async fn read_reply(response: Response<Incoming>, max_bytes: usize) -> Result<PeerReply, PeerError> {
     let status = response.status();
     if status == StatusCode::SERVICE_UNAVAILABLE {
         return Err(PeerError::Unreachable("it is still loading its data, or has more to do than it can".to_owned()));

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use parking_lot::Mutex;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::task;
 
@@ -61,16 +60,6 @@ impl Resolver {
         let shared = begun.map(|ended| ended.unwrap_or_else(|error| Err(error.to_string()))).boxed().shared();
         under_way.insert(name, shared.clone());
         shared
-    }
-}
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let found = self.look_up(name.as_str());
-        Box::pin(async move {
-            let addrs: Addrs = Box::new(found.await?.into_iter());
-            Ok(addrs)
-        })
     }
 }
 

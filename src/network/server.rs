@@ -15,7 +15,7 @@ use axum::{Extension, Router, middleware};
 use bytes::BytesMut;
 use http_body_util::{BodyExt, Limited};
 
-use super::port::Port;
+use super::port::{Port, check_sender};
 use super::validate::{self, CommandLimits, Local};
 use super::wire::{self, APPENDS_PATH, Answer, CALL_PATH, MAX_MESSAGE_BYTES, SNAPSHOT_PATH};
 use super::{appends, decode, origin, snapshot};
@@ -24,6 +24,7 @@ use crate::http::Place;
 use crate::network::limits::{DecodeTurn, Inbound};
 use crate::node::rpc::{Envelope, PeerRequest, Refusal};
 use crate::node::{Node, NodeSlot};
+use crate::tls::PeerIdentity;
 
 /// A message that does not arrive within this time is given up.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +44,12 @@ pub fn router(node: NodeSlot, limits: CommandLimits) -> Router {
 }
 
 /// Answers one message.
-async fn call(State(port): State<Port>, place: Option<Extension<Place>>, body: Body) -> Response {
+async fn call(
+    State(port): State<Port>,
+    place: Option<Extension<Place>>,
+    peer: Option<Extension<PeerIdentity>>,
+    body: Body,
+) -> Response {
     let (mut stays, mut format) = (true, OLDEST);
     let answer: Answer = match read(body, port.limits.messages(), MESSAGE_TIMEOUT).await {
         Ok(bytes) => {
@@ -52,6 +58,11 @@ async fn call(State(port): State<Port>, place: Option<Extension<Place>>, body: B
                 Ok((envelope, request)) => {
                     drop(bytes);
                     format = envelope.format;
+                    if let Err(why) = check_sender(peer.map(|Extension(peer)| peer), &envelope) {
+                        port.limits.refused.note(&envelope.from, &why);
+                        let refusal = port.limits.reply_room.encode(Err(Refusal::Unreadable(why)), format).await;
+                        return (CLOSE, refusal).into_response();
+                    }
                     if let Some(Extension(place)) = place {
                         stays = place.heard(port.node.node().and_then(|node| node.member_that_sent(&envelope)));
                     }
@@ -105,10 +116,15 @@ async fn watch_leader(port: &Port, node: &Node, envelope: &Envelope) -> Answer {
     }
 }
 
-async fn receive_snapshot(State(port): State<Port>, place: Option<Extension<Place>>, body: Body) -> Response {
+async fn receive_snapshot(
+    State(port): State<Port>,
+    place: Option<Extension<Place>>,
+    peer: Option<Extension<PeerIdentity>>,
+    body: Body,
+) -> Response {
     let Some(node) = port.node.node() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    let (mut format, place) = (OLDEST, place.map(|Extension(place)| place));
-    let answer = snapshot::receive(node, body, &port.limits, place, MESSAGE_TIMEOUT, &mut format).await;
+    let (mut format, from) = (OLDEST, (place.map(|Extension(place)| place), peer.map(|Extension(peer)| peer)));
+    let answer = snapshot::receive(node, body, &port.limits, from, MESSAGE_TIMEOUT, &mut format).await;
     if let Err(refusal) = &answer {
         tracing::warn!("a snapshot was not received: {refusal}");
     }

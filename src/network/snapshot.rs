@@ -8,25 +8,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Request, Uri};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
-use reqwest::Client;
-use reqwest::header::CONTENT_TYPE;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::link::{Link, LinkError};
 use super::origin::RAFT_CONTENT_TYPE;
-use super::reply::{MAX_SMALL_REPLY_BYTES, peer_error, read_reply};
-use super::wire::{self, MAX_HEAD_BYTES, SNAPSHOT_PATH, SnapshotHead};
+use super::port;
+use super::reply::{MAX_SMALL_REPLY_BYTES, read_reply};
+use super::wire::{self, MAX_HEAD_BYTES, SnapshotHead};
 use crate::formats::{Format, NEWEST};
 use crate::http::Place;
 use crate::network::limits::{GIVEN_UP, PortLimits};
 use crate::network::validate::{self, Local};
 use crate::node::Node;
 use crate::node::rpc::{PeerError, PeerReply, Refusal};
-use crate::node_id::HostPort;
 use crate::storage::SnapshotFile;
+use crate::tls::PeerIdentity;
 
 /// Bytes read from the file at a time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -34,10 +36,10 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// How long the receiver may take to check and load what it has received.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Streams a snapshot to a Raft address.
+/// Streams a snapshot to [`SNAPSHOT_PATH`](wire::SNAPSHOT_PATH) of a node.
 pub(super) async fn send(
-    client: Client,
-    raddr: HostPort,
+    link: Link,
+    to: Result<Uri, LinkError>,
     head: Vec<u8>,
     snapshot: SnapshotFile,
     idle_timeout: Duration,
@@ -47,12 +49,13 @@ pub(super) async fn send(
     let mut prefix = length.to_le_bytes().to_vec();
     prefix.extend_from_slice(&head);
     let body = stream::once(async { Ok(Bytes::from(prefix)) }).chain(file_chunks(snapshot, progress));
-    let sent = client
-        .post(format!("http://{raddr}{SNAPSHOT_PATH}"))
-        .header(CONTENT_TYPE, RAFT_CONTENT_TYPE)
-        .body(reqwest::Body::wrap_stream(body))
-        .send();
-    let reply = async { read_reply(sent.await.map_err(|error| peer_error(&error))?, MAX_SMALL_REPLY_BYTES).await };
+    let mut request =
+        Request::post(to.map_err(LinkError::into_unreachable)?).body(Body::from_stream(body)).map_err(never)?;
+    request.headers_mut().insert(CONTENT_TYPE, RAFT_CONTENT_TYPE);
+    let reply = async {
+        let response = link.send(request).await.map_err(LinkError::into_unreachable)?;
+        read_reply(response, MAX_SMALL_REPLY_BYTES).await
+    };
     let watchdog = async {
         loop {
             // `true` once the whole file has been handed over.
@@ -69,6 +72,11 @@ pub(super) async fn send(
         reply = reply => reply,
         () = watchdog => Err(PeerError::Lost("nothing moved for too long".to_owned())),
     }
+}
+
+/// The parts of a request are checked where they are made.
+fn never(error: axum::http::Error) -> PeerError {
+    PeerError::Unreachable(error.to_string())
 }
 
 fn file_chunks(
@@ -100,7 +108,7 @@ pub(super) async fn receive(
     node: &Node,
     body: Body,
     limits: &Arc<PortLimits>,
-    place: Option<Place>,
+    (place, peer): (Option<Place>, Option<PeerIdentity>),
     idle_timeout: Duration,
     said: &mut Format,
 ) -> Result<PeerReply, Refusal> {
@@ -143,7 +151,8 @@ pub(super) async fn receive(
     *said = envelope.format;
     // From here on only one piece at a time is in memory.
     drop(inbound);
-    if let Err(why) = validate::snapshot(&envelope, &vote, &meta, &Local::of(node)) {
+    let checked = port::check_sender(peer, &envelope);
+    if let Err(why) = checked.and_then(|()| validate::snapshot(&envelope, &vote, &meta, &Local::of(node))) {
         limits.refused.note(&envelope.from, &why);
         return Err(unreadable(&why));
     }

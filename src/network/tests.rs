@@ -191,7 +191,7 @@ fn peers() -> HttpPeers {
         "a disk in memory".to_owned(),
         1,
     );
-    HttpPeers::new(Arc::new(me)).unwrap()
+    HttpPeers::new(Arc::new(me), None)
 }
 
 /// Long for this machine; only a peer that never answers lets it pass.

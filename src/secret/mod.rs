@@ -21,6 +21,7 @@ pub use file::{
     Access, FileError, LineFault, MAX_FILE_BYTES, parse_list, read_file, read_list, read_private, write_new,
 };
 pub use mask::mask;
+pub(crate) use text::random;
 pub use text::{Generated, TextError};
 pub use token::{Token, TokenId};
 pub use watch::FileWatch;

@@ -78,7 +78,7 @@ pub trait Generated: Sized {
 }
 
 /// Random bytes of the system.
-pub(super) fn random<const N: usize>() -> io::Result<Zeroizing<[u8; N]>> {
+pub(crate) fn random<const N: usize>() -> io::Result<Zeroizing<[u8; N]>> {
     let mut bytes = Zeroizing::new([0; N]);
     SysRng.try_fill_bytes(&mut *bytes).map_err(|error| io::Error::other(format!("no random bytes: {error}")))?;
     Ok(bytes)

@@ -7,6 +7,8 @@ mod client_threads;
 mod connection_limits;
 mod low_space;
 mod machine_limits;
+mod reload;
+mod security;
 mod setup;
 mod signals;
 mod tokens;
@@ -30,6 +32,8 @@ use crate::node::NodeSlot;
 use crate::start;
 use crate::telemetry;
 use client_threads::ClientThreads;
+use reload::Reloads;
+use security::Security;
 
 pub use machine_limits::check as check_machine_limits;
 
@@ -60,13 +64,17 @@ pub fn run_until_terminated(runtime: &Runtime, config: Config) -> Result<(), Exi
 /// The exit code and the line that tells the operator what happened.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Exit> {
     signals::outlive_file_size_limit();
-    signals::outlive_hangups();
+    let reloads = Reloads::start();
     let _drops = telemetry::report_dropped_lines();
-    let setup = Arc::new(setup::setup(&config).await?);
+    let security = Security::open(&config, &reloads)?;
+    let setup = Arc::new(setup::setup(&config, security.peers.clone()).await?);
     let http_listener = listen(&config.http_bind).await?;
     let raft_listener = listen(&config.raft_bind).await?;
     let identity = start::identity(&setup).await?;
-    announce(&config, &http_listener, &raft_listener);
+    if let Some(peers) = &security.peers {
+        peers.speak_for(identity.raft_id).map_err(failure)?;
+    }
+    announce(&config, &http_listener, &raft_listener, security.scheme());
 
     // Both ports answer while a large log is loaded: 503 where the answer is not known yet.
     let slot = NodeSlot::new(config.public_id.clone(), identity.cluster.is_some());
@@ -78,10 +86,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     // This raises the limit that the next one looks at.
     let limits = HttpLimits { connections: connection_limits::clients(), ..limits };
     let places = Some(connection_limits::peers());
-    let peer_limits = HttpLimits { upgrades: true, connections: usize::MAX, places, ..limits.clone() };
+    let client_threads = ClientThreads::start().map_err(failure)?;
+    let door = security.raft_door(client_threads.handles());
+    let peer_limits = HttpLimits { upgrades: true, connections: usize::MAX, places, door, ..limits.clone() };
+    let limits = HttpLimits { door: security.client_door(limits.idle_timeout), ..limits };
     let router = network::router(slot.clone(), command_limits(&config));
     let peer_port = serve(raft_listener, router, &[], peer_limits, peers_stopped);
-    let client_threads = ClientThreads::start().map_err(failure)?;
     let settings = ApiSettings {
         max_value_bytes: config.max_value_bytes,
         max_request_bytes: config.max_request_bytes,
@@ -162,12 +172,15 @@ fn command_limits(config: &Config) -> CommandLimits {
 }
 
 /// Logs what an operator wants to see first: who this is, where it listens, and a command that works.
-fn announce(config: &Config, http: &[TcpListener], raft: &[TcpListener]) {
+fn announce(config: &Config, http: &[TcpListener], raft: &[TcpListener], scheme: &str) {
     let at = |listener: &TcpListener| listener.local_addr().map_or_else(|e| e.to_string(), |addr| addr.to_string());
     let at = |listeners: &[TcpListener]| listeners.iter().map(at).collect::<Vec<_>>().join(" and ");
     tracing::info!("hraftd {} starts as {}", env!("CARGO_PKG_VERSION"), config.public_id);
     tracing::info!("clients at {}, Raft at {}, data in {}", at(http), at(raft), config.data);
-    tracing::info!("try: curl {}/hraftd/raft/stats", config.public_id.haddr);
+    match scheme {
+        "https" => tracing::info!("try: curl --cacert CA https://{}/hraftd/raft/stats", config.public_id.haddr),
+        _ => tracing::info!("try: curl {}/hraftd/raft/stats", config.public_id.haddr),
+    }
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

@@ -6,19 +6,20 @@ use tokio::task::spawn_blocking;
 
 use super::{LOG_BYTES_BETWEEN_SNAPSHOTS, failure};
 use crate::api::Hosts;
-use crate::config::{Config, DataPlace};
+use crate::config::{Config, DataPlace, TlsCertificate, TlsSettings};
 use crate::exit::Exit;
 use crate::network::HttpPeers;
 use crate::node::rpc::Peers;
-use crate::node::{NodeIdentity, RaftOptions, Start};
+use crate::node::{RaftOptions, Start};
 use crate::raft_types::ClusterId;
 use crate::start::Setup;
 use crate::storage::DataDir;
 use crate::storage::log::LogOptions;
+use crate::tls::PeerTls;
 use crate::watch::HistoryLimits;
 
 /// Opens and locks the data directory.
-pub(super) async fn setup(config: &Config) -> Result<Setup, Exit> {
+pub(super) async fn setup(config: &Config, tls: Option<Arc<PeerTls>>) -> Result<Setup, Exit> {
     let data = match config.data.clone() {
         DataPlace::Memory => DataDir::in_memory(),
         // The system's refusal here is about the directory that was named, not about the disk.
@@ -36,7 +37,7 @@ pub(super) async fn setup(config: &Config) -> Result<Setup, Exit> {
         history: HistoryLimits { events: config.watch_history, ..HistoryLimits::default() },
         moved: config.moved,
         raft: raft_options(config),
-        peers: Box::new(http_peers),
+        peers: Box::new(move |me| Ok(Arc::new(HttpPeers::new(me, tls.clone())) as Arc<dyn Peers>)),
         observe: Box::new(|_| None),
         find: Box::new({
             let config = config.clone();
@@ -44,10 +45,6 @@ pub(super) async fn setup(config: &Config) -> Result<Setup, Exit> {
         }),
         random: rand::random,
     })
-}
-
-fn http_peers(me: Arc<NodeIdentity>) -> Result<Arc<dyn Peers>, Exit> {
-    Ok(Arc::new(HttpPeers::new(me).map_err(failure)?))
 }
 
 fn raft_options(config: &Config) -> RaftOptions {
@@ -66,7 +63,12 @@ pub(super) fn hosts(config: &Config) -> Hosts {
     let id = &config.public_id;
     let told = [&id.haddr, &id.raddr].into_iter().chain(&config.rjoin).map(|addr| addr.host.clone());
     let bound = config.http_bind.host.clone();
-    Hosts::new(config.http_bind.is_loopback(), &config.allow_hosts, told.chain([own]).chain(bound))
+    let mut allowed = config.allow_hosts.clone();
+    // Clients call this node by the names in its certificate.
+    if let Some(TlsSettings { certificate: TlsCertificate::Auto(names), .. }) = &config.security.tls {
+        allowed.extend(names.iter().cloned());
+    }
+    Hosts::new(config.http_bind.is_loopback(), &allowed, told.chain([own]).chain(bound))
 }
 
 /// The part of the command line that is about finding a cluster. Names are looked up.

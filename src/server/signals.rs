@@ -1,8 +1,8 @@
-//! Signals: the first SIGTERM or SIGINT asks for a graceful stop, the second gets an immediate one. SIGHUP ends nothing.
+//! Signals: the first SIGTERM or SIGINT asks for a graceful stop, the second gets an immediate one. SIGHUP is of [`super::reload`].
 
 use std::time::Duration;
 
-use crate::platform::{self, Hangups, StopSignals};
+use crate::platform::{self, StopSignals};
 
 /// Signals this close to the first are the same request.
 const SAME_REQUEST: Duration = Duration::from_millis(250);
@@ -14,21 +14,6 @@ const SECOND_SIGNAL_EXIT_CODE: i32 = 1;
 pub(super) fn outlive_file_size_limit() {
     if let Err(error) = platform::catch_file_size_signal() {
         tracing::warn!(%error, "a file beyond the limit of `ulimit -f` will kill this process");
-    }
-}
-
-/// Logs each SIGHUP, from now on, and goes on: no setting can be read again while a node runs.
-pub(super) fn outlive_hangups() {
-    match Hangups::new() {
-        Ok(mut hangups) => {
-            tokio::spawn(async move {
-                loop {
-                    hangups.next().await;
-                    tracing::info!("SIGHUP is ignored: there is nothing to read again; SIGTERM stops this node");
-                }
-            });
-        }
-        Err(error) => tracing::warn!(%error, "SIGHUP will kill this process"),
     }
 }
 

@@ -15,8 +15,8 @@
 //! seed replays exactly: same code, same events at the same times. That needs a tokio that takes a seed for its own
 //! randomness (`--cfg tokio_unstable`, which the script sets): plain `cargo test` runs some seeds without.
 //!
-//! Why not turmoil or madsim: turmoil simulates `tokio::net` under hyper, but not reqwest (which resolves and connects by
-//! itself), no disk and no threads; madsim replaces tokio as a whole and has no axum, hyper or reqwest of this age. Neither
+//! Why not turmoil or madsim: turmoil simulates `tokio::net` under hyper, but not our client (which resolves and connects by
+//! itself), no disk and no threads; madsim replaces tokio as a whole and has no axum or hyper of this age. Neither
 //! would run more of the product than this does: what is left out is sockets and HTTP's bytes, which the tests of built
 //! binaries in real network namespaces have.
 //!

@@ -188,7 +188,7 @@ impl Peers for SimPeers {
             let serve = |server: Server| async move {
                 let node = server.node()?;
                 let (socket, other_end): (DuplexStream, _) = duplex(BUFFER);
-                host::spawn(async move { network::serve_appends(node, socket, &Arc::default()).await });
+                host::spawn(async move { network::serve_appends(node, socket, &Arc::default(), None).await });
                 Some((server.host, other_end))
             };
             let server = within(time, is_silent, net.exchange(from, to, false, serve)).await?;

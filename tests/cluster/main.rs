@@ -26,6 +26,7 @@ mod refused_starts;
 mod removed;
 mod restart;
 mod robustness;
+mod secured;
 mod small_requests;
 mod status;
 mod strangers;

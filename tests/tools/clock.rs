@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::support::faketime::library;
 use crate::support::lab::Lab;
 use crate::support::namespace::{is_there, skip};
-use crate::support::node::Node;
-use crate::support::process::Reaped;
+use crate::support::node::{Node, hraftd};
+use crate::support::process::{Reaped, finish};
 use crate::support::wait::{SETTLE, check, eventually};
 
 const TTL: Duration = Duration::from_secs(6);
@@ -52,6 +52,35 @@ impl Skewed {
     fn leads(&self) -> bool {
         self.node.state().is_ok_and(|state| state == "Leader")
     }
+}
+
+/// Certificates between nodes have no time: one node is in 1972, one in 2051.
+#[test]
+fn nodes_with_a_secret_know_each_other_on_whatever_day() {
+    const TEST: &str = "clock::nodes_with_a_secret_know_each_other_on_whatever_day";
+    let library = match library() {
+        Some(library) if is_there("faketime") => library,
+        _ => return skip(TEST, "missing Debian packages: faketime"),
+    };
+    let lab = Lab::new();
+    let secret = lab.path().join("secret");
+    let made = finish(hraftd(lab.path()).arg("secret").arg(&secret), Duration::from_secs(10));
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let mut nodes: Vec<Skewed> = (0..3).map(|number| Skewed::new(&lab, &format!("n{number}"))).collect();
+    let list: Vec<String> = nodes.iter().map(|skewed| skewed.node.haddr.clone()).collect();
+    let list = list.join(",");
+    for (skewed, days) in nodes.iter_mut().zip([0, -20_000, 9_000]) {
+        skewed.node.set_args(&["--cluster-secret-file", secret.to_str().unwrap()]);
+        skewed.set_clock(days);
+        skewed.start(&library, &list);
+    }
+    for skewed in &nodes {
+        skewed.node.wait_ready();
+    }
+    eventually(SETTLE, "all are voters, and each takes a write", || {
+        check(nodes[0].node.voters()?.len() == 3, || "not yet".to_owned())?;
+        nodes.iter().try_for_each(|skewed| skewed.node.set("a", "1").map(drop))
+    });
 }
 
 #[test]

@@ -133,6 +133,11 @@ fn docs_recipes() {
     walk("walkthrough::docs_recipes", "docs/recipes.md");
 }
 
+#[test]
+fn docs_security() {
+    walk("walkthrough::docs_security", "docs/security.md");
+}
+
 /// The `[default: …]` of the flag that these words of the help are about; they go on with the next one.
 fn default_of(words: &[&str]) -> String {
     let ends = words
@@ -227,7 +232,15 @@ fn pages() -> BTreeSet<String> {
 /// A page with commands has its test above, and what is run elsewhere is still there.
 #[test]
 fn every_page_is_walked() {
-    let walked = ["README.md", "docs/api.md", "docs/flags.md", "docs/operations.md", "docs/raft.md", "docs/recipes.md"];
+    let walked = [
+        "README.md",
+        "docs/api.md",
+        "docs/flags.md",
+        "docs/operations.md",
+        "docs/raft.md",
+        "docs/recipes.md",
+        "docs/security.md",
+    ];
     let pages = pages();
     let mut all = String::new();
     for page in &pages {

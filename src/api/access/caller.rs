@@ -39,6 +39,11 @@ impl Caller {
         Self { by: Some(Principal::Root), may: May::All }
     }
 
+    /// Another node, for itself.
+    pub(super) fn node() -> Self {
+        Self { by: Some(Principal::Node), may: May::All }
+    }
+
     /// `None` where nothing is granted to those who show nothing.
     pub(super) fn anonymous(record: Arc<AuthRecord>) -> Option<Self> {
         let by = Some(Principal::Anonymous { revision: record.revision });

@@ -1,0 +1,291 @@
+//! Secrets and certificates: reads their files, and again while the node runs.
+//!
+//! At start a file that cannot be used is the end (78). Later what was is kept, and a warning says why.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+
+use super::failure;
+use super::reload::{Reloads, Why};
+use crate::config::{Config, NamedFile, TlsCertificate, TlsSettings};
+use crate::exit::Exit;
+use crate::secret::{Access, ClusterSecret, FileError, FileWatch, parse_list};
+use crate::tls::{Authority, ClientCa, ClientTls, Door, DoorLimits, Kind, Open, PeerTls, ServerIdentity, TlsError};
+
+/// A certificate that follows from the cluster secret is renewed after this.
+const RENEW_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// A certificate that is valid for fewer days, or for less than a third of its time, is warned of.
+const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// What a node trusts and shows; nothing where it has no cluster secret.
+#[derive(Debug, Default)]
+pub(super) struct Security {
+    /// For other nodes.
+    pub(super) peers: Option<Arc<PeerTls>>,
+    /// For clients.
+    pub(super) clients: Option<Arc<ClientTls>>,
+    plain_too: bool,
+}
+
+impl Security {
+    /// Reads all files, and has `reloads` read them again.
+    ///
+    /// # Errors
+    /// 78: a file cannot be used.
+    pub(super) fn open(config: &Config, reloads: &Reloads) -> Result<Self, Exit> {
+        let Some(file) = &config.security.cluster_secret else { return Ok(Self::default()) };
+        let bad = |why: String| Exit::config(format!("{}: {why}", file.label));
+        let (watch, contents) = watch(&[(file, Access::Private)]).map_err(Exit::config)?;
+        let secrets = secrets_of(&contents).map_err(|error| bad(error.to_string()))?;
+        let fault = |error: TlsError| failure(error.to_string());
+        // The Raft id is shown once it is known.
+        let peers = PeerTls::new(&secrets, 0, config.security.cluster_secret_optional).map_err(fault)?;
+        let peers = Arc::new(peers);
+        let authority = Arc::new(ArcSwap::from_pointee(clients_authority(&secrets).map_err(fault)?));
+        reloads.add(read_secrets(watch, file.label.clone(), peers.clone(), authority.clone()));
+        let ids: Vec<String> = peers.secrets().iter().map(ToString::to_string).collect();
+        tracing::info!("nodes speak TLS; this one has the cluster secret {}", ids.join(" and "));
+        if peers.is_optional() {
+            tracing::warn!("--cluster-secret-optional: nodes without a cluster secret still get in, as anybody does");
+        }
+        let mut security = Self { peers: Some(peers), clients: None, plain_too: false };
+        if let Some(tls) = &config.security.tls {
+            security.clients = Some(clients(config, tls, authority, reloads)?);
+            security.plain_too = tls.optional;
+            if tls.optional {
+                tracing::warn!("--tls-optional: clients that speak plain HTTP are still answered");
+            }
+        }
+        Ok(security)
+    }
+
+    /// The door of the Raft port. Handshakes run on `threads`.
+    pub(super) fn raft_door(&self, threads: Vec<Handle>) -> Option<Arc<Door>> {
+        let peers = self.peers.clone()?;
+        Some(Arc::new(Door::new(Open::Nodes(peers), DoorLimits::RAFT, threads)))
+    }
+
+    /// The door of the client port; `idle`: how long a client that speaks plain text may say nothing.
+    pub(super) fn client_door(&self, idle: Duration) -> Option<Arc<Door>> {
+        let (nodes, tls, plain_too) = (self.peers.clone()?, self.clients.clone(), self.plain_too);
+        let mut limits = DoorLimits::CLIENTS;
+        if tls.is_none() || plain_too {
+            limits.first_byte = idle;
+        }
+        // It is served by clients' threads.
+        Some(Arc::new(Door::new(Open::Clients { nodes, tls, plain_too }, limits, Vec::new())))
+    }
+
+    /// `http` or `https`: what clients speak.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.clients.is_some() { "https" } else { "http" }
+    }
+}
+
+type Contents = Vec<zeroize::Zeroizing<Vec<u8>>>;
+
+/// Reads these files together, for the first time.
+fn watch(files: &[(&NamedFile, Access)]) -> Result<(FileWatch, Contents), String> {
+    let all = files.iter().map(|(file, access)| (file.path.clone(), *access)).collect();
+    FileWatch::open(all).map_err(|error| told(files, &error))
+}
+
+/// An error of one of these files, with its flag.
+fn told(files: &[(&NamedFile, Access)], (path, error): &(PathBuf, FileError)) -> String {
+    let label = files.iter().find(|(file, _)| file.path == *path).map_or("", |(file, _)| &file.label);
+    format!("{label}: {error}")
+}
+
+fn secrets_of(contents: &[zeroize::Zeroizing<Vec<u8>>]) -> Result<Vec<ClusterSecret>, FileError> {
+    parse_list(contents.first().map_or(&[][..], |bytes| bytes))
+}
+
+fn clients_authority(secrets: &[ClusterSecret]) -> Result<Authority, TlsError> {
+    Authority::of(secrets.first().ok_or(TlsError::Key)?, Kind::Clients)
+}
+
+/// Takes in secrets that have changed.
+fn read_secrets(
+    mut watch: FileWatch,
+    label: String,
+    peers: Arc<PeerTls>,
+    authority: Arc<ArcSwap<Authority>>,
+) -> impl FnMut(Why) + Send {
+    move |why| {
+        let Some(read) = look(&mut watch, why) else { return };
+        if why == Why::Signal && peers.is_optional() {
+            peers.forget_seen();
+        }
+        let secrets = read.map_err(|(_, error)| error.to_string());
+        let secrets = secrets.and_then(|contents| secrets_of(&contents).map_err(|error| error.to_string()));
+        let done = secrets.and_then(|secrets| {
+            let clients = clients_authority(&secrets).map_err(|error| error.to_string())?;
+            peers.replace(&secrets).map_err(|error| error.to_string())?;
+            authority.store(Arc::new(clients));
+            Ok(())
+        });
+        let ids: Vec<String> = peers.secrets().iter().map(ToString::to_string).collect();
+        match done {
+            Ok(()) => tracing::info!("the cluster secrets are now {}; the first issues", ids.join(" and ")),
+            Err(error) => tracing::warn!("{label}: {error}; the cluster secrets are still {}", ids.join(" and ")),
+        }
+    }
+}
+
+fn look(watch: &mut FileWatch, why: Why) -> Option<Result<Contents, (PathBuf, FileError)>> {
+    match why {
+        Why::Time => watch.look(),
+        Why::Signal => Some(watch.read_now()),
+    }
+}
+
+fn clients(
+    config: &Config,
+    tls: &TlsSettings,
+    authority: Arc<ArcSwap<Authority>>,
+    reloads: &Reloads,
+) -> Result<Arc<ClientTls>, Exit> {
+    let mut files = Vec::new();
+    if let TlsCertificate::Files { cert, key } = &tls.certificate {
+        files.extend([(cert.clone(), Access::Public), (key.clone(), Access::Private)]);
+    }
+    files.extend(tls.client_ca.iter().map(|ca| (ca.clone(), Access::Public)));
+    let source = Source {
+        files,
+        hosts: hosts(config, tls),
+        client_required: tls.client_required,
+        has_ca: tls.client_ca.is_some(),
+        authority,
+    };
+    let by_ref: Vec<_> = source.files.iter().map(|(file, access)| (file, *access)).collect();
+    let (mut watch, mut contents) = watch(&by_ref).map_err(Exit::config)?;
+    let (identity, ca) = source.read(&contents).map_err(Exit::config)?;
+    for line in source.warnings(&identity) {
+        tracing::warn!("{line}");
+    }
+    let clients = ClientTls::new(identity, ca).map_err(|error| Exit::config(source.says(&error)))?;
+    let clients = Arc::new(clients);
+    let told = clients.clone();
+    let (mut issued, mut issued_by) = (SystemTime::now(), source.authority.load().secret());
+    reloads.add(move |why| {
+        let is_auto = source.hosts.is_some();
+        let now = SystemTime::now();
+        // A clock that was put right counts, too.
+        let age = now.duration_since(issued).unwrap_or_else(|error| error.duration());
+        let by = source.authority.load().secret();
+        let is_due = is_auto && (age >= RENEW_AFTER || by != issued_by);
+        let read = look(&mut watch, why);
+        if read.is_none() && !is_due {
+            return;
+        }
+        let files: Vec<_> = source.files.iter().map(|(file, access)| (file, *access)).collect();
+        let done = match read {
+            None => Ok(()),
+            Some(Ok(new)) => {
+                contents = new;
+                Ok(())
+            }
+            Some(Err(error)) => Err(self::told(&files, &error)),
+        };
+        let done = done.and_then(|()| source.read(&contents)).and_then(|(identity, ca)| {
+            let warnings = source.warnings(&identity);
+            if !is_auto && identity.validity().is_some_and(|(begin, end)| now < begin || end <= now) {
+                return Err(format!("{}; the certificate that was is kept", warnings.join("; ")));
+            }
+            clients.replace(identity, ca).map_err(|error| source.says(&error))?;
+            Ok(warnings)
+        });
+        (issued, issued_by) = (now, by);
+        match done {
+            Ok(warnings) => {
+                tracing::info!("clients are shown a new certificate");
+                warnings.iter().for_each(|line| tracing::warn!("{line}"));
+            }
+            Err(error) => tracing::warn!("{error}; clients are shown the certificate that was"),
+        }
+    });
+    Ok(told)
+}
+
+/// The origin of the certificate that clients are shown.
+struct Source {
+    /// The certificate and the key, unless it follows from the cluster secret; then the clients' authorities, if any.
+    files: Vec<(NamedFile, Access)>,
+    /// The hosts of a certificate that follows from the cluster secret.
+    hosts: Option<Vec<String>>,
+    client_required: bool,
+    has_ca: bool,
+    authority: Arc<ArcSwap<Authority>>,
+}
+
+impl Source {
+    fn read(&self, contents: &[zeroize::Zeroizing<Vec<u8>>]) -> Result<(ServerIdentity, Option<ClientCa>), String> {
+        let label = |at: usize| self.files.get(at).map_or("", |(file, _)| &file.label);
+        let bytes = |at: usize| contents.get(at).map_or(&[][..], |bytes| bytes);
+        let (identity, ca_at) = match &self.hosts {
+            Some(hosts) => {
+                let issued = ServerIdentity::issued(&self.authority.load(), hosts, SystemTime::now());
+                (issued.map_err(|error| format!("--tls-auto: {error}"))?, 0)
+            }
+            None => {
+                let given = ServerIdentity::given(bytes(0), bytes(1));
+                (given.map_err(|(is_key, error)| format!("{}: {error}", label(usize::from(is_key))))?, 2)
+            }
+        };
+        let ca = self.has_ca.then(|| ClientCa::given(bytes(ca_at), self.client_required)).transpose();
+        Ok((identity, ca.map_err(|error| format!("{}: {error}", label(ca_at)))?))
+    }
+
+    /// Why the certificate, the key and the authorities cannot be used together.
+    fn says(&self, error: &TlsError) -> String {
+        let labels: Vec<&str> = self.files.iter().map(|(file, _)| file.label.as_str()).collect();
+        match error {
+            TlsError::Tls(rustls::Error::InconsistentKeys(_)) => {
+                format!("{}: the key is not the certificate's", labels.join(" and "))
+            }
+            error => format!("{}: {error}", labels.join(" and ")),
+        }
+    }
+
+    /// What clients may refuse.
+    fn warnings(&self, identity: &ServerIdentity) -> Vec<String> {
+        let label = self.files.first().filter(|_| self.hosts.is_none()).map_or("--tls-auto", |(file, _)| &file.label);
+        let Some((begin, end)) = identity.validity() else { return Vec::new() };
+        let now = SystemTime::now();
+        let Ok(left) = end.duration_since(now) else {
+            return vec![format!("{label}: the certificate has expired: clients refuse it")];
+        };
+        if begin > now {
+            return vec![format!("{label}: the certificate is not valid yet: clients refuse it")];
+        }
+        let third = end.duration_since(begin).unwrap_or_default() / 3;
+        let is_short = self.hosts.is_none() && left < WARN_BEFORE.min(third);
+        is_short
+            .then(|| format!("{label}: the certificate expires in {} days", left.as_secs() / 86_400))
+            .into_iter()
+            .collect()
+    }
+}
+
+/// The hosts by which clients call this node; `None` where the certificate is the operator's.
+fn hosts(config: &Config, tls: &TlsSettings) -> Option<Vec<String>> {
+    let TlsCertificate::Auto(names) = &tls.certificate else { return None };
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let told = [config.public_id.haddr.host.clone()].into_iter().chain(config.http_bind.host.clone());
+    let usual = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let mut hosts = Vec::new();
+    for host in told.chain([own]).chain(usual).chain(names.iter().cloned()) {
+        let host = host.trim_start_matches('[').trim_end_matches([']', '.']).to_ascii_lowercase();
+        let is_any = host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_unspecified());
+        let is_name = rustls::pki_types::ServerName::try_from(host.as_str()).is_ok();
+        if is_name && !is_any && !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    Some(hosts)
+}

@@ -1,0 +1,127 @@
+//! Nodes that share a secret, and clients that speak TLS.
+
+mod clients;
+mod migration;
+mod peers;
+mod rotation;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::support::http;
+use crate::support::node::{Node, hraftd};
+use crate::support::process::finish;
+use crate::support::wait::{SETTLE, check, eventually};
+
+/// A new cluster secret in a file of this name.
+fn secret(dir: &Path, name: &str) -> PathBuf {
+    let path = dir.join(name);
+    tool(dir, &["secret", path.to_str().unwrap()]);
+    path
+}
+
+/// What a tool prints.
+fn tool(home: &Path, args: &[&str]) -> String {
+    let end = finish(hraftd(home).args(args), Duration::from_secs(10));
+    assert_eq!(end.code, Some(0), "{args:?}: {end:?}");
+    end.stdout
+}
+
+/// The public fingerprint of a file's first secret.
+fn id_of(file: &Path) -> String {
+    let all = tool(file.parent().unwrap(), &["secret", "--id", file.to_str().unwrap()]);
+    all.lines().next().unwrap().to_owned()
+}
+
+/// Has a file hold the lines of these, in one step, as an operator's tool does.
+fn put_secrets(file: &Path, of: &[&Path]) {
+    let text: String = of.iter().map(|one| std::fs::read_to_string(one).unwrap()).collect();
+    let new = file.with_extension("new");
+    let _ = std::fs::remove_file(&new);
+    std::fs::write(&new, text).unwrap();
+    std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::rename(&new, file).unwrap();
+}
+
+fn logs(node: &Node, text: &str) {
+    eventually(SETTLE, &format!("{} logs {text:?}", node.name), || {
+        check(node.log_text().contains(text), || "not yet".to_owned())
+    });
+}
+
+/// Writes by curl: its exit code, and what it printed.
+fn curl(args: &[&str]) -> (i32, String) {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--max-time", "10", "-w", " %{http_code}"]).args(args);
+    let end = finish(&mut command, Duration::from_secs(20));
+    (end.code.unwrap_or(-1), end.stdout + &end.stderr)
+}
+
+/// Writers that go on until they are stopped.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Writers {
+    /// One at each node: each write must succeed at the node that it was put to. With `elsewhere`, one that got no
+    /// connection is put to the next node.
+    fn start(nodes: &[Node], elsewhere: bool) -> Self {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let haddrs: Vec<String> = nodes.iter().map(|node| node.haddr.clone()).collect();
+        let threads = (0..haddrs.len()).map(|at| {
+            let (stop, done, haddrs) = (stop.clone(), done.clone(), haddrs.clone());
+            std::thread::spawn(move || {
+                let mut failed = Vec::new();
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return failed;
+                    }
+                    let places = if elsewhere { haddrs.len() } else { 1 };
+                    // The same value to the same key: it may be written twice.
+                    let path = format!("/hraftd/key/w{at}?timeout=10s");
+                    let value = number.to_string();
+                    let put = |more: usize| {
+                        http::call(&haddrs[(at + more) % haddrs.len()], "PUT", &path, Some(value.as_bytes()))
+                    };
+                    let is_done =
+                        |reply: &Result<http::Reply, String>| matches!(reply, Ok(reply) if reply.status / 100 == 2);
+                    let mut reply = put(0);
+                    let mut tried = 1;
+                    while !is_done(&reply) && tried < places {
+                        reply = put(tried);
+                        tried += 1;
+                    }
+                    match is_done(&reply) {
+                        true => drop(done.fetch_add(1, Ordering::Relaxed)),
+                        false => failed.push(format!("{number} at {at}: {reply:?}")),
+                    }
+                }
+                failed
+            })
+        });
+        let threads = threads.collect();
+        Self { stop, done, threads }
+    }
+
+    /// Waits until so many more writes are done.
+    fn go_on(&self, more: usize) {
+        let wanted = self.done.load(Ordering::Relaxed) + more;
+        eventually(SETTLE, "writes go on", || {
+            let done = self.done.load(Ordering::Relaxed);
+            check(done >= wanted, || format!("{done} of {wanted}"))
+        });
+    }
+
+    /// Stops them; none of their writes failed.
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let failed: Vec<String> = self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        assert!(failed.is_empty(), "{} failed of {}: {failed:#?}", failed.len(), self.done.load(Ordering::Relaxed));
+    }
+}

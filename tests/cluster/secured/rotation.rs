@@ -1,0 +1,59 @@
+//! The secret is replaced while the cluster serves.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{Writers, id_of, logs, put_secrets, secret};
+use crate::support::cluster::Cluster;
+use crate::support::lab::Lab;
+use crate::support::node::Node;
+
+/// Has each node's file hold these, one node after the other, while writes go on.
+fn step(nodes: &[Node], files: &[PathBuf], of: &[&Path], writers: &Writers) {
+    let ids: Vec<String> = of.iter().map(|one| id_of(one)).collect();
+    for (node, file) in nodes.iter().zip(files) {
+        put_secrets(file, of);
+        logs(node, &format!("the cluster secrets are now {}; the first issues", ids.join(" and ")));
+        writers.go_on(10);
+    }
+}
+
+#[test]
+fn the_secret_is_replaced_under_load_and_no_request_fails() {
+    let lab = Lab::busy();
+    let (old, new) = (secret(lab.path(), "old"), secret(lab.path(), "new"));
+    let mut cluster = Cluster { nodes: Vec::new(), lab };
+    let mut files = Vec::new();
+    for number in 0..3 {
+        let file = cluster.lab.path().join(format!("of-n{number}"));
+        put_secrets(&file, &[&old]);
+        let node = cluster.lab.node(&format!("n{number}")).args(&["--cluster-secret-file", file.to_str().unwrap()]);
+        let first = cluster.nodes.first().map_or(node.haddr.clone(), |first: &Node| first.haddr.clone());
+        cluster.nodes.push(node.rjoin(&[&first]));
+        cluster.nodes[number].start();
+        cluster.nodes[number].wait_ready();
+        files.push(file);
+    }
+    cluster.settled();
+    let term = cluster.nodes[0].stat("term").unwrap();
+    let writers = Writers::start(&cluster.nodes, false);
+    writers.go_on(30);
+    step(&cluster.nodes, &files, &[&old, &new], &writers);
+    step(&cluster.nodes, &files, &[&new, &old], &writers);
+    step(&cluster.nodes, &files, &[&new], &writers);
+    // What followed from the old one is closed by now, and all goes on.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(10) {
+        writers.go_on(10);
+    }
+    writers.end();
+    assert_eq!(cluster.nodes[0].stat("term").unwrap(), term, "nobody took a node for gone");
+    // A node with the old one comes back: both sides say what to do.
+    cluster.nodes[2].stop();
+    put_secrets(&files[2], &[&old]);
+    cluster.nodes[2].start();
+    logs(&cluster.nodes[2], &format!("it has a certificate of the cluster secret {}", id_of(&new)));
+    assert!(cluster.nodes[2].ready().is_err());
+    put_secrets(&files[2], &[&new]);
+    cluster.settled();
+}
