@@ -350,6 +350,19 @@ mod tests {
         assert_eq!(String::from_utf8(lines).unwrap(), "{\"message\":\"a\\u202eb\\u009bé\"}\n{}\n");
     }
 
+    #[test]
+    fn secrets_are_cut_in_all_that_is_logged() {
+        let token = format!("hrt_{}", "a".repeat(71));
+        for line in [format!(" WARN uri=/key?t={token}\n"), format!("{{\"message\":\"hrs_{}\"}}\n", &token[4..])] {
+            let mut lines = Vec::new();
+            EscapingJson(Masking(&mut lines)).write_all(line.as_bytes()).unwrap();
+            Masking(&mut lines).write_all(line.as_bytes()).unwrap();
+            let text = String::from_utf8(lines).unwrap();
+            assert!(!text.contains(&"a".repeat(9)) && text.matches("aaaaaaaa…").count() == 2, "{text}");
+            assert_eq!(text.lines().count(), 2, "{text}");
+        }
+    }
+
     struct Sink(Arc<Mutex<Vec<u8>>>);
 
     impl Write for Sink {

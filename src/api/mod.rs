@@ -51,13 +51,13 @@ pub use access::{ClientCertificate, RootTokens};
 pub use request::hosts::Hosts;
 pub use service::Service;
 
-use access::{Access, Refused};
+use access::Access;
 use admission::{Admission, Pass};
 use keys::KeyRoute;
 use request::body::BodyMemory;
 use request::{content, origin};
 use response::Answer;
-use response::error::ApiError;
+use response::error::{ApiError, Refused};
 use response::memory::{self, AnswerMemory};
 use retry_shares::{Client, RetryShares};
 

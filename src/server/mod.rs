@@ -67,6 +67,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let reloads = Reloads::start();
     let _drops = telemetry::report_dropped_lines();
     let security = Security::open(&config, &reloads)?;
+    let root = tokens::root_tokens(config.root_tokens.as_ref(), &reloads)?;
     let setup = Arc::new(setup::setup(&config, security.peers.clone()).await?);
     let http_listener = listen(&config.http_bind).await?;
     let raft_listener = listen(&config.raft_bind).await?;
@@ -79,7 +80,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     // Both ports answer while a large log is loaded: 503 where the answer is not known yet.
     let slot = NodeSlot::new(config.public_id.clone(), identity.cluster.is_some());
     tokens::close_if_needed(&slot, &setup, config.root_tokens.as_ref()).await?;
-    let (root, _following) = tokens::root_tokens(config.root_tokens.as_ref()).await?;
     let (stop_peers, peers_stopped) = watch::channel(());
     let (stop_clients, clients_stopped) = watch::channel(());
     let limits = HttpLimits { drain: DRAIN_TIMEOUT, ..HttpLimits::default() };

@@ -1,22 +1,17 @@
 //! The root tokens of this node, from their file; and the start of a node that must not serve just anybody.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use tokio::task::JoinHandle;
 
 use super::failure;
+use super::reload::{Reloads, Why};
 use crate::api::RootTokens;
 use crate::config::RootTokenFile;
 use crate::exit::Exit;
 use crate::node::{Node, NodeSlot};
-use crate::secret::{Access, FileWatch, Token, parse_list};
+use crate::secret::{Access, FileError, FileWatch, Token, parse_list};
 use crate::start::Setup;
 use crate::storage::IdentityStore;
 use crate::task;
-
-/// How often it is looked whether the file has changed.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Ends what it began when it is dropped.
 #[derive(Debug)]
@@ -28,50 +23,36 @@ impl Drop for Task {
     }
 }
 
-/// The root tokens, which follow their file until the task is dropped.
+/// The root tokens, which follow their file. Blocks.
 ///
 /// # Errors
 /// 78: the file cannot be used.
-pub(super) async fn root_tokens(file: Option<&RootTokenFile>) -> Result<(RootTokens, Option<Task>), Exit> {
-    let Some(file) = file.cloned() else { return Ok((RootTokens::default(), None)) };
-    let bad = |label: &str, why: &dyn std::fmt::Display| Exit::config(format!("{label}: {why}"));
-    let (path, label) = (file.path, file.label);
-    let opened = task::spawn_blocking(move || FileWatch::open(vec![(path, Access::Private)])).await.map_err(failure)?;
-    let (watch, contents) = opened.map_err(|(_, why)| bad(&label, &why))?;
-    let tokens = first(&contents).map_err(|why| bad(&label, &why))?;
-    let root = RootTokens::new(tokens);
-    let following = task::spawn(follow(watch, root.clone(), label));
-    Ok((root, Some(Task(following))))
-}
-
-fn first(contents: &[impl AsRef<[u8]>]) -> Result<Vec<Token>, crate::secret::FileError> {
-    parse_list(contents.first().map(AsRef::as_ref).unwrap_or_default())
-}
-
-/// Takes over what the file has; one that cannot be used changes nothing, and is warned of.
-async fn follow(mut watch: FileWatch, root: RootTokens, label: String) {
-    loop {
-        tokio::time::sleep(LOOK_INTERVAL).await;
-        let looked = task::spawn_blocking(move || {
-            let news = watch.look();
-            (watch, news)
-        });
-        let Ok((again, news)) = looked.await else { return };
-        watch = again;
-        match news {
-            None => {}
-            Some(Ok(contents)) => match first(&contents) {
-                Ok(tokens) => {
-                    tracing::info!("{label}: it has changed, and has {} root tokens now", tokens.len());
-                    root.replace(tokens);
-                }
-                Err(why) => tracing::warn!("{label}: {why}; the root tokens stay as they were"),
-            },
-            Some(Err((path, why))) => {
-                tracing::warn!("{label}: {}: {why}; the root tokens stay as they were", PathBuf::from(path).display());
+pub(super) fn root_tokens(file: Option<&RootTokenFile>, reloads: &Reloads) -> Result<RootTokens, Exit> {
+    let Some(RootTokenFile { path, label, .. }) = file.cloned() else { return Ok(RootTokens::default()) };
+    let bad = |why: FileError| Exit::config(format!("{label}: {why}"));
+    let (mut watch, contents) = FileWatch::open(vec![(path, Access::Private)]).map_err(|(_, why)| bad(why))?;
+    let root = RootTokens::new(tokens(&contents).map_err(bad)?);
+    let following = root.clone();
+    reloads.add(move |why| {
+        let news = match why {
+            Why::Signal => Some(watch.read_now()),
+            Why::Time => watch.look(),
+        };
+        let Some(news) = news else { return };
+        // One that cannot be used changes nothing.
+        match news.map_err(|(_, why)| why).and_then(|contents| tokens(&contents)) {
+            Ok(tokens) => {
+                tracing::info!("{label}: read again; it has {} root tokens", tokens.len());
+                following.replace(tokens);
             }
+            Err(why) => tracing::warn!("{label}: {why}; the root tokens stay as they were"),
         }
-    }
+    });
+    Ok(root)
+}
+
+fn tokens(contents: &[impl AsRef<[u8]>]) -> Result<Vec<Token>, FileError> {
+    parse_list(contents.first().map(AsRef::as_ref).unwrap_or_default())
 }
 
 /// Closes a node that must not serve just anybody before it knows its state: one that is to turn authentication on, and one

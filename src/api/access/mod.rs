@@ -37,7 +37,7 @@ use crate::tls::PeerIdentity;
 pub use caller::Caller;
 pub use credentials::ClientCertificate;
 pub use guard::{Guard, need_of};
-pub use refusals::{Refusals, Refused};
+pub use refusals::Refusals;
 pub use root::RootTokens;
 
 use credentials::Shown;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::api::response::error::Refused;
 use crate::command::Denied;
 
 /// A name and an address are logged once in this time.
@@ -16,15 +17,6 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// The most names with addresses that are remembered; beyond that nothing more is logged within that time.
 const MAX_REMEMBERED: usize = 1024;
-
-/// Goes with the response to a refused request.
-#[derive(Debug, Clone)]
-pub struct Refused {
-    /// Why.
-    pub why: Denied,
-    /// Who asked, where that is known.
-    pub who: Option<Arc<str>>,
-}
 
 /// Refused requests, by kind.
 #[derive(Debug, Default)]

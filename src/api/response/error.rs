@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 
 use std::sync::Arc;
 
-use crate::api::access::Refused;
 use crate::api::response::json;
 use crate::api::response::lock::LockShape;
 use crate::api::response::metadata::Meta;
@@ -63,6 +62,15 @@ pub enum Code {
     Timeout,
     NotYet,
     Unauthorized,
+}
+
+/// Goes with the response to a refused request.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// Why.
+    pub why: Denied,
+    /// Who asked, where that is known.
+    pub who: Option<Arc<str>>,
 }
 
 /// Why a request is refused or failed. The texts say what happened, and what to do.
