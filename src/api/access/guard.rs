@@ -17,7 +17,8 @@ use crate::watch::Filter;
 /// What is looked at again.
 type Look = Box<dyn Fn() -> Result<Option<Duration>, Denied> + Send + Sync>;
 
-/// Looks again after each change of authentication and tokens, and when the token's time is up. Costs nothing between.
+/// Looks again after each change of authentication and tokens, and when the token's time is up; of a token without a time it
+/// costs nothing between.
 pub struct Guard {
     look: Look,
     changes: watch::Receiver<AuthNow>,
@@ -61,9 +62,8 @@ impl Guard {
     /// # Errors
     /// [`Denied`].
     pub fn check(&mut self) -> Result<(), Denied> {
-        let is_news = !self.looked
-            || self.changes.has_changed().unwrap_or(false)
-            || self.until.is_some_and(|until| until <= Instant::now());
+        // Of a token with a time log time decides, which this node may hear of late.
+        let is_news = !self.looked || self.changes.has_changed().unwrap_or(false) || self.until.is_some();
         if is_news {
             // First, so that what changes meanwhile is news again.
             self.changes.mark_unchanged();

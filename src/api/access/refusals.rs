@@ -18,6 +18,9 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 /// The most names with addresses that are remembered; beyond that nothing more is logged within that time.
 const MAX_REMEMBERED: usize = 1024;
 
+/// A name and an address.
+type Whence = (Option<Arc<str>>, Option<IpAddr>);
+
 /// Refused requests, by kind.
 #[derive(Debug, Default)]
 pub struct Refusals {
@@ -25,7 +28,7 @@ pub struct Refusals {
     unknown: AtomicU64,
     expired: AtomicU64,
     forbidden: AtomicU64,
-    logged: Mutex<HashMap<(Option<Arc<str>>, Option<IpAddr>), Instant>>,
+    logged: Mutex<HashMap<Whence, Instant>>,
 }
 
 impl Refusals {
@@ -58,7 +61,7 @@ impl Refusals {
         true
     }
 
-    fn is_due(&self, key: (Option<Arc<str>>, Option<IpAddr>)) -> bool {
+    fn is_due(&self, key: Whence) -> bool {
         let now = Instant::now();
         let mut logged = self.logged.lock();
         if logged.get(&key).is_some_and(|at| now < *at + LOG_EVERY) {

@@ -157,7 +157,7 @@ fn expiry_is_by_the_stamp_and_told_to_who_has_the_secret() {
     assert_eq!(auth.good_until(Some(&web)), Some(1_500));
     // One tick an hour at most, and a day later it is gone.
     let next = kv.kv.next_deadline().unwrap();
-    assert!(next % HOUR_MS == 0 && next >= 1_500 + 24 * HOUR_MS, "{next}");
+    assert!(next.is_multiple_of(HOUR_MS) && next >= 1_500 + 24 * HOUR_MS, "{next}");
     assert!(!kv.tick(next - 1));
     assert!(kv.kv.auth().named("web").is_some());
     assert!(!kv.tick(next));
@@ -280,12 +280,15 @@ fn so_many_tokens_and_no_more() {
     assert_eq!(kv.by(&Principal::Root, 0, put_token("x", 18, &[], None)), Reply::Token { fresh: true });
 }
 
+/// The id, the generation, the grants, the end and the end of the grace of a token.
+type Modelled = (u64, u32, Vec<String>, Option<u64>, Option<u64>);
+
 /// Tokens as they would be kept by who cares for nothing but being right.
 #[derive(Debug, Default)]
 struct Model {
     on: bool,
     anonymous: Vec<String>,
-    tokens: BTreeMap<String, (u64, u32, Vec<String>, Option<u64>, Option<u64>)>,
+    tokens: BTreeMap<String, Modelled>,
     now: u64,
 }
 
@@ -325,8 +328,7 @@ fn any_entries_are_applied_by_whom_the_model_says() {
         let mut rng = StdRng::seed_from_u64(seed);
         let (mut kv, mut copy, mut model) = (Kv::default(), KvStore::new(), Model::default());
         let mut seen: Vec<(Principal, Vec<String>)> = vec![(Principal::Root, vec!["admin".to_owned()])];
-        let mut next_id = 1;
-        for _ in 0..300 {
+        for next_id in 1..=300 {
             model.now += rng.random_range(0..400);
             let stamp_ms = model.now;
             let by = match rng.random_range(0..10) {
@@ -354,7 +356,6 @@ fn any_entries_are_applied_by_whom_the_model_says() {
                 5 => incr(key, 1),
                 _ => set(key, "1", None),
             };
-            next_id += 1;
             // As the edge would: what it saw granted, it lets through.
             let of = |texts: &[String]| grants(&texts.iter().map(String::as_str).collect::<Vec<_>>());
             let edge_lets = by.is_none() || action.demand(&of(&edge)).is_ok();

@@ -89,7 +89,7 @@ impl Expiry {
     /// The time before which what the client of an entry asked for may not end.
     pub fn bound(&self, applied: &Applied<'_>, ttl_ms: u64) -> Option<Instant> {
         let EntryPayload::Normal(command) = &applied.entry.payload else { return None };
-        let Some(stamped) = command.stamped() else { return None };
+        let stamped = command.stamped()?;
         let sent = stamped.retry.as_ref().and_then(|retry| self.sent.get(&retry.key))?;
         Some(*sent + self.least(ttl_ms))
     }
