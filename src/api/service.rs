@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::access::{self, Known};
 use crate::command::{Command, Denied, Key, Need, Principal};
 use crate::formats::Feature;
 use crate::kv::{self, HeldLock, RetryRoom, Ticket};
@@ -126,7 +125,7 @@ impl Service for NodeSlot {
         self.gate_opens(until).await;
     }
     fn who_shows(&self, token: &Token) -> Known {
-        let (id, hash) = access::parts_of(token);
+        let (id, hash) = parts_of(token);
         self.node().ok_or(Denied::Unknown)?.who_shows(id, &hash)
     }
     fn has_certificate(&self, name: &str) -> Option<(Principal, Arc<kv::Token>)> {
@@ -226,4 +225,12 @@ impl Service for NodeSlot {
     async fn lead(&self, by: Option<&Principal>, wanted: Option<&str>, deadline: Instant) -> Result<(), NodeError> {
         self.wait(deadline).await?.lead_by(by, wanted, deadline).await
     }
+}
+
+/// Has somebody the secret of a token that is good here?
+pub type Known = Result<(Principal, Arc<kv::Token>), Denied>;
+
+/// A token's id and hash, for a node to look up.
+pub fn parts_of(token: &Token) -> (u64, [u8; 32]) {
+    (token.id().0, token.digest())
 }

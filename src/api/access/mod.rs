@@ -31,7 +31,6 @@ use crate::api::response::error::ApiError;
 use crate::command::{Denied, Need, Principal};
 use crate::kv::AuthRecord;
 use crate::node::{Gate, NodeError, ReadLevel};
-use crate::secret::Token;
 use crate::tls::PeerIdentity;
 
 pub use caller::Caller;
@@ -181,12 +180,4 @@ fn reads_here(head: &Parts, default: ReadLevel) -> bool {
 /// The name of a client in logs.
 pub fn name_of(by: Option<&Principal>) -> &str {
     by.map_or("nobody", Principal::name)
-}
-
-/// Has somebody the secret of a token that is good here?
-pub type Known = Result<(Principal, Arc<crate::kv::Token>), Denied>;
-
-/// A token's id and hash, for a node to look up.
-pub fn parts_of(token: &Token) -> (u64, [u8; 32]) {
-    (token.id().0, token.digest())
 }

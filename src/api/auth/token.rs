@@ -8,13 +8,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{grants, object, plain};
 use crate::api::App;
-use crate::api::access;
 use crate::api::access::Caller;
 use crate::api::request::deadline::{Deadline, WriteParams};
 use crate::api::request::query;
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::{Answer, Deleted, json};
-use crate::api::service::Service;
+use crate::api::service::{self, Service};
 use crate::api::write;
 use crate::command::{Action, MAX_TOKEN_NAME_BYTES, Need, ROOT, Reply};
 use crate::duration::{as_ms, parse_duration};
@@ -137,7 +136,7 @@ pub async fn put<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<A
         return bad("ttl is how long the token is good; 0 is never");
     }
     let token = generate(Token::generate())?;
-    let (id, hash) = access::parts_of(&token);
+    let (id, hash) = service::parts_of(&token);
     let certificate = certificate.map(Into::into);
     let action = Action::PutToken { name: name.as_str().into(), id, hash, grants, ttl_ms, certificate };
     let outcome = write::write(app, action, head, &[], &deadline).await?;

@@ -35,7 +35,7 @@ impl Closed {
 
     pub(super) fn token(&self, name: &str, texts: &[&str], ttl_ms: Option<u64>) -> Token {
         let token = Token::generate().unwrap();
-        let (id, hash) = crate::api::access::parts_of(&token);
+        let (id, hash) = crate::api::service::parts_of(&token);
         let action = Action::PutToken { name: name.into(), id, hash, grants: grants(texts), ttl_ms, certificate: None };
         assert_eq!(self.server.fake.apply(&by_root(0, action)), Reply::Token { fresh: true });
         token

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::Service;
-use crate::api::access::{self, Known};
+use crate::api::service::{self, Known};
 use crate::command::{Action, Command, Denied, Holder, Key, LockView, Need, Principal, Stamped};
 use crate::formats::{Feature, OLDEST, Speaks};
 use crate::kv::{self, HeldLock, KvStore, RetryRoom, Ticket};
@@ -200,7 +200,7 @@ impl Service for Fake {
     }
 
     fn who_shows(&self, token: &Token) -> Known {
-        let (id, hash) = access::parts_of(token);
+        let (id, hash) = service::parts_of(token);
         let map = self.0.map.lock();
         let (token, generation) = map.1.auth().identify(id, &hash, map.1.log_time_ms())?;
         let holder = Holder { id, generation, revision: token.revision, name: token.name.clone() };
