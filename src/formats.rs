@@ -30,6 +30,8 @@ pub enum Feature {
     Leases,
     /// In transactions: conditions on locks and leases, comparisons of numbers, `touch`.
     Conditions,
+    /// Authentication, and tokens.
+    Tokens,
 }
 
 /// All that a format stands for.
@@ -59,9 +61,13 @@ pub const FORMATS: [Spec; 2] = [
         since: "0.2.0",
         wire: 5,
         log: 4,
-        actions: 18,
+        actions: 22,
         snapshot: 3,
-        features: &[(Feature::Leases, "leases"), (Feature::Conditions, "these conditions and operations")],
+        features: &[
+            (Feature::Leases, "leases"),
+            (Feature::Conditions, "these conditions and operations"),
+            (Feature::Tokens, "authentication and tokens"),
+        ],
     },
 ];
 

@@ -7,6 +7,7 @@
 //! Nobody waits for a log line: a thread of its own writes to stderr. If the reader of stderr stalls, lines beyond
 //! [`MAX_WAITING_LINES`] are dropped and counted, and the count is logged once there is room again.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
@@ -23,6 +24,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::exit;
+use crate::secret::mask;
 use crate::seldom::Seldom;
 
 /// The events that are logged.
@@ -151,13 +153,36 @@ fn lossy(writer: impl Write + Send + 'static, max_waiting_lines: usize) -> (NonB
     NonBlockingBuilder::default().lossy(true).buffered_lines_limit(max_waiting_lines).thread_name("log").finish(writer)
 }
 
+/// Writes lines without the secrets in them. All that is logged goes through this, whatever it is and wherever it is from.
+#[derive(Clone)]
+struct Masking<W>(W);
+
+impl<W: Write> Write for Masking<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // The formatter writes a whole line at a time.
+        let text = String::from_utf8_lossy(line);
+        match mask(&text) {
+            Cow::Borrowed(_) => self.0.write_all(line)?,
+            Cow::Owned(masked) => self.0.write_all(masked.as_bytes())?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Installs logging for the process; a second call changes nothing. The log ends with the guard.
 pub fn init(settings: &LogSettings) -> LogGuard {
     let (writer, guard) = lossy(io::stderr(), MAX_WAITING_LINES);
     let dropped = writer.error_counter();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(settings.filter.directives()))
-        .with_writer(writer.clone())
+        .with_writer({
+            let writer = writer.clone();
+            move || Masking(writer.clone())
+        })
         .with_timer(UtcMillis)
         .with_target(false)
         // It would report a failed write to stderr on stderr, with a macro that then panics.
@@ -168,7 +193,7 @@ pub fn init(settings: &LogSettings) -> LogGuard {
             builder.compact().with_ansi(io::stderr().is_terminal()).try_init()
         }
         LogFormat::Json => builder
-            .with_writer(move || EscapingJson(writer.clone()))
+            .with_writer(move || EscapingJson(Masking(writer.clone())))
             .json()
             .flatten_event(true)
             .with_current_span(false)
@@ -328,6 +353,19 @@ mod tests {
         EscapingJson(&mut lines).write_all("{\"message\":\"a\u{202e}b\u{9b}é\"}\n".as_bytes()).unwrap();
         EscapingJson(&mut lines).write_all(b"{}\n").unwrap();
         assert_eq!(String::from_utf8(lines).unwrap(), "{\"message\":\"a\\u202eb\\u009bé\"}\n{}\n");
+    }
+
+    #[test]
+    fn secrets_are_cut_in_all_that_is_logged() {
+        let token = format!("hrt_{}", "a".repeat(71));
+        for line in [format!(" WARN uri=/key?t={token}\n"), format!("{{\"message\":\"hrs_{}\"}}\n", &token[4..])] {
+            let mut lines = Vec::new();
+            EscapingJson(Masking(&mut lines)).write_all(line.as_bytes()).unwrap();
+            Masking(&mut lines).write_all(line.as_bytes()).unwrap();
+            let text = String::from_utf8(lines).unwrap();
+            assert!(!text.contains(&"a".repeat(9)) && text.matches("aaaaaaaa…").count() == 2, "{text}");
+            assert_eq!(text.lines().count(), 2, "{text}");
+        }
     }
 
     struct Sink(Arc<Mutex<Vec<u8>>>);

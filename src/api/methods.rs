@@ -10,59 +10,117 @@ use axum::response::Response;
 
 use super::response::error::ApiError;
 
-/// All routes, in the order in which `GET /` shows them. 405 takes its `Allow` from here: `GET`
+/// What a route needs where authentication is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: it tells nothing of what is stored, nor of the cluster.
+    Public,
+    /// Who asks must be known.
+    Known,
+    /// Its handler demands grants for the keys and locks that it is about.
+    Data,
+    /// `status`.
+    Status,
+    /// `members`.
+    Members,
+    /// `admin`, and also where authentication is off.
+    Tokens,
+    /// A root token, also where authentication is off.
+    Root,
+}
+
+impl Needs {
+    /// Needs a root token where authentication is off.
+    pub fn is_about_tokens(self) -> bool {
+        matches!(self, Needs::Tokens | Needs::Root | Needs::Known)
+    }
+}
+
+/// All routes, in the order in which `GET /` shows them, and what each needs. 405 takes its `Allow` from here: `GET`
 /// stands for `HEAD` too.
-pub const LIST: &[&str] = &[
-    "GET /",
-    "GET /openapi.json",
-    "GET /livez",
-    "GET /healthz",
-    "GET /readyz",
-    "GET /metrics",
-    "GET /hraftd/key",
-    "POST /hraftd/key",
-    "DELETE /hraftd/key",
-    "GET /hraftd/key/{key}",
-    "PUT /hraftd/key/{key}",
-    "POST /hraftd/key/{key}",
-    "DELETE /hraftd/key/{key}",
-    "GET /hraftd/watch",
-    "POST /hraftd/txn",
-    "GET /hraftd/lock",
-    "GET /hraftd/lock/{name}",
-    "POST /hraftd/lock/{name}",
-    "PUT /hraftd/lock/{name}",
-    "DELETE /hraftd/lock/{name}",
-    "GET /hraftd/lease",
-    "POST /hraftd/lease",
-    "GET /hraftd/lease/{id}",
-    "PUT /hraftd/lease/{id}",
-    "DELETE /hraftd/lease/{id}",
-    "GET /hraftd/raft/stats",
-    "GET /hraftd/raft/cluster",
-    "GET /hraftd/raft/state",
-    "GET /hraftd/raft/node",
-    "GET /hraftd/raft/health",
-    "GET /hraftd/raft/ready",
-    "GET /hraftd/raft/events",
-    "GET /hraftd/raft/entry/{index}",
-    "GET /hraftd/raft/doctor",
-    "POST /hraftd/raft/join",
-    "DELETE /hraftd/raft/remove",
-    "POST /hraftd/raft/leader",
+pub const ROUTES: &[(&str, Needs)] = &[
+    ("GET /", Needs::Public),
+    ("GET /openapi.json", Needs::Public),
+    ("GET /livez", Needs::Public),
+    ("GET /healthz", Needs::Public),
+    ("GET /readyz", Needs::Public),
+    ("GET /metrics", Needs::Status),
+    ("GET /hraftd/key", Needs::Data),
+    ("POST /hraftd/key", Needs::Data),
+    ("DELETE /hraftd/key", Needs::Data),
+    ("GET /hraftd/key/{key}", Needs::Data),
+    ("PUT /hraftd/key/{key}", Needs::Data),
+    ("POST /hraftd/key/{key}", Needs::Data),
+    ("DELETE /hraftd/key/{key}", Needs::Data),
+    ("GET /hraftd/watch", Needs::Data),
+    ("POST /hraftd/txn", Needs::Data),
+    ("GET /hraftd/lock", Needs::Data),
+    ("GET /hraftd/lock/{name}", Needs::Data),
+    ("POST /hraftd/lock/{name}", Needs::Data),
+    ("PUT /hraftd/lock/{name}", Needs::Data),
+    ("DELETE /hraftd/lock/{name}", Needs::Data),
+    ("GET /hraftd/lease", Needs::Data),
+    ("POST /hraftd/lease", Needs::Data),
+    ("GET /hraftd/lease/{id}", Needs::Data),
+    ("PUT /hraftd/lease/{id}", Needs::Data),
+    ("DELETE /hraftd/lease/{id}", Needs::Data),
+    ("GET /hraftd/raft/stats", Needs::Status),
+    ("GET /hraftd/raft/cluster", Needs::Status),
+    ("GET /hraftd/raft/state", Needs::Status),
+    ("GET /hraftd/raft/node", Needs::Status),
+    ("GET /hraftd/raft/health", Needs::Public),
+    ("GET /hraftd/raft/ready", Needs::Public),
+    ("GET /hraftd/raft/events", Needs::Status),
+    ("GET /hraftd/raft/entry/{index}", Needs::Status),
+    ("GET /hraftd/raft/doctor", Needs::Status),
+    ("POST /hraftd/raft/join", Needs::Members),
+    ("DELETE /hraftd/raft/remove", Needs::Members),
+    ("POST /hraftd/raft/leader", Needs::Members),
+    ("PUT /hraftd/auth", Needs::Root),
+    ("DELETE /hraftd/auth", Needs::Root),
+    ("GET /hraftd/auth/whoami", Needs::Known),
+    ("GET /hraftd/auth/token", Needs::Tokens),
+    ("GET /hraftd/auth/token/{name}", Needs::Tokens),
+    ("PUT /hraftd/auth/token/{name}", Needs::Tokens),
+    ("DELETE /hraftd/auth/token/{name}", Needs::Tokens),
 ];
+
+/// The routes, as `GET /` shows them.
+pub fn list() -> Vec<&'static str> {
+    ROUTES.iter().map(|(line, _)| *line).collect()
+}
+
+/// What a request needs by its method and raw path. What is no route needs to be known, so that nobody else learns what
+/// there is; whoever answers it may well demand more.
+pub fn needs(method: &Method, path: &str) -> Needs {
+    if *method == Method::OPTIONS {
+        return Needs::Public;
+    }
+    let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+    // Those of keys and of Raft answer without the `/hraftd` too.
+    let short = |listed: &'static str| {
+        listed.strip_prefix("/hraftd").filter(|rest| rest.starts_with("/raft/") || rest.starts_with("/key"))
+    };
+    let same = |listed: &'static str| match listed.split_once('{') {
+        Some((fixed, _)) => path.starts_with(fixed) || short(fixed).is_some_and(|short| path.starts_with(short)),
+        None => path == listed || short(listed) == Some(path),
+    };
+    let found =
+        ROUTES.iter().find(|(line, _)| line.split_once(' ').is_some_and(|(of, listed)| of == method && same(listed)));
+    found.map_or(Needs::Data, |(_, needs)| *needs)
+}
 
 /// Has no end, so that there is no head alone.
 pub const WATCH: &str = "/hraftd/watch";
 
-/// The route of a raw path, as [`LIST`] writes it; `None`: there is none.
+/// The route of a raw path, as [`ROUTES`] writes it; `None`: there is none.
 pub fn route_of(path: &str) -> Option<&'static str> {
     // Most are about one key.
     if let Some(rest) = path.strip_prefix("/hraftd/key/").or_else(|| path.strip_prefix("/key/")) {
         return Some(if rest.is_empty() { "/hraftd/key" } else { "/hraftd/key/{key}" });
     }
     let is_short = path.starts_with("/raft/") || path == "/key";
-    let routes = LIST.iter().filter_map(|line| line.split_once(' ')).map(|(_, route)| route);
+    let routes = ROUTES.iter().filter_map(|(line, _)| line.split_once(' ')).map(|(_, route)| route);
     routes.into_iter().find(|route| {
         let route = if is_short { route.strip_prefix("/hraftd").unwrap_or(route) } else { route };
         let fixed = route.split_once('{').map(|(fixed, _)| fixed);
@@ -81,7 +139,9 @@ fn allowed(path: &str) -> String {
         listed.split_once('{').map_or(listed == path, |(fixed, _)| path.starts_with(fixed))
     };
     let mut methods = Vec::new();
-    for (method, listed) in LIST.iter().filter_map(|line| line.split_once(' ')).filter(|(_, listed)| is_same(listed)) {
+    for (method, listed) in
+        ROUTES.iter().filter_map(|(line, _)| line.split_once(' ')).filter(|(_, listed)| is_same(listed))
+    {
         methods.push(method);
         if method == "GET" && listed != WATCH && listed != EVENTS {
             methods.push("HEAD");

@@ -7,12 +7,14 @@
 //! * Every error has its JSON shape and is never a 200; nothing of a refused request is stored.
 //! * A handler that panics answers 500.
 //!
-//! Reading order: [`route`], then [`keys`], [`txn`], [`lock`], [`lease`], [`watch`] and [`admin`]. They read
+//! Reading order: [`route`], [`access`], then [`keys`], [`txn`], [`lock`], [`lease`], [`watch`] and [`admin`]. They read
 //! requests with [`request`] and answer with [`response`]; [`response::error`] is the one place
 //! that knows status codes.
 
+mod access;
 mod admin;
 mod admission;
+mod auth;
 mod keys;
 mod lease;
 mod lock;
@@ -50,17 +52,19 @@ use crate::http::{Excess, Handler, PortNumbers};
 use crate::node::{NodeError, ReadLevel};
 use crate::observe::{Logged, Pulses, RequestLog, SecurityNumbers};
 
+pub use access::{ClientCertificate, RootTokens};
 pub use request::hosts::Hosts;
 pub use service::Service;
 pub use timing::TokenName;
 
+use access::Access;
 use admission::{Admission, Pass};
 use keys::KeyRoute;
 use metrics::RequestNumbers;
 use request::body::BodyMemory;
 use request::{content, origin};
 use response::Answer;
-use response::error::{ApiError, RefusedFor};
+use response::error::{ApiError, Refused, RefusedFor};
 use response::memory::{self, AnswerMemory};
 use retry_shares::{Client, RetryShares};
 use timing::{Parts as TimeParts, Work};
@@ -92,6 +96,8 @@ pub struct ApiSettings {
     pub log: RequestLog,
     /// The threads that must turn, and how long each may take for that.
     pub alive: (Pulses, Duration),
+    /// The root tokens of this node.
+    pub root: RootTokens,
 }
 
 /// The client port, for [`crate::http::serve`]; over anything that does what a node does, as tests
@@ -123,6 +129,13 @@ impl<S: Service> Api<S> {
     }
 }
 
+impl<S> Api<S> {
+    /// How many requests were refused since the start because of who sent them, by kind.
+    pub fn refusals(&self) -> [(&'static str, u64); 4] {
+        self.app.access.refusals.counts()
+    }
+}
+
 impl<S: Service> Handler for Api<S> {
     fn serving(self, client: IpAddr) -> Self {
         Self { client: Some(Client::at(client)), ..self }
@@ -133,7 +146,7 @@ impl<S: Service> Handler for Api<S> {
             client.note(&mut request);
         }
         tracing::debug!(method = %request.method(), uri = %request.uri(), "request");
-        let (app, began) = (self.app.clone(), Instant::now());
+        let (app, from, began) = (self.app.clone(), self.client.map(Client::ip), Instant::now());
         let (route, method) = (app.numbers.route(request.uri().path()), request.method().clone());
         // The text of a request is only kept where all may be logged; of a slow one it is made while there is time.
         let log = self.app.settings.log;
@@ -149,6 +162,9 @@ impl<S: Service> Handler for Api<S> {
             // The panic hook has logged what and where.
             let answer = AssertUnwindSafe(answer).catch_unwind().await;
             let response = for_own_pages(answer.unwrap_or_else(|_panic| fault()));
+            if let Some(refused) = response.extensions().get::<Refused>() {
+                app.access.refusals.note(refused, from);
+            }
             if let Some(refused) = response.extensions().get::<RefusedFor>() {
                 app.numbers.refused(*refused);
             }
@@ -175,11 +191,12 @@ fn fault() -> Response {
 }
 
 async fn answer_about_keys<S: Service>(app: Arc<App<S>>, request: Request, began: Instant) -> Response {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let admitted = app.admit(&mut head).await;
     let Some(route) = KeyRoute::parse(head.uri.path()) else {
         return ApiError::no_route(head.uri.path()).into_response();
     };
-    let answer = match app.admit(&head) {
+    let answer = match admitted {
         Ok(mut pass) => keys::handle(&app, route, &head, body, &mut pass).await,
         Err(refused) => Err(refused),
     };
@@ -214,6 +231,8 @@ struct App<S> {
     answer_memory: AnswerMemory,
     /// Counts requests.
     numbers: RequestNumbers,
+    /// Who may do what.
+    access: Access,
 }
 
 impl<S: Service> App<S> {
@@ -226,6 +245,7 @@ impl<S: Service> App<S> {
             admission: Admission::new(settings.max_at_work, settings.max_waiting),
             answer_memory: AnswerMemory::new(settings.max_value_bytes),
             numbers: RequestNumbers::default(),
+            access: Access::new(settings.root.clone()),
             service,
             settings,
         }
@@ -237,9 +257,15 @@ impl<S: Service> App<S> {
         content::check(head)
     }
 
-    /// Takes on a request about keys, locks and the like, or says why not.
-    fn admit(&self, head: &Parts) -> Result<Pass<'_>, ApiError> {
+    /// Refuses what no request may be, and whom it may not come from.
+    async fn check_all(&self, head: &mut Parts) -> Result<(), ApiError> {
         self.check(head)?;
+        access::authenticate(self, head).await
+    }
+
+    /// Takes on a request about keys, locks and the like, or says why not.
+    async fn admit(&self, head: &mut Parts) -> Result<Pass<'_>, ApiError> {
+        self.check_all(head).await?;
         match head.extensions.get::<Excess>() {
             None => self.admission.enter(&head.method),
             Some(Excess) => Err(admission::too_many_connections()),

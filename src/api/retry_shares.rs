@@ -41,6 +41,11 @@ impl Client {
     }
 
     /// Notes the client on its request, if that has an `Idempotency-Key`.
+    /// Its address, or that of its network.
+    pub(super) fn ip(self) -> IpAddr {
+        self.0
+    }
+
     pub(super) fn note<B>(self, request: &mut Request<B>) {
         if idempotency::is_keyed(request.headers()) {
             request.extensions_mut().insert(self);

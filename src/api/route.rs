@@ -17,13 +17,13 @@ use axum::http::header::ALLOW;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use futures_util::future::BoxFuture;
 
 use super::admission::Pass;
 use super::methods::{EVENTS, WATCH, no_route, other_method};
 use super::service::Service;
-use super::{App, Kind, admin, lease, lock, metrics, spec, timing, txn, visible, watch};
+use super::{App, Kind, admin, auth, lease, lock, metrics, spec, timing, txn, visible, watch};
 use crate::api::response::Answer;
 use crate::api::response::error::ApiError;
 
@@ -69,6 +69,11 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
     }))
     .put(data(Kind::Plain, |app, head, body, _| Box::pin(lease::keep_alive(app, head, body))))
     .delete(data(Kind::Plain, |app, head, body, _| Box::pin(lease::revoke(app, head, body))));
+    let tokens = get(data(Kind::Plain, |app, head, _, mut pass| {
+        Box::pin(async move { auth::list::get(app, head, &mut pass).await })
+    }))
+    .put(data(Kind::Plain, |app, head, body, _| Box::pin(auth::token::put(app, head, body))))
+    .delete(data(Kind::Plain, |app, head, body, _| Box::pin(auth::token::delete(app, head, body))));
     let refused = data::<S>(Kind::Plain, |app, head, _, _| {
         Box::pin(async { other_method(head).map(|response| app.answer_here(Ok(response))) })
     });
@@ -96,6 +101,19 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
             .post(data(Kind::Plain, |app, head, body, _| Box::pin(lease::post(app, head, body)))),
         )
         .route("/hraftd/lease/{id}", leases)
+        .route(
+            "/hraftd/auth",
+            put(data(Kind::Plain, |app, head, body, _| Box::pin(auth::on(app, head, body))))
+                .delete(data(Kind::Plain, |app, head, body, _| Box::pin(auth::off(app, head, body)))),
+        )
+        .route("/hraftd/auth/whoami", get(data(Kind::Plain, |app, head, _, _| Box::pin(auth::whoami(app, head)))))
+        .route(
+            "/hraftd/auth/token",
+            get(data(Kind::Plain, |app, head, _, mut pass| {
+                Box::pin(async move { auth::list::list(app, head, &mut pass).await })
+            })),
+        )
+        .route("/hraftd/auth/token/{name}", tokens)
         .route("/hraftd/lock/", locks())
         .route("/hraftd/lock/{*name}", locks())
         .method_not_allowed_fallback(refused);
@@ -113,8 +131,8 @@ pub fn without_foreign_allow(mut response: Response) -> Response {
 
 /// A page of another site gets nothing, not even a 404.
 async fn check<S: Service>(State(app): State<Arc<App<S>>>, request: Request, next: Next) -> Response {
-    let (head, body) = request.into_parts();
-    match app.check(&head) {
+    let (mut head, body) = request.into_parts();
+    match app.check_all(&mut head).await {
         Ok(()) => next.run(Request::from_parts(head, body)).await,
         Err(refused) => refused.into_response(),
     }
@@ -132,8 +150,9 @@ fn data<S: Service>(
     move |State(app), request| {
         Box::pin(async move {
             let began = Instant::now();
-            let (head, body) = request.into_parts();
-            let answer = match app.admit(&head) {
+            let (mut head, body) = request.into_parts();
+            let admitted = app.admit(&mut head).await;
+            let answer = match admitted {
                 Ok(pass) => work(&app, &head, body, pass).await,
                 Err(refused) => Err(refused),
             };

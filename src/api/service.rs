@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::command::{Command, Key};
+use crate::command::{Command, Denied, Key, Need, Principal};
 use crate::formats::Feature;
-use crate::kv::{HeldLock, RetryRoom, Ticket};
+use crate::kv::{self, HeldLock, RetryRoom, Ticket};
 use crate::node::rpc::RequestMark;
 use crate::node::{
-    About, AllEvents, Cluster, EntryView, EventRing, Finding, Found, Node, NodeError, NodeSlot, Numbers, Proposed,
-    ReadOptions, Settled, Stages, State, StateView, Stats, Written,
+    About, AllEvents, Cluster, EntryView, EventRing, Finding, Found, Gate, Node, NodeError, NodeSlot, Numbers,
+    Proposed, ReadOptions, Settled, Stages, State, StateView, Stats, Written,
 };
 use crate::node_id::PublicId;
+use crate::secret::Token;
+use crate::state_machine::AuthNow;
 use crate::watch::Watches;
 
 /// The part of [`Node`] that the API uses; the methods are the node's own.
@@ -34,8 +36,19 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Written, NodeError>> + Send;
     /// Where the time of a write that was proposed here went.
     fn stages(&self, index: u64, proposed: Proposed) -> Option<Stages>;
+    /// Whether clients are asked who they are.
+    fn gate(&self) -> Gate;
+    /// Waits until that is known, or the time is up.
+    fn gate_opens(&self, until: Instant) -> impl Future<Output = ()> + Send;
+    fn who_shows(&self, token: &Token) -> Known;
+    /// Whom a certificate with this name stands for.
+    fn has_certificate(&self, name: &str) -> Option<(Principal, Arc<kv::Token>)>;
+    /// Ok where somebody may do this by this node's own state, and how long that holds.
+    fn allowed(&self, by: Option<&Principal>, need: Need<'_>) -> Result<Option<Duration>, Denied>;
+    fn auth_changes(&self) -> tokio::sync::watch::Receiver<AuthNow>;
     fn read(
         &self,
+        by: Option<&Principal>,
         key: &Key,
         options: ReadOptions,
         deadline: Instant,
@@ -48,11 +61,14 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Settled, NodeError>> + Send;
     fn view(
         &self,
+        by: Option<&Principal>,
+        needs: &[Need<'_>],
         options: ReadOptions,
         deadline: Instant,
     ) -> impl Future<Output = Result<StateView, NodeError>> + Send;
     fn lock(
         &self,
+        by: Option<&Principal>,
         name: &str,
         options: ReadOptions,
         deadline: Instant,
@@ -82,17 +98,24 @@ pub trait Service: Send + Sync + 'static {
     fn require(&self, feature: Feature, deadline: Instant) -> impl Future<Output = Result<(), NodeError>> + Send;
     fn join(
         &self,
+        by: Option<&Principal>,
         id: PublicId,
         asker_raft_id: Option<u64>,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), NodeError>> + Send;
     fn remove(
         &self,
+        by: Option<&Principal>,
         wanted: &str,
         force: bool,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), NodeError>> + Send;
-    fn lead(&self, wanted: Option<&str>, deadline: Instant) -> impl Future<Output = Result<(), NodeError>> + Send;
+    fn lead(
+        &self,
+        by: Option<&Principal>,
+        wanted: Option<&str>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send;
 }
 
 impl Service for NodeSlot {
@@ -119,22 +142,54 @@ impl Service for NodeSlot {
     fn stages(&self, index: u64, proposed: Proposed) -> Option<Stages> {
         self.node()?.stages(index, proposed)
     }
-    async fn read(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
-        self.wait(deadline).await?.read(key, options, deadline).await
+    fn gate(&self) -> Gate {
+        self.gate()
+    }
+    async fn gate_opens(&self, until: Instant) {
+        self.gate_opens(until).await;
+    }
+    fn who_shows(&self, token: &Token) -> Known {
+        let (id, hash) = parts_of(token);
+        self.node().ok_or(Denied::Unknown)?.who_shows(id, &hash)
+    }
+    fn has_certificate(&self, name: &str) -> Option<(Principal, Arc<kv::Token>)> {
+        self.node()?.of_certificate(name)
+    }
+    fn allowed(&self, by: Option<&Principal>, need: Need<'_>) -> Result<Option<Duration>, Denied> {
+        self.node().map_or(Ok(None), |node| node.allowed(by, need))
+    }
+    fn auth_changes(&self) -> tokio::sync::watch::Receiver<AuthNow> {
+        self.node().map_or_else(|| tokio::sync::watch::Sender::default().subscribe(), Node::auth_changes)
+    }
+    async fn read(
+        &self,
+        by: Option<&Principal>,
+        key: &Key,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> Result<Found, NodeError> {
+        self.wait(deadline).await?.read_by(by, key, options, deadline).await
     }
     async fn settle(&self, options: ReadOptions, deadline: Instant) -> Result<Settled, NodeError> {
         self.wait(deadline).await?.settle(options, deadline).await
     }
-    async fn view(&self, options: ReadOptions, deadline: Instant) -> Result<StateView, NodeError> {
-        self.wait(deadline).await?.view(options, deadline).await
+    async fn view(
+        &self,
+        by: Option<&Principal>,
+        needs: &[Need<'_>],
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> Result<StateView, NodeError> {
+        self.wait(deadline).await?.view_by(by, needs, options, deadline).await
     }
     async fn lock(
         &self,
+        by: Option<&Principal>,
         name: &str,
         options: ReadOptions,
         deadline: Instant,
     ) -> Result<(Option<HeldLock>, u64, Settled), NodeError> {
-        self.wait(deadline).await?.lock(name, options, deadline).await
+        self.wait(deadline).await?.lock_by(by, name, options, deadline).await
     }
     fn watches(&self) -> Result<Watches, NodeError> {
         let node = self.at_once()?;
@@ -191,13 +246,33 @@ impl Service for NodeSlot {
     async fn require(&self, feature: Feature, deadline: Instant) -> Result<(), NodeError> {
         self.wait(deadline).await?.require(feature, deadline).await
     }
-    async fn join(&self, id: PublicId, asker_raft_id: Option<u64>, deadline: Instant) -> Result<(), NodeError> {
-        self.at_once()?.join(id, asker_raft_id, deadline).await
+    async fn join(
+        &self,
+        by: Option<&Principal>,
+        id: PublicId,
+        asker_raft_id: Option<u64>,
+        deadline: Instant,
+    ) -> Result<(), NodeError> {
+        self.at_once()?.join_by(by, id, asker_raft_id, deadline).await
     }
-    async fn remove(&self, wanted: &str, force: bool, deadline: Instant) -> Result<(), NodeError> {
-        self.wait(deadline).await?.remove(wanted, force, deadline).await
+    async fn remove(
+        &self,
+        by: Option<&Principal>,
+        wanted: &str,
+        force: bool,
+        deadline: Instant,
+    ) -> Result<(), NodeError> {
+        self.wait(deadline).await?.remove_by(by, wanted, force, deadline).await
     }
-    async fn lead(&self, wanted: Option<&str>, deadline: Instant) -> Result<(), NodeError> {
-        self.wait(deadline).await?.lead(wanted, deadline).await
+    async fn lead(&self, by: Option<&Principal>, wanted: Option<&str>, deadline: Instant) -> Result<(), NodeError> {
+        self.wait(deadline).await?.lead_by(by, wanted, deadline).await
     }
+}
+
+/// Has somebody the secret of a token that is good here?
+pub type Known = Result<(Principal, Arc<kv::Token>), Denied>;
+
+/// A token's id and hash, for a node to look up.
+pub fn parts_of(token: &Token) -> (u64, [u8; 32]) {
+    (token.id().0, token.digest())
 }

@@ -9,6 +9,7 @@ use axum::response::Response;
 use tokio::task::JoinHandle;
 
 use super::App;
+use super::access::Caller;
 use super::retry_shares::Client;
 use super::service::Service;
 use super::timing::{self, Work};
@@ -16,8 +17,8 @@ use crate::api::request::deadline::Deadline;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::response::error::ApiError;
 use crate::api::response::{Answer, metadata, served_by, text};
-use crate::command::{Action, Command, Failure, NotANumber, OpIndex, Reply, Stamped};
-use crate::kv::{MAX_READ_BYTES, RetryUse};
+use crate::command::{Action, Failure, Need, NotANumber, OpIndex, Reply, Stamped};
+use crate::kv::{MAX_READ_BYTES, MAX_TOKENS, RetryUse};
 use crate::node::{NodeError, Written};
 use crate::task;
 
@@ -56,6 +57,7 @@ pub struct WriteOutcome {
     pub replayed: bool,
     written: Written,
     work: Work,
+    caller: Caller,
 }
 
 impl WriteOutcome {
@@ -69,7 +71,15 @@ impl WriteOutcome {
     /// The answer to a write that its entry refused, or that got a reply which does not fit it.
     pub fn refused<S: Service>(self, app: &App<S>, key: &str) -> Answer {
         let error = match &self.reply {
-            Reply::Failed(failure) => refusal(failure, key, self.replayed, app.service.log_time_ms()),
+            Reply::Failed(failure) => match &**failure {
+                Failure::Denied(denied) => self.caller.refused(denied.clone()),
+                // Who may not read it is told only that it is not so.
+                Failure::Precondition { .. } if !self.caller.may(Need::Read(key)) => ApiError::Precondition {
+                    msg: format!("{} is not as the request demands", text::quoted(key)),
+                    current: None,
+                },
+                failure => refusal(failure, key, self.replayed, app.service.log_time_ms()),
+            },
             other => NodeError::Internal(format!("the write was answered by {other:?}, which does not fit it")).into(),
         };
         self.into_answer(Err(error))
@@ -90,16 +100,18 @@ pub async fn write<S: Service>(
     body: &[u8],
     deadline: &Deadline,
 ) -> Result<WriteOutcome, ApiError> {
+    let caller = Caller::of(head);
+    caller.demand_action(&action)?;
     let retry = IdempotencyHeader::parse(&head.headers)?.retry(head, body, app.settings.idempotency_window_ms);
     if let Some(feature) = action.feature() {
         app.service.require(feature, deadline.at).await?;
     }
-    let kept = retry.as_ref().map(|retry| retry.key.clone());
+    let kept = retry.as_ref().map(|retry| caller.idempotency_key(&retry.key));
     let client = head.extensions.get::<Client>().filter(|_| kept.is_some());
     if let Some(key) = &kept {
         app.retry_shares.admit(client, app.service.retry_room(key))?;
     }
-    let command = Command::Stamped(Stamped { stamp_ms: 0, retry, action });
+    let command = caller.command(Stamped { stamp_ms: 0, retry, action });
     let _writing = app.admission.write(deadline.at)?;
     // Pinned before it is passed on: a future that takes another by value has room for it twice.
     let asked = Instant::now();
@@ -114,8 +126,10 @@ pub async fn write<S: Service>(
     let reply = std::mem::replace(&mut written.reply, Reply::None);
     let work = Work::write(asked, &written);
     Ok(match reply {
-        Reply::Replayed { index, reply } => WriteOutcome { index, reply: *reply, replayed: true, written, work },
-        reply => WriteOutcome { index: written.index, reply, replayed: false, written, work },
+        Reply::Replayed { index, reply } => {
+            WriteOutcome { index, reply: *reply, replayed: true, written, work, caller: caller.clone() }
+        }
+        reply => WriteOutcome { index: written.index, reply, replayed: false, written, work, caller: caller.clone() },
     })
 }
 
@@ -151,7 +165,7 @@ fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> Ap
                 }
                 None => format!("{} does not exist, and the request demands that it does", text::quoted(key)),
             };
-            ApiError::Precondition { msg, current: metadata::current(key, current.as_ref(), log_time_ms) }
+            ApiError::Precondition { msg, current: Some(metadata::current(key, current.as_ref(), log_time_ms)) }
         }
         Failure::Missing => NodeError::NotFound(format!("there is no key {}", text::quoted(key))).into(),
         Failure::NotANumber { place, key, why } => {
@@ -186,6 +200,15 @@ fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> Ap
              conditions and body"
                 .to_owned(),
         ),
+        Failure::Denied(denied) => NodeError::Denied(denied.clone()).into(),
+        Failure::CertificateTaken => {
+            NodeError::Conflict("another token has this certificate; nothing was done".to_owned()).into()
+        }
+        Failure::NoToken => NodeError::NotFound("there is no such token".to_owned()).into(),
+        Failure::TokensFull => NodeError::Conflict(format!(
+            "there are {MAX_TOKENS} tokens, as many as there may be; nothing was done. Delete some"
+        ))
+        .into(),
         Failure::RetriesFull => NodeError::NotReady(
             "too many outcomes of requests with an Idempotency-Key are kept already; nothing was done. Try again later, \
              or without"

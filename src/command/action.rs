@@ -6,7 +6,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
-use super::{Key, Leased, Order};
+use super::{Grants, Key, Leased, Order, TokenHash, TokenId};
 use crate::formats::{Feature, Format, OLDEST};
 
 /// The change that one request asks for. Durations are in log time.
@@ -139,6 +139,46 @@ pub enum Action {
         lease: u64,
         /// The write.
         write: Leased,
+    },
+    /// Authentication is on from here on, or off.
+    Authentication {
+        /// On.
+        on: bool,
+        /// What is granted to all; `None` leaves that as it is.
+        anonymous: Option<Grants>,
+        /// Only where it was never on or off.
+        first: bool,
+    },
+    /// Makes a token, or replaces the grants and the time of the one of this name.
+    PutToken {
+        /// Its name; that of `anonymous` stands for what is granted to all.
+        name: CompactString,
+        /// Its id and the hash of its secret, where it is new.
+        id: TokenId,
+        /// The hash of its secret, where it is new.
+        hash: TokenHash,
+        /// What it allows.
+        grants: Grants,
+        /// Time to live, in milliseconds.
+        ttl_ms: Option<u64>,
+        /// A client whose certificate has this name needs no token.
+        certificate: Option<CompactString>,
+    },
+    /// Gives a token another secret.
+    RotateToken {
+        /// Its name.
+        name: CompactString,
+        /// Its id.
+        id: TokenId,
+        /// The hash of the new secret.
+        hash: TokenHash,
+        /// How long the old one is good, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Ends a token.
+    DeleteToken {
+        /// Its name.
+        name: CompactString,
     },
 }
 
@@ -305,6 +345,10 @@ impl Action {
             Action::Grant { .. } | Action::KeepAlive { .. } | Action::Revoke { .. } | Action::Leased { .. } => {
                 Feature::Leases.format()
             }
+            Action::Authentication { .. }
+            | Action::PutToken { .. }
+            | Action::RotateToken { .. }
+            | Action::DeleteToken { .. } => Feature::Tokens.format(),
         }
     }
 
@@ -314,6 +358,10 @@ impl Action {
             Action::Grant { .. } | Action::KeepAlive { .. } | Action::Revoke { .. } | Action::Leased { .. } => {
                 Some(Feature::Leases)
             }
+            Action::Authentication { .. }
+            | Action::PutToken { .. }
+            | Action::RotateToken { .. }
+            | Action::DeleteToken { .. } => Some(Feature::Tokens),
             Action::Txn(txn) => txn.feature(),
             _ => None,
         }
@@ -341,6 +389,11 @@ impl Action {
             | Action::Cancel { name: key, .. } => key.len(),
             Action::Grant { body, .. } => body.as_ref().map_or(0, Bytes::len),
             Action::Leased { write, .. } => write.bytes(),
+            Action::PutToken { name, grants, certificate, .. } => {
+                name.len() + grants.bytes() + certificate.as_ref().map_or(0, CompactString::len)
+            }
+            Action::Authentication { anonymous, .. } => anonymous.as_ref().map_or(0, Grants::bytes),
+            Action::RotateToken { name, .. } | Action::DeleteToken { name } => name.len(),
             Action::Tick { .. }
             | Action::Mark
             | Action::Raise { .. }
@@ -371,6 +424,10 @@ impl fmt::Display for Action {
             Action::KeepAlive { lease, .. } => write!(f, "keep lease {lease} alive"),
             Action::Revoke { lease } => write!(f, "revoke lease {lease}"),
             Action::Leased { lease, write: leased } => write!(f, "{} under lease {lease}", leased.words()),
+            Action::Authentication { on, .. } => write!(f, "authentication {}", if *on { "on" } else { "off" }),
+            Action::PutToken { name, .. } => write!(f, "put token {name}"),
+            Action::RotateToken { name, .. } => write!(f, "rotate token {name}"),
+            Action::DeleteToken { name } => write!(f, "delete token {name}"),
         }
     }
 }

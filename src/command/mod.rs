@@ -4,7 +4,9 @@
 //! the end. A change of an existing variant needs a new one.
 
 mod action;
+mod auth;
 mod leased;
+mod needs;
 mod reply;
 
 use std::fmt;
@@ -13,10 +15,15 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
-use crate::formats::{Format, OLDEST};
+use crate::formats::{Feature, Format, OLDEST};
 
 pub use action::{Action, Condition, Op, Test, TestOf, Txn, Value};
+pub use auth::{
+    ANONYMOUS, Denied, Grant, Grants, Holder, MAX_GRANTS, MAX_TOKEN_NAME_BYTES, Need, Principal, ROOT, Scope,
+    TokenHash, TokenId,
+};
 pub use leased::{Leased, Order};
+pub use needs::Whose;
 pub use reply::{Failure, LockView, NotANumber, OpIndex, OpResult, Reply};
 
 /// A key: non-empty UTF-8 of at most [`MAX_KEY_BYTES`] bytes.
@@ -34,6 +41,8 @@ pub enum Command {
     Delete(Key),
     /// Every other command.
     Stamped(Stamped),
+    /// The same, of a client of a cluster that has authentication on: who asked for it.
+    By(Principal, Stamped),
 }
 
 /// An action, the time it was proposed, and the key that tells a repetition of it.
@@ -64,7 +73,7 @@ impl Command {
         match self {
             Command::Set(pairs) => pairs.iter().map(|(key, value)| key.len() + value.len()).sum(),
             Command::Delete(key) => key.len(),
-            Command::Stamped(stamped) => stamped.action.bytes(),
+            Command::Stamped(stamped) | Command::By(_, stamped) => stamped.action.bytes(),
         }
     }
 
@@ -73,12 +82,37 @@ impl Command {
         match self {
             Command::Set(_) | Command::Delete(_) => OLDEST,
             Command::Stamped(stamped) => stamped.action.format(),
+            Command::By(..) => Feature::Tokens.format(),
+        }
+    }
+
+    /// What it does, but for the first kinds, which hraftd 0.1 wrote.
+    pub fn stamped(&self) -> Option<&Stamped> {
+        match self {
+            Command::Set(_) | Command::Delete(_) => None,
+            Command::Stamped(stamped) | Command::By(_, stamped) => Some(stamped),
+        }
+    }
+
+    /// The client that asked for it, where it says so.
+    pub fn by(&self) -> Option<&Principal> {
+        match self {
+            Command::Set(_) | Command::Delete(_) | Command::Stamped(_) => None,
+            Command::By(by, _) => Some(by),
+        }
+    }
+
+    /// The same of nobody.
+    pub fn without_client(self) -> Self {
+        match self {
+            Command::By(_, stamped) => Command::Stamped(stamped),
+            other => other,
         }
     }
 
     /// Sets the log time at which it is proposed, in milliseconds.
     pub fn stamp(&mut self, log_time_ms: u64) {
-        if let Command::Stamped(stamped) = self {
+        if let Command::Stamped(stamped) | Command::By(_, stamped) = self {
             stamped.stamp_ms = log_time_ms;
         }
     }
@@ -95,7 +129,7 @@ impl fmt::Display for Command {
         match self {
             Command::Set(pairs) => write!(f, "set {} keys", pairs.len()),
             Command::Delete(key) => write!(f, "delete {key}"),
-            Command::Stamped(stamped) => write!(f, "{}", stamped.action),
+            Command::Stamped(stamped) | Command::By(_, stamped) => write!(f, "{}", stamped.action),
         }
     }
 }

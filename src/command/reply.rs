@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Key;
+use super::{Denied, Key};
 use crate::record::Record;
 
 /// The reply to an entry. It is deterministic: every replica gives the same.
@@ -68,6 +68,11 @@ pub enum Reply {
         /// How long it lasts unless it is kept alive, in milliseconds.
         ttl_ms: u64,
     },
+    /// A token is good.
+    Token {
+        /// True if the secret that came with the command is its secret now.
+        fresh: bool,
+    },
 }
 
 /// The result of one operation of a transaction.
@@ -126,6 +131,14 @@ pub enum Failure {
         /// The id that was given.
         lease: u64,
     },
+    /// The client may not do that.
+    Denied(Denied),
+    /// There is no such token.
+    NoToken,
+    /// There are as many tokens as there may be.
+    TokensFull,
+    /// Another token has this certificate.
+    CertificateTaken,
 }
 
 /// Names an operation of a transaction.

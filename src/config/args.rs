@@ -53,6 +53,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "LEVEL", help_heading = "Cluster")]
     pub read_level: Option<OsString>,
 
+    /// The root tokens of this node, one a line (hraftd token FILE makes one); turns authentication on
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub root_token_file: Option<OsString>,
+    /// What clients may do that show no token, once authentication is turned on [default: nothing]
+    #[arg(long, value_name = "GRANT,...", help_heading = "Security")]
+    pub anonymous: Option<OsString>,
+
     /// Data directory [default: ~/.hraftd/<port of --haddr>]
     #[arg(long, value_name = "DIR", help_heading = "Storage")]
     pub rdir: Option<OsString>,
@@ -262,7 +269,7 @@ mod tests {
             assert_eq!((exit.code, &exit.err), (0, &None), "{flag}");
             let help = exit.out.unwrap();
             let (lines, width) = (help.lines().count(), help.lines().map(|line| line.chars().count()).max());
-            assert!(lines <= 90 && width <= Some(100), "{lines} lines, {width:?} columns");
+            assert!(lines <= 94 && width <= Some(100), "{lines} lines, {width:?} columns");
             for heading in ["Addresses:", "Cluster:", "Storage:", "Limits:", "Raft timers:", "Logs:"] {
                 assert!(help.contains(heading), "{heading}");
             }

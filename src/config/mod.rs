@@ -21,6 +21,7 @@ mod setting;
 mod task;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod unknown;
 mod values;
 
@@ -40,6 +41,7 @@ pub use client::{ClientTask, Verb};
 pub use host_info::{Machine, ThisMachine};
 pub use security::{NamedFile, Security, TlsCertificate, TlsSettings};
 pub use task::{Credentials, Offline, Task};
+pub use tokens::RootTokenFile;
 
 /// The place of a node's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub struct Config {
     pub role: Role,
     /// The operator's word that a node which was moved runs nowhere else.
     pub moved: bool,
+    /// This node's root tokens, if it has some.
+    pub root_tokens: Option<RootTokenFile>,
     /// Read level of a GET that names none.
     pub read_level: ReadLevel,
     /// Largest value, in bytes; at most `max_request_bytes`.

@@ -92,6 +92,15 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         find("--election-timeout", args.election_timeout)?,
     )?;
 
+    let (file, anonymous) = (find("--root-token-file", args.root_token_file)?, find("--anonymous", args.anonymous)?);
+    let root_tokens = super::tokens::root_token_file(file, anonymous, closed)?;
+    if let Some(file) = &root_tokens
+        && security.tls.is_none()
+        && !http_bind.is_loopback()
+    {
+        warnings.push(format!("{}: without --tls-auto or --tls-cert tokens travel in clear", file.label));
+    }
+
     Ok(Config {
         public_id,
         http_bind,
@@ -104,6 +113,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         data_label,
         role,
         moved: find("--moved", args.moved)?.map(|given| values::switch(&given)).transpose()?.unwrap_or(false),
+        root_tokens,
         read_level: find("--read-level", args.read_level)?
             .map_or(Ok(ReadLevel::Linearizable), |given| values::read_level(&given))?,
         max_value_bytes,

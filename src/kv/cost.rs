@@ -20,7 +20,7 @@ impl KvStore {
     /// The cost of applying a command to this state, in microseconds. It is told in far less: the keys under a prefix are
     /// counted by pages.
     pub fn cost_us(&self, command: &Command) -> u64 {
-        let Command::Stamped(Stamped { action, .. }) = command else { return weight(command) as u64 };
+        let Some(Stamped { action, .. }) = command.stamped() else { return weight(command) as u64 };
         let keys = match action {
             Action::DeletePrefix { prefix } => self.keys.about_with_prefix(prefix),
             Action::Revoke { lease } => self.cost_of_lease(*lease),
@@ -72,7 +72,7 @@ pub fn weight(command: &Command) -> usize {
     let keys = match command {
         Command::Set(pairs) => pairs.len(),
         Command::Delete(_) => 1,
-        Command::Stamped(stamped) => match &stamped.action {
+        Command::Stamped(stamped) | Command::By(_, stamped) => match &stamped.action {
             Action::Set { pairs, .. } => pairs.len(),
             // Nobody knows how many.
             Action::DeletePrefix { .. } | Action::Revoke { .. } => usize::MAX / 2,
@@ -87,7 +87,7 @@ pub fn weight(command: &Command) -> usize {
 
 /// Whether the whole cost of a command is its [`weight`].
 pub fn weight_is_all(command: &Command) -> bool {
-    let Command::Stamped(stamped) = command else { return true };
+    let Some(stamped) = command.stamped() else { return true };
     match &stamped.action {
         Action::DeletePrefix { .. } | Action::Revoke { .. } => false,
         Action::Txn(txn) => {

@@ -1,8 +1,10 @@
 //! The changes that a command made, for watchers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use crate::command::Key;
+use crate::command::{Key, Principal};
 use crate::record::Record;
 
 /// One change, in the order in which they were applied.
@@ -14,6 +16,8 @@ pub struct Event {
     pub n: u32,
     /// The change.
     pub change: Change,
+    /// The name of the client that made it, where authentication is on.
+    pub by: Option<Arc<str>>,
 }
 
 /// A change of one key or lock.
@@ -70,16 +74,21 @@ pub enum Change {
 pub(super) struct Events<'a> {
     index: u64,
     began: usize,
+    by: Option<&'a Principal>,
     all: &'a mut Vec<Event>,
 }
 
 impl<'a> Events<'a> {
-    pub(super) fn new(index: u64, all: &'a mut Vec<Event>) -> Self {
-        Self { index, began: all.len(), all }
+    pub(super) fn new(index: u64, by: Option<&'a Principal>, all: &'a mut Vec<Event>) -> Self {
+        Self { index, began: all.len(), by, all }
     }
 
     pub(super) fn push(&mut self, change: Change) {
         let n = u32::try_from(self.all.len() - self.began + 1).unwrap_or(u32::MAX);
-        self.all.push(Event { index: self.index, n, change });
+        let by = self.by.map(|by| match by {
+            Principal::Token(holder) => holder.name.clone(),
+            Principal::Node | Principal::Root | Principal::Anonymous { .. } => by.name().into(),
+        });
+        self.all.push(Event { index: self.index, n, change, by });
     }
 }

@@ -118,6 +118,11 @@ impl Retries {
         }
     }
 
+    /// Whether the outcome of this key is kept.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.kept.contains_key(key)
+    }
+
     pub(super) fn room(&self, limits: Limits, key: &str) -> RetryRoom {
         let is_scarce = self.kept.len() > limits.kept / 2 || self.bytes > limits.kept_bytes / 2;
         RetryRoom { is_kept: self.kept.contains_key(key), is_scarce }

@@ -5,8 +5,8 @@ use std::ops::Bound;
 use super::KvStore;
 use super::event::{Change, Events};
 use super::lease::Lease;
-use super::lock::Hold;
-use crate::command::{Failure, Key, Leased, LockView, Reply};
+use super::lock::{Hold, Moment};
+use crate::command::{Failure, Key, Leased, LockView, Principal, Reply};
 
 /// A lock that is held, and the lease that it is held under, if it is.
 pub type HeldLock = (LockView, Option<u64>);
@@ -36,7 +36,13 @@ impl KvStore {
     }
 
     /// A write under a lease.
-    pub(super) fn leased(&mut self, index: u64, lease: u64, write: &Leased, events: &mut Events<'_>) -> Reply {
+    pub(super) fn leased(
+        &mut self,
+        (index, by): (u64, Option<&Principal>),
+        lease: u64,
+        write: &Leased,
+        events: &mut Events<'_>,
+    ) -> Reply {
         if self.leases.get(lease).is_none() {
             return Reply::failed(Failure::LeaseLost { place: None, lease });
         }
@@ -57,8 +63,8 @@ impl KvStore {
             }
             Leased::Acquire { name, body, wait_ms } => {
                 let hold = Hold::Lease(lease);
-                let now_ms = self.log_time_ms;
-                self.locks.acquire(&self.leases, (index, now_ms), name, (hold, *wait_ms), body.as_ref(), events)
+                let moment = Moment { index, now_ms: self.log_time_ms, by, auth: &self.auth };
+                self.locks.acquire(&self.leases, moment, name, (hold, *wait_ms), body.as_ref(), events)
             }
         }
     }
@@ -96,7 +102,9 @@ impl KvStore {
             self.keys.remove(key);
             events.push(Change::Expired { key: key.clone(), lease: Some(lease) });
         }
-        self.locks.end_lease(index, self.log_time_ms, lease, events);
+        self.lease_owners.remove(lease);
+        let moment = Moment { index, now_ms: self.log_time_ms, by: None, auth: &self.auth };
+        self.locks.end_lease(moment, lease, events);
         keys.len() as u64
     }
 

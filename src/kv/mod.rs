@@ -6,7 +6,7 @@
 //! * [`KvStore::clone`] is O(1) and shares everything. A clone is a snapshot of the state: neither sees later
 //!   changes of the other.
 //!
-//! Parts: `keys`, `pages` and `page_index` hold keys and records, `lock` locks and their queues,
+//! Parts: `apply` is the way of a command, `auth` says who may propose it. `keys` and `pages` hold keys and records, `lock` locks and their queues,
 //! `lease` leases, `idempotency` the outcomes kept for repeated requests. `leased` writes under leases, and ends them. `txn` runs
 //! transactions: `same_json`, `compare` and `number` compare values, `plan` checks operations before they run, `cost` tells what a command costs before it is applied. `event` tells
 //! watchers of changes.
@@ -16,6 +16,8 @@
 //!   first change of a node): keep clones no longer than they are needed.
 //! * Values are copied when they are applied: a slice would keep the whole request it came with.
 
+mod apply;
+mod auth;
 mod compare;
 mod cost;
 mod event;
@@ -26,7 +28,6 @@ mod lease;
 mod leased;
 mod lock;
 mod number;
-mod page_index;
 mod pages;
 mod plan;
 mod same_json;
@@ -41,21 +42,23 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::command::{Action, Command, Condition, Failure, Key, Leased, LockView, Reply, Stamped, Value};
+use crate::command::{Action, Condition, Failure, Key, Leased, LockView, Principal, Reply, Value};
 use crate::formats::{Format, OLDEST};
 use crate::record::{Marks, Rare, Record};
+use auth::Owners;
 use event::Events;
 use number::{add, integer};
 
+pub use auth::{Auth, AuthRecord, MAX_TOKENS, Token};
 pub use cost::{weight, weight_is_all};
 pub use event::{Change, Event};
 pub use gone::Gone;
+use idempotency::LIMITS;
 pub use idempotency::{Kept, RetryRoom, RetryUse};
-use idempotency::{LIMITS, Limits};
 pub use lease::Lease;
 pub use leased::HeldLock;
 use leased::Life;
-use lock::Hold;
+use lock::{Hold, Moment};
 pub use lock::{Lock, Ticket};
 pub(crate) use same_json::MAX_DEPTH as MAX_JSON_DEPTH;
 #[cfg(test)]
@@ -73,49 +76,15 @@ pub struct KvStore {
     retries: idempotency::Retries,
     digests: compare::Digests,
     format: Format,
+    auth: Auth,
+    /// Who made each lease.
+    lease_owners: Owners,
 }
 
 impl KvStore {
     /// An empty state.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Applies all of one command, or refuses all of it. The same commands at the same indexes in the same
-    /// order give the same state, replies and events everywhere.
-    pub fn apply(&mut self, index: u64, command: &Command, events: &mut Vec<Event>) -> Reply {
-        // What a lock or a lease shows goes with it, one day.
-        if let Command::Stamped(Stamped { action, .. }) = command
-            && let Action::Acquire { body: Some(body), .. }
-            | Action::Grant { body: Some(body), .. }
-            | Action::Leased { write: Leased::Acquire { body: Some(body), .. }, .. } = action
-        {
-            self.keys.gone.add(body.len());
-        }
-        self.apply_within(LIMITS, index, command, events)
-    }
-
-    fn apply_within(&mut self, limits: Limits, index: u64, command: &Command, events: &mut Vec<Event>) -> Reply {
-        let mut events = Events::new(index, events);
-        match command {
-            Command::Set(pairs) => {
-                for (key, value) in pairs {
-                    self.store(key, |_| Record::new(Marks::UNKNOWN, &Rare::default(), value), &mut events);
-                }
-                Reply::Done
-            }
-            Command::Delete(key) => Reply::Deleted(self.delete(key, &mut events)),
-            Command::Stamped(Stamped { stamp_ms, retry, action }) => {
-                self.log_time_ms = self.log_time_ms.max(*stamp_ms);
-                let Some(retry) = retry else { return self.act(index, action, &mut events) };
-                if let Some(reply) = self.retries.check(limits, self.log_time_ms, retry) {
-                    return self.replay(action, reply);
-                }
-                let reply = self.act(index, action, &mut events);
-                self.retries.keep(index, self.log_time_ms, retry, &reply);
-                reply
-            }
-        }
     }
 
     /// The answer to a repeated request: what was not kept of it is as it is now.
@@ -130,8 +99,10 @@ impl KvStore {
         self.locks.replay(&self.leases, self.log_time_ms, action, reply)
     }
 
-    fn act(&mut self, index: u64, action: &Action, events: &mut Events<'_>) -> Reply {
+    fn act(&mut self, index: u64, by: Option<&Principal>, action: &Action, events: &mut Events<'_>) -> Reply {
         let now_ms = self.log_time_ms;
+        let moment = Moment { index, now_ms, by, auth: &self.auth };
+        let name_of = || by.map_or(crate::command::ROOT, Principal::name);
         match action {
             Action::Set { pairs, ttl_ms, conditions } => {
                 if let Some(refused) = pairs.first().and_then(|(key, _)| self.refused(key, conditions)) {
@@ -156,12 +127,12 @@ impl KvStore {
             Action::Txn(txn) => self.txn(index, txn, events),
             Action::Acquire { name, ttl_ms, body, wait_ms } => {
                 let hold = Hold::Ttl(*ttl_ms);
-                self.locks.acquire(&self.leases, (index, now_ms), name, (hold, *wait_ms), body.as_ref(), events)
+                self.locks.acquire(&self.leases, moment, name, (hold, *wait_ms), body.as_ref(), events)
             }
             Action::Renew { name, token, ttl_ms } => self.locks.renew(&self.leases, now_ms, name, *token, *ttl_ms),
-            Action::Release { name, token } => self.locks.release(index, now_ms, name, *token, events),
+            Action::Release { name, token } => self.locks.release(moment, name, *token, events),
             Action::Cancel { name, ticket } => {
-                self.locks.cancel(index, now_ms, name, *ticket, events);
+                self.locks.cancel(moment, name, *ticket, events);
                 Reply::Done
             }
             Action::Tick { most } => self.tick(index, *most as usize, events),
@@ -170,10 +141,24 @@ impl KvStore {
                 self.format = self.format.max(*to);
                 Reply::Done
             }
-            Action::Grant { ttl_ms, body } => self.leases.grant(index, now_ms, *ttl_ms, body.as_ref()),
+            Action::Grant { ttl_ms, body } => {
+                self.lease_owners.add(index, by);
+                self.leases.grant(index, now_ms, *ttl_ms, body.as_ref())
+            }
             Action::KeepAlive { lease, ttl_ms } => self.leases.keep_alive(*lease, now_ms, *ttl_ms),
             Action::Revoke { lease } => self.revoke(index, *lease, events),
-            Action::Leased { lease, write } => self.leased(index, *lease, write, events),
+            Action::Leased { lease, write } => self.leased((index, by), *lease, write, events),
+            Action::Authentication { on, anonymous, first } => {
+                self.auth.set(index, name_of(), *on, anonymous.as_ref(), *first)
+            }
+            Action::PutToken { name, id, hash, grants, ttl_ms, certificate } => {
+                let life = (*ttl_ms, certificate.as_ref());
+                self.auth.put((index, now_ms), name_of(), name, (*id, hash), grants, life)
+            }
+            Action::RotateToken { name, id, hash, grace_ms } => {
+                self.auth.rotate((index, now_ms), name, (*id, hash), *grace_ms)
+            }
+            Action::DeleteToken { name } => self.auth.delete(index, name_of(), name),
         }
     }
 
@@ -273,8 +258,10 @@ impl KvStore {
             events.push(Change::Expired { key: key.clone(), lease: None });
         }
         let mut left = self.expire_leases(index, most.saturating_sub(due.len()), events);
-        left -= self.locks.expire(index, now_ms, left, events);
-        self.retries.expire(now_ms, left);
+        let moment = Moment { index, now_ms, by: None, auth: &self.auth };
+        left -= self.locks.expire(moment, left, events);
+        left -= self.retries.expire(now_ms, left);
+        self.auth.expire(now_ms, left);
         Reply::Ticked { more: self.next_deadline().is_some_and(|deadline| deadline <= now_ms) }
     }
 
@@ -365,7 +352,8 @@ impl KvStore {
     /// When the next key, lease, lock, place in a queue or kept outcome is due, in milliseconds of log time.
     pub fn next_deadline(&self) -> Option<u64> {
         let (keys, locks) = (self.keys.next_deadline(), self.locks.next_deadline());
-        let deadlines = [keys, self.leases.next_deadline(), locks, self.retries.next_deadline()];
+        let deadlines =
+            [keys, self.leases.next_deadline(), locks, self.retries.next_deadline(), self.auth.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -381,7 +369,12 @@ impl KvStore {
         // Without leases it is that of hraftd 0.1.0, which knows nothing of formats either.
         let leases = [self.leases.digest(), self.locks.digest_of_leases()];
         let leases = if self.leases.is_empty() { &[][..] } else { &leases };
-        let hash = parts.iter().chain(leases).fold(0, |hash, part| xxh3_64_with_seed(&part.to_le_bytes(), hash));
+        // The same goes for authentication.
+        let auth = [self.auth.digest(), self.locks.owners().digest(), self.lease_owners.digest()];
+        let has_auth = !self.auth.is_empty() || !self.locks.owners().is_empty() || !self.lease_owners.is_empty();
+        let auth = if has_auth { &auth[..] } else { &[] };
+        let hash =
+            parts.iter().chain(leases).chain(auth).fold(0, |hash, part| xxh3_64_with_seed(&part.to_le_bytes(), hash));
         if self.format == OLDEST { hash } else { xxh3_64_with_seed(&self.format.0.to_le_bytes(), hash) }
     }
 

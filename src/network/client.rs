@@ -131,6 +131,8 @@ impl HttpPeers {
             | PeerRequest::IsLeaderGone(_)
             | PeerRequest::Forgotten { .. } => links.own.clone(),
             PeerRequest::Read { .. }
+            | PeerRequest::ReadBy { .. }
+            | PeerRequest::AdminBy { .. }
             | PeerRequest::WeakIndex
             | PeerRequest::Status
             | PeerRequest::Identify

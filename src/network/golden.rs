@@ -14,7 +14,7 @@ use openraft::{Entry, EntryPayload};
 
 use super::decode::decode_request;
 use super::wire::{Answer, AppendAnswer, AppendMessage, Message, Request, decode, encode, encode_request};
-use crate::command::{Action, Command, Reply};
+use crate::command::{Action, Command, Holder, Principal, Reply};
 use crate::formats::{FORMATS, Format, NEWEST, OLDEST, Speaks};
 use crate::node::rpc::*;
 use crate::node::{NodeError, State};
@@ -108,11 +108,14 @@ fn requests(format: Format) -> Vec<PeerRequest> {
         PeerRequest::Forgotten { vote: Vote::new_committed(3, 8), acknowledged: log_id(4) },
     ];
     if format > OLDEST {
+        let by = Principal::Token(Holder { id: 7, generation: 2, revision: 300, name: "web".into() });
         let mark = RequestMark { request_id: Some("r".into()), traceparent: None, timed: true };
         requests.extend([
             PeerRequest::Marks(vec![(7, mark)]),
             PeerRequest::Events { after: Some(Cursor { boot: 1, id: 300 }), wait_ms: 9 },
             PeerRequest::Examine,
+            PeerRequest::ReadBy { by: by.clone(), key: "k".into(), min_index: 7, timeout_ms: 9 },
+            PeerRequest::AdminBy { by, change: MemberChange::Lead(Some(":2".to_owned())), timeout_ms: 9 },
         ]);
     }
     requests

@@ -22,7 +22,7 @@ const MAX_EVENTS_BYTES: usize = PAGE_EVENTS * (3 * MAX_TEXT_BYTES + 128);
 /// The most bytes of a reply to `request`.
 pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
     match request {
-        PeerRequest::Forward { .. } | PeerRequest::Read { .. } => MAX_MESSAGE_BYTES,
+        PeerRequest::Forward { .. } | PeerRequest::Read { .. } | PeerRequest::ReadBy { .. } => MAX_MESSAGE_BYTES,
         PeerRequest::Events { .. } => MAX_EVENTS_BYTES,
         PeerRequest::Append(_)
         | PeerRequest::Vote(_)
@@ -43,6 +43,7 @@ pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
         | PeerRequest::Marks(_)
         | PeerRequest::Examine
         | PeerRequest::Witness { .. }
+        | PeerRequest::AdminBy { .. }
         | PeerRequest::Forgotten { .. } => MAX_SMALL_REPLY_BYTES,
     }
 }

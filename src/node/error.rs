@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::Denied;
+
 /// Why a node did not do what it was asked. Travels between nodes with a forwarded request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum NodeError {
@@ -39,4 +41,8 @@ pub enum NodeError {
     /// is not sent to other nodes.
     #[error("{0}")]
     NotYet(String),
+    /// The client may not do that. Nothing was done. Nodes of the first format cannot read this one: it comes only where
+    /// authentication is on, which they know nothing of.
+    #[error("{0}")]
+    Denied(Denied),
 }

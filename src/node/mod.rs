@@ -7,6 +7,7 @@
 //! Caveats: an error says what is known of the outcome, see [`NodeError`]; only a request that
 //! provably was not appended to any log is tried again.
 
+mod access;
 mod divergence;
 mod doctor;
 mod error;
@@ -19,6 +20,7 @@ mod memory;
 pub mod moving;
 mod numbers;
 mod opening;
+mod options;
 mod read;
 mod replication;
 mod rounds;
@@ -33,8 +35,8 @@ mod write;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -55,6 +57,7 @@ use rounds::Rounds;
 use rpc::Peers;
 use state::Phase;
 
+pub use access::Gate;
 pub use doctor::{Finding, Severity};
 pub use error::NodeError;
 pub use identity::NodeIdentity;
@@ -68,6 +71,7 @@ pub use numbers::{
     RaftNumbers, StateNumbers, WARNING_KINDS,
 };
 pub use opening::NodeSlot;
+pub use options::RaftOptions;
 pub use read::{Found, ReadLevel, ReadOptions, Settled, StateView};
 pub use rpc::{Cursor, Event, EventKind, MAX_TEXT_BYTES, PAGE_EVENTS, Page, Stages, Vitals, VoteAction};
 pub use state::State;
@@ -88,27 +92,6 @@ pub struct Written {
     pub reply: Reply,
     /// The leader that proposed it, where this node passed it on.
     pub served_by: Option<PublicId>,
-}
-
-/// Raft's timers and thresholds.
-#[derive(Debug, Clone, Copy)]
-pub struct RaftOptions {
-    /// How often a leader calls its followers, in milliseconds.
-    pub heartbeat_ms: u64,
-    /// The least time without a leader before an election, in milliseconds.
-    pub election_min_ms: u64,
-    /// The most, and how long a leader is believed after its last message, in milliseconds.
-    pub election_max_ms: u64,
-    /// Log entries between snapshots.
-    pub snapshot_threshold: u64,
-    /// Bytes of log after which a snapshot is made whatever the threshold says.
-    pub snapshot_bytes: u64,
-}
-
-impl RaftOptions {
-    fn election_max(self) -> Duration {
-        Duration::from_millis(self.election_max_ms)
-    }
 }
 
 struct Inner {
@@ -218,7 +201,7 @@ impl Node {
         let peers: Arc<dyn Peers> = Arc::new(memory::peers::MemoryPeers::new(peers, me.clone()));
         let internal = |error: &dyn std::fmt::Display| NodeError::Internal(format!("Raft does not start: {error}"));
         me.load_diverged().map_err(|e| internal(&e))?;
-        let config = raft_config(options).validate().map_err(|e| internal(&e))?;
+        let config = options.config().validate().map_err(|e| internal(&e))?;
         let committed = openraft::storage::RaftLogStorage::read_committed(&mut log).await.map_err(|e| internal(&e))?;
         let strangers = Arc::new(membership::strangers::Strangers::default());
         let members = Arc::new(OnceLock::new());
@@ -432,29 +415,5 @@ impl Node {
             ))),
             None => self.refuse_lost(),
         }
-    }
-}
-
-fn raft_config(options: RaftOptions) -> Config {
-    Config {
-        cluster_name: "hraftd".to_owned(),
-        heartbeat_interval: options.heartbeat_ms,
-        election_timeout_min: options.election_min_ms,
-        election_timeout_max: options.election_max_ms,
-        // Only a bound for one transfer; what counts is that it makes progress, see `raft_network`.
-        install_snapshot_timeout: 3_600_000,
-        max_payload_entries: 1024,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_threshold),
-        // Above the snapshot policy, or a snapshot would not help one that lags (openraft's docs).
-        replication_lag_threshold: options.snapshot_threshold.saturating_mul(2),
-        max_in_snapshot_log_to_keep: (options.snapshot_threshold / 10).min(10_000),
-        purge_batch_size: 1,
-        // Until it is known whether it may.
-        enable_elect: false,
-        enable_pre_vote: Some(true),
-        // A restored leader could serve a linearizable read that misses acknowledged writes.
-        enable_leader_restore: Some(false),
-        allow_log_reversion: None,
-        ..Config::default()
     }
 }

@@ -8,6 +8,7 @@
 //! node that comes back empty does not form a second cluster while the others are loading.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -36,6 +37,8 @@ struct Inner {
     since: SystemTime,
     node: SetOnce<Node>,
     before: Mutex<Before>,
+    /// Nobody is served before it is known who may be.
+    closed: AtomicBool,
 }
 
 /// What is told before the node is there.
@@ -57,8 +60,18 @@ impl NodeSlot {
                 since: SystemTime::now(),
                 node: SetOnce::new(),
                 before: Mutex::default(),
+                closed: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// From now on nobody is served but who has a root token, until the state says whom to serve.
+    pub fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.inner.closed.load(Ordering::Acquire)
     }
 
     /// Puts the node in; a second one is ignored.

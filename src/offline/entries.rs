@@ -103,7 +103,8 @@ impl<'a> Payload<'a> {
             EntryPayload::Normal(command) => match &**command {
                 Command::Set(pairs) => Self::Own(Own::Set { keys: Pairs(pairs) }),
                 Command::Delete(key) => Self::Own(Own::Delete { key }),
-                Command::Stamped(stamped) => Self::Stamped(Shown::new(stamped)),
+                Command::Stamped(stamped) => Self::Stamped(Shown::new(stamped, None)),
+                Command::By(by, stamped) => Self::Stamped(Shown::new(stamped, Some(by.name()))),
             },
             EntryPayload::Membership(membership) => {
                 let name = |id: &RaftId| {

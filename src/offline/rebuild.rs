@@ -21,7 +21,7 @@ use crate::raft_types::alias::{LogId, SnapshotMeta, StoredMembership, Vote};
 use crate::raft_types::{ClusterId, Member, RaftId, Role};
 use crate::storage::disk::Disk;
 use crate::storage::log::{LogOptions, LogStore};
-use crate::storage::{ClusterHandle, Identity, SnapshotStore, StorageError, replace};
+use crate::storage::{ClusterHandle, Identity, SnapshotStore, StorageError, note_authentication, replace};
 
 /// How far the index jumps, in entries: further than any index that clients of the lost cluster were told.
 pub const INDEX_STEP: u64 = 1 << 20;
@@ -101,6 +101,10 @@ pub fn rebuild(disk: &Arc<dyn Disk>, plan: &Plan, kv: &KvStore) -> Result<(), St
         .map_err(io)?;
     drop(log);
     let snapshots = SnapshotStore::open(built, ClusterHandle::new(Some(plan.cluster)))?;
+    if kv.auth().is_on() {
+        // In the directory itself: it is true of the old content, too.
+        note_authentication(&**disk)?;
+    }
     snapshots.write(&plan.meta(), plan.cluster, kv)?;
     drop(snapshots);
     replace::commit(disk, &plan.identity)

@@ -4,13 +4,16 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::command::{Action, Condition, Key, Leased, Op, Stamped, Test, TestOf, Value};
+use crate::command::{Action, Condition, Grants, Key, Leased, Op, Stamped, Test, TestOf, Value};
 
 /// A command and when it was proposed.
 #[derive(Serialize)]
 pub(super) struct Shown<'a> {
     kind: &'static str,
     stamp_ms: u64,
+    /// The client that asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<&'a str>,
     #[serde(flatten)]
@@ -45,6 +48,11 @@ enum Fields<'a> {
         key: &'a str,
         by: i64,
     },
+    /// Where `by` says who did it.
+    IncrBy {
+        key: &'a str,
+        incr: i64,
+    },
     Txn {
         tests: Vec<ShownTest<'a>>,
         then: Vec<ShownOp<'a>>,
@@ -75,10 +83,21 @@ enum Fields<'a> {
     Raise {
         to: u32,
     },
+    Authentication {
+        on: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        anonymous: Option<Vec<String>>,
+    },
+    /// A token; nothing of its secret.
+    Named {
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        grants: Option<Vec<String>>,
+    },
 }
 
 impl<'a> Shown<'a> {
-    pub(super) fn new(stamped: &'a Stamped) -> Self {
+    pub(super) fn new(stamped: &'a Stamped, by: Option<&'a str>) -> Self {
         let mut under = None;
         let (kind, fields, ttl_ms, conditions): (_, _, _, &[Condition]) = match &stamped.action {
             Action::Set { pairs, ttl_ms, conditions } => {
@@ -126,9 +145,22 @@ impl<'a> Shown<'a> {
                 under = Some(*lease);
                 leased(write)
             }
+            Action::Authentication { on, anonymous, .. } => {
+                let anonymous = anonymous.as_ref().map(Grants::texts);
+                ("authentication", Fields::Authentication { on: *on, anonymous }, None, &[])
+            }
+            Action::PutToken { name, grants, ttl_ms, .. } => {
+                ("put_token", Fields::Named { name, grants: Some(grants.texts()) }, *ttl_ms, &[])
+            }
+            Action::RotateToken { name, .. } => ("rotate_token", Fields::Named { name, grants: None }, None, &[]),
+            Action::DeleteToken { name } => ("delete_token", Fields::Named { name, grants: None }, None, &[]),
         };
         let idempotency_key = stamped.retry.as_ref().map(|retry| retry.key.as_str());
-        Self { kind, stamp_ms: stamped.stamp_ms, idempotency_key, fields, ttl_ms, lease: under, conditions }
+        let fields = match (fields, by) {
+            (Fields::Incr { key, by: incr }, Some(_)) => Fields::IncrBy { key, incr },
+            (fields, _) => fields,
+        };
+        Self { kind, stamp_ms: stamped.stamp_ms, by, idempotency_key, fields, ttl_ms, lease: under, conditions }
     }
 }
 

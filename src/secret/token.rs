@@ -19,6 +19,16 @@ pub struct Token([u8; BYTES]);
 pub struct TokenId(pub u64);
 
 impl Token {
+    /// Another secret for an id that is known.
+    ///
+    /// # Errors
+    /// The system has no randomness to give.
+    pub fn generate_for(id: TokenId) -> io::Result<Self> {
+        let mut token = Self::generate()?;
+        token.0[..ID_BYTES].copy_from_slice(&id.0.to_be_bytes());
+        Ok(token)
+    }
+
     /// Its id: 64 random bits, so two tokens of one cluster have the same only by a rare chance.
     pub fn id(&self) -> TokenId {
         let mut id = [0; ID_BYTES];

@@ -11,6 +11,7 @@ mod reload;
 mod security;
 mod setup;
 mod signals;
+mod tokens;
 
 use std::future::Future;
 use std::pin::pin;
@@ -70,6 +71,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let reloads = Reloads::start();
     let _drops = telemetry::report_dropped_lines();
     let security = Security::open(&config, &reloads)?;
+    let root = tokens::root_tokens(config.root_tokens.as_ref(), &reloads)?;
     let setup = Arc::new(setup::setup(&config, security.peers.clone()).await?);
     let http_listener = listen(&config.http_bind).await?;
     let raft_listener = listen(&config.raft_bind).await?;
@@ -81,6 +83,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
     // Both ports answer while a large log is loaded: 503 where the answer is not known yet.
     let slot = NodeSlot::new(config.public_id.clone(), identity.cluster.is_some());
+    tokens::close_if_needed(&slot, &setup, config.root_tokens.as_ref()).await?;
     let (stop_peers, peers_stopped) = watch::channel(());
     let (stop_clients, clients_stopped) = watch::channel(());
     let limits = HttpLimits { drain: DRAIN_TIMEOUT, ..HttpLimits::default() };
@@ -102,6 +105,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         read_level: config.read_level,
         idempotency_window_ms: config.idempotency_window_ms,
         hosts: setup::hosts(&config),
+        root,
         max_at_work: MAX_REQUESTS_AT_WORK,
         // The other connections are for requests that need not wait.
         max_waiting: limits.connections * 3 / 4,
@@ -125,6 +129,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let mut running = opened.run(peers, &setup, client_threads.first()).await?;
     running.node.log_requests(config.request_log);
     slot.started(running.node.clone());
+    let _turning_on = tokens::turn_on(&running.node, config.root_tokens.as_ref());
     tokio::select! {
         () = &mut shutdown => {}
         // After a failure the content of the disk is unknown, or Raft is gone: nothing can be handed over.

@@ -15,6 +15,7 @@
 //! Caveats: dropping the state machine [stops](SnapshotStore::stop) its snapshot store. An entry that
 //! openraft has committed but cannot read ends `apply` with an error, after what came before was applied.
 
+mod auth_now;
 mod builder;
 mod expired;
 mod observer;
@@ -47,6 +48,7 @@ use crate::storage::snapshot::{SnapshotFile, SnapshotStore};
 use crate::task;
 use crate::watch::{HistoryLimits, Watches};
 
+pub use auth_now::AuthNow;
 pub use builder::SnapshotBuilder;
 pub use expired::Expired;
 pub use observer::Observer;
@@ -89,6 +91,8 @@ struct Shared {
     expired: Expired,
     /// Told of the index up to which all is applied.
     on_applied: OnceLock<OnApplied>,
+    /// Sent before who waits for the entry that changed it is answered.
+    auth: watch::Sender<AuthNow>,
 }
 
 impl Shared {
@@ -103,6 +107,8 @@ impl Shared {
         }
         let (mut newest, mut noted) = (None, None);
         let mut format = Format::default();
+        let mut auth = None;
+        let before = self.auth.borrow().mark;
         let mut apply_all = |state: &mut State, batch: &mut Batch| {
             for (entry, responder) in batch.entries.drain(..) {
                 newest = newest.max(stamp_of(&entry));
@@ -114,6 +120,7 @@ impl Shared {
                 }
             }
             format = state.kv.format();
+            auth = (state.kv.auth().mark() != before).then(|| AuthNow::of(&state.kv));
             index_of(state)
         };
         let index = if mem::take(&mut batch.keys) > MAX_KEYS_A_HOLD {
@@ -129,6 +136,9 @@ impl Shared {
             self.clock.noted(term, stamp_ms);
         }
         self.note_format(format);
+        if let Some(auth) = auth {
+            self.auth.send_replace(auth);
+        }
         if noted.is_some() {
             self.noted.send_replace(noted);
         }
@@ -214,7 +224,7 @@ impl StateMachine {
     ) -> Result<Self, StorageError> {
         let state =
             snapshots.current().map_or(Ok(State::default()), |file| load(&snapshots, &file, observer.as_deref()))?;
-        let (index, format) = (index_of(&state), state.kv.format());
+        let (index, format, auth) = (index_of(&state), state.kv.format(), AuthNow::of(&state.kv));
         let clock = LogClock::default();
         clock.loaded(state.kv.log_time_ms());
         let shared = Shared {
@@ -226,6 +236,7 @@ impl StateMachine {
             format: watch::Sender::new(format),
             expired: Expired::default(),
             on_applied: OnceLock::new(),
+            auth: watch::Sender::new(auth),
         };
         Ok(Self { shared: Arc::new(shared), snapshots, cluster, observer })
     }
@@ -253,6 +264,11 @@ impl StateMachine {
     /// Applies entries, makes them visible, and then answers who waits for them. Those that change much are applied beside
     /// Raft's threads: what its heartbeats need must not wait behind them.
     async fn apply_now(&self, batch: &mut Batch) -> io::Result<()> {
+        if mem::take(&mut batch.turns_on) {
+            // Before anybody may see that it is on: from its next start on this node asks, whatever it has read by then.
+            let snapshots = self.snapshots.clone();
+            blocking(move || snapshots.note_authentication()).await?;
+        }
         if batch.keys <= MAX_KEYS_A_HOLD {
             self.shared.apply(batch, self.observer.as_deref());
             return Ok(());
@@ -275,6 +291,8 @@ struct Batch {
     entries: Vec<EntryResponder<TypeConfig>>,
     /// How many keys they change.
     keys: usize,
+    /// One of them may turn authentication on.
+    turns_on: bool,
     replies: Vec<(ApplyResponder<TypeConfig>, Reply)>,
     events: Vec<Event>,
 }
@@ -287,6 +305,8 @@ impl Batch {
     fn push(&mut self, item: EntryResponder<TypeConfig>) {
         if let EntryPayload::Normal(command) = &item.0.payload {
             self.keys = self.keys.saturating_add(kv::weight(command));
+            let action = command.stamped().map(|stamped| &stamped.action);
+            self.turns_on |= matches!(action, Some(Action::Authentication { on: true, .. }));
         }
         self.entries.push(item);
     }
@@ -353,10 +373,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         blocking(move || {
             // Read before it replaces the previous one: reading checks all of it again.
             let state = load(&snapshots, &snapshot, observer.as_deref())?;
+            if state.kv.auth().is_on() {
+                snapshots.note_authentication()?;
+            }
             snapshots.install(&snapshot)?;
             let index = index_of(&state);
             shared.clock.loaded(state.kv.log_time_ms());
             shared.note_format(state.kv.format());
+            shared.auth.send_replace(AuthNow::of(&state.kv));
             // The old map is dropped here, on a thread that may take its time.
             let old = shared.replace(state);
             old.kv.gone().all();
@@ -376,10 +400,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 /// The term of the leader that stamped an entry, and the stamp in milliseconds.
 fn stamp_of(entry: &LogEntry) -> Option<(u64, u64)> {
     match &entry.payload {
-        EntryPayload::Normal(command) => match &**command {
-            Command::Stamped(stamped) => Some((entry.log_id.leader_id.term, stamped.stamp_ms)),
-            _ => None,
-        },
+        EntryPayload::Normal(command) => {
+            command.stamped().map(|stamped| (entry.log_id.leader_id.term, stamped.stamp_ms))
+        }
         _ => None,
     }
 }

@@ -2,14 +2,15 @@
 
 use parking_lot::RwLockReadGuard;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Expired, OnApplied, Shared, State, index_of};
-use crate::command::Command;
+use super::{AuthNow, Expired, OnApplied, Shared, State, index_of};
+use crate::command::{Command, Denied, Need, Principal, TokenHash, TokenId};
 use crate::formats::Format;
-use crate::kv::{self, HeldLock, KvStore, RetryRoom, Sizes, Ticket};
+use crate::kv::{self, HeldLock, KvStore, RetryRoom, Sizes, Ticket, Token};
 use crate::log_time::LogClock;
 use crate::record::Record;
 use crate::watch::Watches;
@@ -55,6 +56,55 @@ impl MapReader {
         (state.kv.get(key).cloned(), index_of(&state))
     }
 
+    /// The same for a client, where it may read the key in that state.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn get_by(&self, by: Option<&Principal>, key: &str) -> Result<(Option<Record>, u64), Denied> {
+        let state = self.state();
+        state.kv.auth().check(by, Need::Read(key), self.log_time_of(&state))?;
+        Ok((state.kv.get(key).cloned(), index_of(&state)))
+    }
+
+    /// Log time: not before that of the state. The clock is only looked at where it matters.
+    fn log_time_of(&self, state: &State) -> u64 {
+        let applied = state.kv.log_time_ms();
+        if state.kv.auth().is_on() { applied.max(self.shared.clock.now_ms()) } else { applied }
+    }
+
+    /// Who shows the token with this id and hash, and the generation of that.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn identify(&self, id: TokenId, hash: &TokenHash) -> Result<(Arc<Token>, u32), Denied> {
+        let state = self.state();
+        let (token, generation) = state.kv.auth().identify(id, hash, self.log_time_of(&state))?;
+        Ok((token.clone(), generation))
+    }
+
+    /// The token that a certificate with this name stands for.
+    pub fn of_certificate(&self, name: &str) -> Option<(TokenId, Arc<Token>)> {
+        let state = self.state();
+        let found = state.kv.auth().of_certificate(name, self.log_time_of(&state));
+        found.map(|(id, token)| (id, token.clone()))
+    }
+
+    /// Ok where somebody may do this; and for how long that holds, as long as no entry changes it.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn allowed(&self, by: Option<&Principal>, need: Need<'_>) -> Result<Option<Duration>, Denied> {
+        let state = self.state();
+        let (auth, now_ms) = (state.kv.auth(), self.log_time_of(&state));
+        auth.check(by, need, now_ms)?;
+        Ok(auth.good_until(by).map(|until_ms| Duration::from_millis(until_ms.saturating_sub(now_ms))))
+    }
+
+    /// Follows authentication and tokens.
+    pub fn auth(&self) -> watch::Receiver<AuthNow> {
+        self.shared.auth.subscribe()
+    }
+
     /// The whole state as it is now, and its index. Writes cost more while it lives.
     pub fn view(&self) -> (KvStore, u64) {
         let state = self.state();
@@ -65,6 +115,16 @@ impl MapReader {
     pub fn lock(&self, name: &str) -> (Option<HeldLock>, u64) {
         let state = self.state();
         (state.kv.lock(name).map(|lock| (lock, state.kv.lease_of_lock(name))), index_of(&state))
+    }
+
+    /// The same for a client, where it may know of the lock in that state.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn lock_by(&self, by: Option<&Principal>, name: &str) -> Result<(Option<HeldLock>, u64), Denied> {
+        let state = self.state();
+        state.kv.auth().check(by, Need::Lock(name), self.log_time_of(&state))?;
+        Ok((state.kv.lock(name).map(|lock| (lock, state.kv.lease_of_lock(name))), index_of(&state)))
     }
 
     /// The state of the request for a lock that the entry at index `ticket` made.

@@ -2,6 +2,7 @@
 //!
 //! Nothing above this module opens a file; nothing in it knows openraft's engine or a network.
 
+mod closed;
 pub mod data_dir;
 pub mod disk;
 mod diverged;
@@ -14,6 +15,7 @@ pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod test_disk;
 
+pub use closed::note as note_authentication;
 pub use data_dir::{DataDir, ReadDir};
 pub use error::StorageError;
 pub use identity::{ClusterHandle, Identity, IdentityStore, LogMark};

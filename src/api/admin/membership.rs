@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Params;
 use crate::api::App;
+use crate::api::access::Caller;
 use crate::api::request::deadline::{AdminParams, Deadline};
 use crate::api::request::{json_error, query};
 use crate::api::response::error::{ApiError, Problem};
@@ -49,6 +50,7 @@ pub struct JoinShape {
 pub async fn join<S: Service>(
     State(app): State<Arc<App<S>>>,
     Params((time,)): Params<(AdminParams,)>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -67,7 +69,7 @@ pub async fn join<S: Service>(
     }
     // It makes a task of its own of what must run to its end. Until then whom it dials is the asker's choice, and the asker's
     // to give up.
-    match deadline.run(app.service.join(id, raft_id, deadline.at)).await {
+    match deadline.run(app.service.join(caller.by(), id, raft_id, deadline.at)).await {
         Some(result) => result.map(|()| Fine::response()).map_err(ApiError::from),
         None => Err(unknown_outcome()),
     }
@@ -149,6 +151,7 @@ pub struct ForceParams {
 pub async fn remove<S: Service>(
     State(app): State<Arc<App<S>>>,
     Params((id, ForceParams { force }, time)): Params<(IdParams, ForceParams, AdminParams)>,
+    caller: Caller,
     body: Body,
 ) -> Result<Response, ApiError> {
     let deadline = time.deadline();
@@ -157,7 +160,7 @@ pub async fn remove<S: Service>(
         return Err(ApiError::BadRequest("name the node to remove: {\"id\":\"HADDR,RADDR\"} or ?id=".to_owned()));
     };
     let shared = app.clone();
-    to_its_end(&deadline, async move { shared.service.remove(&wanted, force, deadline.at).await }).await
+    to_its_end(&deadline, async move { shared.service.remove(caller.by(), &wanted, force, deadline.at).await }).await
 }
 
 /// Moves leadership
@@ -177,13 +180,14 @@ pub async fn remove<S: Service>(
 pub async fn leader<S: Service>(
     State(app): State<Arc<App<S>>>,
     Params((id, time)): Params<(IdParams, AdminParams)>,
+    caller: Caller,
     body: Body,
 ) -> Result<Response, ApiError> {
     let deadline = time.deadline();
     let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
     let wanted = id.or_body(&body)?;
     let shared = app.clone();
-    to_its_end(&deadline, async move { shared.service.lead(wanted.as_deref(), deadline.at).await }).await
+    to_its_end(&deadline, async move { shared.service.lead(caller.by(), wanted.as_deref(), deadline.at).await }).await
 }
 
 fn object<T: DeserializeOwned>(body: &[u8], sample: &str) -> Result<T, ApiError> {

@@ -17,11 +17,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::App;
-use crate::api::methods::LIST;
+use crate::api::access::Caller;
+use crate::api::methods;
 use crate::api::request::query::{self, Parameters};
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::{Fine, json};
 use crate::api::service::Service;
+use crate::node::{Gate, NodeError};
 
 /// The query of a request; nothing else may be in it.
 pub struct Params<P>(pub P);
@@ -39,7 +41,7 @@ impl<P: Parameters, S: Sync> FromRequestParts<S> for Params<P> {
 pub struct Index {
     name: &'static str,
     version: &'static str,
-    routes: &'static [&'static str],
+    routes: Vec<&'static str>,
 }
 
 /// Version and routes
@@ -47,7 +49,7 @@ pub struct Index {
     (status = 200, description = "what there is", body = Index)
 ))]
 pub async fn index(_: Params<()>) -> Response {
-    let index = Index { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), routes: LIST };
+    let index = Index { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), routes: methods::list() };
     json::response_of(StatusCode::OK, &index)
 }
 
@@ -67,7 +69,16 @@ pub async fn health(_: Params<()>) -> Response {
     (status = 409, description = "two clusters use one address", body = Problem),
     (status = 503, description = "no leader, joining, recovering, or removed", body = Problem),
 ))]
-pub async fn ready<S: Service>(State(app): State<Arc<App<S>>>, _: Params<()>) -> Result<Response, ApiError> {
-    app.service.ready().await?;
+pub async fn ready<S: Service>(
+    State(app): State<Arc<App<S>>>,
+    _: Params<()>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
+    let ready = app.service.ready().await;
+    // Whoever asks is told no more than that.
+    if ready.is_err() && caller.by().is_none() && !matches!(app.service.gate(), Gate::Open) {
+        return Err(NodeError::NotReady("not ready".to_owned()).into());
+    }
+    ready?;
     Ok(Fine::response())
 }

@@ -1,6 +1,7 @@
 //! `GET` and `HEAD` of one key: as JSON, raw, with metadata; conditional; as a long poll.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 
 use crate::api::App;
+use crate::api::access::{Caller, Guard};
 use crate::api::admission::Pass;
 use crate::api::request::conditions::{ConditionHeaders, Tags};
 use crate::api::request::deadline;
@@ -23,7 +25,7 @@ use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::shapes;
 use crate::api::response::{Answer, etag, json, metadata, text};
 use crate::api::service::Service;
-use crate::command::Key;
+use crate::command::{Key, Need};
 use crate::node::{Found, NodeError, ReadLevel, ReadOptions};
 use crate::record::Record;
 use crate::watch::Filter;
@@ -74,7 +76,7 @@ pub struct GetParams {
     )
 )]
 pub async fn get<S: Service>(
-    app: &App<S>,
+    app: &Arc<App<S>>,
     raw_key: &str,
     head: &Parts,
     pass: &mut Pass<'_>,
@@ -89,26 +91,33 @@ pub async fn get<S: Service>(
     let (options, deadline) = read.resolve(app.settings.read_level)?;
     let ConditionHeaders { if_match, if_none_match } = ConditionHeaders::parse(&head.headers)?;
     let KeyPath { key } = KeyPath::parse(raw_key)?;
+    let caller = Caller::of(head);
+    caller.demand(Need::Read(&key))?;
     pass.read(&options, app.service.applied_index())?;
     if wait.is_some() {
         pass.will_wait()?;
     }
 
     // Pinned before it is passed on: a future that takes another by value has room for it twice.
-    let read = pin!(app.service.read(&key, options, deadline.at));
+    let read = pin!(app.service.read(caller.by(), &key, options, deadline.at));
     let mut found = read::in_time(&deadline, read).await?;
     if let Some(wait) = wait
         && !is_news(&found, if_none_match.as_ref())
     {
         pass.waits();
         let until = Instant::now() + wait;
-        found = Box::pin(wait_for_news(app, &key, found, if_none_match.as_ref(), deadline.timeout, until)).await?;
+        let mut guard = Guard::new(app, caller, Filter::Key(key.clone()));
+        let news = wait_for_news(app, caller, &key, found, if_none_match.as_ref(), (deadline.timeout, until));
+        found = tokio::select! {
+            news = Box::pin(news) => news?,
+            denied = guard.ended() => return Err(caller.refused(denied)),
+        };
     }
     let index = found.record.as_ref().map(Record::modify_index);
     let result = match &found.record {
         record if if_match.as_ref().is_some_and(|tags| !tags.match_index(index)) => Err(ApiError::Precondition {
             msg: format!("{} is not as If-Match demands", text::quoted(&key)),
-            current: metadata::current(&key, record.as_ref(), app.service.log_time_ms()),
+            current: Some(metadata::current(&key, record.as_ref(), app.service.log_time_ms())),
         }),
         None => Err(NodeError::NotFound(format!("there is no key {}", text::quoted(&key))).into()),
         Some(record) => {
@@ -142,7 +151,7 @@ pub async fn get<S: Service>(
     )
 )]
 pub async fn head<S: Service>(
-    app: &App<S>,
+    app: &Arc<App<S>>,
     raw_key: &str,
     head: &Parts,
     pass: &mut Pass<'_>,
@@ -161,11 +170,11 @@ fn is_news(found: &Found, is_not: Option<&Tags>) -> bool {
 /// on.
 async fn wait_for_news<S: Service>(
     app: &App<S>,
+    caller: &Caller,
     key: &Key,
     first: Found,
     is_not: Option<&Tags>,
-    timeout: Duration,
-    until: Instant,
+    (timeout, until): (Duration, Instant),
 ) -> Result<Found, ApiError> {
     let watches = app.service.watches()?;
     let mut watcher = watches.wait_for(Filter::Key(key.clone()));
@@ -173,7 +182,7 @@ async fn wait_for_news<S: Service>(
     loop {
         // The reads here are of this node's own state, which may have turned out not to be its cluster's.
         app.service.watches()?;
-        let read = app.service.read(key, options, Instant::now() + timeout).await?;
+        let read = app.service.read(caller.by(), key, options, Instant::now() + timeout).await?;
         let staleness = read.staleness.filter(|_| first.level == ReadLevel::None);
         let found = Found { level: first.level, staleness, ..read };
         if is_news(&found, is_not) || Instant::now() >= until {

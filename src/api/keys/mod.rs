@@ -9,6 +9,8 @@ pub(super) mod listing;
 pub(super) mod post;
 pub(super) mod put;
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::Method;
 use axum::http::request::Parts;
@@ -46,7 +48,7 @@ impl<'a> KeyRoute<'a> {
 
 /// Handles a request that was taken on.
 pub async fn handle<S: Service>(
-    app: &App<S>,
+    app: &Arc<App<S>>,
     route: KeyRoute<'_>,
     head: &Parts,
     body: Body,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use super::App;
+use super::access::Caller;
 use super::admission::Pass;
 use super::service::Service;
 use super::write::{self, WriteOutcome};
@@ -22,7 +23,7 @@ use crate::api::request::{conditions, json_body, query};
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::lease::{Keys, LeaseAnswer, LeaseShape};
 use crate::api::response::{Answer, Deleted, json};
-use crate::command::{Action, Failure, Reply};
+use crate::command::{Action, Denied, Failure, Need, Reply};
 use crate::duration::as_ms;
 use crate::node::{NodeError, StateView};
 
@@ -166,9 +167,16 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
     let (LeaseParams { keys }, read): (_, ReadParams) = query::parse(head.uri.query())?;
     let (options, deadline) = read.resolve(app.settings.read_level)?;
     let LeasePath { id } = LeasePath::parse(head)?;
+    let caller = Caller::of(head);
+    caller.demand(Need::WriteAny)?;
     pass.read(&options, app.service.applied_index())?;
-    let view = read::in_time(&deadline, app.service.view(options, deadline.at)).await?;
-    let StateView { kv, index, settled } = view;
+    let view = app.service.view(caller.by(), &[Need::WriteAny], options, deadline.at);
+    let StateView { kv, index, settled } = read::in_time(&deadline, view).await?;
+    // Who made it may see it, and who may read all that can be attached to it.
+    let is_own = kv.has_owner(id) && kv.is_lease_of(id, caller.by());
+    if kv.lease(id).is_some() && !is_own && !caller.may(Need::ReadAll("")) {
+        return Err(caller.refused(Denied::NotOwner));
+    }
     let log_time_ms = app.service.log_time_ms();
     let result = match kv.lease(id) {
         Some(lease) => {

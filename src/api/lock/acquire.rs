@@ -20,6 +20,7 @@ use utoipa::IntoParams;
 
 use super::{locked, refused};
 use crate::api::App;
+use crate::api::access::{Caller, Guard};
 use crate::api::admission::Pass;
 use crate::api::request::deadline::{self, WriteParams};
 use crate::api::request::idempotency::IdempotencyHeader;
@@ -36,6 +37,7 @@ use crate::duration::as_ms;
 use crate::kv::Ticket;
 use crate::node::{NodeError, ReadLevel, ReadOptions};
 use crate::task;
+use crate::watch::Filter;
 
 /// How long an answer waits until a place is given back; then that goes on without it.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
@@ -121,11 +123,11 @@ pub async fn post<S: Service>(
 
     // A task of its own: the entry may be on its way when the client goes, and then its outcome
     // must be known.
-    let (shared, head, asked) = (app.clone(), head.clone(), name.clone());
+    let (shared, asker, asked) = (app.clone(), head.clone(), name.clone());
     let written = task::spawn(async move {
-        let outcome = write::write(&shared, action, &head, &body, &deadline).await?;
+        let outcome = write::write(&shared, action, &asker, &body, &deadline).await?;
         let is_place = matches!(outcome.reply, Reply::Granted { .. } | Reply::Queued);
-        let place = (is_place && !idempotency::is_keyed(&head.headers)).then(|| QueuePlace {
+        let place = (is_place && !idempotency::is_keyed(&asker.headers)).then(|| QueuePlace {
             app: shared,
             name: asked,
             ticket: outcome.index,
@@ -138,7 +140,7 @@ pub async fn post<S: Service>(
             QueuePlace::keep(place);
             Ok(outcome.into_answer(Ok(LockAnswer::response(&name, token, ttl_ms))))
         }
-        Reply::Queued => wait_for(app, &name, outcome, place, Instant::now() + wait).await,
+        Reply::Queued => wait_for(app, Caller::of(head), &name, outcome, place, Instant::now() + wait).await,
         Reply::Failed(ref failure) if matches!(**failure, Failure::LockLost) => {
             let error = ApiError::LockLost(format!(
                 "the lock {} was held by this request, which lost it since; nobody holds it now: a request with another \
@@ -153,6 +155,7 @@ pub async fn post<S: Service>(
 
 async fn wait_for<S: Service>(
     app: &Arc<App<S>>,
+    caller: &Caller,
     name: &Key,
     outcome: WriteOutcome,
     place: Option<QueuePlace<S>>,
@@ -160,7 +163,11 @@ async fn wait_for<S: Service>(
 ) -> Result<Answer, ApiError> {
     let is_mine = place.is_some();
     let patience = if is_mine { Duration::ZERO } else { ENDS_WITHIN };
-    let became = app.service.await_ticket(name, outcome.index, until, patience).await;
+    let mut guard = Guard::new(app, caller, Filter::Lock(name.clone()));
+    let became = tokio::select! {
+        became = app.service.await_ticket(name, outcome.index, until, patience) => became,
+        denied = guard.ended() => Err(NodeError::Denied(denied)),
+    };
     let result = match became {
         Ok(Ticket::Holds { token, ttl_ms }) => {
             QueuePlace::keep(place);
@@ -179,7 +186,7 @@ async fn wait_for<S: Service>(
             } else {
                 "; its place in the queue was given up, or it had the lock and lost it"
             };
-            let holder = holder(app, name, index).await;
+            let holder = holder(app, caller, name, index).await;
             Err(locked(name, holder.as_ref(), why, app.service.log_time_ms()))
         }
         Err(error) => {
@@ -209,10 +216,10 @@ async fn give_back<S: Service>(app: &Arc<App<S>>, name: &Key, ticket: u64) -> u6
 }
 
 /// The holder of the lock as far as this node knows, for a client that did not get it.
-async fn holder<S: Service>(app: &Arc<App<S>>, name: &Key, min_index: u64) -> Option<LockView> {
+async fn holder<S: Service>(app: &Arc<App<S>>, caller: &Caller, name: &Key, min_index: u64) -> Option<LockView> {
     let options = ReadOptions { min_index, ..ReadLevel::None.into() };
     let deadline = Instant::now() + GIVE_BACK_WITHIN;
-    let read = timeout_at(deadline, app.service.lock(name, options, deadline)).await;
+    let read = timeout_at(deadline, app.service.lock(caller.by(), name, options, deadline)).await;
     read.ok()?.ok()?.0.map(|(lock, _)| lock)
 }
 

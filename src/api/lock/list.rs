@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use crate::api::App;
+use crate::api::access::Caller;
 use crate::api::admission::Pass;
 use crate::api::request::query::{self, Query};
 use crate::api::request::read::{self, ReadParams};
@@ -16,7 +17,7 @@ use crate::api::response::error::ApiError;
 use crate::api::response::lock::LockShape;
 use crate::api::response::{Answer, json, stream};
 use crate::api::service::Service;
-use crate::command::{Key, LockView};
+use crate::command::{Key, LockView, Need};
 use crate::kv::KvStore;
 use crate::node::StateView;
 
@@ -67,8 +68,10 @@ pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -
         return bad("limit=0 would list nothing; give at least 1");
     }
     let (options, deadline) = read.resolve(app.settings.read_level)?;
+    let (caller, need) = (Caller::of(head), Need::LockAll(&prefix));
+    caller.demand(need)?;
     pass.read(&options, app.service.applied_index())?;
-    let view = read::in_time(&deadline, app.service.view(options, deadline.at)).await?;
+    let view = read::in_time(&deadline, app.service.view(caller.by(), &[need], options, deadline.at)).await?;
     let StateView { kv, index, settled } = view;
     let gone = kv.gone();
     let mut held = Held::new(kv, prefix, after);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use super::App;
+use super::access::Caller;
 use super::admission::Pass;
 use super::service::Service;
 use super::write::{self, WriteOutcome};
@@ -23,7 +24,7 @@ use crate::api::request::{conditions, query};
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::lock::{LockAnswer, LockShape};
 use crate::api::response::{Answer, Done, json, text};
-use crate::command::{Action, Failure, Key, LockView, Reply};
+use crate::command::{Action, Failure, Key, LockView, Need, Reply};
 use crate::duration::as_ms;
 use crate::node::NodeError;
 
@@ -50,8 +51,10 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
     let (read,): (ReadParams,) = query::parse(head.uri.query())?;
     let (options, deadline) = read.resolve(app.settings.read_level)?;
     let LockPath { name } = LockPath::parse(head)?;
+    let caller = Caller::of(head);
+    caller.demand(Need::Lock(&name))?;
     pass.read(&options, app.service.applied_index())?;
-    let read = app.service.lock(&name, options, deadline.at);
+    let read = app.service.lock(caller.by(), &name, options, deadline.at);
     let (lock, index, settled) = read::in_time(&deadline, read).await?;
     let result = match lock {
         Some((lock, lease)) => {

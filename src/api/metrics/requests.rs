@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 
-use crate::api::methods::{LIST, route_of};
+use crate::api::methods::{ROUTES, route_of};
 use crate::api::response::error::{Code, RefusedFor};
 use crate::observe::{Counter, Histogram, Scale, Seen, Sharded};
 
@@ -52,7 +52,7 @@ impl Default for RequestNumbers {
     fn default() -> Self {
         let mut routes: Vec<&'static str> = Vec::new();
         let mut rows = Vec::new();
-        for (method, route) in LIST.iter().filter_map(|line| line.split_once(' ')) {
+        for (method, route) in ROUTES.iter().filter_map(|(line, _)| line.split_once(' ')) {
             let nth = routes.iter().position(|known| *known == route).unwrap_or_else(|| {
                 routes.push(route);
                 routes.len() - 1
@@ -159,7 +159,7 @@ mod tests {
     fn whatever_is_asked_labels_are_bounded() {
         let numbers = RequestNumbers::default();
         let preset = numbers.counts().len();
-        assert!(preset >= LIST.len());
+        assert!(preset >= ROUTES.len());
         for n in 0..1_000 {
             let method: Method = format!("EVIL{n}").parse().unwrap();
             let status = StatusCode::from_u16(200 + n % 700).unwrap();

@@ -1,16 +1,19 @@
 //! Why a request is refused. The one place that knows the status and the code of each reason.
 
-use axum::http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER};
+use axum::http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use std::sync::Arc;
+
 use crate::api::response::json;
 use crate::api::response::lock::LockShape;
 use crate::api::response::metadata::Meta;
 use crate::api::response::text;
+use crate::command::Denied;
 use crate::node::NodeError;
 use crate::seldom::Seldom;
 
@@ -59,6 +62,16 @@ pub enum Code {
     Overloaded,
     Timeout,
     NotYet,
+    Unauthorized,
+}
+
+/// Goes with the response to a refused request.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// Why.
+    pub why: Denied,
+    /// Who asked, where that is known.
+    pub who: Option<Arc<str>>,
 }
 
 /// On an error (as an extension of the response): its kind.
@@ -93,8 +106,8 @@ pub enum ApiError {
     Precondition {
         /// Says what was demanded.
         msg: String,
-        /// The `?meta` object of the key as it is, or null.
-        current: Box<RawValue>,
+        /// The `?meta` object of the key as it is, or null; none for a client that may not read it.
+        current: Option<Box<RawValue>>,
     },
     /// The lock is not held with this token, or no longer.
     LockLost(String),
@@ -117,6 +130,15 @@ pub enum ApiError {
     IdempotencyMismatch(String),
     /// More is asked of this node than it takes on. Nothing was done.
     Overloaded(String),
+    /// Who asks is not known, or may not do that.
+    Denied {
+        /// Why.
+        why: Denied,
+        /// The same in words.
+        msg: String,
+        /// Who asked, where that is known.
+        who: Option<Arc<str>>,
+    },
     /// The node's own reason.
     Node(NodeError),
 }
@@ -132,12 +154,26 @@ impl ApiError {
         Self::NoRoute(format!("there is no {}; GET / lists the routes", text::quoted(path)))
     }
 
+    /// The error of a client that may not do that.
+    pub fn denied(why: Denied, who: Option<Arc<str>>) -> Self {
+        let msg = why.to_string();
+        Self::Denied { why, msg, who }
+    }
+
     fn parts(&self) -> (StatusCode, Code, &str) {
         match self {
             Self::BadRequest(msg) | Self::Node(NodeError::BadRequest(msg)) => {
                 (StatusCode::BAD_REQUEST, Code::BadRequest, msg)
             }
             Self::Forbidden(msg) => (StatusCode::FORBIDDEN, Code::Forbidden, msg),
+            Self::Denied { why: Denied::Forbidden(_) | Denied::NotOwner, msg, .. } => {
+                (StatusCode::FORBIDDEN, Code::Forbidden, msg)
+            }
+            Self::Denied { why: Denied::Missing | Denied::Unknown | Denied::Expired, msg, .. } => {
+                (StatusCode::UNAUTHORIZED, Code::Unauthorized, msg)
+            }
+            // By `From` it is never the node's.
+            Self::Node(NodeError::Denied(_)) => (StatusCode::FORBIDDEN, Code::Forbidden, "this is not allowed"),
             Self::NoRoute(msg) | Self::Node(NodeError::NotFound(msg)) => (StatusCode::NOT_FOUND, Code::NotFound, msg),
             Self::MethodNotAllowed { msg, .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, msg),
             Self::RequestTimeout(msg) => (StatusCode::REQUEST_TIMEOUT, Code::RequestTimeout, msg),
@@ -167,7 +203,16 @@ impl ApiError {
 
 impl From<NodeError> for ApiError {
     fn from(error: NodeError) -> Self {
-        Self::Node(error)
+        match error {
+            NodeError::Denied(denied) => denied.into(),
+            error => Self::Node(error),
+        }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        Self::denied(denied, None)
     }
 }
 
@@ -183,7 +228,7 @@ impl IntoResponse for ApiError {
             _ => tracing::debug!(?code, msg, "request refused"),
         }
         let (current, holder) = match &self {
-            Self::Precondition { current, .. } => (Some(&**current), None),
+            Self::Precondition { current, .. } => (current.as_deref(), None),
             Self::Locked { holder, .. } => (None, Some(&**holder)),
             _ => (None, None),
         };
@@ -200,7 +245,15 @@ impl IntoResponse for ApiError {
             Self::Locked { retry_after, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after));
             }
+            Self::Denied { why, who, .. } => {
+                response.extensions_mut().insert(Refused { why, who });
+            }
             _ => {}
+        }
+        let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"hraftd\""));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -217,9 +270,15 @@ mod tests {
     #[tokio::test]
     async fn each_error_has_its_status_and_shape() {
         let m = || "a \"b\"".to_owned();
+        let denied = |why| ApiError::Denied { why, msg: m(), who: None };
         let cases = [
             (ApiError::BadRequest(m()), 400, "bad_request"),
             (ApiError::Forbidden(m()), 403, "forbidden"),
+            (denied(Denied::Forbidden("x".into())), 403, "forbidden"),
+            (denied(Denied::NotOwner), 403, "forbidden"),
+            (denied(Denied::Missing), 401, "unauthorized"),
+            (denied(Denied::Unknown), 401, "unauthorized"),
+            (denied(Denied::Expired), 401, "unauthorized"),
             (ApiError::NoRoute(m()), 404, "not_found"),
             (ApiError::MethodNotAllowed { msg: m(), allow: "GET".to_owned() }, 405, "method_not_allowed"),
             (ApiError::RequestTimeout(m()), 408, "request_timeout"),
@@ -247,6 +306,7 @@ mod tests {
             assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
             assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503);
             assert_eq!(response.headers().contains_key(ALLOW), status == 405);
+            assert_eq!(response.headers().get_all(WWW_AUTHENTICATE).iter().count(), if status == 401 { 2 } else { 0 });
             let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
             assert_eq!(body, format!(r#"{{"ok":false,"code":"{code}","msg":"a \"b\""}}"#));
         }

@@ -8,16 +8,19 @@ mod tests;
 
 use std::sync::LazyLock;
 
+use axum::http::Method;
 use axum::response::Response;
 use bytes::Bytes;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::admin::{self, Params};
-use super::{lease, lock, metrics, txn, visible, watch};
+use super::methods::{self, Needs};
+use super::{auth, lease, lock, metrics, txn, visible, watch};
 use crate::api::keys::{delete, get, incr, listing, post, put};
 use crate::api::request::read::Level;
 use crate::api::response::error::Problem;
@@ -58,6 +61,13 @@ pub async fn openapi(_: Params<()>) -> Response {
         lease::get,
         lease::keep_alive,
         lease::revoke,
+        auth::on,
+        auth::off,
+        auth::whoami,
+        auth::list::list,
+        auth::list::get,
+        auth::token::put,
+        auth::token::delete,
         watch::watch,
         admin::index,
         openapi,
@@ -82,6 +92,7 @@ pub async fn openapi(_: Params<()>) -> Response {
     tags(
         (name = "keys", description = "One key or many"),
         (name = "txn", description = "Transactions"),
+        (name = "auth", description = "Authentication and tokens"),
         (name = "locks", description = "Locks and leader election"),
         (name = "leases", description = "One heartbeat for many keys and locks"),
         (name = "watch", description = "Changes as they happen"),
@@ -103,6 +114,10 @@ struct Common;
 impl Modify for Common {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+        let components = document.components.get_or_insert_default();
+        let scheme = |scheme| SecurityScheme::Http(Http::new(scheme));
+        components.add_security_scheme("token", scheme(HttpAuthScheme::Bearer));
+        components.add_security_scheme("password", scheme(HttpAuthScheme::Basic));
         for schema in document.components.iter_mut().flat_map(|components| components.schemas.values_mut()) {
             // Forms that overlap: one of them at least, not exactly one.
             if let RefOr::T(Schema::OneOf(forms)) = schema {
@@ -114,6 +129,14 @@ impl Modify for Common {
         for (path, item) in &mut document.paths.paths {
             for (method, operation) in operations(item) {
                 operation.operation_id = Some(format!("{method} {path}"));
+                if methods::needs(&method_of(method), path) != Needs::Public {
+                    let why = "who asks is not known, where authentication is on";
+                    let refused = RefOr::T(problem(why, method != "head"));
+                    operation.responses.responses.entry("401".to_owned()).or_insert(refused);
+                    // The empty one: where authentication is off, or something is granted to all.
+                    let ways = ["token", "password"].map(|way| SecurityRequirement::new(way, Vec::<String>::new()));
+                    operation.security = Some(ways.into_iter().chain([SecurityRequirement::default()]).collect());
+                }
                 complete(operation, method);
             }
         }
@@ -126,12 +149,16 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut O
     methods.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
+fn method_of(name: &str) -> Method {
+    Method::from_bytes(name.to_ascii_uppercase().as_bytes()).unwrap_or_default()
+}
+
 fn complete(operation: &mut Operation, method: &str) {
     let has_body = !matches!(method, "get" | "head");
     let of_raft = operation.tags.iter().flatten().any(|tag| tag == "raft");
     let mut refusals = vec![
         ("400", "the request makes no sense; the message says why"),
-        ("403", "a browser's request from another site, or a Host that is not this one"),
+        ("403", "a browser's request from another site, a Host that is not this one, or a token without the grant"),
         ("500", "a fault of hraftd"),
     ];
     if !of_raft {
@@ -165,6 +192,10 @@ fn complete(operation: &mut Operation, method: &str) {
                 ObjectBuilder::new().schema_type(Type::String).build(),
                 "the node that served it",
             );
+        }
+        if status == "401" {
+            let header = HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).build();
+            response.headers.insert("WWW-Authenticate".to_owned(), header.into());
         }
         if status == "415" {
             let header = HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).build();

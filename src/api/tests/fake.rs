@@ -8,16 +8,19 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::Service;
-use crate::command::{Action, Command, Key, LockView, Stamped};
+use crate::api::service::{self, Known};
+use crate::command::{Action, Command, Denied, Holder, Key, LockView, Need, Principal, Stamped};
 use crate::formats::{Feature, OLDEST, Speaks};
-use crate::kv::{HeldLock, KvStore, RetryRoom, Ticket};
+use crate::kv::{self, HeldLock, KvStore, RetryRoom, Ticket};
 use crate::node::rpc::RequestMark;
 use crate::node::{
-    About, Cluster, ClusterServer, Found, NodeError, Numbers, ReadLevel, ReadOptions, Server as Member, Settled, State,
-    StateView, Stats, Written,
+    About, Cluster, ClusterServer, Found, Gate, NodeError, Numbers, ReadLevel, ReadOptions, Server as Member, Settled,
+    State, StateView, Stats, Written,
 };
 use crate::node::{AllEvents, EntryView, EventRing, Finding, Proposed, Severity, Stages};
 use crate::node_id::PublicId;
+use crate::secret::Token;
+use crate::state_machine::AuthNow;
 use crate::watch::{HistoryLimits, Watches};
 
 pub const ID: &str = "127.0.0.1:11000,127.0.0.1:12000";
@@ -37,6 +40,7 @@ struct Inner {
     orders: Mutex<Orders>,
     calls: Mutex<Vec<String>>,
     go: Notify,
+    auth: tokio::sync::watch::Sender<AuthNow>,
 }
 
 /// What to do instead of the usual.
@@ -48,6 +52,8 @@ pub struct Orders {
     pub served_by: Option<PublicId>,
     /// There is little room for kept outcomes.
     pub scarce_room: bool,
+    /// It is not known yet whom to serve.
+    pub shut: bool,
 }
 
 impl Default for Inner {
@@ -59,6 +65,7 @@ impl Default for Inner {
             orders: Mutex::default(),
             calls: Mutex::default(),
             go: Notify::new(),
+            auth: tokio::sync::watch::Sender::default(),
         }
     }
 }
@@ -72,6 +79,18 @@ fn wakes(watches: Watches) -> Watches {
 impl Fake {
     pub fn order(&self, orders: Orders) {
         *self.0.orders.lock() = orders;
+    }
+
+    /// An entry, as another node would have it.
+    pub fn apply(&self, command: &Command) -> crate::command::Reply {
+        let mut map = self.0.map.lock();
+        map.0 += 1;
+        let (index, mut events) = (map.0, Vec::new());
+        let reply = map.1.apply(index, command, &mut events);
+        let auth = AuthNow { record: map.1.auth().shared_record(), mark: map.1.auth().mark() };
+        self.0.auth.send_if_modified(|now| std::mem::replace(now, auth.clone()) != auth);
+        self.0.watches.append(&mut events);
+        reply
     }
 
     pub fn keys(&self) -> Vec<Key> {
@@ -167,6 +186,8 @@ impl Service for Fake {
         let mut events = Vec::new();
         let index = map.0;
         let reply = map.1.apply(index, &command, &mut events);
+        let auth = AuthNow { record: map.1.auth().shared_record(), mark: map.1.auth().mark() };
+        self.0.auth.send_if_modified(|now| std::mem::replace(now, auth.clone()) != auth);
         self.0.watches.append(&mut events);
         let served_by = self.0.orders.lock().served_by.clone();
         Ok(Written { index: map.0, proposed: None, stages: None, measuring: Duration::ZERO, reply, served_by })
@@ -176,7 +197,52 @@ impl Service for Fake {
         None
     }
 
-    async fn read(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
+    fn gate(&self) -> Gate {
+        match &self.0.auth.borrow().record {
+            Some(record) if record.on => Gate::Asks(record.clone()),
+            _ if self.0.orders.lock().shut => Gate::Shut,
+            _ => Gate::Open,
+        }
+    }
+
+    async fn gate_opens(&self, until: Instant) {
+        let mut auth = self.0.auth.subscribe();
+        let _ = tokio::time::timeout_at(until, auth.wait_for(|auth| auth.record.is_some())).await;
+    }
+
+    fn who_shows(&self, token: &Token) -> Known {
+        let (id, hash) = service::parts_of(token);
+        let map = self.0.map.lock();
+        let (token, generation) = map.1.auth().identify(id, &hash, map.1.log_time_ms())?;
+        let holder = Holder { id, generation, revision: token.revision, name: token.name.clone() };
+        Ok((Principal::Token(holder), token.clone()))
+    }
+
+    fn has_certificate(&self, name: &str) -> Option<(Principal, Arc<kv::Token>)> {
+        let map = self.0.map.lock();
+        let (id, token) = map.1.auth().of_certificate(name, map.1.log_time_ms())?;
+        let holder = Holder { id, generation: token.generation, revision: token.revision, name: token.name.clone() };
+        Some((Principal::Token(holder), token.clone()))
+    }
+
+    fn allowed(&self, by: Option<&Principal>, need: Need<'_>) -> Result<Option<Duration>, Denied> {
+        let map = self.0.map.lock();
+        let now_ms = map.1.log_time_ms();
+        map.1.auth().check(by, need, now_ms)?;
+        Ok(map.1.auth().good_until(by).map(|until_ms| Duration::from_millis(until_ms - now_ms)))
+    }
+
+    fn auth_changes(&self) -> tokio::sync::watch::Receiver<AuthNow> {
+        self.0.auth.subscribe()
+    }
+
+    async fn read(
+        &self,
+        by: Option<&Principal>,
+        key: &Key,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> Result<Found, NodeError> {
         let seconds = deadline.duration_since(Instant::now()).as_secs_f64().round();
         let ReadOptions { level, freshness, min_index } = options;
         let extra = match (freshness, min_index) {
@@ -185,6 +251,7 @@ impl Service for Fake {
         };
         self.called(format!("get {key} {level:?}{extra} in {seconds}")).await?;
         let map = self.0.map.lock();
+        map.1.auth().check(by, Need::Read(key), map.1.log_time_ms()).map_err(NodeError::Denied)?;
         let served_by = self.0.orders.lock().served_by.clone();
         let staleness = (level == ReadLevel::None).then_some(Duration::from_millis(12));
         Ok(Found { record: map.1.get(key).cloned(), index: map.0, level, served_by, staleness })
@@ -202,20 +269,30 @@ impl Service for Fake {
         Ok(Settled { level, staleness })
     }
 
-    async fn view(&self, options: ReadOptions, deadline: Instant) -> Result<StateView, NodeError> {
+    async fn view(
+        &self,
+        by: Option<&Principal>,
+        needs: &[Need<'_>],
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> Result<StateView, NodeError> {
         let settled = self.settle(options, deadline).await?;
         let map = self.0.map.lock();
+        let check = |need: &Need<'_>| map.1.auth().check(by, *need, map.1.log_time_ms());
+        needs.iter().try_for_each(check).map_err(NodeError::Denied)?;
         Ok(StateView { kv: map.1.clone(), index: map.0, settled })
     }
 
     async fn lock(
         &self,
+        by: Option<&Principal>,
         name: &str,
         options: ReadOptions,
         deadline: Instant,
     ) -> Result<(Option<HeldLock>, u64, Settled), NodeError> {
         let settled = self.settle(options, deadline).await?;
         let map = self.0.map.lock();
+        map.1.auth().check(by, Need::Lock(name), map.1.log_time_ms()).map_err(NodeError::Denied)?;
         Ok((map.1.lock(name).map(|lock| (lock, map.1.lease_of_lock(name))), map.0, settled))
     }
 
@@ -328,15 +405,30 @@ impl Service for Fake {
         self.0.orders.lock().fail.clone().map_or(Ok(()), Err)
     }
 
-    async fn join(&self, id: PublicId, asker_raft_id: Option<u64>, _deadline: Instant) -> Result<(), NodeError> {
+    async fn join(
+        &self,
+        by: Option<&Principal>,
+        id: PublicId,
+        asker_raft_id: Option<u64>,
+        _deadline: Instant,
+    ) -> Result<(), NodeError> {
+        self.allowed(by, Need::Members).map_err(NodeError::Denied)?;
         self.called(format!("join {id} {asker_raft_id:?}")).await
     }
 
-    async fn lead(&self, wanted: Option<&str>, _deadline: Instant) -> Result<(), NodeError> {
+    async fn lead(&self, by: Option<&Principal>, wanted: Option<&str>, _deadline: Instant) -> Result<(), NodeError> {
+        self.allowed(by, Need::Members).map_err(NodeError::Denied)?;
         self.called(format!("lead {wanted:?}")).await
     }
 
-    async fn remove(&self, wanted: &str, force: bool, _deadline: Instant) -> Result<(), NodeError> {
+    async fn remove(
+        &self,
+        by: Option<&Principal>,
+        wanted: &str,
+        force: bool,
+        _deadline: Instant,
+    ) -> Result<(), NodeError> {
+        self.allowed(by, Need::Members).map_err(NodeError::Denied)?;
         self.called(format!("remove {wanted} {force}")).await
     }
 }

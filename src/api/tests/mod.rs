@@ -1,5 +1,6 @@
 //! The API over real loopback sockets, with a map in place of a node.
 
+mod access;
 mod edges;
 mod fake;
 #[path = "../../../tests/fuzz/api.rs"]
@@ -12,6 +13,7 @@ mod locks;
 mod one_key;
 mod overload;
 mod raft_requests;
+mod tokens;
 mod txns;
 mod visible;
 mod watch_requests;
@@ -31,6 +33,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 fn settings() -> ApiSettings {
     ApiSettings {
+        root: crate::api::RootTokens::default(),
         max_value_bytes: 1000,
         max_request_bytes: 4000,
         read_level: ReadLevel::Linearizable,

@@ -64,7 +64,7 @@ async fn the_list_of_routes_and_what_is_not_on_it() {
     let index = server.get("/").await;
     let json: serde_json::Value = serde_json::from_str(&index.body).unwrap();
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(json["routes"].as_array().unwrap().len(), methods::LIST.len());
+    assert_eq!(json["routes"].as_array().unwrap().len(), methods::ROUTES.len());
     for target in ["/hraftd", "/hraftd/", "/raft", "/raft/stats/", "/favicon.ico", "/keys"] {
         server.get(target).await.is_error(404, "not_found", "GET /");
     }

@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::large::LargeValues;
 use super::render::{Format, Text};
+use crate::api::access::Guard;
 use crate::api::response::held::Held;
-use crate::command::Key;
+use crate::command::{Denied, Key};
 use crate::kv::{Event, KvStore};
 use crate::watch::{Filter, Missed, Position, Watcher};
 
@@ -56,10 +57,11 @@ pub struct Feed {
     told: Option<Position>,
     alive_at: Instant,
     ended: bool,
+    guard: Guard,
 }
 
 impl Feed {
-    pub fn new(begin: Begin, format: Format, large: LargeValues) -> Self {
+    pub fn new(begin: Begin, format: Format, large: LargeValues, guard: Guard) -> Self {
         Self {
             begin,
             text: Text::new(format, large),
@@ -68,6 +70,7 @@ impl Feed {
             told: None,
             alive_at: Instant::now() + ALIVE_EVERY,
             ended: false,
+            guard,
         }
     }
 
@@ -86,6 +89,9 @@ impl Feed {
     }
 
     async fn fill(&mut self) {
+        if let Err(denied) = self.guard.check() {
+            return self.end_for(&denied);
+        }
         if let Some(missed) = self.begin.missed.take() {
             return self.text.compacted(missed);
         }
@@ -120,6 +126,7 @@ impl Feed {
                     }
                     Err(missed) => self.end(missed),
                 },
+                denied = self.guard.ended() => return self.end_for(&denied),
                 () = sleep_until(self.alive_at) => {
                     self.alive_at = Instant::now() + ALIVE_EVERY;
                     let position = self.begin.watcher.position();
@@ -128,6 +135,10 @@ impl Feed {
                     self.text.alive(news);
                 }
             }
+        }
+        // What comes now may be of after the end of what its client may see.
+        if let Err(denied) = self.guard.check() {
+            return self.end_for(&denied);
         }
         while self.text.len() < PIECE_BYTES
             && !self.text.has_large()
@@ -142,6 +153,11 @@ impl Feed {
         let position = self.begin.watcher.position();
         self.told = Some(position);
         self.text.position(position);
+    }
+
+    fn end_for(&mut self, denied: &Denied) {
+        self.text.unauthorized(denied);
+        self.ended = true;
     }
 
     fn end(&mut self, missed: Missed) {
@@ -203,7 +219,8 @@ mod tests {
     use crate::watch::{HistoryLimits, Watches};
 
     fn append(watches: &Watches, events: impl IntoIterator<Item = (u64, Change)>) {
-        watches.append(&mut events.into_iter().map(|(index, change)| Event { index, n: 1, change }).collect());
+        watches
+            .append(&mut events.into_iter().map(|(index, change)| Event { index, n: 1, change, by: None }).collect());
     }
 
     fn set(index: u64, key: &str, value: &str) -> (u64, Change) {
@@ -214,7 +231,10 @@ mod tests {
         let watches = Watches::new(HistoryLimits::default(), 10);
         tokio::spawn(watches.clone().wake());
         let watcher = watches.watch(Filter::Prefix("a".into()), Position::whole(10)).unwrap();
-        (watches, Feed::new(Begin { watcher, missed: None, initial: None }, format, LargeValues::default()))
+        (
+            watches,
+            Feed::new(Begin { watcher, missed: None, initial: None }, format, LargeValues::default(), Guard::none()),
+        )
     }
 
     async fn text(feed: &mut Feed) -> String {
@@ -256,7 +276,7 @@ mod tests {
         let (watches, mut feed) = feed(Format::Sse);
         let value = format!("\"{}\"", "v".repeat(2_000));
         append(&watches, (11..500).map(|index| set(index, "a", if index % 2 == 0 { &value } else { "1" })));
-        watches.append(&mut vec![Event { index: 500, n: 1, change: set(0, "a", &"1".repeat(100_000)).1 }]);
+        watches.append(&mut vec![Event { index: 500, n: 1, change: set(0, "a", &"1".repeat(100_000)).1, by: None }]);
         let mut all = String::new();
         while !all.contains("id: 500.1") {
             let piece = text(&mut feed).await;

@@ -27,7 +27,10 @@ use axum::response::Response;
 use futures_util::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 
+use std::sync::Arc;
+
 use super::App;
+use super::access::{self, Caller, Guard};
 use super::admission::Pass;
 use super::service::Service;
 use crate::api::request::read::{self, ReadParams};
@@ -63,16 +66,21 @@ const INITIAL_TRIES: usize = 3;
         (status = 410, description = "history does not reach back so far", body = Problem),
     )
 )]
-pub async fn watch<S: Service>(app: &App<S>, head: &Parts, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn watch<S: Service>(app: &Arc<App<S>>, head: &Parts, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
     let ask = WatchRequest::parse(head, app.settings.read_level)?;
+    let caller = Caller::of(head);
+    caller.demand(access::need_of(&ask.filter))?;
     pass.will_wait()?;
     match ask.from {
         // It may be ahead of this node.
         From::After(_) => pass.waits(),
         From::Now | From::Initial => pass.read(&ask.read, app.service.applied_index())?,
     }
-    let (answer, feed) = read::in_time(&ask.deadline, open(&app.service, &ask)).await?;
-    let feed = Feed::new(feed, ask.format, app.large_values.clone());
+    let (answer, feed) = read::in_time(&ask.deadline, open(&app.service, caller, &ask)).await?;
+    let mut guard = Guard::new(app, caller, ask.filter);
+    // Before it is answered with a 200.
+    guard.check().map_err(|denied| caller.refused(denied))?;
+    let feed = Feed::new(feed, ask.format, app.large_values.clone(), guard);
     Ok(Answer { result: Ok(response(feed, ask.format, pass.into_waiting())), ..answer })
 }
 
@@ -90,8 +98,8 @@ fn response(feed: Feed, format: Format, waiting: Option<OwnedSemaphorePermit>) -
 }
 
 /// A watcher and where it stands, as the answer tells it.
-async fn open<S: Service>(service: &S, ask: &WatchRequest) -> Result<(Answer, Begin), ApiError> {
-    let From::After(position) = ask.from else { return begin(service, ask, ask.from).await };
+async fn open<S: Service>(service: &S, caller: &Caller, ask: &WatchRequest) -> Result<(Answer, Begin), ApiError> {
+    let From::After(position) = ask.from else { return begin(service, caller, ask, ask.from).await };
     // The position says what has been seen, so no leader needs to be asked: any node that has
     // applied it will do.
     let min_index = ask.read.min_index.max(position.index);
@@ -104,7 +112,7 @@ async fn open<S: Service>(service: &S, ask: &WatchRequest) -> Result<(Answer, Be
             Ok((answer, Begin { watcher, missed: None, initial: None }))
         }
         (Err(missed), Some(from)) => {
-            let (answer, restarted) = begin(service, ask, from).await?;
+            let (answer, restarted) = begin(service, caller, ask, from).await?;
             Ok((answer, Begin { missed: Some(missed), ..restarted }))
         }
         (Err(missed), None) => Err(compacted(missed)),
@@ -112,9 +120,14 @@ async fn open<S: Service>(service: &S, ask: &WatchRequest) -> Result<(Answer, Be
 }
 
 /// A watcher that begins with the state, or with what comes.
-async fn begin<S: Service>(service: &S, ask: &WatchRequest, from: From) -> Result<(Answer, Begin), ApiError> {
+async fn begin<S: Service>(
+    service: &S,
+    caller: &Caller,
+    ask: &WatchRequest,
+    from: From,
+) -> Result<(Answer, Begin), ApiError> {
     let (index, settled, begin) = if from == From::Initial {
-        let (StateView { kv, index, settled }, watcher) = initial(service, ask).await?;
+        let (StateView { kv, index, settled }, watcher) = initial(service, caller, ask).await?;
         let initial = Some(Initial::held(kv, index, ask.filter.clone()));
         (index, settled, Begin { watcher, missed: None, initial })
     } else {
@@ -127,10 +140,14 @@ async fn begin<S: Service>(service: &S, ask: &WatchRequest, from: From) -> Resul
 }
 
 /// The state, and a watcher of what comes after it.
-async fn initial<S: Service>(service: &S, ask: &WatchRequest) -> Result<(StateView, Watcher), ApiError> {
+async fn initial<S: Service>(
+    service: &S,
+    caller: &Caller,
+    ask: &WatchRequest,
+) -> Result<(StateView, Watcher), ApiError> {
     let mut tries = INITIAL_TRIES;
     loop {
-        let view = service.view(ask.read, ask.deadline.at).await?;
+        let view = service.view(caller.by(), &[access::need_of(&ask.filter)], ask.read, ask.deadline.at).await?;
         match watches(service)?.watch(ask.filter.clone(), Position::whole(view.index)) {
             Ok(watcher) => return Ok((view, watcher)),
             Err(missed) if tries == 1 => return Err(compacted(missed)),

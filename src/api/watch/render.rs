@@ -3,6 +3,8 @@
 //! Server-sent events, as the HTML standard has them (9.2.5), and JSON lines have the same members:
 //! the name and the id of the one are `event` and `id` of the other.
 
+use std::sync::Arc;
+
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use bytes::Bytes;
 use super::large::{LargeValues, SMALL_VALUE_BYTES};
 use super::without_spaces::{compact, is_compact};
 use crate::api::response::json;
-use crate::command::{Key, LockView};
+use crate::command::{Denied, Key, LockView};
 use crate::kv::{Change, Event};
 use crate::record::Record;
 use crate::watch::{Missed, Position};
@@ -58,11 +60,13 @@ pub struct Text {
     large: LargeValues,
     out: Vec<u8>,
     parts: Vec<Bytes>,
+    /// The client of the event in hand.
+    by: Option<Arc<str>>,
 }
 
 impl Text {
     pub fn new(format: Format, large: LargeValues) -> Self {
-        Self { format, large, out: Vec::new(), parts: Vec::new() }
+        Self { format, large, out: Vec::new(), parts: Vec::new(), by: None }
     }
 
     /// The bytes so far, without the large values.
@@ -91,6 +95,7 @@ impl Text {
     /// A change.
     pub fn event(&mut self, event: &Event) {
         let id = Some(Position::of_event(event));
+        self.by.clone_from(&event.by);
         match &event.change {
             Change::Set { key, record } => self.set(id, key, record, event.index),
             Change::Deleted { key } => self.gone("delete", id, key, event.index, None),
@@ -120,6 +125,14 @@ impl Text {
     pub fn synced(&mut self, index: u64) {
         self.begin("synced", Some(Position::whole(index)));
         self.member("index", index);
+        self.end();
+    }
+
+    /// The client may not see more.
+    pub fn unauthorized(&mut self, denied: &Denied) {
+        self.begin("unauthorized", None);
+        self.name("msg");
+        json::string(&mut self.out, &denied.to_string());
         self.end();
     }
 
@@ -251,6 +264,9 @@ impl Text {
     }
 
     fn end(&mut self) {
+        if let Some(by) = self.by.take() {
+            self.string("by", &by);
+        }
         self.out.extend_from_slice(match self.format {
             Format::Sse => b"}\n\n",
             Format::Lines => b"}\n",

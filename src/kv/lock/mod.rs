@@ -17,9 +17,10 @@ use bytes::Bytes;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use super::auth::{Auth, Owners};
 use super::event::{Change, Events};
 use super::lease::{Lease, Leases};
-use crate::command::{Action, Failure, Key, Leased, LockView, Reply};
+use crate::command::{Action, Failure, Key, Leased, LockView, Principal, Reply, TokenId};
 use leased_claims::LeasedClaims;
 use places::{Claim, NEVER, Places};
 
@@ -72,22 +73,39 @@ pub(super) struct Locks {
     held: OrdMap<Key, Held>,
     places: Places,
     leased: LeasedClaims,
+    /// Who asked, by ticket.
+    owners: Owners,
+}
+
+/// An entry that is applied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment<'a> {
+    /// Its index.
+    pub index: u64,
+    /// Log time with it.
+    pub now_ms: u64,
+    /// Its client.
+    pub by: Option<&'a Principal>,
+    /// Says who may still have a lock.
+    pub auth: &'a Auth,
 }
 
 impl Locks {
     pub(super) fn acquire(
         &mut self,
         leases: &Leases,
-        (index, now_ms): (u64, u64),
+        moment: Moment<'_>,
         name: &Key,
         (hold, wait_ms): (Hold, u64),
         body: Option<&Bytes>,
         events: &mut Events<'_>,
     ) -> Reply {
+        let Moment { index, now_ms, by, .. } = moment;
         let is_held = self.held.contains_key(name);
         if is_held && wait_ms == 0 {
             return self.locked(leases, name);
         }
+        self.owners.add(index, by);
         if let Hold::Lease(lease) = hold {
             self.leased.add(name, index, lease);
         }
@@ -173,27 +191,20 @@ impl Locks {
         }
     }
 
-    pub(super) fn release(
-        &mut self,
-        index: u64,
-        now_ms: u64,
-        name: &Key,
-        token: u64,
-        events: &mut Events<'_>,
-    ) -> Reply {
+    pub(super) fn release(&mut self, moment: Moment<'_>, name: &Key, token: u64, events: &mut Events<'_>) -> Reply {
         if self.held.get(name).is_none_or(|lock| lock.token != token) {
             return Reply::failed(Failure::LockLost);
         }
         events.push(Change::Released { lock: name.clone(), token });
-        self.pass_on(index, now_ms, name, events);
+        self.pass_on(moment, name, events);
         Reply::Done
     }
 
-    pub(super) fn cancel(&mut self, index: u64, now_ms: u64, name: &Key, ticket: u64, events: &mut Events<'_>) {
+    pub(super) fn cancel(&mut self, moment: Moment<'_>, name: &Key, ticket: u64, events: &mut Events<'_>) {
         let Some(lock) = self.held.get_mut(name) else { return };
         if lock.ticket == ticket {
             let token = lock.token;
-            self.release(index, now_ms, name, token, events);
+            self.release(moment, name, token, events);
         } else {
             self.leave_queue(name, ticket);
         }
@@ -205,10 +216,11 @@ impl Locks {
         let Some(claim) = lock.waiters.remove(&ticket) else { return };
         self.places.remove(name, ticket, None, &claim);
         self.leased.remove(name, ticket);
+        self.owners.remove(ticket);
     }
 
     /// Ends all claims of a lease that has ended: first those that wait, so that none of them is granted what it gives up.
-    pub(super) fn end_lease(&mut self, index: u64, now_ms: u64, lease: u64, events: &mut Events<'_>) {
+    pub(super) fn end_lease(&mut self, moment: Moment<'_>, lease: u64, events: &mut Events<'_>) {
         let claims: Vec<(Key, u64)> =
             self.leased.of_lease(lease).map(|(name, ticket)| (name.clone(), ticket)).collect();
         let holds = |locks: &Self, name: &Key, ticket| locks.held.get(name).is_some_and(|lock| lock.ticket == ticket);
@@ -220,7 +232,7 @@ impl Locks {
         for (name, ticket) in &claims {
             if let Some(lock) = self.held.get(name).filter(|lock| lock.ticket == *ticket) {
                 events.push(Change::LockExpired { lock: name.clone(), token: lock.token, lease: Some(lease) });
-                self.pass_on(index, now_ms, name, events);
+                self.pass_on(moment, name, events);
             }
         }
     }
@@ -230,18 +242,18 @@ impl Locks {
     }
 
     /// Drops at most `most` holders and waiters whose deadline has passed. Returns how many it dropped.
-    pub(super) fn expire(&mut self, index: u64, now_ms: u64, most: usize, events: &mut Events<'_>) -> usize {
+    pub(super) fn expire(&mut self, moment: Moment<'_>, most: usize, events: &mut Events<'_>) -> usize {
         let mut dropped = 0;
         while dropped < most
             && let Some((deadline_ms, name, ticket)) = self.places.deadlines.get_min().cloned()
-            && deadline_ms <= now_ms
+            && deadline_ms <= moment.now_ms
         {
             dropped += 1;
             // By the invariants it is there.
             let Some(lock) = self.held.get(&name) else { break };
             if lock.ticket == ticket {
                 events.push(Change::LockExpired { lock: name.clone(), token: lock.token, lease: None });
-                self.pass_on(index, now_ms, &name, events);
+                self.pass_on(moment, &name, events);
             } else {
                 self.leave_queue(&name, ticket);
             }
@@ -249,20 +261,23 @@ impl Locks {
         dropped
     }
 
-    /// Takes the lock from its holder and grants it to the first waiter whose deadline has not passed.
-    fn pass_on(&mut self, index: u64, now_ms: u64, name: &Key, events: &mut Events<'_>) {
+    /// Takes the lock from its holder and grants it to the first waiter whose deadline has not passed, and who may have it.
+    fn pass_on(&mut self, moment: Moment<'_>, name: &Key, events: &mut Events<'_>) {
+        let Moment { index, now_ms, auth, .. } = moment;
         let Some(mut lock) = self.held.remove(name) else { return };
         self.places.remove(name, lock.ticket, Some(lock.token), &lock.holder);
         self.leased.remove(name, lock.ticket);
+        self.owners.remove(lock.ticket);
         while let Some((ticket, mut claim)) = lock.waiters.get_min().cloned() {
             lock.waiters.remove(&ticket);
             self.places.remove(name, ticket, None, &claim);
-            if claim.deadline_ms > now_ms {
+            if claim.deadline_ms > now_ms && auth.may_lock(self.owners.get(ticket), name, now_ms) {
                 let is_leased = self.leased.get(name, ticket).is_some();
                 claim.deadline_ms = if is_leased { NEVER } else { now_ms.saturating_add(claim.ttl_ms) };
                 return self.grant(index, ticket, name.clone(), claim, lock.waiters, events);
             }
             self.leased.remove(name, ticket);
+            self.owners.remove(ticket);
         }
     }
 
@@ -311,6 +326,21 @@ impl Locks {
             Some((_, lock)) if lock.waiters.contains_key(&ticket) => Ticket::Waits,
             _ => Ticket::Gone,
         }
+    }
+
+    /// Whether somebody may renew and release a lock that is held with this token: who took it may.
+    pub(super) fn lets(&self, name: &Key, token: u64, by: Option<&Principal>) -> bool {
+        let held = self.held.get(name).filter(|lock| lock.token == token);
+        held.is_none_or(|lock| self.owners.lets(lock.ticket, by))
+    }
+
+    pub(super) fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
+    /// Puts an owner back as a snapshot has it.
+    pub(super) fn restore_owner(&mut self, ticket: u64, owner: TokenId) {
+        self.owners.restore(ticket, owner);
     }
 
     /// The lease of a lock's holder.

@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom;
 use super::model::Model;
 use crate::command::*;
 use crate::formats::Format;
-use crate::kv::Limits;
+use crate::kv::idempotency::Limits;
 
 const KEYS: [&str; 8] =
     ["a", "a/1", "a/2", "b", "é", "a/long enough for an allocation of its own/1", "b/1", "a/long enough as well/é"];

@@ -1,5 +1,6 @@
 //! Tests of the state: what one command does, and any number of them against a [`model`].
 
+mod auth;
 mod generator;
 mod leases;
 mod locks;
@@ -11,7 +12,7 @@ mod retries;
 mod single;
 
 use super::*;
-use crate::command::{Op, Retry, Stamped};
+use crate::command::{Command, Denied, Op, Retry, Stamped};
 
 /// A state and its next index.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use crate::storage::disk::MemDisk;
 use crate::storage::{ClusterHandle, SnapshotStore};
 
 /// Through a snapshot on a disk.
-fn restored(kv: &KvStore, index: u64) -> KvStore {
+pub(super) fn restored(kv: &KvStore, index: u64) -> KvStore {
     let cluster = ClusterId(1);
     let log_id = LogId::new(openraft::alias::CommittedLeaderIdOf::<TypeConfig>::new(1), index);
     let store = SnapshotStore::open(Arc::new(MemDisk::new()), ClusterHandle::new(Some(cluster))).unwrap();
@@ -27,7 +27,7 @@ fn restored(kv: &KvStore, index: u64) -> KvStore {
 }
 
 /// With every sum and every order made anew from what is there.
-fn rebuilt(kv: &KvStore) -> KvStore {
+pub(super) fn rebuilt(kv: &KvStore) -> KvStore {
     let mut new = KvStore::new();
     new.restore_log_time(kv.log_time_ms());
     new.restore_format(kv.format());
@@ -36,6 +36,11 @@ fn rebuilt(kv: &KvStore) -> KvStore {
     kv.kept().for_each(|(key, kept)| new.restore_kept(key.clone(), kept.clone()));
     kv.leases(Bound::Unbounded).for_each(|(id, lease)| new.restore_lease(id, lease.clone()));
     kv.leased_claims().for_each(|(name, ticket, lease)| new.restore_leased_claim(name, ticket, lease));
+    if let Some(record) = kv.auth().record() {
+        new.restore_auth(record.clone());
+    }
+    kv.auth().tokens().for_each(|(id, token)| new.restore_token(id, token.as_ref().clone()));
+    kv.owners().for_each(|(is_lease, index, owner)| new.restore_owner(is_lease, index, owner));
     new
 }
 
@@ -84,7 +89,7 @@ fn any_commands_do_what_the_model_says_on_every_replica() {
             events.clear();
             let reply = kv.apply_within(LIMITS, index, &command, &mut events);
             assert_eq!(reply, wanted, "{what}");
-            let numbered = |(n, change)| Event { index, n, change };
+            let numbered = |(n, change)| Event { index, n, change, by: None };
             assert_eq!(events, (1..).zip(changes).map(numbered).collect::<Vec<_>>(), "{what}");
             for replica in [&mut other, &mut from_snapshot] {
                 assert_eq!(replica.apply_within(LIMITS, index, &command, &mut Vec::new()), reply, "{what}");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::command::{OpResult, Txn};
+use crate::kv::idempotency::Limits;
 
 fn replayed(index: u64, reply: Reply) -> Reply {
     Reply::Replayed { index, reply: Box::new(reply) }

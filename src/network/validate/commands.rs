@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{Checked, check};
-use crate::command::{Action, Command, Condition, Key, Leased, MAX_KEY_BYTES, Op, Stamped, Test, TestOf, Value};
+use crate::command::{
+    Action, Command, Condition, Grants, Key, Leased, MAX_GRANTS, MAX_KEY_BYTES, MAX_TOKEN_NAME_BYTES, Op, Principal,
+    Stamped, Test, TestOf, Value,
+};
 use crate::node::NodeError;
 use crate::node::rpc::{ForwardError, PeerReply};
 
@@ -67,6 +70,10 @@ pub(super) fn names(command: &Command) -> Checked {
         Command::Set(pairs) => pairs.iter().try_for_each(|(key, _)| check_key(key)),
         Command::Delete(key) => check_key(key),
         Command::Stamped(stamped) => keys(&stamped.action, &mut check_key),
+        Command::By(by, stamped) => {
+            client(by)?;
+            keys(&stamped.action, &mut check_key)
+        }
     }
 }
 
@@ -99,6 +106,12 @@ fn keys(action: &Action, visit: &mut impl FnMut(&Key) -> Checked) -> Checked {
                 Op::DeletePrefix(_) => Ok(()),
             })
         }
+        Action::PutToken { name, grants, .. } => {
+            token_name(name)?;
+            check_grants(grants)
+        }
+        Action::RotateToken { name, .. } | Action::DeleteToken { name } => token_name(name),
+        Action::Authentication { anonymous, .. } => anonymous.as_ref().map_or(Ok(()), check_grants),
         Action::DeletePrefix { .. }
         | Action::Tick { .. }
         | Action::Mark
@@ -126,9 +139,10 @@ fn content_type(value: &Value) -> Checked {
 
 /// Checks a command that another node's client sent, as this node's own clients' are.
 fn forwarded(command: &Command, limits: CommandLimits) -> Checked {
-    let Command::Stamped(Stamped { retry, action, .. }) = command else {
+    let Some(Stamped { retry, action, .. }) = command.stamped() else {
         return Err("a command of the first format, which is not written any more".to_owned());
     };
+    command.by().map_or(Ok(()), client)?;
     if let Some(retry) = retry {
         check((1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&retry.key.len()), || {
             format!("an Idempotency-Key of {} bytes", retry.key.len())
@@ -194,6 +208,9 @@ fn forwarded(command: &Command, limits: CommandLimits) -> Checked {
             body.as_deref().map_or(Ok(()), json)
         }
         Action::Renew { ttl_ms, .. } => ttl(*ttl_ms),
+        Action::PutToken { ttl_ms, .. } => ttl(*ttl_ms),
+        Action::RotateToken { grace_ms, .. } => ttl(Some(*grace_ms)),
+        Action::Authentication { .. } | Action::DeleteToken { .. } => Ok(()),
         Action::Release { .. } | Action::Cancel { .. } | Action::Revoke { .. } => Ok(()),
         Action::Grant { ttl_ms, body } => {
             lease_ttl(Some(*ttl_ms))?;
@@ -218,6 +235,26 @@ fn forwarded(command: &Command, limits: CommandLimits) -> Checked {
         Action::Tick { .. } | Action::Mark | Action::Raise { .. } => {
             Err(format!("a {action}, which only a leader proposes"))
         }
+    }
+}
+
+/// The name of a token, as the API has it.
+fn token_name(name: &str) -> Checked {
+    let fits = (1..=MAX_TOKEN_NAME_BYTES).contains(&name.len());
+    check(fits, || format!("a token's name of {} bytes", name.len()))
+}
+
+fn check_grants(grants: &Grants) -> Checked {
+    let count = grants.0.len();
+    check(count <= MAX_GRANTS, || format!("{count} grants of one token"))?;
+    check(grants.bytes() <= MAX_GRANTS * MAX_KEY_BYTES, || "grants for names that are too long".to_owned())
+}
+
+/// Nodes vouch for what their clients showed them.
+pub(super) fn client(by: &Principal) -> Checked {
+    match by {
+        Principal::Token(holder) => token_name(&holder.name),
+        Principal::Node | Principal::Root | Principal::Anonymous { .. } => Ok(()),
     }
 }
 

@@ -30,7 +30,7 @@ use crate::node::rpc::{Envelope, MAX_MARKS, PeerReply, PeerRequest};
 use crate::node_id::PublicId;
 use crate::raft_types::alias::{LogEntry, LogId, SnapshotMeta, Vote};
 use crate::raft_types::{Member, RaftId, TypeConfig};
-use commands::{check_key, names};
+use commands::{check_key, client, names};
 
 pub use commands::CommandLimits;
 pub(super) use commands::{commands, merge};
@@ -138,6 +138,11 @@ pub(super) fn request(envelope: &Envelope, request: &PeerRequest, local: &Local)
             let is_bounded = marks.len() <= MAX_MARKS && marks.iter().all(|(_, mark)| mark.is_bounded());
             check(is_bounded, || "marks of requests that no node sends".to_owned())
         }
+        PeerRequest::ReadBy { by, key, .. } => {
+            client(by)?;
+            check_key(key)
+        }
+        PeerRequest::AdminBy { by, .. } => client(by),
         PeerRequest::Forward { .. }
         | PeerRequest::Events { .. }
         | PeerRequest::Examine

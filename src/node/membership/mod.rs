@@ -25,23 +25,16 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, RaftMetrics};
 use tokio::time::{Instant, timeout_at};
 
+use crate::command::Principal;
 use crate::duration::as_ms;
 use crate::node::leader::{LEADER_CHANGE_WAIT, Leader, LeaderWait};
-use crate::node::rpc::{NotLeader, PeerError, PeerReply, PeerRequest};
+use crate::node::rpc::{MemberChange, NotLeader, PeerError, PeerReply, PeerRequest};
 use crate::node::{Node, NodeError};
 use crate::node_id::PublicId;
 use crate::raft_types::{Member, RaftId, TypeConfig};
 
 /// The inner result is the final answer; `NotLeader` sends the asker elsewhere.
-pub(super) type AtLeader = Result<Result<(), NodeError>, NotLeader>;
-
-/// A change of the cluster that only the leader can make.
-#[derive(Debug, Clone)]
-enum Change {
-    Join(PublicId),
-    Remove { wanted: String, force: bool },
-    Lead(Option<String>),
-}
+pub(in crate::node) type AtLeader = Result<Result<(), NodeError>, NotLeader>;
 
 impl Node {
     /// Makes the named node a member: here, or at the leader. Returns once it has the role it asked
@@ -50,6 +43,20 @@ impl Node {
     /// # Errors
     /// [`NodeError`]. After [`NodeError::Timeout`] it may still become one.
     pub async fn join(&self, id: PublicId, asker: Option<RaftId>, deadline: Instant) -> Result<(), NodeError> {
+        self.join_by(None, id, asker, deadline).await
+    }
+
+    /// The same, for a client.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn join_by(
+        &self,
+        by: Option<&Principal>,
+        id: PublicId,
+        asker: Option<RaftId>,
+        deadline: Instant,
+    ) -> Result<(), NodeError> {
         if asker == Some(self.inner.me.raft_id()) {
             return Err(NodeError::Conflict(format!("{id} asked itself to join")));
         }
@@ -61,7 +68,7 @@ impl Node {
         if let Some(raft_id) = asker {
             self.look_for_asker(raft_id, &id).await;
         }
-        self.at_leader(Change::Join(id), deadline).await
+        self.at_leader(by, MemberChange::Join(id), deadline).await
     }
 
     /// Removes a member, here or at the leader; `wanted` is an id or part of one, as users type it.
@@ -69,7 +76,21 @@ impl Node {
     /// # Errors
     /// [`NodeError`]. After [`NodeError::Timeout`] it may still be removed.
     pub async fn remove(&self, wanted: &str, force: bool, deadline: Instant) -> Result<(), NodeError> {
-        self.at_leader(Change::Remove { wanted: wanted.to_owned(), force }, deadline).await
+        self.remove_by(None, wanted, force, deadline).await
+    }
+
+    /// The same, for a client.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn remove_by(
+        &self,
+        by: Option<&Principal>,
+        wanted: &str,
+        force: bool,
+        deadline: Instant,
+    ) -> Result<(), NodeError> {
+        self.at_leader(by, MemberChange::Remove { wanted: wanted.to_owned(), force }, deadline).await
     }
 
     /// Moves leadership to a voter, here or at the leader; to the one that has most of the log where
@@ -78,27 +99,61 @@ impl Node {
     /// # Errors
     /// [`NodeError`]. After [`NodeError::Timeout`] it may still come to lead.
     pub async fn lead(&self, wanted: Option<&str>, deadline: Instant) -> Result<(), NodeError> {
-        self.at_leader(Change::Lead(wanted.map(str::to_owned)), deadline).await
+        self.lead_by(None, wanted, deadline).await
+    }
+
+    /// The same, for a client.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn lead_by(
+        &self,
+        by: Option<&Principal>,
+        wanted: Option<&str>,
+        deadline: Instant,
+    ) -> Result<(), NodeError> {
+        self.at_leader(by, MemberChange::Lead(wanted.map(str::to_owned)), deadline).await
+    }
+
+    /// As the leader: does it, for who may have it done.
+    pub(in crate::node) async fn change_here(
+        &self,
+        by: Option<&Principal>,
+        change: MemberChange,
+        deadline: Instant,
+    ) -> AtLeader {
+        if let Err(refused) = self.may_administer(by, deadline).await? {
+            return Ok(Err(refused));
+        }
+        match change {
+            MemberChange::Join(id) => self.join_here(id, deadline).await,
+            MemberChange::Remove { wanted, force } => self.remove_here(wanted, force, deadline).await,
+            MemberChange::Lead(wanted) => self.lead_here(wanted, deadline).await,
+        }
     }
 
     /// Does something here if this node leads, else asks the leader to.
-    async fn at_leader(&self, change: Change, deadline: Instant) -> Result<(), NodeError> {
+    async fn at_leader(
+        &self,
+        by: Option<&Principal>,
+        change: MemberChange,
+        deadline: Instant,
+    ) -> Result<(), NodeError> {
         self.refuse_out()?;
         let wait = LeaderWait::new(deadline);
         loop {
             let outcome = match self.leader_by(&wait).await? {
-                Leader::ThisNode => match change.clone() {
-                    Change::Join(id) => self.join_here(id, deadline).await,
-                    Change::Remove { wanted, force } => self.remove_here(wanted, force, deadline).await,
-                    Change::Lead(wanted) => self.lead_here(wanted, deadline).await,
-                },
+                Leader::ThisNode => self.change_here(by, change.clone(), deadline).await,
                 Leader::Other(target) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     let timeout_ms = as_ms(left);
-                    let request = match change.clone() {
-                        Change::Join(id) => PeerRequest::Join { id, timeout_ms },
-                        Change::Remove { wanted, force } => PeerRequest::Remove { wanted, force, timeout_ms },
-                        Change::Lead(wanted) => PeerRequest::Lead { wanted, timeout_ms },
+                    let request = match (by.filter(|_| self.knows_clients()).cloned(), change.clone()) {
+                        (Some(by), change) => PeerRequest::AdminBy { by, change, timeout_ms },
+                        (None, MemberChange::Join(id)) => PeerRequest::Join { id, timeout_ms },
+                        (None, MemberChange::Remove { wanted, force }) => {
+                            PeerRequest::Remove { wanted, force, timeout_ms }
+                        }
+                        (None, MemberChange::Lead(wanted)) => PeerRequest::Lead { wanted, timeout_ms },
                     };
                     match self.inner.peers.call(&target, request, left).await {
                         Ok(PeerReply::Admin(outcome)) => outcome,

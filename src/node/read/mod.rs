@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
-use crate::command::Key;
+use crate::command::{Key, Principal};
 use crate::duration::as_ms;
 use crate::kv::{HeldLock, KvStore};
 use crate::node::leader::{Leader, LeaderWait};
@@ -137,11 +137,25 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; nothing is changed by a read.
     pub async fn read(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
+        self.read_by(None, key, options, deadline).await
+    }
+
+    /// The same, for a client.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn read_by(
+        &self,
+        by: Option<&Principal>,
+        key: &Key,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> Result<Found, NodeError> {
         match self.level_of(options) {
-            ReadLevel::Weak => self.read_at_leader(key, options, deadline).await.map_err(own_copy),
+            ReadLevel::Weak => self.read_at_leader(by, key, options, deadline).await.map_err(own_copy),
             _ => {
                 let Settled { level, staleness } = self.settle(options, deadline).await?;
-                Ok(Found { staleness, ..self.found(key, level) })
+                Ok(Found { staleness, ..self.found(by, key, level)? })
             }
         }
     }
@@ -194,9 +208,9 @@ impl Node {
         }
     }
 
-    fn found(&self, key: &str, level: ReadLevel) -> Found {
-        let (record, index) = self.inner.map.get(key);
-        Found { record, index, level, served_by: None, staleness: None }
+    fn found(&self, by: Option<&Principal>, key: &str, level: ReadLevel) -> Result<Found, NodeError> {
+        let (record, index) = self.inner.map.get_by(by, key).map_err(NodeError::Denied)?;
+        Ok(Found { record, index, level, served_by: None, staleness: None })
     }
 
     async fn settle_here(&self, options: ReadOptions, deadline: Instant) -> Result<Settled, NodeError> {
@@ -223,16 +237,24 @@ impl Node {
         metrics.membership_config.voter_ids().any(|id| id == metrics.id)
     }
 
-    async fn read_at_leader(&self, key: &Key, options: ReadOptions, deadline: Instant) -> Result<Found, NodeError> {
+    async fn read_at_leader(
+        &self,
+        by: Option<&Principal>,
+        key: &Key,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> Result<Found, NodeError> {
+        // The leader, too, must know this client.
+        let min_index = options.min_index.max(by.map_or(0, Principal::revision));
         self.refuse_stray()?;
         let wait = LeaderWait::new(deadline);
         let mut sent = 0;
         loop {
             let answer = match self.leader_by(&wait).await? {
-                Leader::ThisNode => self.read_as_leader(key, options.min_index, deadline).await,
+                Leader::ThisNode => self.read_as_leader(by, key, min_index, deadline).await,
                 Leader::Other(target) => {
                     sent += 1;
-                    Box::pin(self.ask_leader(&target, key, options.min_index, deadline, sent)).await
+                    Box::pin(self.ask_leader(&target, by, key, min_index, deadline, sent)).await
                 }
             };
             match answer {
@@ -245,6 +267,7 @@ impl Node {
     async fn ask_leader(
         &self,
         target: &Target,
+        by: Option<&Principal>,
         key: &Key,
         min_index: u64,
         deadline: Instant,
@@ -256,7 +279,10 @@ impl Node {
         };
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout_ms = as_ms(left);
-        let request = PeerRequest::Read { key: key.clone(), min_index, timeout_ms };
+        let request = match by.filter(|_| self.knows_clients()).cloned() {
+            Some(by) => PeerRequest::ReadBy { by, key: key.clone(), min_index, timeout_ms },
+            None => PeerRequest::Read { key: key.clone(), min_index, timeout_ms },
+        };
         let answer = tokio::select! {
             answer = self.inner.peers.call(target, request, left) => answer,
             () = self.superseded(target) => return Err(NotLeader),
@@ -331,6 +357,7 @@ impl Node {
     /// As the node that believes it leads: a weak read.
     pub(super) async fn read_as_leader(
         &self,
+        by: Option<&Principal>,
         key: &str,
         min_index: u64,
         deadline: Instant,
@@ -341,7 +368,7 @@ impl Node {
         if let Err(error) = self.wait_applied(min_index, deadline).await {
             return Ok(Err(error));
         }
-        Ok(Ok(self.found(key, ReadLevel::Weak)))
+        Ok(self.found(by, key, ReadLevel::Weak))
     }
 }
 

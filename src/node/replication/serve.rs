@@ -11,10 +11,11 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::raft::AppendEntriesRequest;
 use tokio::time::Instant;
 
+use crate::command::Principal;
 use crate::node::journal::Ballot;
 use crate::node::leader::Leader;
 use crate::node::rpc::EventKind;
-use crate::node::rpc::{Envelope, MemberAnswer, NotLeader, PeerReply, PeerRequest, Refusal};
+use crate::node::rpc::{Envelope, MemberAnswer, MemberChange, NotLeader, PeerReply, PeerRequest, Refusal};
 use crate::node::status::silence;
 use crate::node::{Node, NodeError};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
@@ -104,7 +105,11 @@ impl Node {
                 self.propose_all(envelope.from_raft, commands, Duration::from_millis(timeout_ms)).await,
             ),
             PeerRequest::Read { key, min_index, timeout_ms } => {
-                let answer = self.read_as_leader(&key, min_index, after(timeout_ms)).await;
+                let answer = self.read_as_leader(None, &key, min_index, after(timeout_ms)).await;
+                PeerReply::Read(answer.map(|done| done.map(|found| (found.record, found.index))))
+            }
+            PeerRequest::ReadBy { by, key, min_index, timeout_ms } => {
+                let answer = self.read_as_leader(Some(&by), &key, min_index, after(timeout_ms)).await;
                 PeerReply::Read(answer.map(|done| done.map(|found| (found.record, found.index))))
             }
             PeerRequest::ReadIndex { following, applied } => {
@@ -124,17 +129,21 @@ impl Node {
                 PeerReply::Forgotten(self.check_memory(vote, acknowledged).await)
             }
             PeerRequest::Join { id, timeout_ms } => {
-                PeerReply::Admin(self.if_leading(self.join_here(id, after(timeout_ms))).await)
+                PeerReply::Admin(self.administer(None, MemberChange::Join(id), after(timeout_ms)).await)
             }
             PeerRequest::Lead { wanted, timeout_ms } => {
-                PeerReply::Admin(self.if_leading(self.lead_here(wanted, after(timeout_ms))).await)
+                PeerReply::Admin(self.administer(None, MemberChange::Lead(wanted), after(timeout_ms)).await)
             }
             PeerRequest::Events { after, wait_ms } => PeerReply::Events(self.events_for(after, wait_ms).await),
             PeerRequest::Examine => PeerReply::Examine(Box::new(self.vitals().await)),
             PeerRequest::Marks(marks) => PeerReply::Marks(self.hear_marks(envelope, &marks)),
             PeerRequest::Witness { index } => PeerReply::Witness(self.as_witness(index)),
             PeerRequest::Remove { wanted, force, timeout_ms } => {
-                PeerReply::Admin(self.if_leading(self.remove_here(wanted, force, after(timeout_ms))).await)
+                let change = MemberChange::Remove { wanted, force };
+                PeerReply::Admin(self.administer(None, change, after(timeout_ms)).await)
+            }
+            PeerRequest::AdminBy { by, change, timeout_ms } => {
+                PeerReply::Admin(self.administer(Some(&by), change, after(timeout_ms)).await)
             }
         })
     }
@@ -149,11 +158,17 @@ impl Node {
         self.inner.journal.refuses_candidate(ballot, &from, term, &why.to_string());
     }
 
-    async fn if_leading(
+    async fn administer(
         &self,
-        done: impl Future<Output = Result<Result<(), NodeError>, NotLeader>>,
+        by: Option<&Principal>,
+        change: MemberChange,
+        deadline: Instant,
     ) -> Result<Result<(), NodeError>, NotLeader> {
-        if self.leader() == Some(Leader::ThisNode) { done.await } else { Err(NotLeader) }
+        if self.leader() == Some(Leader::ThisNode) {
+            self.change_here(by, change, deadline).await
+        } else {
+            Err(NotLeader)
+        }
     }
 
     /// Begins to receive a snapshot from the leader.

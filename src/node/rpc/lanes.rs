@@ -64,8 +64,11 @@ impl Lane {
             | PeerRequest::Marks(_)
             | PeerRequest::Witness { .. }
             | PeerRequest::Forgotten { .. } => None,
-            PeerRequest::Read { .. } | PeerRequest::WeakIndex => Some(Self::Read),
-            PeerRequest::Join { .. } | PeerRequest::Lead { .. } | PeerRequest::Remove { .. } => Some(Self::Change),
+            PeerRequest::Read { .. } | PeerRequest::ReadBy { .. } | PeerRequest::WeakIndex => Some(Self::Read),
+            PeerRequest::Join { .. }
+            | PeerRequest::Lead { .. }
+            | PeerRequest::Remove { .. }
+            | PeerRequest::AdminBy { .. } => Some(Self::Change),
             PeerRequest::Status | PeerRequest::Identify | PeerRequest::IsMember(_) => Some(Self::About),
             PeerRequest::Events { .. } | PeerRequest::Examine => Some(Self::Seen),
         }

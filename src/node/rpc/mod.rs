@@ -9,7 +9,9 @@
 mod answers;
 mod event;
 mod lanes;
+mod members;
 mod request_mark;
+mod transfer;
 mod vitals;
 
 use std::fmt;
@@ -19,12 +21,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Command, Key, Reply};
+use crate::command::{Command, Key, Principal, Reply};
 use crate::formats::{Format, Speaks};
 use crate::node::{NodeError, State};
 use crate::node_id::{HostPort, PublicId};
@@ -36,7 +37,9 @@ use crate::storage::SnapshotFile;
 pub use answers::{Founder, Identification, LeaderSeen, Mark, MemberAnswer, Moved, Standing, Witness};
 pub use event::{Cursor, Event, EventKind, MAX_TEXT_BYTES, PAGE_EVENTS, Page, VoteAction};
 pub use lanes::{LanedPeers, MAX_WIDTH};
+pub use members::{JoinRefusal, MemberChange};
 pub use request_mark::{MAX_MARKS, RequestMark, Stages};
+pub use transfer::TransferRequest;
 pub use vitals::Vitals;
 
 /// A boxed future, so that [`Peers`] is object safe.
@@ -201,29 +204,26 @@ pub enum PeerRequest {
     },
     /// How are you? From [`Format`] 2 on.
     Examine,
-}
-
-/// [`TransferLeaderRequest`] in parts, because openraft's own does not serialise.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct TransferRequest {
-    /// The vote of the leader that hands over.
-    pub from: Vote,
-    /// The Raft node that is to lead.
-    pub to: RaftId,
-    /// The last log id it must have.
-    pub last_log_id: Option<LogId>,
-}
-
-impl From<&TransferLeaderRequest<TypeConfig>> for TransferRequest {
-    fn from(request: &TransferLeaderRequest<TypeConfig>) -> Self {
-        Self { from: *request.from_leader(), to: *request.to_node_id(), last_log_id: request.last_log_id().copied() }
-    }
-}
-
-impl From<TransferRequest> for TransferLeaderRequest<TypeConfig> {
-    fn from(request: TransferRequest) -> Self {
-        Self::new(request.from, request.to, request.last_log_id)
-    }
+    /// As [`Read`](Self::Read), for a client of a cluster that has authentication on.
+    ReadBy {
+        /// The client.
+        by: Principal,
+        /// The key.
+        key: Key,
+        /// Answer only once this is applied.
+        min_index: u64,
+        /// How long the client still waits, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// As [`Join`](Self::Join), [`Lead`](Self::Lead) and [`Remove`](Self::Remove), likewise.
+    AdminBy {
+        /// The client.
+        by: Principal,
+        /// What it wants.
+        change: MemberChange,
+        /// How long the client still waits, in milliseconds.
+        timeout_ms: u64,
+    },
 }
 
 /// The answer to a [`PeerRequest`], variant by variant.
@@ -237,7 +237,7 @@ pub enum PeerReply {
     TransferLeader(TransferLeaderResponse<TypeConfig>),
     /// To [`PeerRequest::Forward`]: what became of each.
     Forward(Vec<Result<(u64, Reply), ForwardError>>),
-    /// To [`PeerRequest::Read`]: what the key holds, if it is there, and the applied index it was read at.
+    /// To [`PeerRequest::Read`] and [`PeerRequest::ReadBy`]: what the key holds, if it is there, and the applied index it was read at.
     Read(Result<Result<(Option<Record>, u64), NodeError>, NotLeader>),
     /// To [`PeerRequest::ReadIndex`]; `None` where it does not lead or no quorum confirmed it.
     ReadIndex(Option<u64>),
@@ -253,7 +253,7 @@ pub enum PeerReply {
     IsLeaderGone(Option<Option<LogId>>),
     /// To [`PeerRequest::IsMember`]; and the newest start that the one who answers has seen of it.
     IsMember(MemberAnswer, Option<StartMark>),
-    /// To [`PeerRequest::Join`], [`PeerRequest::Remove`] and [`PeerRequest::Lead`]; the outer error: it does not lead.
+    /// To [`PeerRequest::Join`], [`PeerRequest::Remove`], [`PeerRequest::Lead`] and [`PeerRequest::AdminBy`]; the outer error: it does not lead.
     Admin(Result<Result<(), NodeError>, NotLeader>),
     /// To a snapshot: the receiver's vote.
     Snapshot(Vote),
@@ -434,20 +434,4 @@ pub trait AppendStream: Send {
     /// # Errors
     /// [`PeerError`]: the stream is of no more use.
     fn next(&mut self) -> BoxFuture<'_, Result<StampedOutcome, PeerError>>;
-}
-
-/// Why a node did not let another join.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JoinRefusal {
-    /// Its own words.
-    pub msg: String,
-    /// It cannot now, for want of a leader or because it is starting: that is no news to an operator.
-    pub for_now: bool,
-}
-
-impl From<NodeError> for JoinRefusal {
-    fn from(error: NodeError) -> Self {
-        let for_now = matches!(error, NodeError::NoLeader(_) | NodeError::NotReady(_));
-        Self { msg: error.to_string(), for_now }
-    }
 }

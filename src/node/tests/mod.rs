@@ -1,5 +1,6 @@
 //! Whole nodes in one process, on simulated peers, disk and time.
 
+mod access;
 mod appends;
 mod divergence;
 mod expiry;

@@ -50,7 +50,8 @@ impl Node {
         deadline: Instant,
     ) -> Result<Written, NodeError> {
         self.refuse_stray()?;
-        let mut command = Arc::new(command);
+        // Nobody is asked who he is before all nodes understand the answer.
+        let mut command = Arc::new(if self.knows_clients() { command } else { command.without_client() });
         let wait = LeaderWait::new(deadline);
         loop {
             let attempt = match self.leader_by(&wait).await? {

@@ -65,7 +65,9 @@ impl Acknowledged {
         self.newest = self.newest.max(index);
         let entry = committed.entry(index);
         let deletes = |command: &Command| match command {
-            Command::Stamped(stamped) => matches!(&stamped.action, Action::Delete { key: of, .. } if of == key),
+            Command::Stamped(stamped) | Command::By(_, stamped) => {
+                matches!(&stamped.action, Action::Delete { key: of, .. } if of == key)
+            }
             _ => false,
         };
         match entry.map(|entry| &entry.payload) {

@@ -6,7 +6,7 @@ use compact_str::CompactString;
 use openraft::EntryPayload;
 
 use super::{Applied, Checked};
-use crate::command::{Command, Failure, Reply};
+use crate::command::{Failure, Reply};
 
 #[derive(Debug, Default)]
 pub struct ExactlyOnce {
@@ -17,7 +17,7 @@ pub struct ExactlyOnce {
 impl ExactlyOnce {
     pub fn applied(&mut self, applied: &Applied<'_>) -> Checked {
         let EntryPayload::Normal(command) = &applied.entry.payload else { return Ok(()) };
-        let Command::Stamped(stamped) = &**command else { return Ok(()) };
+        let Some(stamped) = command.stamped() else { return Ok(()) };
         let Some(retry) = &stamped.retry else { return Ok(()) };
         let index = applied.index();
         match (self.done.get(&retry.key), applied.reply) {

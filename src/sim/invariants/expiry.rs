@@ -8,7 +8,7 @@ use openraft::EntryPayload;
 use tokio::time::Instant;
 
 use super::{Applied, Checked};
-use crate::command::{Action, Command, Key, Reply};
+use crate::command::{Action, Key, Reply};
 use crate::kv::Change;
 use crate::log_time::WINDOW_MS;
 use crate::sim::clock::TRUE_RATE;
@@ -67,7 +67,7 @@ impl Expiry {
             }
         }
         let EntryPayload::Normal(command) = &applied.entry.payload else { return Ok(()) };
-        let Command::Stamped(stamped) = &**command else { return Ok(()) };
+        let Some(stamped) = command.stamped() else { return Ok(()) };
         let Some(sent) = stamped.retry.as_ref().and_then(|retry| self.sent.get(&retry.key)).copied() else {
             return Ok(());
         };
@@ -89,7 +89,7 @@ impl Expiry {
     /// The time before which what the client of an entry asked for may not end.
     pub fn bound(&self, applied: &Applied<'_>, ttl_ms: u64) -> Option<Instant> {
         let EntryPayload::Normal(command) = &applied.entry.payload else { return None };
-        let Command::Stamped(stamped) = &**command else { return None };
+        let stamped = command.stamped()?;
         let sent = stamped.retry.as_ref().and_then(|retry| self.sent.get(&retry.key))?;
         Some(*sent + self.least(ttl_ms))
     }

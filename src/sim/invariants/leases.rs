@@ -44,7 +44,7 @@ impl Leases {
         }
         let action = match &applied.entry.payload {
             EntryPayload::Normal(command) => match &**command {
-                Command::Stamped(stamped) => Some(&stamped.action),
+                Command::Stamped(stamped) | Command::By(_, stamped) => Some(&stamped.action),
                 _ => None,
             },
             _ => None,

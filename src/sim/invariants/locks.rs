@@ -49,7 +49,10 @@ impl Locks {
             }
         }
         let EntryPayload::Normal(command) = &applied.entry.payload else { return Ok(()) };
-        if let (Command::Stamped(Stamped { action, .. }), Reply::Replayed { reply, .. }) = (&**command, applied.reply)
+        if let (
+            Command::Stamped(Stamped { action, .. }) | Command::By(_, Stamped { action, .. }),
+            Reply::Replayed { reply, .. },
+        ) = (&**command, applied.reply)
             && let Action::Acquire { name, .. } | Action::Renew { name, .. } = action
             && let Reply::Granted { token, ttl_ms } = **reply
             && (self.holders.get(name) != Some(&token) || ttl_ms == 0)

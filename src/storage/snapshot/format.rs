@@ -11,10 +11,13 @@
 //! 5 kept   length u32 | postcard of `Idempotency-Key` and outcome, repeated
 //! 6 leases length u32 | postcard of id and lease, repeated
 //! 7 claims length u32 | postcard of the name of a lock, a ticket for it and its lease, repeated
+//! 8 auth   length u32 | postcard of the word on authentication
+//! 9 tokens length u32 | postcard of id and token, repeated
+//! 10 owners length u32 | postcard of: whether of a lease, index of the entry, id of its token, repeated
 //! 2 end    number of records u64
 //! ```
 //!
-//! What is about leases is there only where there are leases: in a version from 3 on.
+//! What is about leases, and about authentication, is there only where there is such: in a version from 3 on.
 //!
 //! Version 2 had no format in its header; it is still what a state of the first format is written as. Version 1 had no log
 //! time there either and, for keys, `1 records  key length u16 | value length u32 | key | value`.
@@ -28,7 +31,6 @@
 use std::io;
 
 use compact_str::CompactString;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Key;
@@ -36,10 +38,15 @@ use crate::formats::{Format, NEWEST};
 use crate::kv::{Kept, KvStore, Lease, Lock};
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::SnapshotMeta;
-use crate::record::{Marks, Rare, Record};
+use crate::record::Record;
 use crate::storage::disk::DiskFile;
 use crate::storage::file_header::{damaged, u32_at};
 use crate::storage::{StorageError, file_header};
+
+use super::items::{
+    HAS_DEADLINE, HAS_LEASE, IS_BYTES, Item, take_auth, take_claim, take_kept, take_key, take_lease, take_lock,
+    take_old_key, take_owner, take_token,
+};
 
 pub(super) const MAGIC: &[u8; 8] = b"hraftdSN";
 const OLDEST_VERSION: u32 = 1;
@@ -51,13 +58,11 @@ const LOCKS: u8 = 4;
 const KEPT: u8 = 5;
 const LEASES: u8 = 6;
 const CLAIMS: u8 = 7;
+const AUTH: u8 = 8;
+const TOKENS: u8 = 9;
+const OWNERS: u8 = 10;
 /// Kind, length, checksum.
 const BLOCK_HEAD_BYTES: usize = 9;
-const OLD_KEY_HEAD_BYTES: usize = 6;
-const KEY_HEAD_BYTES: usize = 33;
-const IS_BYTES: u8 = 1;
-const HAS_DEADLINE: u8 = 2;
-const HAS_LEASE: u8 = 4;
 /// Small in tests, so that small maps have many blocks.
 const BLOCK_BYTES: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
 /// The most bytes between two flushes: the last flush, and the log's beside it, then wait for little.
@@ -83,28 +88,6 @@ struct HeaderV2 {
 struct HeaderV1 {
     cluster: ClusterId,
     meta: SnapshotMeta,
-}
-
-/// One thing in a snapshot.
-pub(super) enum Item<'a> {
-    Key { key: &'a str, marks: Marks, rare: Rare, value: &'a [u8] },
-    Lock(Key, Lock),
-    Kept(CompactString, Kept),
-    Lease(u64, Lease),
-    Claim(Key, u64, u64),
-}
-
-impl Item<'_> {
-    /// Puts it into a state that is rebuilt.
-    pub(super) fn restore(self, kv: &mut KvStore) {
-        match self {
-            Item::Key { key, marks, rare, value } => kv.restore(Key::from(key), Record::new(marks, &rare, value)),
-            Item::Lock(name, lock) => kv.restore_lock(name, lock),
-            Item::Kept(key, kept) => kv.restore_kept(key, kept),
-            Item::Lease(id, lease) => kv.restore_lease(id, lease),
-            Item::Claim(name, ticket, lease) => kv.restore_leased_claim(&name, ticket, lease),
-        }
-    }
 }
 
 /// Writes one snapshot from front to back.
@@ -178,6 +161,13 @@ impl<'a> Writer<'a> {
     /// Adds that a claim to a lock has a lease.
     pub fn add_claim(&mut self, name: &Key, ticket: u64, lease: u64) -> io::Result<()> {
         self.add(CLAIMS, &(name, ticket, lease))
+    }
+
+    /// Adds who is asked who he is, and who may do what: all of it.
+    pub fn add_auth(&mut self, kv: &KvStore) -> io::Result<()> {
+        kv.auth().record().map_or(Ok(()), |record| self.add(AUTH, record))?;
+        kv.auth().tokens().try_for_each(|(id, token)| self.add(TOKENS, &(id, &**token)))?;
+        kv.owners().try_for_each(|owner| self.add(OWNERS, &owner))
     }
 
     fn add(&mut self, kind: u8, item: &impl Serialize) -> io::Result<()> {
@@ -282,6 +272,9 @@ impl<'a> Reader<'a> {
                 KEPT => take_kept,
                 LEASES => take_lease,
                 CLAIMS => take_claim,
+                AUTH => take_auth,
+                TOKENS => take_token,
+                OWNERS => take_owner,
                 kind => return Err(damaged(self.place, payload_at, format!("a block of unknown kind {kind}"))),
             };
             let mut rest = block.as_slice();
@@ -338,75 +331,6 @@ impl<'a> Reader<'a> {
             return Err(damaged(self.place, self.at, format!("{} bytes after its end", self.len - self.at)));
         }
         Ok(())
-    }
-}
-
-const CUT: &str = "a record that is longer than its block";
-
-fn split<'b>(rest: &mut &'b [u8], length: usize) -> Result<&'b [u8], &'static str> {
-    let (head, tail) = rest.split_at_checked(length).ok_or(CUT)?;
-    *rest = tail;
-    Ok(head)
-}
-
-fn text(bytes: &[u8]) -> Result<&str, &'static str> {
-    std::str::from_utf8(bytes).map_err(|_| "a key that is not UTF-8")
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> usize {
-    usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
-}
-
-fn take_u64(rest: &mut &[u8]) -> Result<u64, &'static str> {
-    let bytes = split(rest, 8)?;
-    Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
-}
-
-fn take_old_key<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
-    let head = split(rest, OLD_KEY_HEAD_BYTES)?;
-    let key = text(split(rest, u16_at(head, 0))?)?;
-    let value = split(rest, u32_at(head, 2) as usize)?;
-    Ok(Item::Key { key, marks: Marks::UNKNOWN, rare: Rare::default(), value })
-}
-
-fn take_key<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
-    let mut head = split(rest, KEY_HEAD_BYTES)?;
-    let (key_len, value_len, type_len, flags) = (u16_at(head, 0), u32_at(head, 2) as usize, u16_at(head, 6), head[8]);
-    head = &head[9..];
-    let create_index = take_u64(&mut head)?;
-    let modify_index = take_u64(&mut head)?;
-    let version = take_u64(&mut head)?;
-    let deadline_ms = if flags & HAS_DEADLINE == 0 { None } else { Some(take_u64(rest)?) };
-    let lease = if flags & HAS_LEASE == 0 { None } else { Some(take_u64(rest)?) };
-    let content_type = text(split(rest, type_len)?)?;
-    let key = text(split(rest, key_len)?)?;
-    let value = split(rest, value_len)?;
-    let content_type = (!content_type.is_empty()).then(|| CompactString::from(content_type));
-    let rare = Rare { is_bytes: flags & IS_BYTES != 0, content_type, deadline_ms, lease };
-    Ok(Item::Key { key, marks: Marks { create_index, modify_index, version }, rare, value })
-}
-
-fn take_lock<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
-    take(rest).map(|(name, lock)| Item::Lock(name, lock))
-}
-
-fn take_kept<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
-    take(rest).map(|(key, kept)| Item::Kept(key, kept))
-}
-
-fn take_lease<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
-    take(rest).map(|(id, lease)| Item::Lease(id, lease))
-}
-
-fn take_claim<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
-    take(rest).map(|(name, ticket, lease)| Item::Claim(name, ticket, lease))
-}
-
-fn take<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, &'static str> {
-    let length = u32_at(split(rest, 4)?, 0) as usize;
-    match postcard::take_from_bytes(split(rest, length)?) {
-        Ok((item, [])) => Ok(item),
-        _ => Err("a record that cannot be decoded"),
     }
 }
 

@@ -18,6 +18,7 @@ mod format;
 #[cfg(test)]
 #[path = "../../../tests/fuzz/snapshot.rs"]
 mod fuzz;
+mod items;
 mod numbers;
 mod receive;
 #[cfg(test)]
@@ -66,6 +67,16 @@ struct Shared {
     stopped: AtomicBool,
     numbers: SnapshotNumbers,
     told: numbers::Told,
+}
+
+impl SnapshotStore {
+    /// Notes in the directory that its cluster has authentication; durable when this returns. Blocks.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn note_authentication(&self) -> Result<(), StorageError> {
+        super::closed::note(&*self.shared.disk)
+    }
 }
 
 /// Index and term of the last entry that a snapshot covers, as in its name.
@@ -228,6 +239,7 @@ impl SnapshotStore {
         for (name, ticket, lease) in kv.leased_claims() {
             writer.add_claim(name, ticket, lease).map_err(io)?;
         }
+        writer.add_auth(kv).map_err(io)?;
         let len = writer.finish().map_err(io)?;
         // The log is purged on the word of this file: read it once before its name says that it is whole.
         Reader::open(&*file, &place)?.0.verify()?;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::format::{Header, Item, Reader};
+use super::format::{Header, Reader};
+use super::items::Item;
 use super::{id_in_name, name_from_id, snapshot_id};
 use crate::formats::Format;
 use crate::kv::KvStore;

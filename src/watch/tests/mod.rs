@@ -11,7 +11,7 @@ use super::*;
 const SOON: Duration = Duration::from_secs(10);
 
 fn set(index: u64, n: u32, key: &str) -> Event {
-    Event { index, n, change: Change::Set { key: key.into(), record: "1".into() } }
+    Event { index, n, change: Change::Set { key: key.into(), record: "1".into() }, by: None }
 }
 
 fn limits(events: usize) -> HistoryLimits {
@@ -74,7 +74,7 @@ fn positions() {
 
 #[test]
 fn filters() {
-    let takes = |filter: Filter, change: Change| filter.takes(&Event { index: 1, n: 1, change });
+    let takes = |filter: Filter, change: Change| filter.takes(&Event { index: 1, n: 1, change, by: None });
     let gone = |key: &str| Change::Deleted { key: key.into() };
     let released = |lock: &str| Change::Released { lock: lock.into(), token: 1 };
     assert!(takes(key("a"), gone("a")) && !takes(key("a"), gone("ab")) && !takes(key("a"), released("a")));
@@ -174,7 +174,7 @@ async fn an_idle_watcher_misses_nothing() {
         }
         let lock = Change::Acquired { lock: "mine".into(), token: 1, body: None };
         let index = round * 100 + 60;
-        append(&watches, [set(index, 1, "mine"), Event { index, n: 2, change: lock }]);
+        append(&watches, [set(index, 1, "mine"), Event { index, n: 2, change: lock, by: None }]);
         for (nth, watcher) in watchers.iter_mut().enumerate() {
             let wanted = if nth == 2 { format!("{index}.2") } else { format!("{index}.1") };
             assert_eq!(next(watcher).await.unwrap(), [wanted]);

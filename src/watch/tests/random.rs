@@ -37,7 +37,7 @@ fn entry(index: u64, rng: &mut StdRng) -> Vec<Event> {
             _ => Change::Set { key, record: "1".into() },
         }
     });
-    (1..).zip(changes).map(|(n, change)| Event { index, n, change }).collect()
+    (1..).zip(changes).map(|(n, change)| Event { index, n, change, by: None }).collect()
 }
 
 /// The events one watcher saw, over all its connections.

@@ -4,6 +4,7 @@ mod clients;
 mod migration;
 mod peers;
 mod rotation;
+mod tokens;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

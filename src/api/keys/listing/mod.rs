@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use crate::api::App;
+use crate::api::access::Caller;
 use crate::api::admission::Pass;
 use crate::api::request::key_path;
 use crate::api::request::query::{self, Query};
@@ -22,7 +23,7 @@ use crate::api::response::stream::Pieces;
 use crate::api::response::{Answer, Count, json, metadata, stream};
 use crate::api::service::Service;
 use crate::api::write;
-use crate::command::Key;
+use crate::command::{Key, Need};
 use crate::kv::KvStore;
 use crate::node::StateView;
 use crate::record::Record;
@@ -50,6 +51,16 @@ enum Form {
 enum Which {
     Keys(Vec<Key>),
     Prefix { prefix: String, separator: Option<String>, after: Option<String>, limit: Option<u64> },
+}
+
+impl Which {
+    /// What a client needs for it.
+    fn needs(&self) -> Vec<Need<'_>> {
+        match self {
+            Which::Keys(keys) => keys.iter().map(|key| Need::Read(key)).collect(),
+            Which::Prefix { prefix, .. } => vec![Need::ReadAll(prefix)],
+        }
+    }
 }
 
 /// Which keys to list, and in which form.
@@ -110,9 +121,13 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
     let (params, read): (ListParams, ReadParams) = query.read()?;
     let (form, which) = (params.form()?, params.which()?);
     let (options, deadline) = read.resolve(app.settings.read_level)?;
+    let caller = Caller::of(head);
+    let needs = which.needs();
+    needs.iter().try_for_each(|need| caller.demand(*need))?;
     pass.read(&options, app.service.applied_index())?;
 
-    let view = read::in_time(&deadline, app.service.view(options, deadline.at)).await?;
+    let view = app.service.view(caller.by(), &needs, options, deadline.at);
+    let view = read::in_time(&deadline, view).await?;
     let StateView { kv, index, settled } = view;
     if form == Form::Count {
         return Ok(Answer::read(Ok(Count::response(count(kv, which).await?)), index, settled));

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use super::outcomes;
 use crate::command::*;
 use crate::formats::Format;
-use crate::kv::{Change, Limits};
+use crate::kv::Change;
+use crate::kv::idempotency::Limits;
 use crate::record::{Marks, Rare, Record, base64};
 
 #[derive(Debug, Clone)]
@@ -105,7 +106,8 @@ impl Model {
                 return Reply::Done;
             }
             Command::Delete(key) => return Reply::Deleted(self.delete(&key)),
-            Command::Stamped(stamped) => stamped,
+            // Who asks is looked at before all that is here: see the tests of authentication.
+            Command::Stamped(stamped) | Command::By(_, stamped) => stamped,
         };
         self.now = self.now.max(stamp_ms);
         let Some(retry) = retry else { return self.act(index, action) };
@@ -185,6 +187,10 @@ impl Model {
             Action::KeepAlive { lease, ttl_ms } => self.keep_alive(lease, ttl_ms),
             Action::Revoke { lease } => self.revoke(index, lease),
             Action::Leased { lease, write } => self.leased(index, lease, write),
+            Action::Authentication { .. }
+            | Action::PutToken { .. }
+            | Action::RotateToken { .. }
+            | Action::DeleteToken { .. } => panic!("tests of authentication have a model of their own"),
         };
         result.unwrap_or_else(Reply::failed)
     }

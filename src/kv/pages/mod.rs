@@ -9,13 +9,15 @@
 //!
 //! Clones share pages. A change copies the page it touches.
 
+mod index;
+
 use std::mem;
 use std::ops::Bound;
 
 use triomphe::Arc;
 
 use crate::command::Key;
-use crate::kv::page_index::{Location, PageIndex, insert};
+use index::{Location, PageIndex, insert};
 
 /// The most keys of a page.
 const PAGE_KEYS: usize = 16;

@@ -1,0 +1,132 @@
+//! A client that is known, as far as it must be.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use compact_str::CompactString;
+
+use crate::api::response::error::ApiError;
+use crate::command::{Action, Command, Denied, Grants, Need, Principal, Stamped};
+use crate::kv::{AuthRecord, Token};
+
+/// Who asks, and what he may do as the node saw it when the request came.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    by: Option<Principal>,
+    may: May,
+}
+
+#[derive(Debug, Clone)]
+enum May {
+    /// Nobody is asked, or it is a root token.
+    All,
+    Token(Arc<Token>),
+    Anonymous(Arc<AuthRecord>),
+}
+
+/// Who asks while nobody is asked. Should that have changed by the time when the request is answered, it is refused.
+static UNASKED: Caller = Caller { by: None, may: May::All };
+
+impl Caller {
+    /// Who sent a request.
+    pub fn of(head: &Parts) -> &Self {
+        head.extensions.get().unwrap_or(&UNASKED)
+    }
+
+    pub(super) fn root() -> Self {
+        Self { by: Some(Principal::Root), may: May::All }
+    }
+
+    /// Another node, for itself.
+    pub(super) fn node() -> Self {
+        Self { by: Some(Principal::Node), may: May::All }
+    }
+
+    /// `None` where nothing is granted to those who show nothing.
+    pub(super) fn anonymous(record: Arc<AuthRecord>) -> Option<Self> {
+        let by = Some(Principal::Anonymous { revision: record.revision });
+        (!record.anonymous.0.is_empty()).then_some(Self { by, may: May::Anonymous(record) })
+    }
+
+    pub(super) fn token(by: Principal, token: Arc<Token>) -> Self {
+        Self { by: Some(by), may: May::Token(token) }
+    }
+
+    /// The principal, for the node.
+    pub fn by(&self) -> Option<&Principal> {
+        self.by.as_ref()
+    }
+
+    fn grants(&self) -> Option<&Grants> {
+        match &self.may {
+            May::All => None,
+            May::Token(token) => Some(&token.grants),
+            May::Anonymous(record) => Some(&record.anonymous),
+        }
+    }
+
+    /// As the API shows them.
+    pub fn grant_texts(&self) -> Vec<String> {
+        self.grants().map_or_else(|| vec!["admin".to_owned()], Grants::texts)
+    }
+
+    /// Whether he may.
+    pub fn may(&self, need: Need<'_>) -> bool {
+        self.grants().is_none_or(|grants| grants.allow(need))
+    }
+
+    /// Ok where he may.
+    ///
+    /// # Errors
+    /// 403, which names the grant.
+    pub fn demand(&self, need: Need<'_>) -> Result<(), ApiError> {
+        self.grants().map_or(Ok(()), |grants| grants.demand(need)).map_err(|denied| self.refused(denied))
+    }
+
+    /// Ok where he may do all of an action.
+    ///
+    /// # Errors
+    /// 403, which names the first grant that is missing.
+    pub fn demand_action(&self, action: &Action) -> Result<(), ApiError> {
+        self.grants().map_or(Ok(()), |grants| action.demand(grants)).map_err(|denied| self.refused(denied))
+    }
+
+    /// Ok for a root token.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn must_be_root(&self) -> Result<(), ApiError> {
+        match self.by {
+            Some(Principal::Root) => Ok(()),
+            _ => Err(self.refused(Denied::Forbidden("root (a token of --root-token-file)".into()))),
+        }
+    }
+
+    /// A refusal that knows whom it is about.
+    pub fn refused(&self, denied: Denied) -> ApiError {
+        ApiError::denied(denied, self.by.as_ref().map(|by| by.name().into()))
+    }
+
+    /// The `Idempotency-Key` under which an outcome of his is kept.
+    pub fn idempotency_key(&self, key: &str) -> CompactString {
+        self.by.as_ref().map_or_else(|| key.into(), |by| by.idempotency_key(key))
+    }
+
+    /// The command that asks for something in his name.
+    pub fn command(&self, stamped: Stamped) -> Command {
+        match &self.by {
+            Some(by) => Command::By(by.clone(), stamped),
+            None => Command::Stamped(stamped),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(head).clone())
+    }
+}

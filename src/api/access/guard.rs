@@ -1,0 +1,100 @@
+//! Ends what lasts, a watch or a wait, once its client may not have it any more.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::Caller;
+use crate::api::App;
+use crate::api::service::Service;
+use crate::command::{Denied, Need};
+use crate::state_machine::AuthNow;
+use crate::watch::Filter;
+
+/// What is looked at again.
+type Look = Box<dyn Fn() -> Result<Option<Duration>, Denied> + Send + Sync>;
+
+/// Looks again after each change of authentication and tokens, and when the token's time is up; of a token without a time it
+/// costs nothing between.
+pub struct Guard {
+    look: Look,
+    changes: watch::Receiver<AuthNow>,
+    /// What was seen last: allowed, until then.
+    until: Option<Instant>,
+    looked: bool,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+/// What somebody needs to follow changes of this.
+pub fn need_of(filter: &Filter) -> Need<'_> {
+    match filter {
+        Filter::Key(key) => Need::Read(key),
+        Filter::Prefix(prefix) => Need::ReadAll(prefix),
+        Filter::Lock(name) => Need::Lock(name),
+    }
+}
+
+impl Guard {
+    /// Over what somebody follows.
+    pub fn new<S: Service>(app: &Arc<App<S>>, caller: &Caller, filter: Filter) -> Self {
+        let (app, caller) = (app.clone(), caller.clone());
+        let changes = app.service.auth_changes();
+        let look = move || app.service.allowed(caller.by(), need_of(&filter));
+        Self { look: Box::new(look), changes, until: None, looked: false }
+    }
+
+    /// Of what nobody ends.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self { look: Box::new(|| Ok(None)), changes: watch::Sender::default().subscribe(), until: None, looked: false }
+    }
+
+    /// Ok as long as it may go on. Changes of the state come after this could tell of what ended it.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn check(&mut self) -> Result<(), Denied> {
+        // Of a token with a time log time decides, which this node may hear of late.
+        let is_news = !self.looked || self.changes.has_changed().unwrap_or(false) || self.until.is_some();
+        if is_news {
+            // First, so that what changes meanwhile is news again.
+            self.changes.mark_unchanged();
+            let left = (self.look)()?;
+            self.until = left.map(|left| Instant::now() + left);
+            self.looked = true;
+        }
+        Ok(())
+    }
+
+    /// Waits until it may not go on any more.
+    pub async fn ended(&mut self) -> Denied {
+        loop {
+            if let Err(denied) = self.check() {
+                return denied;
+            }
+            let over = async {
+                match self.until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = self.changes.changed() => if changed.is_err() {
+                    // The node is gone, and all that lasts ends by itself.
+                    return std::future::pending().await;
+                } else {
+                    self.looked = false;
+                },
+                () = over => self.looked = false,
+            }
+        }
+    }
+}

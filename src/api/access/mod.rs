@@ -1,0 +1,183 @@
+//! Who asks, and whether he may: before anything of a request is done.
+//!
+//! Contract:
+//! * Every route has its [`Needs`](super::methods::Needs) in the list of routes. What those do not decide, the handler
+//!   demands of its [`Caller`], by path, query and body alone; and the node checks it once more in the state that answers.
+//! * The order of refusals: 400 of the head, 401 before any body is read, 403 before the state is looked at, then the rest.
+//! * A bad credential never falls through to the next kind.
+//! * Where authentication is off nothing here is looked at.
+//!
+//! [`credentials`] reads what a request shows, [`root`] has this node's root tokens, [`guard`] ends what lasts, [`refusals`]
+//! counts and logs.
+
+mod caller;
+mod credentials;
+mod guard;
+mod refusals;
+mod root;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::Method;
+use axum::http::request::Parts;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::App;
+use super::methods::{self, Needs};
+use super::service::Service;
+use crate::api::response::error::ApiError;
+use crate::command::{Denied, Need, Principal};
+use crate::kv::AuthRecord;
+use crate::node::{Gate, NodeError, ReadLevel};
+use crate::tls::PeerIdentity;
+
+pub use caller::Caller;
+pub use credentials::ClientCertificate;
+pub use guard::{Guard, need_of};
+pub use refusals::Refusals;
+pub use root::RootTokens;
+
+use credentials::Shown;
+
+/// Requests that wait at a time because a token is not known here.
+const MAX_LOOKING_AGAIN: usize = 256;
+
+/// How long one of them waits.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
+/// How long a request waits until it is known whom to serve.
+const SHUT_WAIT: Duration = Duration::from_secs(5);
+
+/// The part of the application that is about access.
+#[derive(Debug)]
+pub struct Access {
+    /// This node's root tokens.
+    pub root: RootTokens,
+    /// What was refused.
+    pub refusals: Refusals,
+    looking_again: Semaphore,
+}
+
+impl Access {
+    pub fn new(root: RootTokens) -> Self {
+        Self { root, refusals: Refusals::default(), looking_again: Semaphore::new(MAX_LOOKING_AGAIN) }
+    }
+}
+
+/// Finds out who asks, and notes it with the request. Refuses whom the route alone refuses.
+///
+/// # Errors
+/// 400, 401, 403 or 503.
+pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Parts) -> Result<(), ApiError> {
+    let needs = methods::needs(&head.method, head.uri.path());
+    if needs == Needs::Public {
+        return Ok(());
+    }
+    let gate = app.service.gate();
+    if matches!(gate, Gate::Open) && !needs.is_about_tokens() {
+        return Ok(());
+    }
+    // The cluster's secret says who that is; `nodes` says what it may ask.
+    if head.extensions.get::<PeerIdentity>().is_some() {
+        head.extensions.insert(Caller::node());
+        return Ok(());
+    }
+    let caller = Box::pin(find(app, head, needs, gate)).await?;
+    match needs {
+        Needs::Status => caller.demand(Need::Status)?,
+        Needs::Members => caller.demand(Need::Members)?,
+        Needs::Tokens => caller.demand(Need::Admin)?,
+        Needs::Root => caller.must_be_root()?,
+        // Its handler demands more.
+        Needs::Data | Needs::Known | Needs::Public => {}
+    }
+    head.extensions.insert(caller);
+    Ok(())
+}
+
+async fn find<S: Service>(app: &App<S>, head: &Parts, needs: Needs, gate: Gate) -> Result<Caller, ApiError> {
+    let shown = credentials::of(head)?;
+    if let Some(Shown::Token(token)) = &shown
+        && app.access.root.has(token)
+    {
+        return Ok(Caller::root());
+    }
+    let gate = match gate {
+        Gate::Shut => {
+            app.service.gate_opens(Instant::now() + SHUT_WAIT).await;
+            app.service.gate()
+        }
+        gate => gate,
+    };
+    match gate {
+        Gate::Asks(record) => identify(app, head, shown, record).await,
+        Gate::Shut => Err(NodeError::NotReady(
+            "this node does not know yet whom it may serve: it is starting, or authentication is being turned on; only root \
+             tokens are served until then"
+                .to_owned(),
+        )
+        .into()),
+        // Nobody but who has a root token can be known.
+        Gate::Open if needs.is_about_tokens() => Err(shown.map_or(Denied::Missing, |_| Denied::Unknown).into()),
+        Gate::Open => Ok(Caller::of(head).clone()),
+    }
+}
+
+async fn identify<S: Service>(
+    app: &App<S>,
+    head: &Parts,
+    shown: Option<Shown>,
+    record: Arc<AuthRecord>,
+) -> Result<Caller, ApiError> {
+    match shown {
+        None => Caller::anonymous(record).ok_or_else(|| Denied::Missing.into()),
+        Some(Shown::Garbage) => Err(Denied::Unknown.into()),
+        Some(Shown::Certificate(names)) => {
+            let found = names.names().iter().find_map(|name| app.service.has_certificate(name));
+            found.map(|(by, token)| Caller::token(by, token)).ok_or_else(|| Denied::Unknown.into())
+        }
+        Some(Shown::Token(token)) => {
+            let first = app.service.who_shows(&token);
+            let refused = match first {
+                Ok((by, token)) => return Ok(Caller::token(by, token)),
+                Err(refused) => refused,
+            };
+            if reads_here(head, app.settings.read_level) {
+                return Err(refused.into());
+            }
+            // It may have been made, changed or given another secret elsewhere, just now.
+            look_again(app).await?;
+            let (by, token) = app.service.who_shows(&token)?;
+            Ok(Caller::token(by, token))
+        }
+    }
+}
+
+/// Waits once until this node has all that was acknowledged anywhere.
+async fn look_again<S: Service>(app: &App<S>) -> Result<(), ApiError> {
+    let Ok(_place) = app.access.looking_again.try_acquire() else { return Ok(()) };
+    match app.service.settle(ReadLevel::Linearizable.into(), Instant::now() + LOOK_AGAIN).await {
+        Ok(_) => Ok(()),
+        Err(NodeError::Timeout(why)) => {
+            Err(NodeError::NotReady(format!("{why}; so the token cannot be looked up")).into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a request asks for this node's own state, however old.
+fn reads_here(head: &Parts, default: ReadLevel) -> bool {
+    let query = head.uri.query().unwrap_or_default();
+    let mut levels = query.split('&').filter_map(|pair| pair.strip_prefix("level="));
+    match levels.next() {
+        Some(level) => level == "none",
+        None => default == ReadLevel::None && matches!(head.method, Method::GET | Method::HEAD),
+    }
+}
+
+/// The name of a client in logs.
+pub fn name_of(by: Option<&Principal>) -> &str {
+    by.map_or("nobody", Principal::name)
+}

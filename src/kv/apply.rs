@@ -1,0 +1,94 @@
+//! The way of a command: who asks, whether it was asked before, and only then what it does.
+
+use std::borrow::Cow;
+
+use super::KvStore;
+use super::event::{Event, Events};
+use super::idempotency::{LIMITS, Limits};
+use crate::command::{Action, Command, Denied, Failure, Leased, Principal, Reply, Retry, Stamped};
+use crate::record::{Marks, Rare, Record};
+
+impl KvStore {
+    /// Applies all of one command, or refuses all of it. The same commands at the same indexes in the same
+    /// order give the same state, replies and events everywhere.
+    pub fn apply(&mut self, index: u64, command: &Command, events: &mut Vec<Event>) -> Reply {
+        self.apply_within(LIMITS, index, command, events)
+    }
+
+    pub(super) fn apply_within(
+        &mut self,
+        limits: Limits,
+        index: u64,
+        command: &Command,
+        events: &mut Vec<Event>,
+    ) -> Reply {
+        let mut events = Events::new(index, command.by(), events);
+        match command {
+            Command::Set(_) | Command::Delete(_) if self.auth.is_on() => {
+                Reply::failed(Failure::Denied(Denied::Missing))
+            }
+            Command::Set(pairs) => {
+                for (key, value) in pairs {
+                    self.store(key, |_| Record::new(Marks::UNKNOWN, &Rare::default(), value), &mut events);
+                }
+                Reply::Done
+            }
+            Command::Delete(key) => Reply::Deleted(self.delete(key, &mut events)),
+            Command::Stamped(stamped) => self.apply_stamped(limits, (index, None), stamped, &mut events),
+            Command::By(by, stamped) => self.apply_stamped(limits, (index, Some(by)), stamped, &mut events),
+        }
+    }
+
+    fn apply_stamped(
+        &mut self,
+        limits: Limits,
+        (index, by): (u64, Option<&Principal>),
+        Stamped { stamp_ms, retry, action }: &Stamped,
+        events: &mut Events<'_>,
+    ) -> Reply {
+        // What a lock or a lease shows goes with it, one day.
+        if let Action::Acquire { body: Some(body), .. }
+        | Action::Grant { body: Some(body), .. }
+        | Action::Leased { write: Leased::Acquire { body: Some(body), .. }, .. } = action
+        {
+            self.keys.gone.add(body.len());
+        }
+        self.log_time_ms = self.log_time_ms.max(*stamp_ms);
+        if let Err(denied) = self.check_command(by, action) {
+            return Reply::failed(Failure::Denied(denied));
+        }
+        let Some(retry) = retry else { return self.act(index, by, action, events) };
+        let retry = self.retry_of(by, retry);
+        if let Some(reply) = self.retries.check(limits, self.log_time_ms, &retry) {
+            return self.replay(action, reply);
+        }
+        let reply = self.act(index, by, action, events);
+        self.retries.keep(index, self.log_time_ms, &retry, &reply);
+        reply
+    }
+
+    /// Before anything else is looked at: may this client propose that now?
+    fn check_command(&self, by: Option<&Principal>, action: &Action) -> Result<(), Denied> {
+        let may_all = self.auth.check_command(by, action, self.log_time_ms)?;
+        if may_all || self.owns(by, action) { Ok(()) } else { Err(Denied::NotOwner) }
+    }
+
+    /// Whether what it changes that others may have made was made by this client.
+    fn owns(&self, by: Option<&Principal>, action: &Action) -> bool {
+        let lock = match action {
+            Action::Renew { name, token, .. } | Action::Release { name, token } => self.locks.lets(name, *token, by),
+            _ => true,
+        };
+        lock && action.leases().all(|lease| self.lease_owners.lets(lease, by))
+    }
+
+    /// The `Idempotency-Key` as it is kept. Outcomes from before clients said who they are match anybody.
+    fn retry_of<'a>(&self, by: Option<&Principal>, retry: &'a Retry) -> Cow<'a, Retry> {
+        match by {
+            Some(by) if !self.retries.has(&retry.key) => {
+                Cow::Owned(Retry { key: by.idempotency_key(&retry.key), ..retry.clone() })
+            }
+            _ => Cow::Borrowed(retry),
+        }
+    }
+}
