@@ -12,6 +12,7 @@ use utoipa::IntoParams;
 
 use super::Params;
 use crate::api::App;
+use crate::api::access::Caller;
 use crate::api::response::Fine;
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::service::Service;
@@ -60,10 +61,10 @@ pub struct ReadyzParams {
 pub async fn readyz<S: Service>(
     State(app): State<Arc<App<S>>>,
     Params((ReadyzParams { verbose },)): Params<(ReadyzParams,)>,
+    caller: Caller,
 ) -> Result<Response, ApiError> {
     if !verbose {
-        app.service.ready().await?;
-        return Ok(Fine::response());
+        return super::ready(State(app), Params(()), caller).await;
     }
     let checks = app.service.checks();
     let mut text = String::new();

@@ -56,6 +56,13 @@ fn sample(line: &str) -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     match line {
         "GET /" => vec![("/", "", vec![])],
         "GET /openapi.json" => vec![("/openapi.json", "", vec![])],
+        "GET /livez" => vec![("/livez", "", vec![])],
+        "GET /healthz" => vec![("/healthz", "", vec![])],
+        "GET /readyz" => vec![("/readyz", "", vec![])],
+        "GET /metrics" => vec![("/metrics", "", vec!["status"]), ("/readyz?verbose", "", vec!["status"])],
+        "GET /hraftd/raft/events" => vec![("/hraftd/raft/events", "", vec!["status"])],
+        "GET /hraftd/raft/entry/{index}" => vec![("/hraftd/raft/entry/1", "", vec!["status"])],
+        "GET /hraftd/raft/doctor" => vec![("/hraftd/raft/doctor", "", vec!["status"])],
         "GET /hraftd/raft/health" => vec![("/hraftd/raft/health", "", vec![]), ("/raft/health", "", vec![])],
         "GET /hraftd/raft/ready" => vec![("/hraftd/raft/ready", "", vec![])],
         "GET /hraftd/key" => vec![
@@ -123,7 +130,7 @@ const ALL: [&str; 10] =
 
 /// The answer, of a watch its head alone.
 async fn status(closed: &Closed, headers: &[&str], method: &str, target: &str, body: &str) -> (u16, String) {
-    if !target.contains("/watch") {
+    if !target.contains("/watch") && !target.contains("/events") {
         let answer = closed.ask(method, target, headers, body).await;
         return (answer.status, answer.body);
     }
