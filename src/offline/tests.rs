@@ -17,17 +17,26 @@ use crate::exit::{EX_CONFIG, EX_OK};
 use crate::formats::Format;
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::LogEntry;
+use crate::record::Record;
 use crate::storage::disk::{Disk, MemDisk};
 use crate::storage::test_disk::crash_everywhere;
 use crate::storage::{DataDir, replace};
 
 fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+    golden_of("v1")
+}
+
+fn golden_of(version: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version)
 }
 
 fn copy() -> TempDir {
+    copy_of("v1")
+}
+
+fn copy_of(version: &str) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(golden()).unwrap() {
+    for entry in fs::read_dir(golden_of(version)).unwrap() {
         let path = entry.unwrap().path();
         fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
     }
@@ -329,6 +338,22 @@ fn recovering_keeps_every_entry_and_meets_no_crash_halfway() {
         },
     );
     assert!(points > 25, "{points}");
+}
+
+#[test]
+fn recovering_keeps_leases_with_their_keys_and_locks() {
+    let dir = copy_of("v5");
+    let found = || {
+        let disk: Arc<dyn Disk> = DataDir::open(dir.path()).unwrap().disk;
+        let survey = survey(&disk);
+        state(&*disk, &survey).unwrap()
+    };
+    let before = found();
+    assert_eq!(recover_dir(dir.path(), true).code, 0);
+    let after = found();
+    assert!(after.lease(14).is_some() && after.lease_of_lock("leased") == Some(14));
+    assert_eq!(after.get("svc/old").and_then(Record::lease), Some(14));
+    assert_eq!(after.digest(), before.digest());
 }
 
 #[test]

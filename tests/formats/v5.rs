@@ -15,6 +15,17 @@ pub fn content() -> Content {
     let mut content = v2::content();
     // As soon as there is a leader; and once more, which changes nothing.
     content.first[1] = raise(1, 1);
+    // A lease with a key and a lock, which the snapshot has.
+    let json = |text: &'static str| bytes::Bytes::from_static(text.as_bytes());
+    let set = Leased::Set { pairs: vec![("svc/old".into(), json("1"))], conditions: Vec::new() };
+    let acquire = Leased::Acquire { name: "leased".into(), body: Some(json("\"me\"")), wait_ms: 0 };
+    for (at, action) in [
+        (14, Action::Grant { ttl_ms: 15_000, body: Some(json("[7]")) }),
+        (20, Action::Leased { lease: 14, write: set }),
+        (22, Action::Leased { lease: 14, write: acquire }),
+    ] {
+        content.first[at as usize] = entry(1, at, EntryPayload::Normal(Command::from(action).into()));
+    }
     let last = content.second.last().map_or(0, |entry| entry.log_id.index);
     content.second.push(raise(3, last + 1));
     for (at, action) in (last + 2..).zip(leases(last + 2)) {
