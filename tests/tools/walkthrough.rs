@@ -139,6 +139,11 @@ fn docs_recipes() {
 }
 
 #[test]
+fn docs_security_tokens() {
+    walk("walkthrough::docs_security_tokens", "docs/security-tokens.md");
+}
+
+#[test]
 fn docs_security() {
     walk("walkthrough::docs_security", "docs/security.md");
 }
@@ -245,6 +250,7 @@ fn every_page_is_walked() {
         "docs/raft.md",
         "docs/recipes.md",
         "docs/security.md",
+        "docs/security-tokens.md",
     ];
     let pages = pages();
     let mut all = String::new();

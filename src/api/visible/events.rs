@@ -77,7 +77,7 @@ pub struct EventShape<'a> {
 ///
 /// As server-sent events, or with `Accept: application/x-ndjson` as a JSON object a line.
 #[utoipa::path(get, path = "/hraftd/raft/events", tag = "watch", params(EventParams), responses(
-    (status = 200, description = "events, without end", content((EventShape = "application/x-ndjson"), (String = "text/event-stream"))),
+    (status = 200, description = "events, without end", content((EventShape = "application/x-ndjson"), (serde_json::Value = "text/event-stream"))),
 ))]
 pub async fn events<S: Service>(app: &App<S>, head: &Parts, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
     let (EventParams { all, history },) = query::parse(head.uri.query())?;
