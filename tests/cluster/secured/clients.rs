@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{curl, logs, secret, tool};
+use super::{curl, has_programs, logs, secret, tool};
 use crate::support::http;
 use crate::support::lab::Lab;
 use crate::support::node::Node;
@@ -52,6 +52,9 @@ fn started(mut node: Node) -> Node {
 
 #[test]
 fn a_certificate_of_the_cluster_secret_is_trusted_by_its_ca() {
+    if !has_programs("secured::clients::a_certificate_of_the_cluster_secret_is_trusted_by_its_ca") {
+        return;
+    }
     let lab = Lab::new();
     let (file, other) = (secret(lab.path(), "secret"), secret(lab.path(), "other"));
     let ca_of = |file: &Path, name: &str| {
@@ -92,6 +95,9 @@ fn a_certificate_of_the_cluster_secret_is_trusted_by_its_ca() {
 
 #[test]
 fn the_operators_certificate_is_shown_and_read_again() {
+    if !has_programs("secured::clients::the_operators_certificate_is_shown_and_read_again") {
+        return;
+    }
     let lab = Lab::new();
     let file = secret(lab.path(), "secret");
     let [ca, cert, key] = certificate(lab.path(), "one", "IP:127.0.0.1", "20");
@@ -127,6 +133,9 @@ fn the_operators_certificate_is_shown_and_read_again() {
 
 #[test]
 fn clients_are_asked_for_a_certificate() {
+    if !has_programs("secured::clients::clients_are_asked_for_a_certificate") {
+        return;
+    }
     let lab = Lab::new();
     let file = secret(lab.path(), "secret");
     let [client_ca, cert, key] = certificate(lab.path(), "client", "URI:spiffe://here/client", "20");

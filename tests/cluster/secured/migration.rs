@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::{Writers, curl, secret, tool};
+use super::{Writers, curl, has_programs, secret, tool};
 use crate::support::cluster::Cluster;
 use crate::support::lab::Lab;
 
@@ -42,6 +42,9 @@ fn nodes_get_their_secret_one_after_the_other_and_lose_it_again() {
 
 #[test]
 fn clients_move_to_tls_one_after_the_other() {
+    if !has_programs("secured::migration::clients_move_to_tls_one_after_the_other") {
+        return;
+    }
     let lab = Lab::new();
     let file = secret(lab.path(), "secret");
     let ca = lab.path().join("ca.pem");

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::support::http;
+use crate::support::namespace::{is_there, skip};
 use crate::support::node::{Node, hraftd};
 use crate::support::process::finish;
 use crate::support::wait::{SETTLE, check, eventually};
@@ -52,6 +53,15 @@ fn logs(node: &Node, text: &str) {
     eventually(SETTLE, &format!("{} logs {text:?}", node.name), || {
         check(node.log_text().contains(text), || "not yet".to_owned())
     });
+}
+
+/// False, and a note, where a program that these tests run is missing.
+fn has_programs(test: &str) -> bool {
+    let missing: Vec<&str> = ["curl", "openssl"].into_iter().filter(|program| !is_there(program)).collect();
+    if !missing.is_empty() {
+        skip(test, &format!("missing Debian packages: {}", missing.join(" ")));
+    }
+    missing.is_empty()
 }
 
 /// Writes by curl: its exit code, and what it printed.
