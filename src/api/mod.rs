@@ -129,13 +129,6 @@ impl<S: Service> Api<S> {
     }
 }
 
-impl<S> Api<S> {
-    /// How many requests were refused since the start because of who sent them, by kind.
-    pub fn refusals(&self) -> [(&'static str, u64); 4] {
-        self.app.access.refusals.counts()
-    }
-}
-
 impl<S: Service> Handler for Api<S> {
     fn serving(self, client: IpAddr) -> Self {
         Self { client: Some(Client::at(client)), ..self }
@@ -245,7 +238,7 @@ impl<S: Service> App<S> {
             admission: Admission::new(settings.max_at_work, settings.max_waiting),
             answer_memory: AnswerMemory::new(settings.max_value_bytes),
             numbers: RequestNumbers::default(),
-            access: Access::new(settings.root.clone()),
+            access: Access::new(settings.root.clone(), settings.security.clone()),
             service,
             settings,
         }

@@ -31,6 +31,7 @@ use crate::api::response::error::ApiError;
 use crate::command::{Denied, Need, Principal};
 use crate::kv::AuthRecord;
 use crate::node::{Gate, NodeError, ReadLevel};
+use crate::observe::SecurityNumbers;
 use crate::tls::PeerIdentity;
 
 pub use caller::Caller;
@@ -61,8 +62,8 @@ pub struct Access {
 }
 
 impl Access {
-    pub fn new(root: RootTokens) -> Self {
-        Self { root, refusals: Refusals::default(), looking_again: Semaphore::new(MAX_LOOKING_AGAIN) }
+    pub fn new(root: RootTokens, numbers: Arc<SecurityNumbers>) -> Self {
+        Self { root, refusals: Refusals::new(numbers), looking_again: Semaphore::new(MAX_LOOKING_AGAIN) }
     }
 }
 

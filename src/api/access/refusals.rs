@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::api::response::error::Refused;
 use crate::command::Denied;
+use crate::observe::{AuthRefusal, SecurityNumbers};
 
 /// A name and an address are logged once in this time.
 const LOG_EVERY: Duration = Duration::from_secs(1);
@@ -21,37 +21,27 @@ const MAX_REMEMBERED: usize = 1024;
 /// A name and an address.
 type Whence = (Option<Arc<str>>, Option<IpAddr>);
 
-/// Refused requests, by kind.
+/// Refused requests: each is counted for the metrics, and some are logged.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    missing: AtomicU64,
-    unknown: AtomicU64,
-    expired: AtomicU64,
-    forbidden: AtomicU64,
+    numbers: Arc<SecurityNumbers>,
     logged: Mutex<HashMap<Whence, Instant>>,
 }
 
 impl Refusals {
-    /// Their numbers since the start, each with the name of its kind.
-    pub fn counts(&self) -> [(&'static str, u64); 4] {
-        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
-        [
-            ("missing", count(&self.missing)),
-            ("unknown", count(&self.unknown)),
-            ("expired", count(&self.expired)),
-            ("forbidden", count(&self.forbidden)),
-        ]
+    /// They are counted in these numbers.
+    pub fn new(numbers: Arc<SecurityNumbers>) -> Self {
+        Self { numbers, logged: Mutex::default() }
     }
 
     /// Notes one. True where it was logged.
     pub fn note(&self, refused: &Refused, from: Option<IpAddr>) -> bool {
-        let counter = match refused.why {
-            Denied::Missing => &self.missing,
-            Denied::Unknown => &self.unknown,
-            Denied::Expired => &self.expired,
-            Denied::Forbidden(_) | Denied::NotOwner => &self.forbidden,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        self.numbers.refused(match refused.why {
+            Denied::Missing => AuthRefusal::Missing,
+            Denied::Unknown => AuthRefusal::Unknown,
+            Denied::Expired => AuthRefusal::Expired,
+            Denied::Forbidden(_) | Denied::NotOwner => AuthRefusal::NotGranted,
+        });
         if !self.is_due((refused.who.clone(), from)) {
             return false;
         }
@@ -81,6 +71,7 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::AUTH_REFUSALS;
 
     #[tokio::test(start_paused = true)]
     async fn each_name_and_address_is_logged_once_a_second() {
@@ -95,6 +86,7 @@ mod tests {
         let logged = (0..100_000).filter(|n| refusals.note(&unknown, at(*n))).count();
         assert!(logged <= MAX_REMEMBERED, "{logged}");
         assert!(refusals.logged.lock().len() <= MAX_REMEMBERED);
-        assert_eq!(refusals.counts()[1], ("unknown", 100_000));
+        let counted = AUTH_REFUSALS.into_iter().zip(refusals.numbers.refusals()).nth(1);
+        assert_eq!(counted, Some(("unknown", 100_000)));
     }
 }

@@ -26,7 +26,7 @@ const MUCH_BYTES: u64 = 64 << 20;
 /// What an old state may cost.
 const MOST_BYTES: u64 = 256 << 20;
 
-/// A value that is used piece by piece. Clones share it.
+/// A value that is used piece by piece.
 #[derive(Debug)]
 pub(in crate::api) struct Held<T>(Arc<Mutex<Inner<T>>>);
 

@@ -255,6 +255,9 @@ async fn refusals_come_in_their_order() {
     refused.is_error(400, "bad_request", "several Authorization");
     let query = format!("/hraftd/key/a?t={}", *token.text());
     closed.ask("GET", &query, &[&good], "").await.is_error(400, "bad_request", "token in the query");
+    closed.ask("GET", "/hraftd/key/a", &[], "").await.is_error(401, "unauthorized", "send a token");
+    let metrics = closed.as_token(&closed.root, "GET", "/metrics", "").await.body;
+    assert!(metrics.contains("hraftd_auth_refused_total{kind=\"missing\"} 1\n"), "{metrics}");
     closed.ask("GET", "/hraftd/key/a", &["Host: evil.example"], "").await.is_error(400, "bad_request", "Host");
     // 401 before any of the body is read: none is ever sent.
     let answer = closed
