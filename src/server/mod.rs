@@ -59,7 +59,12 @@ const LOG_BYTES_BETWEEN_SNAPSHOTS: u64 = 256 << 20;
 /// # Errors
 /// See [`run`].
 pub fn run_until_terminated(runtime: &Runtime, config: Config) -> Result<(), Exit> {
-    runtime.block_on(run(config, signals::terminated()))
+    // Signals are the runtime's.
+    let terminated = {
+        let _runtime = runtime.enter();
+        signals::terminated()
+    };
+    runtime.block_on(run(config, terminated))
 }
 
 /// Runs a node until `shutdown` is done or the node fails.

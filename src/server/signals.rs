@@ -17,12 +17,23 @@ pub(super) fn outlive_file_size_limit() {
     }
 }
 
-/// Ends with the first SIGTERM or SIGINT; from then on another one ends the process.
-pub async fn terminated() {
-    let Ok(mut signals) = StopSignals::new() else {
-        tracing::error!("cannot listen for signals: this process can only be killed");
-        return std::future::pending().await;
-    };
+/// Takes SIGTERM and SIGINT from now on, and ends with the first; from then on another one ends the process.
+///
+/// It is called before a port is open or a file is: a node that answers stops when it is told to.
+pub(super) fn terminated() -> impl Future<Output = ()> {
+    let signals = StopSignals::new();
+    async move {
+        match signals {
+            Ok(signals) => first_of(signals).await,
+            Err(error) => {
+                tracing::error!(%error, "cannot listen for signals: this process can only be killed");
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+async fn first_of(mut signals: StopSignals) {
     signals.next().await;
     tokio::spawn(async move {
         // GNU timeout and some supervisors signal the process and its group: that is one request to stop.

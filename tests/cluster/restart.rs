@@ -1,5 +1,8 @@
 //! Restarts: of each node, of all, gracefully and not; with the data where it was.
 
+use std::net::TcpStream;
+use std::time::Instant;
+
 use crate::support::cluster::Cluster;
 use crate::support::lab::Lab;
 use crate::support::wait::{SETTLE, check, eventually};
@@ -145,4 +148,20 @@ fn a_stop_is_asked_for_twice() {
     node.ask_to_stop();
     node.ask_to_stop();
     node.wait_ended();
+}
+
+/// A port that is open belongs to a process that stops as asked, even while it opens its directory.
+#[test]
+fn it_stops_as_asked_from_the_moment_that_a_port_is_open() {
+    let lab = Lab::new();
+    let mut node = lab.node("only");
+    for _ in 0..20 {
+        node.start();
+        let began = Instant::now();
+        // Without a pause between the tries: the first moment counts.
+        while TcpStream::connect(&node.haddr).is_err() {
+            assert!(began.elapsed() < SETTLE, "{} opens no port", node.haddr);
+        }
+        node.stop();
+    }
 }
