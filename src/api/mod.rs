@@ -65,7 +65,7 @@ use request::body::BodyMemory;
 use request::{content, origin};
 use response::Answer;
 use response::error::{ApiError, Refused, RefusedFor};
-use response::memory::{self, AnswerMemory};
+use response::memory::{self, AnswerMemory, OnlyRead};
 use retry_shares::{Client, RetryShares};
 use timing::{Parts as TimeParts, Work};
 
@@ -290,8 +290,9 @@ impl<S: Service> App<S> {
         if kind == Kind::Watch {
             return response;
         }
-        let ran = kind == Kind::Txn && response.status().is_success();
+        let only_read = response.extensions().get::<OnlyRead>().is_some();
+        let changed = kind == Kind::Txn && response.status().is_success() && !only_read;
         let admitted = self.answer_memory.admit(response);
-        admitted.unwrap_or_else(|| refused(memory::no_room(ran)).into_response(self.served_by.as_ref()))
+        admitted.unwrap_or_else(|| refused(memory::no_room(changed)).into_response(self.served_by.as_ref()))
     }
 }

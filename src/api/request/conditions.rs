@@ -113,6 +113,7 @@ fn tags(headers: &HeaderMap, name: HeaderName, weak_count: bool) -> Result<Optio
                 "{name}: {shown} is not * or a list of ETags such as \"17\" (with the quotes)"
             ))
         };
+        let both = || ApiError::BadRequest(format!("{name}: * stands alone; give it once, or ETags"));
         let text = value.to_str().map_err(|_| bad())?;
         let these = match list(text, weak_count).ok_or_else(bad)? {
             Tags::Any if found.is_none() => Tags::Any,
@@ -122,9 +123,9 @@ fn tags(headers: &HeaderMap, name: HeaderName, weak_count: bool) -> Result<Optio
                     indexes.extend(before);
                     Tags::These(indexes)
                 }
-                Some(Tags::Any) => return Err(bad()),
+                Some(Tags::Any) => return Err(both()),
             },
-            Tags::Any => return Err(bad()),
+            Tags::Any => return Err(both()),
         };
         found = Some(these);
     }
@@ -195,7 +196,10 @@ mod tests {
             let found = conditions(None, &[("if-match", value)]);
             assert!(found.as_ref().is_err_and(|error| error.contains("if-match")), "{value}: {found:?}");
         }
-        assert!(conditions(None, &[("if-none-match", "*"), ("if-none-match", "\"1\"")]).is_err());
+        for (first, second) in [("*", "\"1\""), ("\"1\"", "*"), ("*", "*")] {
+            let found = conditions(None, &[("if-none-match", first), ("if-none-match", second)]);
+            assert!(found.unwrap_err().contains("stands alone"), "{first} {second}");
+        }
         for both in ["if-match", "if-none-match"] {
             assert!(conditions(Some("cas=1"), &[(both, "*")]).unwrap_err().contains("one form"));
         }

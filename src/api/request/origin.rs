@@ -24,12 +24,14 @@ pub fn check(head: &Parts, allowed: &Hosts) -> Result<(), ApiError> {
             return bad("there is no Host header; a request of HTTP/1.1 has one (RFC 9112, 3.2)");
         }
         (Some(host), None) => Some(as_str(host)?),
-        (None, _) => head.uri.authority().map(|authority| authority.as_str()),
+        (None, _) => None,
     };
-    if let Some(host) = host
-        && let Err(why) = allowed.check(host)
-    {
-        return Err(ApiError::Forbidden(format!("{} {why}", text::quoted(host))));
+    // A target in absolute form names a host too, and it is the one that counts (RFC 9112, 3.2.2).
+    let named = head.uri.authority().map(|authority| authority.as_str());
+    for host in host.into_iter().chain(named) {
+        if let Err(why) = allowed.check(host) {
+            return Err(ApiError::Forbidden(format!("{} {why}", text::quoted(host))));
+        }
     }
     // Browsers of today say on whose behalf they ask, also where they send no Origin: for an image, say.
     if head.headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "same-origin" && site != "none") {
@@ -89,6 +91,24 @@ mod tests {
         assert!(asked(Some("n1:11000"), None));
         assert!(!asked(Some("evil.example"), None));
         assert!(asked(None, None), "HTTP/1.0 without Host");
+    }
+
+    #[test]
+    fn a_target_in_absolute_form() {
+        for (target, host, fits) in [
+            ("http://n1:11000/key/k", Some("n1:11000"), true),
+            ("http://evil.example/key/k", Some("n1:11000"), false),
+            ("http://n1:11000/key/k", Some("evil.example"), false),
+            ("http://evil.example/key/k", None, false),
+        ] {
+            let request = Request::builder().uri(target);
+            let request = match host {
+                Some(host) => request.header(HOST, host),
+                None => request.version(Version::HTTP_10),
+            };
+            let head = request.body(()).unwrap().into_parts().0;
+            assert_eq!(check(&head, &Hosts::default()).is_ok(), fits, "{target} {host:?}");
+        }
     }
 
     #[test]

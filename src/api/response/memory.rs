@@ -36,6 +36,10 @@ const PIECE_BYTES: usize = 128 << 10;
 #[derive(Debug, Clone, Copy)]
 pub struct MadeFrom(pub usize);
 
+/// An extension of the response to a transaction that changed nothing: it only read.
+#[derive(Debug, Clone, Copy)]
+pub struct OnlyRead;
+
 /// The bytes that one permit of a semaphore stands for: permits are counted in 32 bits.
 pub const PERMIT_BYTES: usize = 1 << 10;
 
@@ -90,11 +94,11 @@ impl AnswerMemory {
     }
 }
 
-/// Why an answer is not sent. What a transaction did cannot be undone: then nothing may be said of
+/// Why an answer is not sent. What a transaction changed cannot be undone: then nothing may be said of
 /// its outcome.
-pub fn no_room(ran: bool) -> ApiError {
+pub fn no_room(changed: bool) -> ApiError {
     let why = "clients have not read the answers that this node holds for them, and there is no room for this one";
-    if ran {
+    if changed {
         return NodeError::Timeout(format!(
             "{why}. The outcome of this transaction is unknown: read before you repeat it"
         ))

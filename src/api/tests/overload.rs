@@ -142,6 +142,8 @@ async fn answers_that_nobody_reads_are_bounded() {
     assert!(stuck.len() >= 32, "{}", stuck.len());
     assert_eq!(server.get("/key/small").await.status, 200);
     let txn = server.ask("POST", "/hraftd/txn", r#"{"then":[{"get":"big"}]}"#).await;
+    txn.is_error(503, "overloaded", "no room");
+    let txn = server.ask("POST", "/hraftd/txn", r#"{"then":[{"set":{"small":1}},{"get":"big"}]}"#).await;
     assert_eq!(txn.status, 504, "it was run, and a 503 would say that it was not");
     stuck.clear();
     let again = async { while server.get("/key/big").await.status != 200 {} };

@@ -13,7 +13,7 @@ use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::{conditions, query};
 use crate::api::response::error::{ApiError, Problem};
-use crate::api::response::memory::MadeFrom;
+use crate::api::response::memory::{MadeFrom, OnlyRead};
 use crate::api::response::shapes;
 use crate::api::response::stream::Pieces;
 use crate::api::response::{Answer, json, stream};
@@ -47,9 +47,13 @@ pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<
     let Reply::Txn { succeeded, results } = &mut outcome.reply else { return Ok(outcome.refused(app, "")) };
     let head = format!("{{\"ok\":true,\"succeeded\":{succeeded},\"index\":{},\"results\":[", outcome.index);
     let bytes = results.iter().map(bytes_of).sum();
+    let only_read = results.iter().all(|result| matches!(result, OpResult::Got(..)));
     let results = Results { head: Some(head), next: std::mem::take(results).into_iter(), empty: true };
     let mut response = json::response(stream::body(results, None));
     response.extensions_mut().insert(MadeFrom(bytes));
+    if only_read {
+        response.extensions_mut().insert(OnlyRead);
+    }
     Ok(outcome.into_answer(Ok(response)))
 }
 
