@@ -145,6 +145,7 @@ impl HttpPeers {
             | PeerRequest::Marks(_)
             | PeerRequest::Events { .. }
             | PeerRequest::Examine
+            | PeerRequest::Clock
             | PeerRequest::Witness { .. } => links.for_clients.clone(),
         }
     }

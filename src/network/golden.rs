@@ -116,6 +116,7 @@ fn requests(format: Format) -> Vec<PeerRequest> {
             PeerRequest::Examine,
             PeerRequest::ReadBy { by: by.clone(), key: "k".into(), min_index: 7, timeout_ms: 9 },
             PeerRequest::AdminBy { by, change: MemberChange::Lead(Some(":2".to_owned())), timeout_ms: 9 },
+            PeerRequest::Clock,
         ]);
     }
     requests
@@ -163,6 +164,7 @@ fn answers(format: Format) -> Vec<Answer> {
             Ok(PeerReply::Marks(vec![Some(stages), None])),
             Ok(PeerReply::Events(Page { next: Cursor { boot: 1, id: 301 }, events: vec![event()], missed: true })),
             Ok(PeerReply::Examine(Box::new(vitals()))),
+            Ok(PeerReply::Clock(ClockReading { stamp: Stamp { boot: 7, micros: 300 }, wall_ms: 1_700_000_000_000 })),
         ]);
     }
     answers
@@ -199,7 +201,9 @@ fn vitals() -> Vitals {
         snapshot_bytes: 11,
         max_files: None,
         wall_ms: 12,
+        clock_rates: vec![ClockRate { member: 7, ppm: -20, unsure_ppm: 300 }],
         timers_ms: (100, 400),
+        flags: vec![("--max-value".to_owned(), "9".to_owned())],
         mark: Some(Mark { index: 8, digest: 9 }),
         leader_changes: 13,
         compacted: 14,

@@ -42,6 +42,7 @@ pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
         | PeerRequest::Vouch
         | PeerRequest::Marks(_)
         | PeerRequest::Examine
+        | PeerRequest::Clock
         | PeerRequest::Witness { .. }
         | PeerRequest::AdminBy { .. }
         | PeerRequest::Forgotten { .. } => MAX_SMALL_REPLY_BYTES,

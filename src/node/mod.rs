@@ -134,6 +134,7 @@ struct Inner {
     /// The committed index that the log knew when it was opened.
     committed_at_open: u64,
     histories: divergence::Histories,
+    clocks: tasks::clocks::Clocks,
     hindrances: watch::Sender<Vec<String>>,
     /// When this node heard last that a leader hands over.
     transfer_at: parking_lot::Mutex<Option<Instant>>,
@@ -143,6 +144,8 @@ struct Inner {
     numbers: Arc<numbers::NodeNumbers>,
     journal: Arc<journal::Journal>,
     request_log: OnceLock<RequestLog>,
+    /// The flags that are to be the same at all nodes.
+    flags: OnceLock<Vec<(String, String)>>,
     followers: journal::Followers,
     /// The client addresses of `--rjoin` that are not this node's.
     listed: OnceLock<Vec<HostPort>>,
@@ -274,6 +277,7 @@ impl Node {
             led: parking_lot::Mutex::default(),
             committed_at_open: committed.map_or(0, |id| id.index),
             histories: divergence::Histories::default(),
+            clocks: tasks::clocks::Clocks::default(),
             hindrances: watch::Sender::default(),
             transfer_at: parking_lot::Mutex::default(),
             is_new,
@@ -281,6 +285,7 @@ impl Node {
             numbers,
             journal,
             request_log: OnceLock::new(),
+            flags: OnceLock::new(),
             followers: journal::Followers::default(),
             listed: OnceLock::new(),
         };
@@ -320,6 +325,7 @@ impl Node {
             task::spawn(node.clone().watch_progress()),
             task::spawn(node.clone().mark()),
             task::spawn(node.clone().compare_marks()),
+            task::spawn(node.clone().compare_clocks()),
             task::spawn(node.clone().abstain_once_lost()),
             task::spawn(node.inner.journal.clone().tell_often()),
         ]);
@@ -354,6 +360,11 @@ impl Node {
     /// Has writes logged that members pass on, as this says. Only the first call counts.
     pub fn log_requests(&self, log: RequestLog) {
         let _first = self.inner.request_log.set(log);
+    }
+
+    /// Has the flags that are to be the same at all nodes: their names and values, which a doctor compares.
+    pub fn has_flags(&self, flags: Vec<(String, String)>) {
+        let _first = self.inner.flags.set(flags);
     }
 
     /// Stops Raft; nothing is proposed, applied or answered to peers afterwards.

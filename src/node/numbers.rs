@@ -158,6 +158,8 @@ pub struct PeerNumbers {
     pub lag: Option<u64>,
     /// How long its answers took.
     pub round_trip: Option<Seen>,
+    /// By how many seconds its wall clock is ahead of this node's; `None` where that is not known.
+    pub skew: Option<f64>,
 }
 
 /// The numbers of the data directory.
@@ -243,6 +245,7 @@ impl Node {
             id: member.server.id.to_string(),
             lag: lag(member.raft_id),
             round_trip: round_trips.get(&member.raft_id).map(|seen| seen.seen()),
+            skew: self.inner.clocks.skew_seconds(member.raft_id),
         });
         let voters = members.iter().filter(|member| member.server.voter).count();
         RaftNumbers {

@@ -133,6 +133,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let space = low_space::watch(setup.disk.clone(), opened.snapshots.clone());
     let mut running = opened.run(peers, &setup, client_threads.first()).await?;
     running.node.log_requests(config.request_log);
+    running.node.has_flags(setup::common_flags(&config));
     slot.started(running.node.clone());
     let _turning_on = tokens::turn_on(&running.node, config.root_tokens.as_ref());
     tokio::select! {

@@ -85,3 +85,16 @@ fn find(config: &Config) -> Start {
         new_cluster: ClusterId(rand::random()),
     }
 }
+
+/// The flags that are to be the same at all nodes, and what they say here.
+pub(super) fn common_flags(config: &Config) -> Vec<(String, String)> {
+    let ms = |ms: u64| format!("{ms}ms");
+    [
+        ("--idempotency-window", ms(config.idempotency_window_ms)),
+        ("--max-request", config.max_request_bytes.to_string()),
+        ("--max-value", config.max_value_bytes.to_string()),
+        ("--watch-history", config.watch_history.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}

@@ -8,6 +8,7 @@ mod support;
 mod addresses;
 mod boot;
 mod copies;
+mod doctor;
 mod failover;
 mod far_behind;
 mod few_files;

@@ -54,6 +54,52 @@ impl Skewed {
     }
 }
 
+/// A clock that runs too fast, and one that is set wrong: whoever is asked names the node.
+#[test]
+fn the_doctor_finds_clocks_that_are_fast_or_set_wrong() {
+    const TEST: &str = "clock::the_doctor_finds_clocks_that_are_fast_or_set_wrong";
+    let library = match library() {
+        Some(library) if is_there("faketime") => library,
+        _ => return skip(TEST, "missing Debian packages: faketime"),
+    };
+    let lab = Lab::new();
+    let nodes: Vec<Node> = (0..3).map(|number| lab.node(&format!("n{number}"))).collect();
+    let list: Vec<String> = nodes.iter().map(|node| node.haddr.clone()).collect();
+    let list = list.join(",");
+    let start = |node: &Node, clock: Option<&str>| {
+        let mut command = node.command();
+        command.args(["--rjoin", &list]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(clock) = clock {
+            command.env("LD_PRELOAD", &library).env("FAKETIME", clock);
+        }
+        Reaped::spawn(&mut command)
+    };
+    // The clock of the second gains a tenth, all of them: also those that nobody sets.
+    let _processes = [start(&nodes[0], None), start(&nodes[1], Some("+1h x1.1")), start(&nodes[2], None)];
+    nodes.iter().for_each(Node::wait_ready);
+    for asked in &nodes {
+        eventually(SETTLE * 2, "the fast clock is found", || {
+            let found = asked.get("/hraftd/raft/doctor")?.ok()?.json();
+            let of_clocks = |part: &str| {
+                let mut all = found["findings"].as_array().into_iter().flatten();
+                all.find(|one| one["what"].as_str().is_some_and(|what| what.contains(part)))
+                    .and_then(|one| one["node"].as_str())
+                    .map(str::to_owned)
+            };
+            let wrong = if asked.haddr == nodes[1].haddr { &nodes[0] } else { &nodes[1] };
+            let named = [of_clocks("too fast"), of_clocks("its clock is not that of")];
+            check(named == [Some(nodes[1].id()), Some(wrong.id())], || found.to_string())
+        });
+    }
+    let metrics = nodes[0].get("/metrics").unwrap().ok().unwrap().text();
+    let skew = |node: &Node| {
+        let name = format!("hraftd_clock_skew_seconds{{peer=\"{}\"}} ", node.id());
+        metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<f64>().ok())
+    };
+    assert!(skew(&nodes[1]).is_some_and(|seconds| seconds >= 3_600.0), "{metrics}");
+    assert!(skew(&nodes[2]).is_some_and(|seconds| seconds.abs() < 1.0), "{metrics}");
+}
+
 /// Certificates between nodes have no time: one node is in 1972, one in 2051.
 #[test]
 fn nodes_with_a_secret_know_each_other_on_whatever_day() {

@@ -391,3 +391,36 @@ fn flap(lan: &Lan, number: usize, recorder: &Recorder, what: &str) {
     ));
     assert!(gap < Duration::from_secs(10), "{what}: no write for {gap:?}");
 }
+
+/// A firewall that lets one machine's Raft port be reached from all but one: each node reaches the other by its own
+/// connections, or does not, and the doctor says which.
+#[test]
+fn the_doctor_finds_a_link_of_one_way() {
+    const TEST: &str = "partitions::the_doctor_finds_a_link_of_one_way";
+    busy_in_own_network(TEST, &[NEEDS[0], ("nft", "nftables")], || {
+        let lan = Lan::start();
+        let (leader, _) = lan.leader();
+        let [from, to] = others(leader);
+        let barred = &lan.machines[from].addr;
+        lan.machines[to].run(&format!(
+            "nft add table inet t && nft add chain inet t in \"{{ type filter hook input priority 0; }}\" && \
+         nft add rule inet t in \"ip saddr {barred} tcp dport 12000 drop\""
+        ));
+        for asked in 0..3 {
+            eventually(SETTLE, "the link is found", || {
+                let found = lan.get(asked, "/hraftd/raft/doctor")?.ok()?.json();
+                let mut all = found["findings"].as_array().into_iter().flatten();
+                let link = all.find(|one| one["what"].as_str().is_some_and(|what| what.contains("a link of one way")));
+                let named = link.is_some_and(|one| {
+                    one["node"] == lan.machines[from].id().as_str()
+                        && one["what"].as_str().is_some_and(|what| what.contains(&lan.machines[to].id()))
+                        && one["do"]
+                            .as_str()
+                            .is_some_and(|remedy| remedy.contains(&format!("{}:12000", lan.machines[to].addr)))
+                });
+                // The one that cannot reach it takes it for silent, too.
+                check(named || asked == from, || found.to_string())
+            });
+        }
+    });
+}

@@ -79,6 +79,10 @@ fn peers(page: &mut Page, peers: &[PeerNumbers]) {
         peers.iter().filter_map(|peer| Some((vec![("peer", peer.id.as_str())], peer.round_trip.clone()?))).collect();
     let help = "From when a leader sends something until a member has answered, its flush included";
     page.histograms("raft_peer_round_trip_seconds", help, borrowed(&round_trips));
+    let skew: Vec<_> =
+        peers.iter().map(|peer| (vec![("peer", peer.id.as_str())], peer.skew.unwrap_or(f64::NAN))).collect();
+    let help = "By how much a member's wall clock is ahead of this node's; NaN where that is not known yet";
+    page.gauges("clock_skew_seconds", help, borrowed(&skew));
 }
 
 /// The numbers of the disk.

@@ -14,7 +14,8 @@ fn names() -> BTreeSet<String> {
 }
 
 /// Those that have a series only once there are other members.
-const OF_PEERS: [&str; 2] = ["hraftd_raft_peer_lag_entries", "hraftd_raft_peer_round_trip_seconds"];
+const OF_PEERS: [&str; 3] =
+    ["hraftd_clock_skew_seconds", "hraftd_raft_peer_lag_entries", "hraftd_raft_peer_round_trip_seconds"];
 
 /// The names that a text mentions, without the endings of histograms' series.
 fn mentioned(text: &str) -> BTreeSet<String> {

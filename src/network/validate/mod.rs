@@ -146,6 +146,7 @@ pub(super) fn request(envelope: &Envelope, request: &PeerRequest, local: &Local)
         PeerRequest::Forward { .. }
         | PeerRequest::Events { .. }
         | PeerRequest::Examine
+        | PeerRequest::Clock
         | PeerRequest::ReadIndex { .. }
         | PeerRequest::WeakIndex
         | PeerRequest::Status

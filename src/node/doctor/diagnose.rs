@@ -24,6 +24,9 @@ const MIN_FILES: u64 = 1_024;
 /// Clocks differ by more than is usual.
 const MAX_SKEW_MS: u64 = 1_000;
 
+/// Clocks that nobody sets run at rates that differ by some fifty. What is ten times as much is broken.
+const MAX_RATE_PPM: u64 = 2_000;
+
 /// More leaders in ten minutes are too many.
 const MAX_LEADERS: u64 = 5;
 
@@ -89,6 +92,7 @@ pub(super) fn diagnose(view: &View) -> Vec<Finding> {
     }
     quorum(view, &mut findings);
     links(view, &mut findings);
+    rates(view, &mut findings);
     each(view, &mut findings);
     differences(view, &mut findings);
     findings.0.sort_by_key(|finding| finding.severity);
@@ -265,6 +269,28 @@ fn skew(patient: &Patient, vitals: &Vitals, findings: &mut Findings) {
     }
 }
 
+/// Finds clocks that are fast or slow: those of which more than half of the others say so.
+fn rates(view: &View, findings: &mut Findings) {
+    for patient in &view.patients {
+        let others = view.patients.iter().filter(|other| other.raft_id != patient.raft_id);
+        let measured =
+            others.filter_map(|other| other.vitals()?.clock_rates.iter().find(|rate| rate.member == patient.raft_id));
+        let measured: Vec<_> = measured.collect();
+        let off: Vec<_> =
+            measured.iter().filter(|rate| rate.ppm.unsigned_abs() > rate.unsure_ppm + MAX_RATE_PPM).collect();
+        let Some(worst) = off.iter().max_by_key(|rate| rate.ppm.unsigned_abs()) else { continue };
+        // Of two nodes nobody can tell whose it is: each is named.
+        if off.len() * 2 <= measured.len() {
+            continue;
+        }
+        let way = if worst.ppm > 0 { "fast" } else { "slow" };
+        let what = format!("its clock runs too {way}: what expires is by its time while it leads");
+        let numbers = [("ppm", worst.ppm as f64), ("unsure_ppm", worst.unsure_ppm as f64)];
+        let remedy = "move leadership away from it; look at its machine's clock source, or its hypervisor";
+        findings.add(Severity::Warning, &patient.id, what, &numbers, remedy);
+    }
+}
+
 fn differences(view: &View, findings: &mut Findings) {
     let known: Vec<(&Patient, &Vitals)> =
         view.patients.iter().filter_map(|patient| Some((patient, patient.vitals()?))).collect();
@@ -284,6 +310,13 @@ fn differences(view: &View, findings: &mut Findings) {
             );
             let numbers = [("heartbeat_ms", vitals.timers_ms.0 as f64), ("election_ms", vitals.timers_ms.1 as f64)];
             findings.add(Severity::Warning, &patient.id, what, &numbers, "start it with the flags of the others");
+        }
+        for (name, value) in &vitals.flags {
+            let Some((_, theirs)) = like.flags.iter().find(|(other, theirs)| other == name && theirs != value) else {
+                continue;
+            };
+            let what = format!("it has {name} {value}, and {} has {theirs}", first.id);
+            findings.add(Severity::Warning, &patient.id, what, &[], "start it with the flags of the others");
         }
         if let (Some(own), Some(theirs)) = (vitals.mark, like.mark)
             && own.index == theirs.index

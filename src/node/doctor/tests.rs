@@ -1,7 +1,7 @@
 use super::diagnose::{Patient, View, diagnose};
 use super::*;
 use crate::node::State;
-use crate::node::rpc::Mark;
+use crate::node::rpc::{ClockRate, Mark};
 
 fn vitals(own: u64, of: u64) -> Vitals {
     Vitals {
@@ -17,12 +17,19 @@ fn vitals(own: u64, of: u64) -> Vitals {
         snapshot_bytes: 1 << 20,
         max_files: Some(65_536),
         wall_ms: 1_000_010,
+        clock_rates: (1..=of).filter(|id| *id != own).map(rate_of(0)).collect(),
         timers_ms: (100, 400),
+        flags: vec![("--max-value".to_owned(), "1048576".to_owned())],
         mark: Some(Mark { index: 9_000, digest: 7 }),
         leader_changes: 1,
         compacted: 0,
         hindrances: Vec::new(),
     }
+}
+
+/// The rate of a member's clock.
+fn rate_of(ppm: i64) -> impl Fn(u64) -> ClockRate {
+    move |member| ClockRate { member, ppm, unsure_ppm: 100 }
 }
 
 fn view(of: u64) -> View {
@@ -67,6 +74,7 @@ fn each_fault_is_named_at_its_node() {
     finds(|v| v.max_files = Some(256), Warning, "n2", "few files");
     finds(|v| v.wall_ms = 1_005_000, Warning, "n2", "clock");
     finds(|v| v.wall_ms = 990_000, Warning, "n2", "clock");
+    finds(|v| v.flags[0].1 = "9".to_owned(), Warning, "n2", "--max-value 9");
     finds(|v| v.version = "0.3.0".into(), Warning, "n2", "runs hraftd 0.3.0");
     finds(|v| v.timers_ms = (200, 800), Warning, "n2", "--election-timeout 800ms");
     finds(|v| v.mark = Some(Mark { index: 9_000, digest: 8 }), Critical, "n2", "another");
@@ -82,6 +90,33 @@ fn each_fault_is_named_at_its_node() {
         silent(view.patients[1].vitals.as_mut().unwrap().as_mut().unwrap());
         assert_eq!(diagnose(&view), []);
     }
+}
+
+#[test]
+fn a_clock_that_is_fast_or_slow_is_found_by_what_the_others_say() {
+    for ppm in [50_000, -50_000] {
+        let mut view = view(3);
+        for (at, patient) in view.patients.iter_mut().enumerate() {
+            let vitals = patient.vitals.as_mut().unwrap().as_mut().unwrap();
+            for rate in &mut vitals.clock_rates {
+                rate.ppm = match (at, rate.member) {
+                    (1, _) => -ppm,
+                    (_, 2) => ppm,
+                    _ => 0,
+                };
+            }
+        }
+        let found = diagnose(&view);
+        assert_eq!((found.len(), &found[0].node[..2]), (1, "n2"), "{found:?}");
+        assert!(found[0].what.contains(if ppm > 0 { "fast" } else { "slow" }), "{found:?}");
+    }
+    let mut unsure = view(3);
+    for patient in &mut unsure.patients {
+        let vitals = patient.vitals.as_mut().unwrap().as_mut().unwrap();
+        vitals.clock_rates =
+            vitals.clock_rates.iter().map(|r| ClockRate { ppm: 60_000, unsure_ppm: 60_000, ..*r }).collect();
+    }
+    assert_eq!(diagnose(&unsure), []);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! What a member tells a doctor of itself.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
 
 use crate::node::Node;
 use crate::node::rpc::{PeerReply, PeerRequest, Target, Vitals};
+use crate::node::tasks::clocks::wall_ms;
 use crate::platform;
 
 /// How long a member waits for an answer of another.
@@ -29,7 +30,6 @@ impl Node {
         });
         let reaches = join_all(asked).await;
         let recent = self.inner.log.numbers().recent.quantile(0.99);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let (term, leader) = {
             let metrics = self.inner.raft.metrics();
             let metrics = metrics.borrow_watched();
@@ -48,8 +48,10 @@ impl Node {
             free_bytes: self.inner.snapshots.numbers().free_bytes(),
             snapshot_bytes: self.inner.snapshots.current().map_or(0, |snapshot| snapshot.len()),
             max_files: platform::open_file_limit(),
-            wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+            wall_ms: wall_ms(),
+            clock_rates: self.inner.clocks.rates(),
             timers_ms: (self.inner.options.heartbeat_ms, self.inner.options.election_min_ms),
+            flags: self.inner.flags.get().cloned().unwrap_or_default(),
             mark: self.inner.me.mark(),
             leader_changes: self.inner.numbers.leader_changes_lately.within(WINDOW) as u64,
             compacted: self.watches().compacted_within(WINDOW) as u64,

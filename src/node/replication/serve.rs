@@ -136,6 +136,7 @@ impl Node {
             }
             PeerRequest::Events { after, wait_ms } => PeerReply::Events(self.events_for(after, wait_ms).await),
             PeerRequest::Examine => PeerReply::Examine(Box::new(self.vitals().await)),
+            PeerRequest::Clock => PeerReply::Clock(self.clock_reading()),
             PeerRequest::Marks(marks) => PeerReply::Marks(self.hear_marks(envelope, &marks)),
             PeerRequest::Witness { index } => PeerReply::Witness(self.as_witness(index)),
             PeerRequest::Remove { wanted, force, timeout_ms } => {

@@ -62,6 +62,7 @@ impl Lane {
             | PeerRequest::Found(_)
             | PeerRequest::Vouch
             | PeerRequest::Marks(_)
+            | PeerRequest::Clock
             | PeerRequest::Witness { .. }
             | PeerRequest::Forgotten { .. } => None,
             PeerRequest::Read { .. } | PeerRequest::ReadBy { .. } | PeerRequest::WeakIndex => Some(Self::Read),

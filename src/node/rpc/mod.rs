@@ -40,7 +40,7 @@ pub use lanes::{LanedPeers, MAX_WIDTH};
 pub use members::{JoinRefusal, MemberChange};
 pub use request_mark::{MAX_MARKS, RequestMark, Stages};
 pub use transfer::TransferRequest;
-pub use vitals::Vitals;
+pub use vitals::{ClockRate, ClockReading, Vitals};
 
 /// A boxed future, so that [`Peers`] is object safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -224,6 +224,8 @@ pub enum PeerRequest {
         /// How long the client still waits, in milliseconds.
         timeout_ms: u64,
     },
+    /// What time is it? From [`Format`] 2 on.
+    Clock,
 }
 
 /// The answer to a [`PeerRequest`], variant by variant.
@@ -276,6 +278,8 @@ pub enum PeerReply {
     Events(Page),
     /// To [`PeerRequest::Examine`].
     Examine(Box<Vitals>),
+    /// To [`PeerRequest::Clock`].
+    Clock(ClockReading),
 }
 
 /// The receiver does not lead, so it did nothing.

@@ -3,9 +3,29 @@
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
-use super::Mark;
+use super::{Mark, Stamp};
 use crate::node::State;
 use crate::raft_types::RaftId;
+
+/// What the clocks of a node say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockReading {
+    /// One that nobody sets.
+    pub stamp: Stamp,
+    /// The time of its machine, in milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// At what rate another member's clock runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockRate {
+    /// The member.
+    pub member: RaftId,
+    /// How many microseconds it gains in a second of the clock that it is compared with.
+    pub ppm: i64,
+    /// By how many it may be more or less.
+    pub unsure_ppm: u64,
+}
 
 /// What a member tells of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,8 +55,12 @@ pub struct Vitals {
     pub max_files: Option<u64>,
     /// The time of its machine, in milliseconds since 1970.
     pub wall_ms: u64,
+    /// The rates of the other members' clocks, by its own.
+    pub clock_rates: Vec<ClockRate>,
     /// `--heartbeat-interval` and `--election-timeout`, in milliseconds.
     pub timers_ms: (u64, u64),
+    /// Names and values of other flags that are to be the same at all nodes.
+    pub flags: Vec<(String, String)>,
     /// The digest of its state at the newest mark.
     pub mark: Option<Mark>,
     /// Leaders that it saw in the last ten minutes.

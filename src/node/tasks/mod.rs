@@ -1,5 +1,6 @@
-//! The background tasks of a node: heartbeats, expiry, failover and the report of what changes.
+//! The background tasks of a node: heartbeats, expiry, failover, clocks and the report of what changes.
 
+pub(in crate::node) mod clocks;
 pub(in crate::node) mod expiry;
 pub(in crate::node) mod failover;
 pub(in crate::node) mod give_way;

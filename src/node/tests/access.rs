@@ -207,6 +207,7 @@ fn is_of_nodes_alone(request: &PeerRequest) -> bool {
         | PeerRequest::Marks(_)
         | PeerRequest::Events { .. }
         | PeerRequest::Examine
+        | PeerRequest::Clock
         | PeerRequest::Witness { .. }
         | PeerRequest::Forgotten { .. } => true,
     }
