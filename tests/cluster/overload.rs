@@ -2,11 +2,11 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
 use crate::support::cluster::Cluster;
@@ -23,6 +23,7 @@ const CONNECTIONS: usize = 10_000;
 /// So long all of them ask, each again as soon as it is answered, in the plain run and in the full one.
 const LOAD_SECS: (u64, u64) = (2, 5);
 const STUCK: usize = 1_000;
+const FOLLOWERS: usize = 1_000;
 const BIG: usize = 1_000_000;
 
 pub const MIB: u64 = 1 << 10;
@@ -193,6 +194,53 @@ fn stop_reading(cluster: &Cluster, runtime: &Runtime) {
         let read = node.get("/hraftd/key/big/1")?.ok()?;
         check(read.body.len() > BIG, || format!("{} bytes", read.body.len()))
     });
+}
+
+/// Issue 22: a thousand follow the events, of one node or of all, and half of them read nothing.
+#[test]
+fn a_thousand_followers_of_events() {
+    allow_files();
+    let cluster = Cluster::start_with(Lab::alone(), 3, &[]);
+    let node = &cluster.nodes[cluster.follower()];
+    let runtime = runtime();
+    under("a thousand followers of events", &cluster.nodes, 384 * MIB, || {
+        let mut clients = runtime.block_on(open_many(&node.haddr, FOLLOWERS));
+        let heard = Arc::new(AtomicUsize::new(0));
+        for (number, client) in clients.iter_mut().enumerate() {
+            let target = if number % 4 < 2 { "/hraftd/raft/events?all" } else { "/hraftd/raft/events" };
+            let asked = request(&node.haddr, "GET", target, "");
+            runtime.block_on(client.stream.write_all(&asked)).unwrap();
+        }
+        let (readers, silent): (Vec<_>, Vec<_>) =
+            clients.into_iter().enumerate().partition(|(number, _)| number % 2 == 0);
+        for (_, mut client) in readers {
+            let heard = heard.clone();
+            runtime.spawn(async move {
+                let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+                // The first entry that is told is of a write that came after it.
+                while !seen.windows(7).any(|part| part == b"commit\"") {
+                    match client.stream.read(&mut buffer).await.unwrap() {
+                        0 => panic!("the stream ends: {}", String::from_utf8_lossy(&seen)),
+                        length => seen.extend_from_slice(&buffer[..length]),
+                    }
+                }
+                heard.fetch_add(1, Ordering::Relaxed);
+                // It goes on to read.
+                while client.stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
+            });
+        }
+        let mut conn = Conn::open(&node.haddr).unwrap();
+        eventually(SETTLE, "each reader is told of a write", || {
+            for _ in 0..20 {
+                conn.request("POST", "/hraftd/key", &[], Some(br#"{"small":1}"#)).unwrap().ok().unwrap();
+            }
+            let heard = heard.load(Ordering::Relaxed);
+            check(heard == FOLLOWERS / 2, || format!("{heard} of them"))
+        });
+        drop(silent);
+    });
+    drop(runtime);
+    serves_as_ever(&cluster, "after the followers");
 }
 
 /// Starts a node that may open so many files.
