@@ -1,15 +1,19 @@
 //! Each finding of the doctor by a fault that is real, and none where there is none. `tests/tools` has those of clocks and of
 //! the network, `visible` those of members that do not answer.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
 use crate::support::cluster::Cluster;
+use crate::support::http;
 use crate::support::lab::Lab;
-use crate::support::node::Node;
+use crate::support::node::{BUILT, Node};
 use crate::support::say;
+use crate::support::slow_disk;
 use crate::support::wait::{SETTLE, check, eventually};
+use crate::visible;
 
 fn findings(asked: &Node) -> Result<Vec<Value>, String> {
     let found = asked.get("/hraftd/raft/doctor")?.ok()?.json();
@@ -82,6 +86,53 @@ fn leadership_that_moves_too_often() {
     }
     let asked = &cluster.nodes[cluster.leader()];
     finds(asked, asked, &["moves too often"]);
+}
+
+/// The part of a write's time, in milliseconds.
+fn part(asked: &Node, name: &str) -> f64 {
+    let reply = http::call(&asked.haddr, "PUT", "/key/timed?timing&timeout=10s", Some(b"1")).unwrap();
+    let parts = visible::adds_up(&reply);
+    parts.iter().find(|(part, _)| part == name).unwrap_or_else(|| panic!("{parts:?}")).1
+}
+
+/// It shows in the part of a write that waits for it, and is found.
+#[test]
+fn a_slow_disk() {
+    const FLUSH_MS: u32 = 200;
+    let mut cluster = Cluster::start(3);
+    let (leader, slow) = (cluster.leader(), cluster.follower());
+    let third = 3 - leader - slow;
+    cluster.nodes[slow].stop();
+    let program = slow_disk::slow(cluster.lab.path(), Path::new(BUILT), FLUSH_MS);
+    cluster.nodes[slow].program = Some(program);
+    cluster.nodes[slow].start();
+    cluster.settled();
+    // Of two that are left, each is needed.
+    cluster.nodes[third].kill();
+    let asked = &cluster.nodes[cluster.leader()];
+    eventually(SETTLE, "two of three take writes", || asked.set("k", "1"));
+    if asked.id() == cluster.nodes[leader].id() {
+        let (flush, quorum) = (part(asked, "flush"), part(asked, "quorum"));
+        assert!(quorum > f64::from(FLUSH_MS) / 2.0 && flush < quorum, "a slow follower: {flush}, {quorum}");
+    }
+    // So many flushes that a hundredth of them says something.
+    for number in 0..25 {
+        asked.set("k", &number.to_string()).unwrap();
+    }
+    cluster.nodes[third].start();
+    cluster.settled();
+    let body = format!(r#"{{"id":"{}"}}"#, cluster.nodes[slow].id());
+    eventually(SETTLE, "it leads", || {
+        cluster.nodes[slow].post("/hraftd/raft/leader", &body)?.ok()?;
+        let state = cluster.nodes[slow].state()?;
+        check(state == "Leader", || state.clone())
+    });
+    finds(&cluster.nodes[third], &cluster.nodes[slow], &["its disk is slow"]);
+    cluster.nodes[third].kill();
+    for asked in [slow, leader] {
+        let flush = part(&cluster.nodes[asked], "flush");
+        assert!(flush > f64::from(FLUSH_MS) / 2.0, "a slow leader, asked at {asked}: {flush}");
+    }
 }
 
 /// A machine that is busy is no finding: timers are long here, so that only what is broken would be one.

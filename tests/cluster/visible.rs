@@ -27,7 +27,7 @@ fn put(node: &Node, path: &str, headers: &[(&str, &str)]) -> http::Reply {
 
 /// Checks that the parts of an answer add up, and gives them.
 #[track_caller]
-fn adds_up(reply: &http::Reply) -> Vec<(String, f64)> {
+pub fn adds_up(reply: &http::Reply) -> Vec<(String, f64)> {
     let header = reply.header("server-timing").unwrap_or_else(|| panic!("{reply:?}"));
     let parts = parts(header);
     let (last, named) = parts.split_last().unwrap();

@@ -20,6 +20,7 @@ pub mod node;
 pub mod ports;
 pub mod process;
 pub mod shell;
+pub mod slow_disk;
 pub mod slowest;
 pub mod wait;
 pub mod watch;

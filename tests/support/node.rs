@@ -17,7 +17,8 @@ use super::wait::{SETTLE, check, eventually};
 /// The bound that the contract sets to a graceful stop.
 const STOP: Duration = Duration::from_secs(8);
 const TAIL: usize = 40;
-const BUILT: &str = env!("CARGO_BIN_EXE_hraftd");
+/// The program that is tested.
+pub const BUILT: &str = env!("CARGO_BIN_EXE_hraftd");
 
 /// A node's place (addresses, directory, arguments) and, while it runs, its process.
 #[derive(Debug)]
