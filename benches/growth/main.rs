@@ -1,6 +1,6 @@
 //! How cost grows, measured on the built binary from outside: `cargo bench --bench growth`.
 //!
-//! Arguments name the parts to run: `keys`, `snapshot`, `watchers`, `nodes`, `slow`, `start`; without any, all run. Each
+//! Arguments name the parts to run: `keys`, `snapshot`, `watchers`, `nodes`, `slow`, `start`, `looked-at`; without any, all run. Each
 //! prints a table, which `benches/README.md` explains.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod bench_support;
 mod faults;
+mod looked_at;
 mod parts;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -16,13 +17,14 @@ use bench_support::system;
 
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("keys", parts::keys),
     ("snapshot", parts::snapshot),
     ("watchers", parts::watchers),
     ("nodes", parts::nodes),
     ("slow", parts::slow_follower),
     ("start", parts::start_and_idle),
+    ("looked-at", looked_at::looked_at),
 ];
 
 fn main() {

@@ -27,11 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const KEYS_A_REQUEST: usize = 1_000;
 
 /// The result of one measured window.
-struct Seen {
-    rate: f64,
+pub struct Seen {
+    pub rate: f64,
     times: Histogram<u64>,
     /// CPU that each node used, in cores.
-    cpu: Vec<f64>,
+    pub cpu: Vec<f64>,
 }
 
 impl Seen {
@@ -54,7 +54,7 @@ fn target(addrs: Vec<String>) -> Target {
     Target { protocol: Protocol::Http, addrs, value_bytes: VALUE_BYTES, linearizable: true, channels: 1 }
 }
 
-fn window(cluster: &Cluster, addrs: Vec<String>, keys: usize, puts: u64, length: Duration) -> Seen {
+pub fn window(cluster: &Cluster, addrs: Vec<String>, keys: usize, puts: u64, length: Duration) -> Seen {
     let pids: Vec<u32> = cluster.running().map(|node| node.pid().as_raw_nonzero().get().cast_unsigned()).collect();
     let cpu = || pids.iter().map(|&pid| system::cpu_seconds(pid)).collect::<Vec<f64>>();
     let mut used = Vec::new();
@@ -68,12 +68,12 @@ fn window(cluster: &Cluster, addrs: Vec<String>, keys: usize, puts: u64, length:
     Seen { rate: times.len() as f64 / length.as_secs_f64(), times, cpu: used }
 }
 
-fn leader_of(cluster: &Cluster) -> String {
+pub fn leader_of(cluster: &Cluster) -> String {
     cluster.nodes[cluster.leader()].haddr.clone()
 }
 
 /// Writes the keys from `from` up to `to`, 1,000 in a request.
-fn fill(addr: &str, from: usize, to: usize) {
+pub fn fill(addr: &str, from: usize, to: usize) {
     let (target, next) = (target(Vec::new()), AtomicUsize::new(from));
     let (prefix, value) = (target.first_key().replace("00000000", ""), target.value());
     thread::scope(|scope| {
