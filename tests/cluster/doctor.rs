@@ -135,6 +135,32 @@ fn a_slow_disk() {
     }
 }
 
+/// Issue 18, D10: a flush that took 20 s was told nowhere.
+#[test]
+fn a_disk_that_hangs() {
+    let mut cluster = Cluster::start(1);
+    cluster.nodes[0].stop();
+    let (dir, hang) = (cluster.lab.path().to_owned(), cluster.lab.path().join("hang"));
+    cluster.nodes[0].program = Some(slow_disk::slow(&dir, Path::new(BUILT), 0));
+    cluster.nodes[0].start();
+    cluster.settled();
+    let node = &cluster.nodes[0];
+    node.set("k", "1").unwrap();
+    std::fs::write(&hang, "").unwrap();
+    assert_eq!(node.post("/hraftd/key?timeout=500ms", r#"{"k":2}"#).unwrap().status, 504);
+    eventually(SETTLE, "it is told", || {
+        let found = findings(node)?;
+        let told = |one: &Value| one["what"].as_str().is_some_and(|what| what.contains("not finished a flush"));
+        check(found.iter().any(|one| told(one) && one["severity"] == "critical"), || format!("{found:#?}"))?;
+        let (ready, log) = (node.get("/hraftd/raft/ready")?, node.log_text());
+        check(ready.status == 503 && ready.text().contains("fdatasync"), || ready.brief())?;
+        check(log.contains("not finished a flush"), || log.clone())
+    });
+    std::fs::remove_file(&hang).unwrap();
+    eventually(SETTLE, "it is ready again", || node.ready());
+    assert_eq!(node.value("k").unwrap(), 2, "the write whose outcome was unknown");
+}
+
 /// A machine that is busy is no finding: timers are long here, so that only what is broken would be one.
 #[test]
 fn a_hundred_looks_at_a_healthy_cluster_under_load() {

@@ -15,6 +15,7 @@ mod metrics;
 mod openapi;
 mod partitions;
 mod proxies;
+mod stalls;
 mod supervisor;
 mod walkthrough;
 

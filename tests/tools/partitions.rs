@@ -27,15 +27,15 @@ const PATIENCE: Duration = Duration::from_millis(600);
 const PACE: Duration = Duration::from_millis(5);
 
 /// Three machines with a node each, and a cluster of them. Fields are dropped in order.
-struct Lan {
+pub struct Lan {
     _nodes: Vec<Background>,
-    machines: Vec<Machine>,
+    pub machines: Vec<Machine>,
     outside: Shell,
     _lab: Lab,
 }
 
 impl Lan {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let lab = Lab::new();
         let (outside, machines) = lan(&lab);
         let list: Vec<String> = machines.iter().map(|machine| format!("{}:11000", machine.addr)).collect();
@@ -90,16 +90,16 @@ impl Lan {
         self.outside.run(&format!("ip link set m{} {how}", number + 1));
     }
 
-    fn call(&self, number: usize, method: &str, path: &str, body: Option<&str>) -> Result<Reply, String> {
+    pub fn call(&self, number: usize, method: &str, path: &str, body: Option<&str>) -> Result<Reply, String> {
         let mut conn = Conn::open_within(&self.haddr(number), Duration::from_secs(5))?;
         conn.request(method, path, &[("Connection", "close")], body.map(str::as_bytes))
     }
 
-    fn get(&self, number: usize, path: &str) -> Result<Reply, String> {
+    pub fn get(&self, number: usize, path: &str) -> Result<Reply, String> {
         self.call(number, "GET", path, None)
     }
 
-    fn set(&self, number: usize, key: &str, value: usize, timeout: &str) -> Result<Reply, String> {
+    pub fn set(&self, number: usize, key: &str, value: usize, timeout: &str) -> Result<Reply, String> {
         let body = format!(r#"{{"{key}":{value}}}"#);
         self.call(number, "POST", &format!("/hraftd/key?timeout={timeout}"), Some(&body))
     }
@@ -131,7 +131,7 @@ impl Lan {
         })
     }
 
-    fn leader(&self) -> (usize, u64) {
+    pub fn leader(&self) -> (usize, u64) {
         self.leader_of(&[0, 1, 2])
     }
 
@@ -154,7 +154,7 @@ impl Lan {
     }
 }
 
-fn others(number: usize) -> [usize; 2] {
+pub fn others(number: usize) -> [usize; 2] {
     [(number + 1) % 3, (number + 2) % 3]
 }
 
