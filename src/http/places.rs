@@ -2,16 +2,17 @@
 //!
 //! Who calls is known only once a message was read. So each connection begins in a part of the port that is for strangers,
 //! and that refuses nobody: where it is full, the connection goes that showed nothing for longest, be it amid a message.
-//! Each has [`GRACE`] for its first message, from when it is served, however many come at once: so long the next ones wait
-//! in the kernel's queue. That also bounds what a flood of connections costs.
+//! Each has its [`grace`] for its first message, from when it is served, however many come at once: so long the next ones
+//! wait in the kernel's queue. That also bounds what a flood of connections costs: [`MAX_NEW_A_SECOND`].
 //! One that has brought a message of a member is counted apart from then on, where no stranger takes its place.
 //!
 //! Each member has a share of that other part: all of it divided by the members that are there. One that has more gives up
 //! what it has not used for longest where another lacks a place. Beyond its share its further connections stay among the
 //! strangers, and end with their answer.
 //!
-//! Caveats: whoever can forge a member's message uses that member's share, and no other's. A lasting flood of connections
-//! fills the kernel's queue, in which a member's *new* connection waits as well; those that it has are not affected.
+//! Caveats: whoever can forge a member's message uses that member's share, and no other's. A lasting flood of more
+//! connections a second than are taken fills the kernel's queue, in which a member's *new* connection waits as well; those
+//! that it has are not affected.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,7 +24,20 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// A message that was sent with the connection arrives within this time, unless it is large.
-const GRACE: Duration = Duration::from_millis(250);
+const MAX_GRACE: Duration = Duration::from_millis(250);
+
+/// The shortest time that may be given: a message that was sent with the connection is there sooner.
+const MIN_GRACE: Duration = Duration::from_millis(25);
+
+/// So many connections are taken at most in a second while all places are taken. Fewer places are given for shorter times,
+/// so that a flood that few places could not take keeps no member waiting.
+const MAX_NEW_A_SECOND: u32 = 4_096;
+
+/// How long each of so many places is given for a first message, where others wait.
+fn grace(for_strangers: usize) -> Duration {
+    let places = u32::try_from(for_strangers).unwrap_or(u32::MAX);
+    (Duration::from_secs(1) * places.min(MAX_NEW_A_SECOND) / MAX_NEW_A_SECOND).clamp(MIN_GRACE, MAX_GRACE)
+}
 
 /// All places of a port; clones share them.
 #[derive(Debug, Clone)]
@@ -32,6 +46,7 @@ pub struct Places(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     for_strangers: usize,
+    grace: Duration,
     for_members: usize,
     taken: Mutex<Taken>,
     /// The first time that a connection is served.
@@ -81,18 +96,20 @@ impl Places {
     pub fn new(for_strangers: usize, for_members: usize) -> Self {
         let taken = Mutex::default();
         let (for_strangers, for_members) = (for_strangers.max(1), for_members.max(1));
-        Self(Arc::new(Shared { for_strangers, for_members, taken, served: Notify::new() }))
+        let grace = grace(for_strangers);
+        Self(Arc::new(Shared { for_strangers, grace, for_members, taken, served: Notify::new() }))
     }
 
     /// Waits until a new connection may come.
     pub(super) async fn room(&self) {
+        let grace = self.0.grace;
         loop {
             let served = self.0.served.notified();
             match self.stalest() {
                 None => return,
                 Some(None) => served.await,
-                Some(Some(since)) if since.elapsed() >= GRACE => return,
-                Some(Some(since)) => sleep_until(since + GRACE).await,
+                Some(Some(since)) if since.elapsed() >= grace => return,
+                Some(Some(since)) => sleep_until(since + grace).await,
             }
         }
     }
@@ -258,18 +275,25 @@ mod tests {
         places.room().await;
         assert_eq!(began.elapsed(), Duration::ZERO, "there is a place");
         let second = places.enter();
-        let not_served = timeout(GRACE * 4, places.room()).await;
+        let not_served = timeout(MAX_GRACE * 4, places.room()).await;
         assert!(not_served.is_err(), "the first was not served yet");
         let began = Instant::now();
         first.serve();
         second.serve();
-        tokio::time::advance(GRACE / 2).await;
+        tokio::time::advance(Duration::from_millis(10)).await;
         assert!(first.place().heard(None));
         places.room().await;
-        assert_eq!(began.elapsed(), GRACE, "the second has shown nothing for so long");
+        assert_eq!(began.elapsed(), MIN_GRACE, "the second has shown nothing for so long");
         assert_eq!(*second.place().0.standing.lock(), Standing::Stranger(2));
         let third = places.enter();
         assert_eq!(are_gone(&[first, second, third]), [false, true, false]);
+    }
+
+    #[test]
+    fn few_places_take_as_many_connections_a_second() {
+        for (places, ms) in [(1, 25), (128, 31), (256, 62), (1_024, 250), (4_096, 250)] {
+            assert_eq!(grace(places).as_millis(), ms, "{places}");
+        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::support::say;
 use crate::support::shell::Shell;
 use crate::support::wait::{SETTLE, check, eventually};
 
-/// Keeps so many half messages at a Raft port: what ends is begun again.
-async fn keep_half_messages(raddr: String, count: usize) {
+/// Keeps so many half messages at a Raft port: what ends is begun again after `pause`.
+async fn keep_half_messages(raddr: String, count: usize, pause: Duration) {
     let half = format!("POST /raft/v1/call HTTP/1.1\r\nHost: {raddr}\r\nContent-Length: 100\r\n\r\nx").into_bytes();
     let tasks = (0..count).map(|_| {
         let (raddr, half) = (raddr.clone(), half.clone());
@@ -27,7 +27,7 @@ async fn keep_half_messages(raddr: String, count: usize) {
                 {
                     let _ = client.head().await;
                 }
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(pause).await;
             }
         }
     });
@@ -52,7 +52,7 @@ fn members_get_through_to_a_raft_port_full_of_half_messages() {
     let term = cluster.nodes[0].stat("term").unwrap();
     let leads = cluster.leader();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let flood = runtime.spawn(keep_half_messages(cluster.nodes[leads].raddr.clone(), HALF));
+    let flood = runtime.spawn(keep_half_messages(cluster.nodes[leads].raddr.clone(), HALF, Duration::from_millis(500)));
     let began = Instant::now();
     let mut written = 0;
     while began.elapsed() < Duration::from_secs(4) {
@@ -68,6 +68,47 @@ fn members_get_through_to_a_raft_port_full_of_half_messages() {
     for node in &cluster.nodes {
         assert_eq!(node.stat("term").unwrap(), term, "an election because of half messages");
     }
+}
+
+/// A member that starts again while strangers fill its Raft port, and its leader's, comes back all the same.
+#[test]
+fn a_member_restarts_beside_a_lasting_flood_of_its_raft_port() {
+    const HALF: usize = 600;
+    const PAUSE: Duration = Duration::from_secs(1);
+    allow_files();
+    // Their Raft ports have 64 places for strangers.
+    let mut cluster = Cluster { nodes: Vec::new(), lab: Lab::alone() };
+    for number in 0..3 {
+        let node = cluster.lab.node(&format!("n{number}")).files(1_024);
+        let first = cluster.nodes.first().map_or(node.haddr.clone(), |first| first.haddr.clone());
+        cluster.nodes.push(node.rjoin(&[&first]));
+        cluster.nodes[number].start();
+        cluster.nodes[number].wait_ready();
+    }
+    cluster.settled();
+    let (leads, restarts) = (cluster.leader(), cluster.follower());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let floods =
+        [leads, restarts].map(|at| runtime.spawn(keep_half_messages(cluster.nodes[at].raddr.clone(), HALF, PAUSE)));
+    for round in 0..2 {
+        if round == 0 {
+            cluster.nodes[restarts].stop();
+        } else {
+            cluster.nodes[restarts].kill();
+        }
+        let before = round.to_string();
+        let other = &cluster.nodes[leads];
+        eventually(SETTLE, "the others take writes", || other.set("meanwhile", &before));
+        let began = Instant::now();
+        cluster.nodes[restarts].start();
+        cluster.nodes[restarts].wait_ready();
+        cluster.nodes[restarts].set("after", &before).unwrap();
+        say(&format!("strangers: a member serves {:.1?} after its start beside a flood", began.elapsed()));
+        assert_eq!(cluster.nodes[restarts].value("meanwhile").unwrap(), round);
+    }
+    assert!(floods.iter().all(|flood| !flood.is_finished()));
+    floods.iter().for_each(tokio::task::JoinHandle::abort);
+    cluster.settled();
 }
 
 /// The refusal of a join of this id.
