@@ -16,9 +16,10 @@ mod guard;
 mod refusals;
 mod root;
 mod sessions;
+mod used;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
 use axum::http::header::AUTHORIZATION;
@@ -44,6 +45,7 @@ pub use root::RootTokens;
 pub use sessions::{SESSION_MS, Sessions, set_cookie};
 
 use credentials::Shown;
+use used::LastUsed;
 
 /// Requests that wait at a time because a token is not known here.
 const MAX_LOOKING_AGAIN: usize = 256;
@@ -61,6 +63,8 @@ pub struct Access {
     pub root: RootTokens,
     /// What signs sessions.
     pub sessions: Sessions,
+    /// Which tokens are used.
+    pub used: LastUsed,
     /// What was refused.
     pub refusals: Refusals,
     looking_again: Semaphore,
@@ -68,7 +72,13 @@ pub struct Access {
 
 impl Access {
     pub fn new(root: RootTokens, sessions: Sessions, numbers: Arc<SecurityNumbers>) -> Self {
-        Self { root, sessions, refusals: Refusals::new(numbers), looking_again: Semaphore::new(MAX_LOOKING_AGAIN) }
+        Self {
+            root,
+            sessions,
+            used: LastUsed::default(),
+            refusals: Refusals::new(numbers),
+            looking_again: Semaphore::new(MAX_LOOKING_AGAIN),
+        }
     }
 }
 
@@ -100,6 +110,9 @@ pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Parts) -> Result<
         Needs::Root => caller.must_be_root()?,
         // Its handler demands more.
         Needs::Data | Needs::Known | Needs::Public => {}
+    }
+    if let Some(Principal::Token(holder)) = caller.by() {
+        app.access.used.note(holder.id, SystemTime::now());
     }
     head.extensions.insert(caller);
     Ok(())

@@ -10,6 +10,7 @@ mod leases;
 mod limits;
 mod listings;
 mod locks;
+mod narrow;
 mod one_key;
 mod overload;
 mod raft_requests;
@@ -45,6 +46,7 @@ fn settings() -> ApiSettings {
         max_waiting: 1000,
         port: Arc::default(),
         security: Arc::default(),
+        https: false,
         log: RequestLog::default(),
         alive: (Pulses::none(), Duration::from_secs(1)),
     }

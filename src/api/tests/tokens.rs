@@ -56,6 +56,7 @@ async fn tokens_are_made_changed_rotated_and_revoked() {
         "{shown:?}"
     );
     assert!(!shown.body.contains("expires") && !shown.body.contains("hash"), "{shown:?}");
+    assert!(shown.body.contains(r#""created":"20"#) && shown.body.contains(r#""last_used":"20"#), "{shown:?}");
     let listed = root("GET", "/hraftd/auth/token", "").await;
     assert_eq!(listed.body, format!("[{}]", shown.body));
     let other = token_in(&root("PUT", "/hraftd/auth/token/web?rotate&grace=10m", "").await);
