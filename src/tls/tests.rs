@@ -35,7 +35,7 @@ async fn port(tls: &Arc<PeerTls>) -> (SocketAddr, mpsc::UnboundedReceiver<Option
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let threads = vec![tokio::runtime::Handle::current()];
-    let door = Arc::new(Door::new(Open::Nodes(tls.clone()), DoorLimits::RAFT, threads));
+    let door = Arc::new(Door::new(Open::Nodes(tls.clone()), DoorLimits::RAFT, threads, Arc::default()));
     let (say, said) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, from)) = listener.accept().await {

@@ -1,19 +1,27 @@
-//! Requests that a web page made a browser send. There is no authentication, so a page on another
-//! site could otherwise write here (cross-site request), or read here under a name of its own (DNS
-//! rebinding).
+//! Requests that a web page made a browser send. Browsers add what they know of a node to them by themselves: a session,
+//! a password, a certificate; and where there is no authentication nothing is needed. So a page of another site could
+//! otherwise write here (cross-site request), or read here under a name of its own (DNS rebinding).
 //!
 //! `curl` and the like send no `Origin` and are not touched, nor is a client of HTTP/1.0 without
 //! `Host`.
 
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Version};
+use axum::http::{HeaderValue, Request, Version};
 
 use crate::api::request::hosts::Hosts;
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
+use crate::http::UnderTls;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
+const SEC_FETCH_MODE: &str = "sec-fetch-mode";
+
+/// Whether a browser sends it for a page, and not because somebody opened an address: a login box is of no use then.
+pub fn is_by_script<B>(request: &Request<B>) -> bool {
+    request.headers().get(SEC_FETCH_MODE).is_some_and(|mode| mode != "navigate")
+}
 
 /// Refuses a request that a web page of another site made.
 pub fn check(head: &Parts, allowed: &Hosts) -> Result<(), ApiError> {
@@ -35,14 +43,16 @@ pub fn check(head: &Parts, allowed: &Hosts) -> Result<(), ApiError> {
     }
     // Browsers of today say on whose behalf they ask, also where they send no Origin: for an image, say.
     if head.headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "same-origin" && site != "none") {
-        return Err(ApiError::Forbidden(
+        return Err(ApiError::OtherSite(
             "a page of another site may not use this node; only pages it served itself may (Sec-Fetch-Site)".to_owned(),
         ));
     }
     for origin in head.headers.get_all(ORIGIN) {
         let origin = as_str(origin)?;
-        if !host.is_some_and(|host| same_host(origin, host)) {
-            return Err(ApiError::Forbidden(format!(
+        // A page in plain text is of another site than the same host under TLS: anybody on the way may have written it.
+        let is_weaker = head.extensions.get::<UnderTls>().is_some() && !origin.starts_with("https://");
+        if is_weaker || !host.is_some_and(|host| same_host(origin, host)) {
+            return Err(ApiError::OtherSite(format!(
                 "a page of {} may not use this node; only pages it served itself may",
                 text::quoted(origin)
             )));
@@ -72,7 +82,6 @@ fn same_host(origin: &str, host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::Request;
 
     fn asked(host: Option<&str>, header: Option<(&str, &str)>) -> bool {
         let mut request = Request::builder().uri("/");

@@ -10,9 +10,11 @@ mod leases;
 mod limits;
 mod listings;
 mod locks;
+mod narrow;
 mod one_key;
 mod overload;
 mod raft_requests;
+mod sessions;
 mod tokens;
 mod txns;
 mod visible;
@@ -34,6 +36,7 @@ const SOON: Duration = Duration::from_secs(10);
 fn settings() -> ApiSettings {
     ApiSettings {
         root: crate::api::RootTokens::default(),
+        sessions: crate::api::Sessions::default(),
         max_value_bytes: 1000,
         max_request_bytes: 4000,
         read_level: ReadLevel::Linearizable,
@@ -43,6 +46,7 @@ fn settings() -> ApiSettings {
         max_waiting: 1000,
         port: Arc::default(),
         security: Arc::default(),
+        https: false,
         log: RequestLog::default(),
         alive: (Pulses::none(), Duration::from_secs(1)),
     }

@@ -56,6 +56,7 @@ async fn tokens_are_made_changed_rotated_and_revoked() {
         "{shown:?}"
     );
     assert!(!shown.body.contains("expires") && !shown.body.contains("hash"), "{shown:?}");
+    assert!(shown.body.contains(r#""created":"20"#) && shown.body.contains(r#""last_used":"20"#), "{shown:?}");
     let listed = root("GET", "/hraftd/auth/token", "").await;
     assert_eq!(listed.body, format!("[{}]", shown.body));
     let other = token_in(&root("PUT", "/hraftd/auth/token/web?rotate&grace=10m", "").await);
@@ -215,7 +216,7 @@ async fn watches_and_waits_end_with_their_token() {
     }
 }
 
-async fn answer_of_stream(client: &mut TcpStream) -> String {
+pub(super) async fn answer_of_stream(client: &mut TcpStream) -> String {
     let mut all = Vec::new();
     timeout(SOON, client.read_to_end(&mut all)).await.unwrap().unwrap();
     String::from_utf8(all).unwrap()
@@ -233,7 +234,10 @@ async fn a_certificate_stands_for_a_token() {
         let mut request =
             Request::builder().uri("/hraftd/key/a").header("host", "localhost").body(axum::body::Body::empty());
         let request = request.as_mut().unwrap();
-        request.extensions_mut().insert(ClientCertificate::new(names.iter().map(ToString::to_string)));
+        let names = names.iter().map(ToString::to_string).collect();
+        // As the client port has it.
+        let certificate = crate::tls::ClientCertificate { names, not_after: std::time::SystemTime::now() };
+        request.extensions_mut().insert(std::sync::Arc::new(certificate));
         api.answer(std::mem::take(request)).await.status().as_u16()
     };
     assert_eq!((ask(&["URI:spiffe://x"]).await, ask(&["DNS:b", "URI:spiffe://x"]).await), (404, 404));

@@ -49,7 +49,7 @@ pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<
     let bytes = results.iter().map(bytes_of).sum();
     let only_read = results.iter().all(|result| matches!(result, OpResult::Got(..)));
     let results = Results { head: Some(head), next: std::mem::take(results).into_iter(), empty: true };
-    let mut response = json::response(stream::body(results, None));
+    let mut response = json::response(stream::body(results, None, None));
     response.extensions_mut().insert(MadeFrom(bytes));
     if only_read {
         response.extensions_mut().insert(OnlyRead);
