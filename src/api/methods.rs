@@ -41,6 +41,9 @@ impl Needs {
 pub const ROUTES: &[(&str, Needs)] = &[
     ("GET /", Needs::Public),
     ("GET /openapi.json", Needs::Public),
+    ("GET /ui", Needs::Public),
+    ("GET /ui/", Needs::Public),
+    ("GET /ui/{file}", Needs::Public),
     ("GET /livez", Needs::Public),
     ("GET /healthz", Needs::Public),
     ("GET /readyz", Needs::Public),
@@ -66,6 +69,7 @@ pub const ROUTES: &[(&str, Needs)] = &[
     ("DELETE /hraftd/lease/{id}", Needs::Data),
     ("GET /hraftd/raft/stats", Needs::Status),
     ("GET /hraftd/raft/cluster", Needs::Status),
+    ("GET /hraftd/raft/members", Needs::Status),
     ("GET /hraftd/raft/state", Needs::Status),
     ("GET /hraftd/raft/node", Needs::Status),
     ("GET /hraftd/raft/health", Needs::Public),
