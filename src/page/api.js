@@ -32,6 +32,9 @@ function refusedSession(status) {
   if (status === 401) session.dispatchEvent(new Event('needed'));
 }
 
+/** Says that a page asks: a refusal is not to open the browser's own box for passwords. */
+export const BY_PAGE = { 'X-Requested-With': 'hraftd-page' };
+
 export const url = (path) => new URL(path, ROOT);
 
 /**
@@ -44,7 +47,7 @@ export async function ask(path, { method = 'GET', body, headers, signal, patienc
   try {
     const limit = AbortSignal.timeout(patience);
     response = await fetch(url(path), {
-      method, body, headers, cache: 'no-store', redirect: 'error', credentials: 'same-origin',
+      method, body, headers: { ...BY_PAGE, ...headers }, cache: 'no-store', redirect: 'error', credentials: 'same-origin',
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
     });
     content = await response.text();
@@ -136,7 +139,7 @@ export async function follow(path, signal, on, onState = () => {}) {
   while (!signal.aborted) {
     try {
       const response = await fetch(url(path()), {
-        headers: { Accept: 'application/x-ndjson' }, cache: 'no-store', credentials: 'same-origin', signal,
+        headers: { ...BY_PAGE, Accept: 'application/x-ndjson' }, cache: 'no-store', credentials: 'same-origin', signal,
       });
       heard(true);
       refusedSession(response.status);

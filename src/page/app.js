@@ -100,6 +100,7 @@ function signIn(why = '') {
       if (!answer.ok) throw new Refused(answer);
       field.value = '';
       signingIn = false;
+      localStorage.setItem('hraftd-signed-in', '1');
       await whoAmI();
       show(false);
     } catch (error) {
@@ -120,12 +121,14 @@ session.addEventListener('needed', () => {
   if (signingIn) return;
   const had = shared.who !== null;
   shared.who = null;
+  localStorage.removeItem('hraftd-signed-in');
   signIn(had ? 'The session has ended: the token was revoked, its time is up, or twelve hours have passed. Sign in again.' : '');
   paintAsked();
 });
 
 async function whoAmI() {
-  // Without authentication nobody is anybody: then this route takes root tokens alone.
+  // Who has not signed in is nobody, and where authentication is off there is nobody to be.
+  if (!localStorage.getItem('hraftd-signed-in')) return;
   const answer = await ask('hraftd/auth/whoami').catch(() => null);
   shared.who = answer?.ok ? answer.json : null;
   paintAsked();
@@ -133,6 +136,7 @@ async function whoAmI() {
 
 async function signOut() {
   await ask('hraftd/auth/session', { method: 'DELETE' }).catch(() => null);
+  localStorage.removeItem('hraftd-signed-in');
   shared.who = null;
   paintAsked();
   signIn();

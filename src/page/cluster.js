@@ -1,7 +1,7 @@
 // The cluster: a lane a member, what is wrong, and what changes it.
 
 import { ask, get, Lost, often, Refused } from './api.js';
-import { attr, bytes, client, confirm, copier, count, empty, glyph, h, many, ms, put, raft, say, shown, term, text } from './dom.js';
+import { attr, bytes, client, confirm, copier, count, empty, glyph, h, many, ms, put, raft, say, shown, table, term, text } from './dom.js';
 
 /** How each is, asked for once a second; what is wrong, less often. */
 const EVERY_MS = 1_000;
@@ -76,8 +76,8 @@ function paintLane(parts, member, facts) {
   const behind = Math.max(0, facts.newest - vitals.applied_index);
   text(parts.lag, behind === 0 ? '0' : many(behind, 'entry', 'entries'));
   parts.lag.className = behind > 5_000 ? 'warn-text' : '';
-  text(parts.contactName, state === 'Leader' ? 'heartbeat every' : 'heard a leader');
-  text(parts.contact, state === 'Leader' ? ms(vitals.heartbeat_ms) : vitals.contact_ms === null ? 'never' : `${ms(vitals.contact_ms)} ago`);
+  text(parts.contactName, state === 'Leader' ? 'heartbeat' : 'contact');
+  text(parts.contact, state === 'Leader' ? `every ${ms(vitals.heartbeat_ms)}` : vitals.contact_ms === null ? 'never' : `${ms(vitals.contact_ms)} ago`);
   text(parts.flush, vitals.flush_p99_ms === null ? 'none lately' : ms(vitals.flush_p99_ms));
   text(parts.trip, ms(answered));
   text(parts.disk, vitals.disk_free_bytes === null ? 'in memory' : bytes(vitals.disk_free_bytes));
@@ -199,8 +199,8 @@ export function mount(root, context) {
       if (list.children[at] !== parts.root) list.insertBefore(parts.root, list.children[at] ?? null);
       paintLane(parts, member, facts);
     });
-    put(rows, h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Members, as a table' }, h('table', {}, h('thead', {}, h('tr', {}, ['Member', 'State', 'Term', 'Voted for', 'Log', 'Committed', 'Applied', 'Flush p99', 'Version'].map((head) => h('th', { scope: 'col' }, head)))),
-      h('tbody', {}, members.map(({ id, state, vitals }) => h('tr', {}, h('th', { scope: 'row', class: 'mono' }, client(id)), h('td', {}, state), ...(vitals ? [vitals.term, name(vitals.voted_for), vitals.last_log_index, vitals.commit_index, vitals.applied_index, ms(vitals.flush_p99_ms), vitals.version] : ['', '', '', '', '', '', '']).map((cell) => h('td', { class: 'num' }, cell))))))));
+    put(rows, table('Members, as a table', ['Member', 'State', '#Term', '#Voted for', '#Log', '#Committed', '#Applied', '#Flush p99', '#Version'],
+      members.map(({ id, state, vitals }) => h('tr', {}, h('th', { scope: 'row', class: 'mono' }, client(id)), h('td', {}, state), ...(vitals ? [vitals.term, name(vitals.voted_for), vitals.last_log_index, vitals.commit_index, vitals.applied_index, ms(vitals.flush_p99_ms), vitals.version] : ['', '', '', '', '', '', '']).map((cell) => h('td', { class: 'num' }, cell))))));
     const command = `hraftd --haddr HOST:PORT --rjoin ${members.filter((member) => member.vitals).map((member) => client(member.id)).join(',') || client(me)}`;
     if (local.command !== command) {
       local.command = command;

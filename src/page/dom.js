@@ -46,16 +46,15 @@ export function say(message) {
 const hex = (char) => char.codePointAt(0).toString(16).toUpperCase().padStart(4, '0');
 
 /**
- * A text as it may be shown: control characters as their pictures, what would turn the direction of writing or is not seen
- * at all by its number. `most` characters of it.
+ * A text as it may be shown: control characters, what would turn the direction of writing and what is not seen at all by
+ * their numbers. `most` characters of it.
  */
 export function shown(value, most = 400) {
   let out = String(value);
   const rest = out.length - most;
   if (rest > 0) out = out.slice(0, most);
   out = out
-    .replace(/[\u0000-\u001f]/g, (char) => String.fromCodePoint(0x2400 + char.codePointAt(0)))
-    .replace(/[\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]/gu, (char) => `<${hex(char)}>`);
+    .replace(/[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]/gu, (char) => `<${hex(char)}>`);
   return rest > 0 ? `${out}… (${count(rest)} more)` : out;
 }
 
@@ -156,9 +155,12 @@ export function confirm(title, said, verb, danger = true) {
 /** What a view says while there is nothing to show. */
 export const empty = (title, ...more) => h('div', { class: 'empty' }, h('p', { class: 'empty-title' }, title), more.map((line) => h('p', {}, line)));
 
+/** The head of a table; `#` before a name is for numbers. */
+export const heads = (names) => h('thead', {}, h('tr', {}, names.map((name) => h('th', { scope: 'col', class: name[0] === '#' ? 'num' : null }, name.replace(/^#/, '')))));
+
 /** A table with a caption. */
-export const table = (caption, heads, rows, attributes = {}) =>
+export const table = (caption, names, rows) =>
   h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption },
-    h('table', attributes, h('caption', { class: 'unseen' }, caption),
-      h('thead', {}, h('tr', {}, heads.map((head) => h('th', { scope: 'col' }, head)))),
+    h('table', {}, h('caption', { class: 'unseen' }, caption),
+      heads(names),
       h('tbody', {}, rows)));

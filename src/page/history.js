@@ -1,6 +1,6 @@
 // The events of all members, in one row: kept for as long as the page is open, the newest of them.
 
-import { ask, follow, lines, url } from './api.js';
+import { ask, BY_PAGE, follow, lines, url } from './api.js';
 
 /** So many events are kept. */
 export const KEPT = 5_000;
@@ -16,6 +16,8 @@ export class Picture {
     this.nodes = new Map();
     /** `[index, term]`: from that index on, entries are of that term. */
     this.terms = [];
+    /** From that index on, the terms of entries are not known yet: a later term was heard of, and no election. */
+    this.unsure = null;
     this.leader = null;
   }
 
@@ -23,6 +25,7 @@ export class Picture {
     const other = new Picture();
     for (const [id, node] of this.nodes) other.nodes.set(id, { ...node });
     other.terms = this.terms.slice();
+    other.unsure = this.unsure;
     other.leader = this.leader;
     return other;
   }
@@ -35,6 +38,7 @@ export class Picture {
 
   /** The term of an entry; `null` where it was written before anything was seen. */
   termOf(index) {
+    if (this.unsure && index >= this.unsure.from) return null;
     let term = null;
     for (const [from, of] of this.terms) {
       if (from > index) break;
@@ -53,6 +57,10 @@ export class Picture {
     if (term > node.term && kind !== 'pre_vote' && !(kind === 'timeout') && !(kind === 'vote' && action !== 'asked')) {
       node.term = term;
       node.votedFor = null;
+    }
+    const known = this.terms.length > 0 ? (this.terms[this.terms.length - 1][1] ?? 0) : 0;
+    if (kind !== 'pre_vote' && kind !== 'elected' && term > known && !this.unsure) {
+      this.unsure = { from: Math.max(0, ...[...this.nodes.values()].map((one) => one.last)) + 1, term };
     }
     if (event.peer && !this.nodes.has(event.peer) && event.peer.includes(',')) this.node(event.peer);
     switch (kind) {
@@ -75,6 +83,8 @@ export class Picture {
         this.lead(event.node, term);
         node.last = Math.max(node.last, index);
         this.terms = this.terms.filter(([from]) => from < index);
+        if (this.unsure && this.unsure.term < term && this.unsure.from < index) this.terms.push([this.unsure.from, null]);
+        this.unsure = null;
         this.terms.push([index, term]);
         if (this.terms.length > 200) this.terms.shift();
         break;
@@ -202,7 +212,7 @@ class History extends EventTarget {
     const found = [];
     let quiet = setTimeout(() => stop.abort(), 1_000);
     try {
-      const response = await fetch(url('hraftd/raft/events?history'), { headers: { Accept: 'application/x-ndjson' }, signal: stop.signal });
+      const response = await fetch(url('hraftd/raft/events?history'), { headers: { ...BY_PAGE, Accept: 'application/x-ndjson' }, signal: stop.signal });
       if (response.ok) {
         for await (const event of lines(response)) {
           if (!event || event.event === 'alive' || event.event === 'missed') continue;

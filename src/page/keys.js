@@ -38,7 +38,7 @@ class Level {
     this.open = new Map();
     this.next = null;
     this.wanted = PAGE;
-    this.root = h('ul', { role: 'group' });
+    this.root = h('ul');
   }
 
   async load() {
@@ -305,6 +305,14 @@ export function mount(root, context) {
     const trouble = h('p', { class: 'wrong', role: 'alert' });
     const conflict = h('div');
     let base = is;
+    const finish = h('div', {}, h('div', { class: 'buttons' }, h('button', { type: 'submit', class: 'main' }, name && is ? 'Save' : 'Make it'),
+      h('button', { type: 'button', onclick: cancel }, 'Cancel')),
+    is && h('p', { class: 'soft' }, `Saved only if it still is as it was at index ${is.modify_index}. A time to live counts anew from then; without one the key stays for ever.`));
+    function cancel() {
+      editing = false;
+      if (name) select(name);
+      else put(detail, empty('Choose a key'));
+    }
 
     async function save(event, over = base) {
       event?.preventDefault();
@@ -338,12 +346,13 @@ export function mount(root, context) {
 
     function clash(target, now) {
       base = now;
+      finish.hidden = true;
       put(conflict, h('section', { class: 'conflict', role: 'alert' },
         h('h3', {}, now ? (is ? 'Somebody changed this key while you edited it' : 'This key is there already') : 'This key was deleted, or has expired, while you edited it'),
         h('p', { class: 'soft' }, 'Nothing of yours is stored yet.'),
         h('div', { class: 'both' },
           h('div', {}, h('h3', {}, now ? `Theirs, at index ${now.modify_index}` : 'Theirs: nothing'), now && now.value.show(now.value.kind)),
-          h('div', {}, h('h3', {}, 'Yours'), h('pre', { class: 'value card', tabindex: 0, 'aria-label': 'your value' }, shown(area.value.slice(0, 8_000), Infinity).replaceAll('␊', '\n')))),
+          h('div', {}, h('h3', {}, 'Yours'), h('pre', { class: 'value card', tabindex: 0, 'aria-label': 'your value' }, area.value.slice(0, 8_000).split('\n').map((line) => shown(line, Infinity)).join('\n')))),
         h('div', { class: 'buttons' },
           h('button', { type: 'button', class: 'main', onclick: () => save(null, now) }, now ? 'Replace theirs with yours' : 'Store yours'),
           h('button', { type: 'button', onclick: () => select(target) }, now ? 'Keep theirs' : 'Leave it')),
@@ -357,9 +366,7 @@ export function mount(root, context) {
       h('p', {}),
       h('div', { class: 'fields' }, field('new-kind', 'Stored as', kind), field('new-ttl', 'Time to live, as 30s, 5m, 24h', ttl)),
       trouble, conflict,
-      h('div', { class: 'buttons' }, h('button', { type: 'submit', class: 'main' }, name && is ? 'Save' : 'Make it'),
-        h('button', { type: 'button', onclick: () => (name ? select(name) : (editing = false, put(detail, empty('Choose a key')))) }, 'Cancel')),
-      is && h('p', { class: 'soft' }, `Saved only if it still is as it was at index ${is.modify_index}. A time to live counts anew from then; without one the key stays for ever.`)));
+      finish));
     (name ? area : nameField).focus();
     return { changed: (now) => (now?.modify_index ?? 0) !== (base?.modify_index ?? 0) && clash(name, now) };
   }

@@ -27,22 +27,28 @@ function columnsOf(events, flows) {
     if (event.event === 'seed') return;
     const isFlow = FLOW.has(event.event);
     if (isFlow && !flows) return;
-    if (isFlow && last?.flow && event.term === last.term && event.at - last.from < FLOW_MS) {
+    const isIdle = event.event === 'heartbeat' || event.event === 'read_index';
+    // Where nothing else happens, heartbeats are one column however long they go on.
+    if (isFlow && last?.flow && event.term === last.term && (isIdle && last.idle ? event.node === last.first.node : event.at - last.from < FLOW_MS)) {
+      last.idle &&= isIdle;
       last.events.push(event);
       last.end = at + 1;
       last.at = event.at;
       return;
     }
-    last = { flow: isFlow, events: [event], first: event, term: event.term, from: event.at, at: event.at, end: at + 1 };
+    last = { flow: isFlow, idle: isIdle, events: [event], first: event, term: event.term, from: event.at, at: event.at, end: at + 1 };
     columns.push(last);
   });
   return columns;
 }
 
+/** A candidate tells what a voter answered it; the voter has told it, too. */
+const isHeard = (event) => event.action !== undefined && event.action !== 'asked' && event.peer !== undefined && event.text.startsWith(event.peer);
+
 const titleOf = (column) => {
   if (!column.flow) {
     const { event, action } = column.first;
-    return `${event.replace('_', '-')}${action ? ` ${action}` : ''}`;
+    return `${event.replace('_', '-')}${action ? ` ${action}` : ''}${isHeard(column.first) ? ', heard' : ''}`;
   }
   const kinds = new Set(column.events.map((event) => event.event));
   if (kinds.size === 1) return { heartbeat: 'heartbeats', read_index: 'reads' }[[...kinds][0]] ?? 'entries';
@@ -63,6 +69,7 @@ function flowText(column) {
   if (applied > 0) said.push(`applied up to ${count(applied)}`);
   if (reads > 0) said.push(`${many(reads, 'round')} confirmed a read`);
   if (beats.length > 0) said.push(`${many(beats.reduce((sum, event) => sum + (event.count ?? 0), 0), 'heartbeat')} went out`);
+  if (column.idle && column.at - column.from > 2_000) said.push(`in ${ms(column.at - column.from)}`);
   const line = said.join(', ');
   return `${line.charAt(0).toUpperCase()}${line.slice(1)}.`;
 }
@@ -135,8 +142,7 @@ function drawEvent(event, x, y) {
     if (event.action === 'asked') return [other !== undefined && arrow(x, own, other, 'asked'), s('circle', { cx: x, cy: own, r: isReal ? 5 : 4, class: isReal ? 'mark full' : 'mark' })];
     const granted = event.action === 'granted';
     // The voter's own word is an arrow; what the candidate hears of it is a sign.
-    const isVoter = !event.text.startsWith(event.peer ?? '\n');
-    return [isVoter && other !== undefined && arrow(x, own, other, granted ? 'granted' : 'refused'), sign(x, own, granted)];
+    return [!isHeard(event) && other !== undefined && arrow(x, own, other, granted ? 'granted' : 'refused'), sign(x, own, granted)];
   }
   if (event.event === 'transfer' && other !== undefined) return [arrow(x, own, other, 'asked'), MARKS.transfer(x, own)];
   const at = event.event === 'peer' && other !== undefined ? other : own;
@@ -459,7 +465,7 @@ export function mount(root, context) {
     paintRows(at);
     let told = columns[at];
     // Live, what matters stays in view while entries flow by.
-    if (isLive) told = columns.findLast((column) => !column.flow) ?? told;
+    if (isLive) told = columns.findLast((column) => !column.flow && column.first.event !== 'role' && column.first.event !== 'term') ?? told;
     if (paint.told !== told?.first || told?.flow) {
       paintMeaning(told);
       paint.told = told?.first;

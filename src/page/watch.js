@@ -1,7 +1,7 @@
 // Live changes of a prefix, and the locks that are held.
 
 import { follow, get, often, Refused } from './api.js';
-import { count, empty, h, many, ms, put, shown, text } from './dom.js';
+import { count, empty, h, heads, many, ms, put, shown, table, text } from './dom.js';
 
 /** So many changes are shown; older ones go. */
 const SHOWN = 200;
@@ -20,11 +20,11 @@ export function mount(root, context) {
   const feed = h('div', { class: 'feed', tabindex: 0, role: 'region', 'aria-label': 'Changes' });
   const locks = h('div');
   const counted = h('span', { class: 'soft' });
-  const grid = h('table', {}, h('caption', { class: 'unseen' }, 'Changes, the newest first'), h('thead', {}, h('tr', {}, ['Time', 'What', 'Key', 'Value', 'Index'].map((head) => h('th', { scope: 'col' }, head)))), rows);
+  const grid = h('table', {}, h('caption', { class: 'unseen' }, 'Changes, the newest first'), heads(['Time', 'What', 'Key', 'Value', '#Index']), rows);
 
   put(root,
     h('section', {}, h('div', { class: 'head' }, h('h2', {}, 'Changes'), said),
-      h('form', { class: 'buttons', onsubmit: (event) => { event.preventDefault(); begin(); } },
+      h('form', { class: 'buttons line', onsubmit: (event) => { event.preventDefault(); begin(); } },
         h('div', {}, h('label', { for: 'watch-prefix' }, 'Keys that begin with'), prefix), h('button', { type: 'submit', class: 'main' }, 'Watch'), button),
       wrong, feed),
     h('section', {}, h('div', { class: 'head' }, h('h2', {}, 'Locks'), counted), locks));
@@ -126,13 +126,11 @@ export function mount(root, context) {
       put(locks, empty('Nobody holds a lock', 'A lock has one holder at a time, a token that only grows, and a queue of those who wait.'));
       return;
     }
-    put(locks, h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Locks' }, h('table', {}, h('caption', { class: 'unseen' }, 'Locks that are held'),
-      h('thead', {}, h('tr', {}, ['Lock', 'Holder', 'Token', 'Ends in', 'Waiting'].map((head) => h('th', { scope: 'col' }, head)))),
-      h('tbody', {}, held.map((lock) => {
+    put(locks, table('Locks that are held', ['Lock', 'Holder', '#Token', '#Ends in', '#Waiting'], held.map((lock) => {
         const ends = h('td', { class: 'num' }, lock.ttl_ms === null ? `with lease ${lock.lease ?? ''}` : '');
         left.set(lock.name, ends);
         return h('tr', {}, h('th', { scope: 'row', class: 'mono' }, shown(lock.name, 160)), h('td', { class: 'mono' }, lock.body === null || lock.body === undefined ? '–' : shown(JSON.stringify(lock.body), 160)), h('td', { class: 'num' }, count(lock.token)), ends, h('td', { class: 'num' }, lock.waiting > 0 ? many(lock.waiting, 'waiter') : 'nobody'));
-      })))));
+      })));
     tick();
   });
 

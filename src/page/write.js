@@ -73,7 +73,7 @@ export function mount(root, context) {
       h('div', { class: 'buttons' }, h('button', { type: 'submit', class: 'main' }, 'Write it'), h('button', { type: 'button', onclick: twenty }, 'Write it 20 times'), busy)),
     trouble, request, entry, many,
     h('section', {}, h('details', {}, h('summary', {}, 'Look at an entry that is there'),
-      h('form', { class: 'buttons', onsubmit: (event) => { event.preventDefault(); look(Number(indexField.value)); } },
+      h('form', { class: 'buttons line', onsubmit: (event) => { event.preventDefault(); look(Number(indexField.value)); } },
         h('div', {}, h('label', { for: 'w-index' }, 'Index: of a recent write, as its answer has it'), indexField), h('button', { type: 'submit' }, 'Take it apart')))));
 
   const width = () => Math.max(300, Math.min(1190, root.clientWidth || 900));
@@ -131,7 +131,7 @@ export function mount(root, context) {
     });
     put(request, h('div', { class: 'head' }, h('h2', {}, 'The request'), h('span', { class: 'soft' }, 'its parts follow one another and add up to the total: the header Server-Timing')),
       fall(`The parts of the request: ${parts.map((name) => `${name} ${ms(timing[name])}`).join(', ')}`, rows, [], width()),
-      h('details', {}, h('summary', {}, 'The same as a table'), table('The parts of the request', ['Part', 'What', 'Time'], [...parts, 'total'].map((name) => h('tr', {}, h('th', { scope: 'row' }, name), h('td', {}, SAYS[name] ?? 'all of it'), h('td', { class: 'num' }, ms(timing[name])))))));
+      h('details', {}, h('summary', {}, 'The same as a table'), table('The parts of the request', ['Part', 'What', '#Time'], [...parts, 'total'].map((name) => h('tr', {}, h('th', { scope: 'row' }, name), h('td', {}, SAYS[name] ?? 'all of it'), h('td', { class: 'num' }, ms(timing[name])))))));
   }
 
   async function look(index) {
@@ -167,7 +167,7 @@ export function mount(root, context) {
     put(entry, h('div', { class: 'head' }, h('h2', {}, `Entry ${count(found.index)}`), h('span', { class: 'soft' }, `term ${found.term ?? '?'}, ${isLeader ? 'as its leader saw it' : 'as a follower saw it'}${found.passed_on_by ? `; passed on by ${client(found.passed_on_by)}` : ''}`)),
       h('p', { class: 'soft' }, says),
       fall(`When entry ${found.index} came how far`, rows, edges, width()),
-      h('details', {}, h('summary', {}, 'The same as a table'), table('When the entry came how far, in milliseconds after it was handed to the log', ['Where', 'Sent', 'On disk'], [
+      h('details', {}, h('summary', {}, 'The same as a table'), table('When the entry came how far, in milliseconds after it was handed to the log', ['Where', '#Sent', '#On disk'], [
         h('tr', {}, h('th', { scope: 'row', class: 'mono' }, client(found.node)), h('td', { class: 'num' }, '–'), h('td', { class: 'num' }, ms(flushed))),
         members.map((member) => h('tr', {}, h('th', { scope: 'row', class: 'mono' }, client(member.id)), h('td', { class: 'num' }, ms(member.sent_ms)), h('td', { class: 'num' }, ms(member.flushed_ms)))),
         h('tr', {}, h('th', { scope: 'row' }, 'committed'), h('td'), h('td', { class: 'num' }, ms(committed))), h('tr', {}, h('th', { scope: 'row' }, 'applied'), h('td'), h('td', { class: 'num' }, ms(applied)))])));
@@ -193,7 +193,7 @@ export function mount(root, context) {
     const ids = [...new Set(entries.flatMap((one) => one.members.map((member) => member.id)))];
     const row = (name, numbers) => h('tr', {}, h('th', { scope: 'row', class: 'mono' }, name), h('td', { class: 'num' }, ms(median(numbers))), h('td', { class: 'num' }, ms(Math.max(...numbers.filter((number) => number !== null)))));
     put(many, h('div', { class: 'head' }, h('h2', {}, `${all.length} writes, the nodes compared`), h('span', { class: 'soft' }, 'milliseconds after the entry was handed to the log')),
-      table('Parts and nodes over all writes', ['', 'Middle', 'Slowest'], [
+      table('Parts and nodes over all writes', ['Part or node', '#Middle', '#Slowest'], [
         Object.keys(middle).map((name) => row(name, all.map((one) => one.timing[name] ?? null))),
         entries.length > 0 && row(`${client(entries[0].node)} on disk`, entries.map((one) => one.flushed_ms)),
         ids.map((id) => row(`${client(id)} on disk`, entries.map((one) => one.members.find((member) => member.id === id)?.flushed_ms ?? null)))]));

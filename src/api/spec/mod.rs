@@ -85,7 +85,6 @@ pub async fn openapi(_: Params<()>) -> Response {
         visible::entry::entry,
         visible::doctor::doctor,
         visible::members::members,
-        page::short,
         page::page,
         page::file,
         admin::membership::join,

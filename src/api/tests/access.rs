@@ -62,7 +62,6 @@ fn sample(line: &str) -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         "GET /metrics" => vec![("/metrics", "", vec!["status"]), ("/readyz?verbose", "", vec!["status"])],
         "GET /hraftd/raft/events" => vec![("/hraftd/raft/events", "", vec!["status"])],
         "GET /hraftd/raft/entry/{index}" => vec![("/hraftd/raft/entry/1", "", vec!["status"])],
-        "GET /ui" => vec![("/ui", "", vec![])],
         "GET /ui/" => vec![("/ui/", "", vec![])],
         "GET /ui/{file}" => vec![("/ui/app.js", "", vec![])],
         "GET /hraftd/raft/members" => vec![("/hraftd/raft/members", "", vec!["status"])],

@@ -128,7 +128,8 @@ async fn the_page_is_for_browsers_and_public() {
     );
     let to_others = server.get("/").await;
     assert_eq!((to_others.status, to_others.header("vary")), (200, Some("accept")));
-    assert_eq!(server.get("/ui").await.header("location"), Some("ui/"));
+    let short = server.get("/ui").await;
+    assert_eq!((short.status, short.header("location")), (303, Some("ui/")));
     for (path, kind) in [("/ui/", "text/html"), ("/ui/app.js", "text/javascript"), ("/ui/style.css", "text/css")] {
         let file = server.get(path).await;
         assert_eq!((file.status, file.header("x-content-type-options")), (200, Some("nosniff")), "{path}");
