@@ -81,6 +81,8 @@ pub const ROUTES: &[(&str, Needs)] = &[
     ("POST /hraftd/raft/leader", Needs::Members),
     ("PUT /hraftd/auth", Needs::Root),
     ("DELETE /hraftd/auth", Needs::Root),
+    ("POST /hraftd/auth/session", Needs::Known),
+    ("DELETE /hraftd/auth/session", Needs::Public),
     ("GET /hraftd/auth/whoami", Needs::Known),
     ("GET /hraftd/auth/token", Needs::Tokens),
     ("GET /hraftd/auth/token/{name}", Needs::Tokens),

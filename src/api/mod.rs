@@ -43,17 +43,18 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::future::Either;
 
 use crate::http::{Excess, Handler, PortNumbers};
 use crate::node::{NodeError, ReadLevel};
-use crate::observe::{Logged, Pulses, RequestLog, SecurityNumbers};
+use crate::observe::{AuthRefusal, Logged, Pulses, RequestLog, SecurityNumbers};
 
-pub use access::{ClientCertificate, RootTokens};
+pub use access::{RootTokens, Sessions};
 pub use request::hosts::Hosts;
 pub use service::Service;
 pub use timing::TokenName;
@@ -99,6 +100,8 @@ pub struct ApiSettings {
     pub alive: (Pulses, Duration),
     /// The root tokens of this node.
     pub root: RootTokens,
+    /// What signs the sessions of browsers.
+    pub sessions: Sessions,
 }
 
 /// The client port, for [`crate::http::serve`]; over anything that does what a node does, as tests
@@ -146,6 +149,7 @@ impl<S: Service> Handler for Api<S> {
         let log = self.app.settings.log;
         let logged = (log.logged != Logged::Off).then(|| timing::Logged::of(&request));
         let refused = nodes::refuse(&request).map(IntoResponse::into_response);
+        let by_script = origin::is_by_script(&request);
         let answer = match (refused, KeyRoute::parse(request.uri().path())) {
             (Some(refused), _) => Either::Left(Either::Left(std::future::ready(refused))),
             (None, Some(_)) => Either::Left(Either::Right(answer_about_keys(self.app.clone(), request, began))),
@@ -155,7 +159,11 @@ impl<S: Service> Handler for Api<S> {
             let _in_flight = app.numbers.begin();
             // The panic hook has logged what and where.
             let answer = AssertUnwindSafe(answer).catch_unwind().await;
-            let response = for_own_pages(answer.unwrap_or_else(|_panic| fault()));
+            let mut response = for_own_pages(answer.unwrap_or_else(|_panic| fault()));
+            if by_script && response.status() == StatusCode::UNAUTHORIZED {
+                // A browser would open a login box over the page.
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
             if let Some(refused) = response.extensions().get::<Refused>() {
                 app.access.refusals.note(refused, from);
             }
@@ -239,7 +247,7 @@ impl<S: Service> App<S> {
             admission: Admission::new(settings.max_at_work, settings.max_waiting),
             answer_memory: AnswerMemory::new(settings.max_value_bytes),
             numbers: RequestNumbers::default(),
-            access: Access::new(settings.root.clone(), settings.security.clone()),
+            access: Access::new(settings.root.clone(), settings.sessions.clone(), settings.security.clone()),
             service,
             settings,
         }
@@ -247,7 +255,11 @@ impl<S: Service> App<S> {
 
     /// Refuses what no request may be.
     fn check(&self, head: &Parts) -> Result<(), ApiError> {
-        origin::check(head, &self.settings.hosts)?;
+        origin::check(head, &self.settings.hosts).inspect_err(|refused| {
+            if matches!(refused, ApiError::OtherSite(_)) {
+                self.settings.security.refused(AuthRefusal::CrossSite);
+            }
+        })?;
         content::check(head)
     }
 

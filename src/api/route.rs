@@ -108,6 +108,11 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
             put(data(Kind::Plain, |app, head, body, _| Box::pin(auth::on(app, head, body))))
                 .delete(data(Kind::Plain, |app, head, body, _| Box::pin(auth::off(app, head, body)))),
         )
+        .route(
+            "/hraftd/auth/session",
+            post(data(Kind::Plain, |app, head, body, _| Box::pin(auth::session::begin(app, head, body))))
+                .delete(data(Kind::Plain, |app, head, body, _| Box::pin(auth::session::end(app, head, body)))),
+        )
         .route("/hraftd/auth/whoami", get(data(Kind::Plain, |app, head, _, _| Box::pin(auth::whoami(app, head)))))
         .route(
             "/hraftd/auth/token",

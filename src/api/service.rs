@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::command::{Command, Denied, Key, Need, Principal};
+use crate::command::{Command, Denied, Key, Need, Principal, TokenId};
 use crate::formats::Feature;
 use crate::kv::{self, HeldLock, RetryRoom, Ticket};
 use crate::node::rpc::RequestMark;
@@ -41,6 +41,8 @@ pub trait Service: Send + Sync + 'static {
     /// Waits until that is known, or the time is up.
     fn gate_opens(&self, until: Instant) -> impl Future<Output = ()> + Send;
     fn who_shows(&self, token: &Token) -> Known;
+    /// Who holds the secret of this generation of a token.
+    fn who_holds(&self, id: TokenId, generation: u32) -> Known;
     /// Whom a certificate with this name stands for.
     fn has_certificate(&self, name: &str) -> Option<(Principal, Arc<kv::Token>)>;
     /// Ok where somebody may do this by this node's own state, and how long that holds.
@@ -153,6 +155,9 @@ impl Service for NodeSlot {
     fn who_shows(&self, token: &Token) -> Known {
         let (id, hash) = parts_of(token);
         self.node().ok_or(Denied::Unknown)?.who_shows(id, &hash)
+    }
+    fn who_holds(&self, id: TokenId, generation: u32) -> Known {
+        self.node().ok_or(Denied::Unknown)?.who_holds(id, generation)
     }
     fn has_certificate(&self, name: &str) -> Option<(Principal, Arc<kv::Token>)> {
         self.node()?.of_certificate(name)

@@ -333,7 +333,7 @@ impl fmt::Display for Denied {
                  Basic (curl -u x:TOKEN)",
             ),
             Denied::Unknown => f.write_str("this token is not known here, or was revoked"),
-            Denied::Expired => f.write_str("the time of this token is up; ask for another"),
+            Denied::Expired => f.write_str("the time of this token is up, or of its session; ask for another"),
             Denied::Forbidden(need) => write!(f, "this needs the grant {need}, which the token does not have"),
             Denied::NotOwner => f.write_str("another token made it, and only that one, or admin, may change it"),
         }

@@ -71,6 +71,16 @@ impl Node {
         Ok((Principal::Token(holder), token))
     }
 
+    /// Who holds the secret of this generation of a token.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn who_holds(&self, id: TokenId, generation: u32) -> Result<(Principal, Arc<Token>), Denied> {
+        let token = self.inner.map.held(id, generation)?;
+        let holder = Holder { id, generation, revision: token.revision, name: token.name.clone() };
+        Ok((Principal::Token(holder), token))
+    }
+
     /// Whom a certificate with this name stands for.
     pub fn of_certificate(&self, name: &str) -> Option<(Principal, Arc<Token>)> {
         let (id, token) = self.inner.map.of_certificate(name)?;

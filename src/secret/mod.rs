@@ -1,4 +1,5 @@
-//! Secrets as text and in files: the cluster's (`hrs_…`) and tokens (`hrt_…`).
+//! Secrets as text and in files: the cluster's (`hrs_…`) and tokens (`hrt_…`); and what a browser gets for a token
+//! (`hrc_…`).
 //!
 //! Contract:
 //! * Only generated ones exist: 256 bits of the system's randomness, with a checksum. What was cut off, or mistyped, is
@@ -12,6 +13,7 @@
 mod cluster;
 mod file;
 mod mask;
+mod session;
 mod text;
 mod token;
 mod watch;
@@ -21,9 +23,10 @@ pub use file::{
     Access, FileError, LineFault, MAX_FILE_BYTES, parse_list, read_file, read_list, read_private, write_new,
 };
 pub use mask::mask;
+pub use session::{Session, SessionKey, SessionOf};
 pub(crate) use text::random;
 pub use text::{Generated, TextError};
-pub use token::{Token, TokenId};
+pub use token::{Token, TokenId, TokenMark};
 pub use watch::FileWatch;
 
 use subtle::ConstantTimeEq;

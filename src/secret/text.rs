@@ -116,8 +116,15 @@ pub(super) fn encode(prefix: &str, bytes: &[u8]) -> Zeroizing<String> {
 
 /// The bytes of a text.
 pub(super) fn decode<T: Generated, const N: usize>(text: &str) -> Result<Zeroizing<[u8; N]>, TextError> {
-    let prefix = TextError::Prefix { prefix: T::PREFIX, command: T::COMMAND };
-    let digits = text.strip_prefix(T::PREFIX).ok_or(prefix)?;
+    decode_as((T::PREFIX, T::COMMAND), text)
+}
+
+/// The bytes of a text with this prefix; the command makes one.
+pub(super) fn decode_as<const N: usize>(
+    (prefix, command): (&'static str, &'static str),
+    text: &str,
+) -> Result<Zeroizing<[u8; N]>, TextError> {
+    let digits = text.strip_prefix(prefix).ok_or(TextError::Prefix { prefix, command })?;
     let mut bytes = Zeroizing::new([0; N]);
     let mut sum = [0; CHECKSUM_BYTES];
     let (mut bits, mut count, mut at) = (0_u32, 0, 0);
@@ -125,7 +132,7 @@ pub(super) fn decode<T: Generated, const N: usize>(text: &str) -> Result<Zeroizi
         let value = match c {
             'a'..='z' => c as u32 - 'a' as u32,
             '2'..='7' => c as u32 - '2' as u32 + 26,
-            _ => return Err(TextError::Character { at: T::PREFIX.len() + place + 1 }),
+            _ => return Err(TextError::Character { at: prefix.len() + place + 1 }),
         };
         bits = (bits << 5) | value;
         count += 5;
@@ -140,7 +147,7 @@ pub(super) fn decode<T: Generated, const N: usize>(text: &str) -> Result<Zeroizi
             at += 1;
         }
     }
-    let (has, wanted) = (text.len(), text_len(T::PREFIX, N));
+    let (has, wanted) = (text.len(), text_len(prefix, N));
     if has < wanted {
         return Err(TextError::Short { has, wanted });
     }
@@ -148,7 +155,7 @@ pub(super) fn decode<T: Generated, const N: usize>(text: &str) -> Result<Zeroizi
         return Err(TextError::Long { has, wanted });
     }
     let rest = bits & ((1 << count) - 1);
-    if rest != 0 || !super::same(&sum, &checksum(T::PREFIX, &*bytes)) {
+    if rest != 0 || !super::same(&sum, &checksum(prefix, &*bytes)) {
         return Err(TextError::Checksum);
     }
     Ok(bytes)

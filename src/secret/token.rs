@@ -18,6 +18,9 @@ pub struct Token([u8; BYTES]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenId(pub u64);
 
+/// The beginning of the hash of a token.
+pub type TokenMark = [u8; 8];
+
 impl Token {
     /// Another secret for an id that is known.
     ///
@@ -34,6 +37,13 @@ impl Token {
         let mut id = [0; ID_BYTES];
         id.copy_from_slice(&self.0[..ID_BYTES]);
         TokenId(u64::from_be_bytes(id))
+    }
+
+    /// Tells it from others that were generated, and nothing else: the beginning of its hash.
+    pub fn mark(&self) -> TokenMark {
+        let mut mark = [0; 8];
+        mark.copy_from_slice(&self.digest()[..8]);
+        mark
     }
 
     /// What is kept of it: SHA-256 of the id and the secret. Compare it with [`super::same`].

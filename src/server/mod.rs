@@ -111,6 +111,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         idempotency_window_ms: config.idempotency_window_ms,
         hosts: setup::hosts(&config),
         root,
+        sessions: security.sessions.clone(),
         max_at_work: MAX_REQUESTS_AT_WORK,
         // The other connections are for requests that need not wait.
         max_waiting: limits.connections * 3 / 4,

@@ -11,9 +11,10 @@ use tokio::runtime::Handle;
 
 use super::failure;
 use super::reload::{Reloads, Why};
+use crate::api::Sessions;
 use crate::config::{Config, NamedFile, TlsCertificate, TlsSettings};
 use crate::exit::Exit;
-use crate::secret::{Access, ClusterSecret, FileError, FileWatch, parse_list};
+use crate::secret::{Access, ClusterSecret, FileError, FileWatch, SessionKey, parse_list};
 use crate::tls::{Authority, ClientCa, ClientTls, Door, DoorLimits, Kind, Open, PeerTls, ServerIdentity, TlsError};
 
 /// A certificate that follows from the cluster secret is renewed after this.
@@ -29,6 +30,8 @@ pub(super) struct Security {
     pub(super) peers: Option<Arc<PeerTls>>,
     /// For clients.
     pub(super) clients: Option<Arc<ClientTls>>,
+    /// For browsers.
+    pub(super) sessions: Sessions,
     plain_too: bool,
 }
 
@@ -47,13 +50,15 @@ impl Security {
         let peers = PeerTls::new(&secrets, 0, config.security.cluster_secret_optional).map_err(fault)?;
         let peers = Arc::new(peers);
         let authority = Arc::new(ArcSwap::from_pointee(clients_authority(&secrets).map_err(fault)?));
-        reloads.add(read_secrets(watch, file.label.clone(), peers.clone(), authority.clone()));
+        let sessions = Sessions::new(session_keys(&secrets));
+        let following = (peers.clone(), authority.clone(), sessions.clone());
+        reloads.add(read_secrets(watch, file.label.clone(), following));
         let ids: Vec<String> = peers.secrets().iter().map(ToString::to_string).collect();
         tracing::info!("nodes speak TLS; this one has the cluster secret {}", ids.join(" and "));
         if peers.is_optional() {
             tracing::warn!("--cluster-secret-optional: nodes without a cluster secret still get in, as anybody does");
         }
-        let mut security = Self { peers: Some(peers), clients: None, plain_too: false };
+        let mut security = Self { peers: Some(peers), clients: None, sessions, plain_too: false };
         if let Some(tls) = &config.security.tls {
             security.clients = Some(clients(config, tls, authority, reloads)?);
             security.plain_too = tls.optional;
@@ -109,12 +114,15 @@ fn clients_authority(secrets: &[ClusterSecret]) -> Result<Authority, TlsError> {
     Authority::of(secrets.first().ok_or(TlsError::Key)?, Kind::Clients)
 }
 
+fn session_keys(secrets: &[ClusterSecret]) -> Vec<SessionKey> {
+    secrets.iter().map(SessionKey::of).collect()
+}
+
 /// Takes in secrets that have changed.
 fn read_secrets(
     mut watch: FileWatch,
     label: String,
-    peers: Arc<PeerTls>,
-    authority: Arc<ArcSwap<Authority>>,
+    (peers, authority, sessions): (Arc<PeerTls>, Arc<ArcSwap<Authority>>, Sessions),
 ) -> impl FnMut(Why) + Send {
     move |why| {
         let Some(read) = look(&mut watch, why) else { return };
@@ -127,6 +135,7 @@ fn read_secrets(
             let clients = clients_authority(&secrets).map_err(|error| error.to_string())?;
             peers.replace(&secrets).map_err(|error| error.to_string())?;
             authority.store(Arc::new(clients));
+            sessions.replace(session_keys(&secrets));
             Ok(())
         });
         let ids: Vec<String> = peers.secrets().iter().map(ToString::to_string).collect();

@@ -230,6 +230,7 @@ async fn part_of_life(
     let identity = start::identity(setup).await?;
     let slot = NodeSlot::new(setup.public_id.clone(), identity.cluster.is_some());
     let settings = ApiSettings {
+        sessions: Default::default(),
         root: crate::api::RootTokens::default(),
         max_value_bytes: 1 << 20,
         max_request_bytes: 8 << 20,

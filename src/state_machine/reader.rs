@@ -82,6 +82,15 @@ impl MapReader {
         Ok((token.clone(), generation))
     }
 
+    /// The token with this id, where its secret of this generation is good.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn held(&self, id: TokenId, generation: u32) -> Result<Arc<Token>, Denied> {
+        let state = self.state();
+        state.kv.auth().held(id, generation, self.log_time_of(&state)).cloned()
+    }
+
     /// The token that a certificate with this name stands for.
     pub fn of_certificate(&self, name: &str) -> Option<(TokenId, Arc<Token>)> {
         let state = self.state();

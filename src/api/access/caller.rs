@@ -10,12 +10,31 @@ use compact_str::CompactString;
 use crate::api::response::error::ApiError;
 use crate::command::{Action, Command, Denied, Grants, Need, Principal, Stamped};
 use crate::kv::{AuthRecord, Token};
+use crate::secret::{Session, SessionOf, TokenMark};
 
 /// Who asks, and what he may do as the node saw it when the request came.
 #[derive(Debug, Clone)]
 pub struct Caller {
     by: Option<Principal>,
     may: May,
+    means: Means,
+}
+
+/// By which means somebody is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// He showed nothing.
+    Nothing,
+    /// A token, in a header.
+    Token,
+    /// A root token, in a header.
+    Root(TokenMark),
+    /// A session.
+    Session(Session),
+    /// A certificate.
+    Certificate,
+    /// The cluster's secret: it is another node.
+    Secret,
 }
 
 #[derive(Debug, Clone)]
@@ -27,7 +46,7 @@ enum May {
 }
 
 /// Who asks while nobody is asked. Should that have changed by the time when the request is answered, it is refused.
-static UNASKED: Caller = Caller { by: None, may: May::All };
+static UNASKED: Caller = Caller { by: None, may: May::All, means: Means::Nothing };
 
 impl Caller {
     /// Who sent a request.
@@ -35,23 +54,44 @@ impl Caller {
         head.extensions.get().unwrap_or(&UNASKED)
     }
 
-    pub(super) fn root() -> Self {
-        Self { by: Some(Principal::Root), may: May::All }
+    pub(super) fn root(means: Means) -> Self {
+        Self { by: Some(Principal::Root), may: May::All, means }
     }
 
     /// Another node, for itself.
     pub(super) fn node() -> Self {
-        Self { by: Some(Principal::Node), may: May::All }
+        Self { by: Some(Principal::Node), may: May::All, means: Means::Secret }
     }
 
     /// `None` where nothing is granted to those who show nothing.
     pub(super) fn anonymous(record: Arc<AuthRecord>) -> Option<Self> {
         let by = Some(Principal::Anonymous { revision: record.revision });
-        (!record.anonymous.0.is_empty()).then_some(Self { by, may: May::Anonymous(record) })
+        (!record.anonymous.0.is_empty()).then_some(Self { by, may: May::Anonymous(record), means: Means::Nothing })
     }
 
-    pub(super) fn token(by: Principal, token: Arc<Token>) -> Self {
-        Self { by: Some(by), may: May::Token(token) }
+    pub(super) fn token((by, token): (Principal, Arc<Token>), means: Means) -> Self {
+        Self { by: Some(by), may: May::Token(token), means }
+    }
+
+    /// By which means he is known.
+    pub fn means(&self) -> Means {
+        self.means
+    }
+
+    /// The root token behind it all, if there is one.
+    pub fn root_mark(&self) -> Option<TokenMark> {
+        match self.means {
+            Means::Root(mark) | Means::Session(Session { of: SessionOf::Root(mark), .. }) => Some(mark),
+            _ => None,
+        }
+    }
+
+    /// When his session is over, in milliseconds of log time.
+    pub(super) fn session_ends_ms(&self) -> Option<u64> {
+        match self.means {
+            Means::Session(session) => Some(session.ends_ms),
+            _ => None,
+        }
     }
 
     /// The principal, for the node.

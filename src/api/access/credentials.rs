@@ -7,9 +7,11 @@ use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::sessions::{self, Sessions};
 use crate::api::request::key_path::percent_decode;
 use crate::api::response::error::ApiError;
-use crate::secret::{Generated, Token};
+use crate::secret::{Generated, Session, Token};
+use crate::tls::ClientCertificate;
 
 /// The longest header that is looked into; tokens have 75 characters.
 const MAX_HEADER_BYTES: usize = 1024;
@@ -19,33 +21,19 @@ const MAX_HEADER_BYTES: usize = 1024;
 pub enum Shown {
     /// A well-formed token.
     Token(Token),
+    /// What was given to a browser for one.
+    Session(Session),
     /// A certificate that the client port has verified.
-    Certificate(ClientCertificate),
+    Certificate(Arc<ClientCertificate>),
     /// Something that is none, or none that is known here.
     Garbage,
-}
-
-/// The verified names of a client's certificate, as `DNS:…` and `URI:…`. The client port puts it into the extensions of a
-/// request.
-#[derive(Debug, Clone)]
-pub struct ClientCertificate(Arc<[String]>);
-
-impl ClientCertificate {
-    /// With these names.
-    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
-        Self(names.into_iter().collect())
-    }
-
-    pub(super) fn names(&self) -> &[String] {
-        &self.0
-    }
 }
 
 /// What a request shows; the first kind that is there counts.
 ///
 /// # Errors
 /// 400: there are two, or a token stands where logs and histories would have it.
-pub fn of(head: &Parts) -> Result<Option<Shown>, ApiError> {
+pub fn of(head: &Parts, keys: &Sessions) -> Result<Option<Shown>, ApiError> {
     if head.uri.query().is_some_and(has_token) {
         return Err(ApiError::BadRequest(
             "there is a token in the query, where logs and histories have it: send it as Authorization: Bearer, and rotate it \
@@ -60,7 +48,10 @@ pub fn of(head: &Parts) -> Result<Option<Shown>, ApiError> {
         }
         return Ok(Some(authorization(header.as_bytes())));
     }
-    Ok(head.extensions.get::<ClientCertificate>().cloned().map(Shown::Certificate))
+    if let Some(text) = sessions::cookie(head) {
+        return Ok(Some(keys.verify(text).map_or(Shown::Garbage, Shown::Session)));
+    }
+    Ok(head.extensions.get::<Arc<ClientCertificate>>().cloned().map(Shown::Certificate))
 }
 
 fn authorization(header: &[u8]) -> Shown {
@@ -99,7 +90,7 @@ mod tests {
         for header in headers {
             request = request.header(AUTHORIZATION, header);
         }
-        of(&request.body(()).unwrap().into_parts().0)
+        of(&request.body(()).unwrap().into_parts().0, &Sessions::default())
     }
 
     fn is_token(found: Result<Option<Shown>, ApiError>, token: &Token) -> bool {

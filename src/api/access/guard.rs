@@ -11,17 +11,23 @@ use super::Caller;
 use crate::api::App;
 use crate::api::service::Service;
 use crate::command::{Denied, Need};
+use crate::secret::Token;
 use crate::state_machine::AuthNow;
 use crate::watch::Filter;
 
 /// What is looked at again.
-type Look = Box<dyn Fn() -> Result<Option<Duration>, Denied> + Send + Sync>;
+type Look = Box<dyn Fn() -> Allowed + Send + Sync>;
+
+/// Until when it may go on, if that is known.
+type Allowed = Result<Option<Duration>, Denied>;
 
 /// Looks again after each change of authentication and tokens, and when the token's time is up; of a token without a time it
 /// costs nothing between.
 pub struct Guard {
     look: Look,
     changes: watch::Receiver<AuthNow>,
+    /// For a client with a root token, this node's.
+    roots: Option<watch::Receiver<Vec<Token>>>,
     /// What was seen last: allowed, until then.
     until: Option<Instant>,
     looked: bool,
@@ -45,16 +51,37 @@ pub fn need_of(filter: &Filter) -> Need<'_> {
 impl Guard {
     /// Over what somebody follows.
     pub fn new<S: Service>(app: &Arc<App<S>>, caller: &Caller, filter: Filter) -> Self {
+        Self::over(app, caller, move |look| look(need_of(&filter)))
+    }
+
+    /// Over what needs `status`.
+    pub fn of_status<S: Service>(app: &Arc<App<S>>, caller: &Caller) -> Self {
+        Self::over(app, caller, |look| look(Need::Status))
+    }
+
+    fn over<S: Service>(
+        app: &Arc<App<S>>,
+        caller: &Caller,
+        with_need: impl Fn(&dyn Fn(Need<'_>) -> Allowed) -> Allowed + Send + Sync + 'static,
+    ) -> Self {
         let (app, caller) = (app.clone(), caller.clone());
         let changes = app.service.auth_changes();
-        let look = move || app.service.allowed(caller.by(), need_of(&filter));
-        Self { look: Box::new(look), changes, until: None, looked: false }
+        let roots = caller.root_mark().map(|_| app.access.root.changes());
+        let look = move || {
+            with_need(&|need| {
+                let session = app.still_known(&caller)?;
+                let token = app.service.allowed(caller.by(), need)?;
+                Ok(session.into_iter().chain(token).min())
+            })
+        };
+        Self { look: Box::new(look), changes, roots, until: None, looked: false }
     }
 
     /// Of what nobody ends.
     #[cfg(test)]
     pub fn none() -> Self {
-        Self { look: Box::new(|| Ok(None)), changes: watch::Sender::default().subscribe(), until: None, looked: false }
+        let changes = watch::Sender::default().subscribe();
+        Self { look: Box::new(|| Ok(None)), changes, roots: None, until: None, looked: false }
     }
 
     /// Ok as long as it may go on. Changes of the state come after this could tell of what ended it.
@@ -63,10 +90,14 @@ impl Guard {
     /// [`Denied`].
     pub fn check(&mut self) -> Result<(), Denied> {
         // Of a token with a time log time decides, which this node may hear of late.
-        let is_news = !self.looked || self.changes.has_changed().unwrap_or(false) || self.until.is_some();
+        let roots = self.roots.as_ref().is_some_and(|roots| roots.has_changed().unwrap_or(false));
+        let is_news = !self.looked || self.changes.has_changed().unwrap_or(false) || self.until.is_some() || roots;
         if is_news {
             // First, so that what changes meanwhile is news again.
             self.changes.mark_unchanged();
+            if let Some(roots) = &mut self.roots {
+                roots.mark_unchanged();
+            }
             let left = (self.look)()?;
             self.until = left.map(|left| Instant::now() + left);
             self.looked = true;
@@ -86,6 +117,12 @@ impl Guard {
                     None => std::future::pending().await,
                 }
             };
+            let other_roots = async {
+                match &mut self.roots {
+                    Some(roots) => roots.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 changed = self.changes.changed() => if changed.is_err() {
                     // The node is gone, and all that lasts ends by itself.
@@ -93,6 +130,8 @@ impl Guard {
                 } else {
                     self.looked = false;
                 },
+                // The node is gone here, too, where that fails.
+                true = other_roots => self.looked = false,
                 () = over => self.looked = false,
             }
         }

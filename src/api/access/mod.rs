@@ -7,19 +7,21 @@
 //! * A bad credential never falls through to the next kind.
 //! * Where authentication is off nothing here is looked at.
 //!
-//! [`credentials`] reads what a request shows, [`root`] has this node's root tokens, [`guard`] ends what lasts, [`refusals`]
-//! counts and logs.
+//! [`credentials`] reads what a request shows, [`root`] has this node's root tokens, [`sessions`] what browsers hold,
+//! [`guard`] ends what lasts, [`refusals`] counts and logs.
 
 mod caller;
 mod credentials;
 mod guard;
 mod refusals;
 mod root;
+mod sessions;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Method;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -32,13 +34,14 @@ use crate::command::{Denied, Need, Principal};
 use crate::kv::AuthRecord;
 use crate::node::{Gate, NodeError, ReadLevel};
 use crate::observe::SecurityNumbers;
+use crate::secret::{Session, SessionOf};
 use crate::tls::PeerIdentity;
 
-pub use caller::Caller;
-pub use credentials::ClientCertificate;
+pub use caller::{Caller, Means};
 pub use guard::{Guard, need_of};
 pub use refusals::Refusals;
 pub use root::RootTokens;
+pub use sessions::{SESSION_MS, Sessions, set_cookie};
 
 use credentials::Shown;
 
@@ -56,14 +59,16 @@ const SHUT_WAIT: Duration = Duration::from_secs(5);
 pub struct Access {
     /// This node's root tokens.
     pub root: RootTokens,
+    /// What signs sessions.
+    pub sessions: Sessions,
     /// What was refused.
     pub refusals: Refusals,
     looking_again: Semaphore,
 }
 
 impl Access {
-    pub fn new(root: RootTokens, numbers: Arc<SecurityNumbers>) -> Self {
-        Self { root, refusals: Refusals::new(numbers), looking_again: Semaphore::new(MAX_LOOKING_AGAIN) }
+    pub fn new(root: RootTokens, sessions: Sessions, numbers: Arc<SecurityNumbers>) -> Self {
+        Self { root, sessions, refusals: Refusals::new(numbers), looking_again: Semaphore::new(MAX_LOOKING_AGAIN) }
     }
 }
 
@@ -101,11 +106,9 @@ pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Parts) -> Result<
 }
 
 async fn find<S: Service>(app: &App<S>, head: &Parts, needs: Needs, gate: Gate) -> Result<Caller, ApiError> {
-    let shown = credentials::of(head)?;
-    if let Some(Shown::Token(token)) = &shown
-        && app.access.root.has(token)
-    {
-        return Ok(Caller::root());
+    let shown = credentials::of(head, &app.access.sessions)?;
+    if let Some(by_root) = by_root(app, shown.as_ref()) {
+        return by_root;
     }
     let gate = match gate {
         Gate::Shut => {
@@ -128,6 +131,44 @@ async fn find<S: Service>(app: &App<S>, head: &Parts, needs: Needs, gate: Gate) 
     }
 }
 
+/// Whoever shows a root token of this node, or a session of one.
+fn by_root<S: Service>(app: &App<S>, shown: Option<&Shown>) -> Option<Result<Caller, ApiError>> {
+    match shown? {
+        Shown::Token(token) if app.access.root.has(token) => Some(Ok(Caller::root(Means::Root(token.mark())))),
+        Shown::Session(session @ Session { of: SessionOf::Root(_), .. }) => {
+            let caller = Caller::root(Means::Session(*session));
+            Some(app.still_known(&caller).map(|_| caller).map_err(ApiError::from))
+        }
+        _ => None,
+    }
+}
+
+/// Who begins a session: whoever shows a token in a header, and nobody else.
+///
+/// # Errors
+/// 401.
+pub fn by_header(head: &Parts) -> Result<&Caller, ApiError> {
+    match head.headers.contains_key(AUTHORIZATION) {
+        true => Ok(Caller::of(head)),
+        false => Err(Denied::Missing.into()),
+    }
+}
+
+impl<S: Service> App<S> {
+    /// Ok where what this node alone knows of a client still holds, and for how long it does: its root token is in the
+    /// file, and its session is not over.
+    fn still_known(&self, caller: &Caller) -> Result<Option<Duration>, Denied> {
+        if caller.root_mark().is_some_and(|mark| !self.access.root.has_mark(&mark)) {
+            return Err(Denied::Unknown);
+        }
+        let Some(ends_ms) = caller.session_ends_ms() else { return Ok(None) };
+        match ends_ms.saturating_sub(self.service.log_time_ms()) {
+            0 => Err(Denied::Expired),
+            left_ms => Ok(Some(Duration::from_millis(left_ms))),
+        }
+    }
+}
+
 async fn identify<S: Service>(
     app: &App<S>,
     head: &Parts,
@@ -138,13 +179,12 @@ async fn identify<S: Service>(
         None => Caller::anonymous(record).ok_or_else(|| Denied::Missing.into()),
         Some(Shown::Garbage) => Err(Denied::Unknown.into()),
         Some(Shown::Certificate(names)) => {
-            let found = names.names().iter().find_map(|name| app.service.has_certificate(name));
-            found.map(|(by, token)| Caller::token(by, token)).ok_or_else(|| Denied::Unknown.into())
+            let found = names.names.iter().find_map(|name| app.service.has_certificate(name));
+            found.map(|known| Caller::token(known, Means::Certificate)).ok_or_else(|| Denied::Unknown.into())
         }
-        Some(Shown::Token(token)) => {
-            let first = app.service.who_shows(&token);
-            let refused = match first {
-                Ok((by, token)) => return Ok(Caller::token(by, token)),
+        Some(shown @ (Shown::Token(_) | Shown::Session(_))) => {
+            let refused = match known(app, &shown) {
+                Ok(caller) => return Ok(caller),
                 Err(refused) => refused,
             };
             if reads_here(head, app.settings.read_level) {
@@ -152,9 +192,20 @@ async fn identify<S: Service>(
             }
             // It may have been made, changed or given another secret elsewhere, just now.
             look_again(app).await?;
-            let (by, token) = app.service.who_shows(&token)?;
-            Ok(Caller::token(by, token))
+            Ok(known(app, &shown)?)
         }
+    }
+}
+
+/// Who shows a token of the cluster, or a session of one, by the state of this node.
+fn known<S: Service>(app: &App<S>, shown: &Shown) -> Result<Caller, Denied> {
+    match shown {
+        Shown::Token(token) => Ok(Caller::token(app.service.who_shows(token)?, Means::Token)),
+        Shown::Session(session @ Session { of: SessionOf::Token { id, generation }, .. }) => {
+            let caller = Caller::token(app.service.who_holds(*id, *generation)?, Means::Session(*session));
+            app.still_known(&caller).map(|_| caller)
+        }
+        _ => Err(Denied::Unknown),
     }
 }
 

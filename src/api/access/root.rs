@@ -2,27 +2,37 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use tokio::sync::watch;
 
-use crate::secret::{Generated, Token};
+use crate::secret::{Generated, Token, TokenMark};
 
 /// Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct RootTokens(Arc<RwLock<Vec<Token>>>);
+pub struct RootTokens(Arc<watch::Sender<Vec<Token>>>);
 
 impl RootTokens {
     /// These.
     pub fn new(tokens: Vec<Token>) -> Self {
-        Self(Arc::new(RwLock::new(tokens)))
+        Self(Arc::new(watch::Sender::new(tokens)))
     }
 
-    /// From now on these count.
+    /// From now on these count. What was opened with another ends.
     pub fn replace(&self, tokens: Vec<Token>) {
-        *self.0.write() = tokens;
+        self.0.send_replace(tokens);
     }
 
     /// Whether one of them is this. All are compared, in constant time each.
     pub fn has(&self, token: &Token) -> bool {
-        self.0.read().iter().fold(false, |found, root| found | root.is_same(token))
+        self.0.borrow().iter().fold(false, |found, root| found | root.is_same(token))
+    }
+
+    /// Whether one of them is called so.
+    pub fn has_mark(&self, mark: &TokenMark) -> bool {
+        self.0.borrow().iter().any(|root| root.mark() == *mark)
+    }
+
+    /// Follows their changes.
+    pub fn changes(&self) -> watch::Receiver<Vec<Token>> {
+        self.0.subscribe()
     }
 }

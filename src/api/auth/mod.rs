@@ -1,6 +1,7 @@
 //! `/hraftd/auth`: authentication as a whole, and who one is.
 
 pub(super) mod list;
+pub(super) mod session;
 pub(super) mod token;
 
 use axum::body::Body;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::access::{self, Caller};
+use super::access::{self, Caller, Means};
 use super::service::Service;
 use super::write;
 use crate::api::request::deadline::WriteParams;
@@ -18,7 +19,7 @@ use crate::api::request::idempotency;
 use crate::api::request::{conditions, query};
 use crate::api::response::error::ApiError;
 use crate::api::response::{Answer, Done, json, text};
-use crate::command::{Action, Grant, Grants, MAX_GRANTS, Principal, Reply};
+use crate::command::{Action, Grant, Grants, MAX_GRANTS, Reply};
 
 /// What is granted to those who show no token.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -101,6 +102,9 @@ pub struct WhoAmI {
     grants: Vec<String>,
     /// How it was shown.
     means: &'static str,
+    /// Of a session: when its time is up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends: Option<String>,
 }
 
 /// Tells who asks
@@ -113,15 +117,17 @@ pub struct WhoAmI {
 pub async fn whoami<S: Service>(app: &App<S>, head: &Parts) -> Result<Answer, ApiError> {
     let (): () = query::parse(head.uri.query())?;
     let caller = Caller::of(head);
-    let means = match caller.by() {
-        Some(Principal::Root) => "root token",
-        Some(Principal::Token(_)) if head.headers.contains_key(axum::http::header::AUTHORIZATION) => "token",
-        Some(Principal::Token(_)) => "certificate",
-        Some(Principal::Anonymous { .. }) | None => "nothing",
-        Some(Principal::Node) => "cluster secret",
+    let (means, ends_ms) = match caller.means() {
+        Means::Nothing => ("nothing", None),
+        Means::Token => ("token", None),
+        Means::Root(_) => ("root token", None),
+        Means::Session(session) => ("session", Some(session.ends_ms)),
+        Means::Certificate => ("certificate", None),
+        Means::Secret => ("cluster secret", None),
     };
+    let ends = token::expires(ends_ms, app.service.log_time_ms());
     let name = access::name_of(caller.by()).to_owned();
-    let shape = WhoAmI { ok: true, name, grants: caller.grant_texts(), means };
+    let shape = WhoAmI { ok: true, name, grants: caller.grant_texts(), means, ends };
     Ok(app.answer_here(Ok(json::response_of(StatusCode::OK, &shape))))
 }
 

@@ -165,8 +165,10 @@ async fn wait_for<S: Service>(
     let patience = if is_mine { Duration::ZERO } else { ENDS_WITHIN };
     let mut guard = Guard::new(app, caller, Filter::Lock(name.clone()));
     let became = tokio::select! {
-        became = app.service.await_ticket(name, outcome.index, until, patience) => became,
+        biased;
+        // First: who may not have it any more is not told that it is his.
         denied = guard.ended() => Err(NodeError::Denied(denied)),
+        became = app.service.await_ticket(name, outcome.index, until, patience) => became,
     };
     let result = match became {
         Ok(Ticket::Holds { token, ttl_ms }) => {

@@ -1,19 +1,31 @@
-//! Requests that a web page made a browser send. There is no authentication, so a page on another
-//! site could otherwise write here (cross-site request), or read here under a name of its own (DNS
-//! rebinding).
+//! Requests that a web page made a browser send. Browsers add what they know of a node to them by themselves: a session,
+//! a password, a certificate; and where there is no authentication nothing is needed. So a page of another site could
+//! otherwise write here (cross-site request), or read here under a name of its own (DNS rebinding).
 //!
 //! `curl` and the like send no `Origin` and are not touched, nor is a client of HTTP/1.0 without
 //! `Host`.
 
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, Version};
+use axum::http::{HeaderValue, Method, Request, Version};
 
 use crate::api::request::hosts::Hosts;
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
+use crate::http::UnderTls;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
+const SEC_FETCH_MODE: &str = "sec-fetch-mode";
+
+/// Pages send it: in plain text browsers say nothing of their own.
+const REQUESTED_WITH: &str = "x-requested-with";
+
+/// Whether a browser sends it for a page, and not because somebody opened an address: a login box is of no use then.
+pub fn is_by_script<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    headers.contains_key(REQUESTED_WITH) || headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode != "navigate")
+}
 
 /// Refuses a request that a web page of another site made.
 pub fn check(head: &Parts, allowed: &Hosts) -> Result<(), ApiError> {
@@ -36,14 +48,16 @@ pub fn check(head: &Parts, allowed: &Hosts) -> Result<(), ApiError> {
     }
     // Browsers of today say on whose behalf they ask, also where they send no Origin: for an image, say.
     if head.headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "same-origin" && site != "none") {
-        return Err(ApiError::Forbidden(
+        return Err(ApiError::OtherSite(
             "a page of another site may not use this node; only pages it served itself may (Sec-Fetch-Site)".to_owned(),
         ));
     }
     for origin in head.headers.get_all(ORIGIN) {
         let origin = as_str(origin)?;
-        if !host.is_some_and(|host| same_host(origin, host)) {
-            return Err(ApiError::Forbidden(format!(
+        // A page in plain text is of another site than the same host under TLS: anybody on the way may have written it.
+        let is_weaker = head.extensions.get::<UnderTls>().is_some() && !origin.starts_with("https://");
+        if is_weaker || !host.is_some_and(|host| same_host(origin, host)) {
+            return Err(ApiError::OtherSite(format!(
                 "a page of {} may not use this node; only pages it served itself may",
                 text::quoted(origin)
             )));
@@ -58,7 +72,7 @@ fn is_visit(head: &Parts) -> bool {
     let is = |name: &str, value: &str| head.headers.get(name).is_some_and(|given| given == value);
     let path = head.uri.path();
     let is_page = path == "/" || path == "/ui" || path.starts_with("/ui/");
-    head.method == Method::GET && is_page && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document")
+    head.method == Method::GET && is_page && is(SEC_FETCH_MODE, "navigate") && is("sec-fetch-dest", "document")
 }
 
 fn bad<T>(why: &str) -> Result<T, ApiError> {
@@ -82,7 +96,6 @@ fn same_host(origin: &str, host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::Request;
 
     fn asked(host: Option<&str>, header: Option<(&str, &str)>) -> bool {
         let mut request = Request::builder().uri("/");

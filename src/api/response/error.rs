@@ -85,8 +85,10 @@ static FAILED_LINES: Seldom = Seldom::new();
 pub enum ApiError {
     /// The request makes no sense.
     BadRequest(String),
-    /// A browser's request from another site.
+    /// A browser's request for a host that this is not.
     Forbidden(String),
+    /// A browser's request for a page of another site.
+    OtherSite(String),
     /// No such path.
     NoRoute(String),
     /// The path exists, but not for this method.
@@ -165,7 +167,7 @@ impl ApiError {
             Self::BadRequest(msg) | Self::Node(NodeError::BadRequest(msg)) => {
                 (StatusCode::BAD_REQUEST, Code::BadRequest, msg)
             }
-            Self::Forbidden(msg) => (StatusCode::FORBIDDEN, Code::Forbidden, msg),
+            Self::Forbidden(msg) | Self::OtherSite(msg) => (StatusCode::FORBIDDEN, Code::Forbidden, msg),
             Self::Denied { why: Denied::Forbidden(_) | Denied::NotOwner, msg, .. } => {
                 (StatusCode::FORBIDDEN, Code::Forbidden, msg)
             }
@@ -274,6 +276,7 @@ mod tests {
         let cases = [
             (ApiError::BadRequest(m()), 400, "bad_request"),
             (ApiError::Forbidden(m()), 403, "forbidden"),
+            (ApiError::OtherSite(m()), 403, "forbidden"),
             (denied(Denied::Forbidden("x".into())), 403, "forbidden"),
             (denied(Denied::NotOwner), 403, "forbidden"),
             (denied(Denied::Missing), 401, "unauthorized"),

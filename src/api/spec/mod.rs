@@ -14,7 +14,7 @@ use bytes::Bytes;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
@@ -63,6 +63,8 @@ pub async fn openapi(_: Params<()>) -> Response {
         lease::revoke,
         auth::on,
         auth::off,
+        auth::session::begin,
+        auth::session::end,
         auth::whoami,
         auth::list::list,
         auth::list::get,
@@ -121,6 +123,9 @@ impl Modify for Common {
         let scheme = |scheme| SecurityScheme::Http(Http::new(scheme));
         components.add_security_scheme("token", scheme(HttpAuthScheme::Bearer));
         components.add_security_scheme("password", scheme(HttpAuthScheme::Basic));
+        let cookie = "from POST /hraftd/auth/session; __Host-hraftd_session under TLS";
+        let cookie = ApiKeyValue::with_description("hraftd_session", cookie);
+        components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         for schema in document.components.iter_mut().flat_map(|components| components.schemas.values_mut()) {
             // Forms that overlap: one of them at least, not exactly one.
             if let RefOr::T(Schema::OneOf(forms)) = schema {
@@ -137,7 +142,8 @@ impl Modify for Common {
                     let refused = RefOr::T(problem(why, method != "head"));
                     operation.responses.responses.entry("401".to_owned()).or_insert(refused);
                     // The empty one: where authentication is off, or something is granted to all.
-                    let ways = ["token", "password"].map(|way| SecurityRequirement::new(way, Vec::<String>::new()));
+                    let ways =
+                        ["token", "password", "session"].map(|way| SecurityRequirement::new(way, Vec::<String>::new()));
                     operation.security = Some(ways.into_iter().chain([SecurityRequirement::default()]).collect());
                 }
                 complete(operation, method);

@@ -3,12 +3,15 @@
 use super::*;
 use crate::api::methods::{Needs, ROUTES};
 use crate::command::{Action, Command, Grant, Grants, Principal, Reply, Stamped};
-use crate::secret::{Generated, Token};
+use crate::secret::{ClusterSecret, Generated, SessionKey, Token};
 
 /// A server whose cluster has authentication on, its root token, and where tokens are made.
 pub(super) struct Closed {
     pub(super) server: Server,
     pub(super) root: Token,
+    /// What its file and its secret are for a real one.
+    pub(super) roots: RootTokens,
+    pub(super) sessions: Sessions,
 }
 
 pub(super) fn by_root(stamp_ms: u64, action: Action) -> Command {
@@ -26,11 +29,13 @@ pub(super) fn bearer(token: &Token) -> String {
 impl Closed {
     pub(super) async fn with(anonymous: &[&str]) -> Self {
         let root = Token::generate().unwrap();
-        let settings = ApiSettings { root: RootTokens::new(vec![root.clone()]), ..settings() };
+        let roots = RootTokens::new(vec![root.clone()]);
+        let sessions = Sessions::new(vec![SessionKey::of(&ClusterSecret::generate().unwrap())]);
+        let settings = ApiSettings { root: roots.clone(), sessions: sessions.clone(), ..settings() };
         let server = Server::with(Fake::default(), settings).await;
         let on = Action::Authentication { on: true, anonymous: Some(grants(anonymous)), first: true };
         assert_eq!(server.fake.apply(&by_root(0, on)), Reply::Done);
-        Self { server, root }
+        Self { server, root, roots, sessions }
     }
 
     pub(super) fn token(&self, name: &str, texts: &[&str], ttl_ms: Option<u64>) -> Token {
@@ -117,6 +122,8 @@ fn sample(line: &str) -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         "POST /hraftd/raft/join" => vec![("/raft/join", r#"{"id":"127.0.0.1:7,127.0.0.1:8"}"#, vec!["members"])],
         "DELETE /hraftd/raft/remove" => vec![("/hraftd/raft/remove?id=a", "", vec!["members"])],
         "POST /hraftd/raft/leader" => vec![("/hraftd/raft/leader", "", vec!["members"])],
+        "POST /hraftd/auth/session" => vec![("/hraftd/auth/session", "", vec![])],
+        "DELETE /hraftd/auth/session" => vec![("/hraftd/auth/session", "", vec![])],
         "GET /hraftd/auth/whoami" => vec![("/hraftd/auth/whoami", "", vec![])],
         "GET /hraftd/auth/token" => vec![("/hraftd/auth/token", "", vec!["admin"])],
         "GET /hraftd/auth/token/{name}" => vec![("/hraftd/auth/token/t", "", vec!["admin"])],

@@ -218,6 +218,13 @@ impl Service for Fake {
         Ok((Principal::Token(holder), token.clone()))
     }
 
+    fn who_holds(&self, id: u64, generation: u32) -> Known {
+        let map = self.0.map.lock();
+        let token = map.1.auth().held(id, generation, map.1.log_time_ms())?;
+        let holder = Holder { id, generation, revision: token.revision, name: token.name.clone() };
+        Ok((Principal::Token(holder), token.clone()))
+    }
+
     fn has_certificate(&self, name: &str) -> Option<(Principal, Arc<kv::Token>)> {
         let map = self.0.map.lock();
         let (id, token) = map.1.auth().of_certificate(name, map.1.log_time_ms())?;
@@ -363,7 +370,7 @@ impl Service for Fake {
     }
 
     fn events(&self) -> Result<Arc<EventRing>, NodeError> {
-        Err(NodeError::NotReady("a map has no Raft".to_owned()))
+        Ok(Arc::new(EventRing::new(7)))
     }
 
     fn follow_all(&self) -> Result<AllEvents, NodeError> {

@@ -13,6 +13,7 @@ mod locks;
 mod one_key;
 mod overload;
 mod raft_requests;
+mod sessions;
 mod tokens;
 mod txns;
 mod visible;
@@ -34,6 +35,7 @@ const SOON: Duration = Duration::from_secs(10);
 fn settings() -> ApiSettings {
     ApiSettings {
         root: crate::api::RootTokens::default(),
+        sessions: crate::api::Sessions::default(),
         max_value_bytes: 1000,
         max_request_bytes: 4000,
         read_level: ReadLevel::Linearizable,

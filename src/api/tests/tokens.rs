@@ -215,7 +215,7 @@ async fn watches_and_waits_end_with_their_token() {
     }
 }
 
-async fn answer_of_stream(client: &mut TcpStream) -> String {
+pub(super) async fn answer_of_stream(client: &mut TcpStream) -> String {
     let mut all = Vec::new();
     timeout(SOON, client.read_to_end(&mut all)).await.unwrap().unwrap();
     String::from_utf8(all).unwrap()
@@ -233,7 +233,10 @@ async fn a_certificate_stands_for_a_token() {
         let mut request =
             Request::builder().uri("/hraftd/key/a").header("host", "localhost").body(axum::body::Body::empty());
         let request = request.as_mut().unwrap();
-        request.extensions_mut().insert(ClientCertificate::new(names.iter().map(ToString::to_string)));
+        let names = names.iter().map(ToString::to_string).collect();
+        // As the client port has it.
+        let certificate = crate::tls::ClientCertificate { names, not_after: std::time::SystemTime::now() };
+        request.extensions_mut().insert(std::sync::Arc::new(certificate));
         api.answer(std::mem::take(request)).await.status().as_u16()
     };
     assert_eq!((ask(&["URI:spiffe://x"]).await, ask(&["DNS:b", "URI:spiffe://x"]).await), (404, 404));

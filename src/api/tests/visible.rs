@@ -85,7 +85,7 @@ async fn entries_and_findings() {
     server.get("/raft/doctor").await.is_ok(&format!(r#"{{"ok":false,"findings":[{}]}}"#, finding("warning")));
     server.get("/raft/events?evil").await.is_error(400, "bad_request", "evil");
     server.get("/raft/events?all&history").await.is_error(400, "bad_request", "no position");
-    server.get("/raft/events").await.is_error(503, "not_ready", "a map");
+    server.get("/raft/events?all").await.is_error(503, "not_ready", "a map");
 }
 
 #[tokio::test]

@@ -15,11 +15,13 @@ use tokio::time::{Instant, timeout};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::App;
+use crate::api::access::{Caller, Guard};
 use crate::api::admission::Pass;
 use crate::api::request::query;
 use crate::api::response::error::ApiError;
 use crate::api::response::{Answer, text};
 use crate::api::service::Service;
+use crate::command::Denied;
 use crate::node::{AllEvents, Cursor, Event, EventRing};
 use crate::watch::Watches;
 
@@ -79,7 +81,7 @@ pub struct EventShape<'a> {
 #[utoipa::path(get, path = "/hraftd/raft/events", tag = "watch", params(EventParams), responses(
     (status = 200, description = "events, without end", content((EventShape = "application/x-ndjson"), (serde_json::Value = "text/event-stream"))),
 ))]
-pub async fn events<S: Service>(app: &App<S>, head: &Parts, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn events<S: Service>(app: &Arc<App<S>>, head: &Parts, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
     let (EventParams { all, history },) = query::parse(head.uri.query())?;
     let lines = head.headers.get(ACCEPT).is_some_and(|accept| accept.to_str().is_ok_and(|text| text.contains(LINES)));
     let after = head.headers.get(LAST_EVENT_ID).map(position).transpose()?;
@@ -96,7 +98,9 @@ pub async fn events<S: Service>(app: &App<S>, head: &Parts, mut pass: Pass<'_>) 
         let cursor = after.or_else(|| (!history).then(|| ring.end()));
         Source::Own { node: app.service.id().to_string(), ring, cursor }
     };
-    let feed = Feed { source, watches, lines, alive_at: Instant::now() + ALIVE_EVERY, began: false };
+    let guard = Guard::of_status(app, Caller::of(head));
+    let feed =
+        Feed { source, guard, watches, lines, ended: false, alive_at: Instant::now() + ALIVE_EVERY, began: false };
     Ok(app.answer_here(Ok(response(feed, pass.into_waiting()))))
 }
 
@@ -133,6 +137,10 @@ enum Source {
 /// The pieces of a body, each as soon as there is one.
 struct Feed {
     source: Source,
+    /// Over who follows them.
+    guard: Guard,
+    /// They ended: there is nothing more to say.
+    ended: bool,
     watches: Watches,
     lines: bool,
     alive_at: Instant,
@@ -146,7 +154,7 @@ impl Feed {
             return Some(self.alive());
         }
         loop {
-            if self.watches.is_closed() {
+            if self.ended || self.watches.is_closed() {
                 return None;
             }
             let mut out = String::new();
@@ -171,6 +179,11 @@ impl Feed {
                     Err(_) => {}
                 },
             }
+            // What came last may be of after the end of what its client may see.
+            if let Err(denied) = self.guard.check() {
+                self.ended = true;
+                return Some(unauthorized(self.lines, &denied));
+            }
             if !out.is_empty() {
                 self.alive_at = Instant::now() + ALIVE_EVERY;
                 return Some(out.into());
@@ -185,6 +198,14 @@ impl Feed {
     fn alive(&self) -> Bytes {
         Bytes::from_static(if self.lines { b"{\"event\":\"alive\"}\n" } else { b":\n\n" })
     }
+}
+
+/// As the end of a watch says it.
+fn unauthorized(lines: bool, denied: &Denied) -> Bytes {
+    let json = serde_json::json!({ "event": "unauthorized", "msg": denied.to_string() }).to_string();
+    let mut out = String::new();
+    frame(&mut out, lines, "unauthorized", None, &json);
+    out.into()
 }
 
 fn missed(out: &mut String, lines: bool, why: &str) {

@@ -173,6 +173,15 @@ impl Auth {
         if token.is_over(now_ms) { Err(Denied::Expired) } else { Ok((token, generation)) }
     }
 
+    /// The token with this id, where its secret of this generation is good.
+    ///
+    /// # Errors
+    /// [`Denied::Unknown`], and [`Denied::Expired`] to who has the right secret.
+    pub fn held(&self, id: TokenId, generation: u32, now_ms: u64) -> Result<&Arc<Token>, Denied> {
+        let token = self.tokens.get(&id).filter(|token| token.is_good(generation, now_ms)).ok_or(Denied::Unknown)?;
+        if token.is_over(now_ms) { Err(Denied::Expired) } else { Ok(token) }
+    }
+
     /// The token that a certificate with this name stands for, if its time is not up.
     pub fn of_certificate(&self, name: &str, now_ms: u64) -> Option<(TokenId, &Arc<Token>)> {
         let id = *self.certificates.get(name)?;
@@ -187,13 +196,7 @@ impl Auth {
             Some(Principal::Anonymous { .. }) if record.anonymous.0.is_empty() => Err(Denied::Missing),
             Some(Principal::Anonymous { .. }) => Ok(Allowed::These(&record.anonymous, record.revision)),
             Some(Principal::Token(holder)) => {
-                let token = self.tokens.get(&holder.id).ok_or(Denied::Unknown)?;
-                if !token.is_good(holder.generation, now_ms) {
-                    return Err(Denied::Unknown);
-                }
-                if token.is_over(now_ms) {
-                    return Err(Denied::Expired);
-                }
+                let token = self.held(holder.id, holder.generation, now_ms)?;
                 Ok(Allowed::These(&token.grants, token.revision))
             }
         }

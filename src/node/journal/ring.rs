@@ -21,7 +21,7 @@ pub struct EventRing {
 }
 
 impl EventRing {
-    pub(super) fn new(boot: u64) -> Self {
+    pub(crate) fn new(boot: u64) -> Self {
         Self { boot, events: Mutex::default(), last: watch::Sender::new(0) }
     }
 
