@@ -137,9 +137,7 @@ async function whoAmI() {
 async function signOut() {
   await ask('hraftd/auth/session', { method: 'DELETE' }).catch(() => null);
   localStorage.removeItem('hraftd-signed-in');
-  shared.who = null;
-  paintAsked();
-  signIn();
+  location.reload();
 }
 
 // ---- Who is asked, and whether it answers
@@ -152,7 +150,7 @@ function paintAsked() {
     h('span', { class: `dot ${health.kind}`, 'aria-hidden': 'true' }),
     h('span', { class: 'mono', title: 'the node that this page asks' }, name),
     h('span', { class: 'asked-state' }, health.text),
-    shared.who && shared.who.means !== 'anonymous' ? [h('span', { class: 'mono' }, shown(shared.who.name, 64)), h('button', { type: 'button', class: 'quiet', onclick: signOut }, 'Sign out')] : null);
+    shared.who && shared.who.means !== 'nothing' ? [h('span', { class: 'mono' }, shown(shared.who.name, 64)), h('button', { type: 'button', class: 'quiet', onclick: signOut }, 'Sign out')] : null);
 }
 
 function paintBanner() {

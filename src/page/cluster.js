@@ -223,8 +223,9 @@ export function mount(root, context) {
 
   often(DOCTOR_EVERY_MS, signal, async () => {
     const [found, cluster] = await Promise.all([get('hraftd/raft/doctor', { signal }), ask('hraftd/raft/cluster', { signal })]);
-    const warnings = cluster.json?.warnings ?? [];
     const { findings } = found.json;
+    // The doctor says the same of silent members and even numbers, and more.
+    const warnings = (cluster.json?.warnings ?? []).filter((what) => findings.length === 0 || !/ voters (do not answer|survive)/.test(what));
     put(doctor, findings.length + warnings.length === 0
       ? h('p', { class: 'good-text' }, 'Nothing: the doctor finds no fault.')
       : h('ul', { class: 'findings' }, findings.map(finding), warnings.map((what) => h('li', {}, h('span', { class: 'sev warning' }, 'Warning'), h('p', {}, shown(what, 600))))));

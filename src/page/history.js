@@ -1,6 +1,6 @@
 // The events of all members, in one row: kept for as long as the page is open, the newest of them.
 
-import { ask, BY_PAGE, follow, lines, url } from './api.js';
+import { ask, BY_PAGE, follow, get, lines, session, url } from './api.js';
 
 /** So many events are kept. */
 export const KEPT = 5_000;
@@ -153,6 +153,7 @@ export class Picture {
       node.commit = Math.max(node.commit, vitals.commit_index);
       node.applied = Math.max(node.applied, vitals.applied_index);
       if (state === 'Leader') this.leader = id;
+      else if (this.leader === id) this.leader = null;
     }
   }
 }
@@ -192,6 +193,13 @@ class History extends EventTarget {
       this.tell();
       if (state === 'open') this.recall();
     });
+  }
+
+  /** Begins anew, with nothing. */
+  forget() {
+    this.stop?.abort();
+    Object.assign(this, { events: [], dropped: 0, base: new Picture(), begun: false, recalled: false, state: 'wait', error: null });
+    this.tell();
   }
 
   /** What the node asked has kept of the time before, and how the members are now. */
@@ -257,6 +265,23 @@ class History extends EventTarget {
     this.dropped += over;
   }
 
+  /**
+   * Looks whether members are what their events made of them: a leader that lost its quorum does not say so itself. What
+   * was seen twice is so.
+   */
+  async check(signal) {
+    const { json } = await get('hraftd/raft/members', { signal });
+    const picture = this.picture(this.events.length);
+    const other = json.members.filter(({ id, state, vitals }) => vitals && picture.nodes.get(id)?.role !== state);
+    const signs = other.map(({ id, state }) => `${id} ${state}`).join();
+    if (other.length > 0 && signs === this.doubt) {
+      this.events.push({ event: 'seed', at: Date.now(), members: other });
+      this.trim();
+      this.tell();
+    }
+    this.doubt = signs;
+  }
+
   /** The picture after the first `count` events that are kept. */
   picture(count) {
     const picture = this.base.copy();
@@ -278,3 +303,6 @@ class History extends EventTarget {
 const keyOf = (event) => `${event.node} ${event.time} ${event.event} ${event.index} ${event.text}`;
 
 export const history = new History();
+
+// Whoever signs in next may see less.
+session.addEventListener('needed', () => history.forget());

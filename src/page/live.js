@@ -1,5 +1,6 @@
 // The theatre: a lane a member, a column an event, in the order in which things happened.
 
+import { often } from './api.js';
 import { FLOW, history, KEPT } from './history.js';
 import { client, count, empty, glyph, h, hue, many, ms, put, s, say, shown, term, text } from './dom.js';
 import { meaning } from './meaning.js';
@@ -12,6 +13,7 @@ const FLOW_MS = 1_000;
 /** So many rows of the table are shown. */
 const ROWS = 160;
 const TAIL = 14;
+const CHECK_EVERY_MS = 3_000;
 
 const clock = (at) => {
   const time = new Date(at);
@@ -325,7 +327,7 @@ export function mount(root, context) {
     said.className = `meaning ${hue(first.term)}`;
     put(said, h('h2', {}, means.title),
       h('p', { class: 'quote' }, brief(textOf(column))),
-      h('p', { class: 'soft' }, h('span', { class: 'num' }, clock(column.from)), ' at ', h('span', { class: 'mono' }, client(first.node)), ' ', term(first.term)),
+      h('p', { class: 'soft' }, h('span', { class: 'num' }, clock(column.from)), ' at ', h('span', { class: 'mono' }, client(first.node)), ' ', first.term > 0 && term(first.term)),
       h('h3', {}, 'What does this mean?'), means.says.map((line) => h('p', {}, line)),
       h('p', { class: 'paper' }, means.where, '.'));
   }
@@ -513,5 +515,6 @@ export function mount(root, context) {
   signal.addEventListener('abort', () => observer.disconnect());
   put(tails, empty('Nothing yet', 'The members are asked what they do.'));
   history.begin();
+  often(CHECK_EVERY_MS, signal, () => history.check(signal));
   later();
 }

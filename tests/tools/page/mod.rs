@@ -3,6 +3,7 @@
 mod browser;
 mod edits;
 mod faults;
+mod sign_in;
 mod views;
 
 use browser::{Browser, PROGRAMS};
