@@ -112,7 +112,7 @@ function signIn(why = '') {
   put(main, h('form', { class: 'signin', onsubmit: enter },
     h('h1', {}, 'Sign in'),
     h('p', {}, 'This cluster asks who you are. Give a token, as `hraftd token` or an administrator made it. The browser keeps a session of twelve hours, and not the token.'),
-    h('label', { for: 'token' }, 'Token'), field, wrong,
+    h('input', { type: 'text', autocomplete: 'username', value: 'token', hidden: true }), h('label', { for: 'token' }, 'Token'), field, wrong,
     h('div', { class: 'buttons' }, h('button', { type: 'submit', class: 'main' }, 'Sign in'))));
   field.focus();
 }

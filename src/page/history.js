@@ -2,8 +2,9 @@
 
 import { ask, BY_PAGE, follow, get, lines, session, url } from './api.js';
 
-/** So many events are kept. */
+/** So many events are kept, and a few more between two looks. */
 export const KEPT = 5_000;
+const SPARE = 200;
 
 /** What happens often: told in flows, not one by one. */
 export const FLOW = new Set(['append', 'commit', 'apply', 'heartbeat', 'read_index']);
@@ -176,6 +177,8 @@ class History extends EventTarget {
     this.state = 'wait';
     this.error = null;
     this.begun = false;
+    this.version = 0;
+    this.latest = null;
   }
 
   /** Begins, where nobody has yet; it goes on from then. */
@@ -260,7 +263,7 @@ class History extends EventTarget {
 
   trim() {
     const over = this.events.length - KEPT;
-    if (over <= 0) return;
+    if (over <= SPARE) return;
     for (const event of this.events.splice(0, over)) this.base.take(event);
     this.dropped += over;
   }
@@ -284,12 +287,16 @@ class History extends EventTarget {
 
   /** The picture after the first `count` events that are kept. */
   picture(count) {
+    const isLatest = count === this.events.length;
+    if (isLatest && this.latest?.version === this.version) return this.latest.picture.copy();
     const picture = this.base.copy();
     for (let at = 0; at < count; at += 1) picture.take(this.events[at]);
+    if (isLatest) this.latest = { version: this.version, picture: picture.copy() };
     return picture;
   }
 
   tell() {
+    this.version += 1;
     if (this.told) return;
     this.told = true;
     // Together: a burst of events is one change.

@@ -225,9 +225,10 @@ export function mount(root, context) {
       if (stop.signal.aborted || now === undefined) return;
       const isOther = (now?.modify_index ?? 0) !== (is?.modify_index ?? 0);
       is = now;
+      if (!isOther) return;
       if (editing) editing.changed(now);
-      else showKey(name, now, isOther);
-      if (isOther) say(now ? 'The key changed' : 'The key is gone');
+      else showKey(name, now, true);
+      say(now ? 'The key changed' : 'The key is gone');
     };
     follow(() => `hraftd/watch?key=${q(name)}${position ? `&after=${q(position)}` : ''}`, stop.signal, (event) => {
       if (event === null || event.event === 'compacted') {

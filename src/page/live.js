@@ -338,14 +338,17 @@ export function mount(root, context) {
     const first = Math.max(1, newest - fits + 1);
     const indexes = Array.from({ length: newest - first + 1 }, (_, at) => first + at);
     const cell = (node, index) => {
-      if (!node || index > node.last) return h('td', { class: 'cell none' }, h('span', { class: 'unseen' }, 'not there'));
+      if (index > node.last) return h('td', { class: 'cell none' }, h('span', { class: 'unseen' }, 'not there'));
       const of = picture.termOf(index);
       const is = [index <= node.commit && 'committed', index <= node.applied && 'applied'].filter(Boolean);
       return h('td', { class: `cell ${of === null ? 'tx' : hue(of)} ${is.join(' ')}`, title: `entry ${index}${of === null ? ', written before this page saw anything' : `, term ${of}`}${is.length ? `, ${is.join(', ')}` : ', not known to be committed'}` }, of ?? '·');
     };
-    put(tails, h('table', { class: 'tail-table' }, h('caption', {}, 'The end of each log: a cell an entry with its term; filled is committed, underlined applied'),
+    const says = 'The end of each log: a cell an entry with its term; filled is committed, underlined applied';
+    put(tails, h('p', { class: 'tails-say', 'aria-hidden': 'true' }, says), h('table', { class: 'tail-table' }, h('caption', { class: 'unseen' }, says),
       h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'Index'), indexes.map((index) => h('th', { scope: 'col', class: 'cell index' }, newest > 9_999 ? `…${String(index).slice(-3)}` : index)))),
-      h('tbody', {}, ids.map((id) => h('tr', {}, h('th', { scope: 'row', class: 'mono' }, client(id)), indexes.map((index) => cell(picture.nodes.get(id), index)))))));
+      h('tbody', {}, ids.map((id) => h('tr', {}, h('th', { scope: 'row', class: 'mono' }, client(id)), (picture.nodes.get(id)?.last ?? 0) === 0
+        ? h('td', { class: 'soft', colspan: indexes.length }, 'not heard of yet')
+        : indexes.map((index) => cell(picture.nodes.get(id), index)))))));
   }
 
   function paintStage(at, ids) {

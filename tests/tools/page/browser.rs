@@ -13,7 +13,7 @@ use crate::support::process::Reaped;
 use crate::support::wait::{SETTLE, eventually};
 
 /// A browser on a loaded machine takes its time.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the tests of the page need, with the Debian packages.
 pub const PROGRAMS: &[(&str, &str)] = &[("chromium", "chromium"), ("chromedriver", "chromium-driver")];
@@ -65,6 +65,7 @@ impl Browser {
         let wanted = json!({
             "goog:chromeOptions": {"args": args, "prefs": {"profile.default_content_setting_values.clipboard": 1}},
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+            "timeouts": {"script": PATIENCE.as_millis()},
         });
         let wanted = json!({"capabilities": {"alwaysMatch": wanted}});
         let answer = browser.call("POST", "/session", Some(&wanted)).unwrap();
@@ -104,7 +105,9 @@ impl Browser {
 
     /// The text of the first element of a selector, as it is seen; an error where there is none.
     pub fn text(&self, selector: &str) -> Result<String, String> {
-        let found = self.run("return document.querySelector(arguments[0])?.innerText ?? null", &[selector.into()]);
+        let script =
+            "const found = document.querySelector(arguments[0]); return found?.innerText ?? found?.textContent ?? null";
+        let found = self.run(script, &[selector.into()]);
         found.as_str().map(str::to_owned).ok_or_else(|| format!("no {selector} in: {}", self.body()))
     }
 
@@ -124,16 +127,18 @@ impl Browser {
 
     /// Clicks on what a selector finds, or on the button with this text, as a person would.
     pub fn click(&self, wanted: &str) {
-        let found = eventually(SETTLE, wanted, || {
-            let using = if wanted.starts_with(['.', '#', '[']) { "css selector" } else { "xpath" };
-            let value =
-                if using == "xpath" { format!("//button[normalize-space()='{wanted}']") } else { wanted.to_owned() };
+        let (using, value) = if wanted.starts_with(['.', '#', '[']) {
+            ("css selector", wanted.to_owned())
+        } else {
+            ("xpath", format!("//button[normalize-space()='{wanted}']"))
+        };
+        // What is found may be painted anew before it is clicked.
+        eventually(SETTLE, &format!("a click on {wanted}"), || {
             let path = format!("{}/element", self.session);
-            self.call("POST", &path, Some(&json!({"using": using, "value": value})))
+            let found = self.call("POST", &path, Some(&json!({"using": using, "value": value})))?;
+            let id = found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
+            self.call("POST", &format!("{}/element/{id}/click", self.session), Some(&json!({}))).map(drop)
         });
-        let id = found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
-        let path = format!("{}/element/{id}/click", self.session);
-        eventually(SETTLE, &format!("a click on {wanted}"), || self.call("POST", &path, Some(&json!({}))).map(drop));
     }
 
     /// Types into the field of a selector, in place of what it has.

@@ -163,7 +163,7 @@ fn keyboard() {
         browser.go(&page(node, "cluster"));
         browser.sees("main", &["leads in term", "Remove…"]);
         let focused = || {
-            let script = "const is = document.activeElement; return `${is.tagName} ${(is.getAttribute('aria-label') ?? is.innerText ?? '').trim()}`";
+            let script = "const is = document.activeElement; if (['BODY', 'MAIN', 'DIV', 'SECTION'].includes(is.tagName)) return ''; return `${is.tagName} ${(is.getAttribute('aria-label') ?? is.innerText ?? '').trim()}`";
             browser.run(script, &[]).as_str().unwrap_or_default().to_owned()
         };
         let tab_to = |wanted: &str| {
