@@ -96,6 +96,8 @@ pub trait Service: Send + Sync + 'static {
     fn follow_all(&self) -> Result<AllEvents, NodeError>;
     fn entry(&self, index: u64) -> Option<EntryView>;
     fn examine(&self) -> impl Future<Output = Vec<Finding>> + Send;
+    /// The terms of the newest committed entries, as `(first index, term)`.
+    fn newest_terms(&self) -> Vec<(u64, u64)>;
     /// How each member is.
     fn ask_vitals(&self) -> impl Future<Output = Vec<Patient>> + Send;
     fn ready(&self) -> impl Future<Output = Result<(), NodeError>> + Send;
@@ -246,6 +248,9 @@ impl Service for NodeSlot {
     }
     async fn examine(&self) -> Vec<Finding> {
         self.examine().await
+    }
+    fn newest_terms(&self) -> Vec<(u64, u64)> {
+        self.node().map(Node::newest_terms).unwrap_or_default()
     }
     async fn ask_vitals(&self) -> Vec<Patient> {
         self.ask_vitals().await

@@ -51,6 +51,7 @@ export class Picture {
   take(event) {
     if (event.event === 'seed') {
       this.seed(event.members);
+      if (event.terms?.length > 0) this.learn(event.terms);
       return;
     }
     const { event: kind, index, term, action } = event;
@@ -83,10 +84,11 @@ export class Picture {
       case 'elected':
         this.lead(event.node, term);
         node.last = Math.max(node.last, index);
-        this.terms = this.terms.filter(([from]) => from < index);
+        this.terms = this.terms.filter(([from, of]) => from < index || of > term);
         if (this.unsure && this.unsure.term < term && this.unsure.from < index) this.terms.push([this.unsure.from, null]);
         this.unsure = null;
         this.terms.push([index, term]);
+        this.terms.sort(([a], [b]) => a - b);
         if (this.terms.length > 200) this.terms.shift();
         break;
       case 'append':
@@ -139,6 +141,13 @@ export class Picture {
     node.leads = term;
     node.votedFor = id;
     this.leader = id;
+  }
+
+  /** The terms of entries, as the log of the node asked has them. */
+  learn(terms) {
+    this.terms = terms.map(({ index, term }) => [index, term]);
+    const known = terms[terms.length - 1].term;
+    if (this.unsure && this.unsure.term <= known) this.unsure = null;
   }
 
   /** What members say of themselves when the page comes. */
@@ -211,7 +220,7 @@ class History extends EventTarget {
     if (members?.ok) {
       for (const { id } of members.json.members) this.base.node(id);
       // What they were before is not known, but for the node that is asked.
-      this.events.push({ event: 'seed', at: Date.now(), members: members.json.members });
+      this.events.push({ event: 'seed', at: Date.now(), members: members.json.members, terms: members.json.terms });
     }
     if (this.recalled) {
       this.tell();
@@ -242,6 +251,8 @@ class History extends EventTarget {
     this.events = [...recalled, ...this.events].sort((a, b) => a.at - b.at);
     this.base = new Picture();
     for (const { id } of members?.json?.members ?? []) this.base.node(id);
+    // What is committed now had the same term then.
+    if (members?.json?.terms.length > 0) this.base.learn(members.json.terms);
     this.trim();
     this.tell();
   }

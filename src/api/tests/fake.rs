@@ -398,6 +398,10 @@ impl Service for Fake {
         vec![finding(if failed { Severity::Warning } else { Severity::Info })]
     }
 
+    fn newest_terms(&self) -> Vec<(u64, u64)> {
+        vec![(1, 1), (5, 3)]
+    }
+
     async fn ask_vitals(&self) -> Vec<Patient> {
         let vitals = Vitals {
             version: "0.2.0".into(),

@@ -114,6 +114,7 @@ async fn members_say_how_they_are() {
         (&OTHER.into(), &"Lost".into(), &"it is away".into())
     );
     assert!(silent.get("vitals").is_none());
+    assert_eq!(json["terms"], serde_json::json!([{"index": 1, "term": 1}, {"index": 5, "term": 3}]));
 }
 
 #[tokio::test]

@@ -80,6 +80,15 @@ pub struct MembersShape {
     node: String,
     /// Ordered by id; empty before the node is a member.
     members: Vec<MemberDetail>,
+    /// The terms of the newest committed entries in the log of the node that was asked.
+    terms: Vec<TermShape>,
+}
+
+/// Entries from here on are of this term, until the next begins.
+#[derive(Serialize, ToSchema)]
+pub struct TermShape {
+    index: u64,
+    term: u64,
 }
 
 type Names = BTreeMap<RaftId, String>;
@@ -133,5 +142,6 @@ pub async fn members<S: Service>(State(app): State<Arc<App<S>>>, _: Params<()>) 
     let patients = app.service.ask_vitals().await;
     let names: Names = patients.iter().map(|patient| (patient.raft_id, patient.id.clone())).collect();
     let members = patients.into_iter().map(|patient| detail(patient, &names)).collect();
-    json::response_of(StatusCode::OK, &MembersShape { node: app.service.id().to_string(), members })
+    let terms = app.service.newest_terms().into_iter().map(|(index, term)| TermShape { index, term }).collect();
+    json::response_of(StatusCode::OK, &MembersShape { node: app.service.id().to_string(), members, terms })
 }
