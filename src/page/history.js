@@ -131,6 +131,12 @@ export class Picture {
         break;
       default:
     }
+    // A leader has what it sent, and knows first what is committed, even if it tells so a moment later.
+    const leader = this.leader && this.nodes.get(this.leader);
+    if (leader && leader.leads === term && leader !== node && FLOW.has(kind)) {
+      leader.last = Math.max(leader.last, node.last);
+      leader.commit = Math.max(leader.commit, node.commit);
+    }
     if (kind !== 'peer') node.lost = false;
   }
 
@@ -162,8 +168,11 @@ export class Picture {
       node.last = Math.max(node.last, vitals.last_log_index);
       node.commit = Math.max(node.commit, vitals.commit_index);
       node.applied = Math.max(node.applied, vitals.applied_index);
-      if (state === 'Leader') this.leader = id;
-      else if (this.leader === id) this.leader = null;
+      if (state === 'Leader') {
+        this.leader = id;
+        node.leads = vitals.term;
+      }
+      if (state !== 'Leader' && this.leader === id) this.leader = null;
     }
   }
 }
@@ -231,11 +240,14 @@ class History extends EventTarget {
     const stop = new AbortController();
     const found = [];
     let quiet = setTimeout(() => stop.abort(), 1_000);
+    // Where it never is quiet, it has come to what is told live long before.
+    const enough = setTimeout(() => stop.abort(), 2_500);
     try {
       const response = await fetch(url('hraftd/raft/events?history'), { headers: { ...BY_PAGE, Accept: 'application/x-ndjson' }, signal: stop.signal });
       if (response.ok) {
         for await (const event of lines(response)) {
           if (!event || event.event === 'alive' || event.event === 'missed') continue;
+          if (live.has(keyOf(event))) break;
           found.push(event);
           clearTimeout(quiet);
           quiet = setTimeout(() => stop.abort(), 300);
@@ -244,7 +256,9 @@ class History extends EventTarget {
     } catch {
       // It has no end but this.
     }
+    stop.abort();
     clearTimeout(quiet);
+    clearTimeout(enough);
     const now = new Set(this.events.map(keyOf));
     const before = found.filter((event) => !live.has(keyOf(event)) && !now.has(keyOf(event)));
     const recalled = before.slice(-KEPT / 2).map((event) => ({ ...event, at: Date.parse(event.time), recalled: true }));
@@ -252,7 +266,7 @@ class History extends EventTarget {
     this.base = new Picture();
     for (const { id } of members?.json?.members ?? []) this.base.node(id);
     // What is committed now had the same term then.
-    if (members?.json?.terms.length > 0) this.base.learn(members.json.terms);
+    if (members?.json?.terms?.length > 0) this.base.learn(members.json.terms);
     this.trim();
     this.tell();
   }
