@@ -136,7 +136,8 @@ mod tests {
         let mut there: Vec<String> =
             std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
         let mut listed: Vec<&str> = FILES.iter().map(|file| file.name).collect();
-        (there.sort(), listed.sort_unstable());
+        there.sort();
+        listed.sort_unstable();
         assert_eq!(there, listed);
         let html = std::str::from_utf8(FILES[0].bytes).unwrap();
         assert!(!html.contains("style=") && !html.contains("<style"), "{html}");
