@@ -41,6 +41,8 @@ impl Needs {
 pub const ROUTES: &[(&str, Needs)] = &[
     ("GET /", Needs::Public),
     ("GET /openapi.json", Needs::Public),
+    ("GET /ui/", Needs::Public),
+    ("GET /ui/{file}", Needs::Public),
     ("GET /livez", Needs::Public),
     ("GET /healthz", Needs::Public),
     ("GET /readyz", Needs::Public),
@@ -66,6 +68,7 @@ pub const ROUTES: &[(&str, Needs)] = &[
     ("DELETE /hraftd/lease/{id}", Needs::Data),
     ("GET /hraftd/raft/stats", Needs::Status),
     ("GET /hraftd/raft/cluster", Needs::Status),
+    ("GET /hraftd/raft/members", Needs::Status),
     ("GET /hraftd/raft/state", Needs::Status),
     ("GET /hraftd/raft/node", Needs::Status),
     ("GET /hraftd/raft/health", Needs::Public),
@@ -95,7 +98,8 @@ pub fn list() -> Vec<&'static str> {
 /// What a request needs by its method and raw path. What is no route needs to be known, so that nobody else learns what
 /// there is; whoever answers it may well demand more.
 pub fn needs(method: &Method, path: &str) -> Needs {
-    if *method == Method::OPTIONS {
+    // Where the page is, without its slash: it only leads there.
+    if *method == Method::OPTIONS || path == PAGE {
         return Needs::Public;
     }
     let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
@@ -111,6 +115,9 @@ pub fn needs(method: &Method, path: &str) -> Needs {
         ROUTES.iter().find(|(line, _)| line.split_once(' ').is_some_and(|(of, listed)| of == method && same(listed)));
     found.map_or(Needs::Data, |(_, needs)| *needs)
 }
+
+/// Leads to the page; people type it so.
+pub const PAGE: &str = "/ui";
 
 /// Has no end, so that there is no head alone.
 pub const WATCH: &str = "/hraftd/watch";

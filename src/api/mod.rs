@@ -21,6 +21,7 @@ mod lock;
 mod methods;
 mod metrics;
 mod nodes;
+mod page;
 mod request;
 mod response;
 mod retry_shares;

@@ -21,9 +21,9 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use futures_util::future::BoxFuture;
 
 use super::admission::Pass;
-use super::methods::{EVENTS, WATCH, no_route, other_method};
+use super::methods::{EVENTS, PAGE, WATCH, no_route, other_method};
 use super::service::Service;
-use super::{App, Kind, admin, auth, lease, lock, metrics, spec, timing, txn, visible, watch};
+use super::{App, Kind, admin, auth, lease, lock, metrics, page, spec, timing, txn, visible, watch};
 use crate::api::response::Answer;
 use crate::api::response::error::ApiError;
 
@@ -35,9 +35,11 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
         .route("/healthz", get(admin::probes::healthz))
         .route("/readyz", get(admin::probes::readyz))
         .route("/metrics", get(metrics::metrics));
-    let raft: [(&str, MethodRouter<Arc<App<S>>>); 11] = [
+    admin = admin.route(PAGE, get(page::short)).route("/ui/", get(page::page)).route("/ui/{*file}", get(page::file));
+    let raft: [(&str, MethodRouter<Arc<App<S>>>); 12] = [
         ("stats", get(admin::status::stats)),
         ("cluster", get(admin::status::cluster)),
+        ("members", get(visible::members::members)),
         ("state", get(admin::status::state)),
         ("node", get(admin::status::node)),
         ("health", get(admin::health)),

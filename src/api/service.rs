@@ -11,7 +11,7 @@ use crate::formats::Feature;
 use crate::kv::{self, HeldLock, RetryRoom, Ticket};
 use crate::node::rpc::RequestMark;
 use crate::node::{
-    About, AllEvents, Cluster, EntryView, EventRing, Finding, Found, Gate, Node, NodeError, NodeSlot, Numbers,
+    About, AllEvents, Cluster, EntryView, EventRing, Finding, Found, Gate, Node, NodeError, NodeSlot, Numbers, Patient,
     Proposed, ReadOptions, Settled, Stages, State, StateView, Stats, Written,
 };
 use crate::node_id::PublicId;
@@ -96,6 +96,10 @@ pub trait Service: Send + Sync + 'static {
     fn follow_all(&self) -> Result<AllEvents, NodeError>;
     fn entry(&self, index: u64) -> Option<EntryView>;
     fn examine(&self) -> impl Future<Output = Vec<Finding>> + Send;
+    /// The terms of the newest committed entries, as `(first index, term)`.
+    fn newest_terms(&self) -> Vec<(u64, u64)>;
+    /// How each member is.
+    fn ask_vitals(&self) -> impl Future<Output = Vec<Patient>> + Send;
     fn ready(&self) -> impl Future<Output = Result<(), NodeError>> + Send;
     fn require(&self, feature: Feature, deadline: Instant) -> impl Future<Output = Result<(), NodeError>> + Send;
     fn join(
@@ -244,6 +248,12 @@ impl Service for NodeSlot {
     }
     async fn examine(&self) -> Vec<Finding> {
         self.examine().await
+    }
+    fn newest_terms(&self) -> Vec<(u64, u64)> {
+        self.node().map(Node::newest_terms).unwrap_or_default()
+    }
+    async fn ask_vitals(&self) -> Vec<Patient> {
+        self.ask_vitals().await
     }
     async fn ready(&self) -> Result<(), NodeError> {
         self.at_once()?.ready_or_why().await

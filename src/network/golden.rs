@@ -208,6 +208,9 @@ fn vitals() -> Vitals {
         leader_changes: 13,
         compacted: 14,
         hindrances: vec!["slow".to_owned()],
+        voted_for: Some(6),
+        commit_index: 15,
+        contact_ms: Some(16),
     }
 }
 

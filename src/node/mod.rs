@@ -58,7 +58,7 @@ use rpc::Peers;
 use state::Phase;
 
 pub use access::Gate;
-pub use doctor::{Finding, Severity};
+pub use doctor::{Finding, Patient, Severity};
 pub use error::NodeError;
 pub use identity::NodeIdentity;
 pub use journal::{AllEvents, EntryView, EventRing, NodeEvent, Proposed};
@@ -121,6 +121,7 @@ struct Inner {
     join_places: Semaphore,
     /// How the cluster is, for all who ask.
     cluster_rounds: Rounds<Cluster>,
+    vitals_rounds: Rounds<Vec<Patient>>,
     /// The same in short, for requests that find no leader.
     silence_rounds: Rounds<Cluster>,
     /// What the members understand, for requests that need a newer format.
@@ -272,6 +273,7 @@ impl Node {
             muster: parking_lot::Mutex::default(),
             join_places: Semaphore::new(membership::join::MAX_DIALLED),
             cluster_rounds: Rounds::default(),
+            vitals_rounds: Rounds::default(),
             silence_rounds: Rounds::default(),
             speech_rounds: Rounds::default(),
             far_reads: Semaphore::new(read::MAX_FAR_READS),

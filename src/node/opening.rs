@@ -20,7 +20,9 @@ use crate::formats::Speaks;
 use crate::node::leader::{LEADER_CHANGE_WAIT, LEADER_WAIT, Leader, LeaderWait};
 use crate::node::rpc::{Identification, PeerReply, PeerRequest};
 use crate::node::state::Phase;
-use crate::node::{About, Cluster, ClusterServer, Finding, Node, NodeError, Numbers, Server, Severity, State, Stats};
+use crate::node::{
+    About, Cluster, ClusterServer, Finding, Node, NodeError, Numbers, Patient, Server, Severity, State, Stats,
+};
 use crate::node_id::PublicId;
 use crate::raft_types::Role;
 
@@ -188,6 +190,14 @@ impl NodeSlot {
                 node: self.inner.id.to_string(),
                 remedy: "wait until it has loaded its data; its log says when".to_owned(),
             }],
+        }
+    }
+
+    /// How each member is; nobody while the node loads.
+    pub async fn ask_vitals(&self) -> Vec<Patient> {
+        match self.node() {
+            Some(node) => node.ask_vitals().await,
+            None => Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ mod clock;
 mod machines;
 mod metrics;
 mod openapi;
+mod page;
 mod partitions;
 mod proxies;
 mod stalls;

@@ -35,7 +35,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
 const ON_EACH_MACHINE: &str = "hraftd --haddr :11000 --rjoin 192.168.0.1:11000,192.168.0.2:11000,192.168.0.3:11000";
 
 /// The longest that one page may take.
-const PAGE_WITHIN: Duration = Duration::from_secs(300);
+const PAGE_WITHIN: Duration = Duration::from_secs(420);
 
 const PROGRAMS: [(&str, &str); 4] =
     [("jq", "jq"), ("http", "httpie"), ("bash", "bash"), ("supervisorctl", "supervisor")];

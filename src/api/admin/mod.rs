@@ -11,18 +11,18 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::access::Caller;
-use crate::api::methods;
 use crate::api::request::query::{self, Parameters};
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::{Fine, json};
 use crate::api::service::Service;
+use crate::api::{methods, page};
 use crate::node::{Gate, NodeError};
 
 /// The query of a request; nothing else may be in it.
@@ -46,11 +46,17 @@ pub struct Index {
 
 /// Version and routes
 #[utoipa::path(get, path = "/", tag = "raft", responses(
-    (status = 200, description = "what there is", body = Index)
+    (status = 200, description = "what there is", body = Index),
+    (status = 303, description = "for a browser (Accept: text/html): the page is at ui/"),
 ))]
-pub async fn index(_: Params<()>) -> Response {
+pub async fn index(_: Params<()>, headers: HeaderMap) -> Response {
     let index = Index { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), routes: methods::list() };
-    json::response_of(StatusCode::OK, &index)
+    let mut response = match page::is_for_browser(&headers) {
+        true => page::lead_to("ui/"),
+        false => json::response_of(StatusCode::OK, &index),
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 /// Tells whether the process serves

@@ -24,7 +24,7 @@ pub enum Suffrage {
 }
 
 impl Suffrage {
-    fn new(voter: bool) -> Self {
+    pub(in crate::api) fn new(voter: bool) -> Self {
         if voter { Self::Voter } else { Self::Nonvoter }
     }
 }

@@ -7,7 +7,7 @@
 
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Request, Version};
+use axum::http::{HeaderValue, Method, Request, Version};
 
 use crate::api::request::hosts::Hosts;
 use crate::api::response::error::ApiError;
@@ -18,9 +18,13 @@ const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 const SEC_FETCH_MODE: &str = "sec-fetch-mode";
 
+/// Pages send it: in plain text browsers say nothing of their own.
+const REQUESTED_WITH: &str = "x-requested-with";
+
 /// Whether a browser sends it for a page, and not because somebody opened an address: a login box is of no use then.
 pub fn is_by_script<B>(request: &Request<B>) -> bool {
-    request.headers().get(SEC_FETCH_MODE).is_some_and(|mode| mode != "navigate")
+    let headers = request.headers();
+    headers.contains_key(REQUESTED_WITH) || headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode != "navigate")
 }
 
 /// Refuses a request that a web page of another site made.
@@ -41,6 +45,9 @@ pub fn check(head: &Parts, allowed: &Hosts) -> Result<(), ApiError> {
             return Err(ApiError::Forbidden(format!("{} {why}", text::quoted(host))));
         }
     }
+    if is_visit(head) {
+        return Ok(());
+    }
     // Browsers of today say on whose behalf they ask, also where they send no Origin: for an image, say.
     if head.headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "same-origin" && site != "none") {
         return Err(ApiError::OtherSite(
@@ -59,6 +66,15 @@ pub fn check(head: &Parts, allowed: &Hosts) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+/// Somebody follows a link to the page that this node serves, perhaps from that of another member. The page itself shows
+/// nothing of what is stored, and lets itself be framed by nobody.
+fn is_visit(head: &Parts) -> bool {
+    let is = |name: &str, value: &str| head.headers.get(name).is_some_and(|given| given == value);
+    let path = head.uri.path();
+    let is_page = path == "/" || path == "/ui" || path.starts_with("/ui/");
+    head.method == Method::GET && is_page && is(SEC_FETCH_MODE, "navigate") && is("sec-fetch-dest", "document")
 }
 
 fn bad<T>(why: &str) -> Result<T, ApiError> {
@@ -127,6 +143,18 @@ mod tests {
         {
             assert_eq!(asked(Some("n1"), Some(("Sec-Fetch-Site", site))), fits, "{site}");
         }
+    }
+
+    #[test]
+    fn a_link_to_the_page_may_be_anywhere() {
+        let asked = |path: &str, dest: &str, host: &str| {
+            let request = Request::builder().uri(path).header(HOST, host).header("Sec-Fetch-Site", "cross-site");
+            let request = request.header("Sec-Fetch-Mode", "navigate").header("Sec-Fetch-Dest", dest);
+            check(&request.body(()).unwrap().into_parts().0, &Hosts::default()).is_ok()
+        };
+        assert!(["/", "/ui", "/ui/", "/ui/index.html"].into_iter().all(|path| asked(path, "document", "n1")));
+        assert!(!asked("/hraftd/key/a", "document", "n1"));
+        assert!(!asked("/ui/", "iframe", "n1") && !asked("/ui/", "document", "evil.example"));
     }
 
     #[test]

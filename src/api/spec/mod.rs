@@ -20,7 +20,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::admin::{self, Params};
 use super::methods::{self, Needs};
-use super::{auth, lease, lock, metrics, txn, visible, watch};
+use super::{auth, lease, lock, metrics, page, txn, visible, watch};
 use crate::api::keys::{delete, get, incr, listing, post, put};
 use crate::api::request::read::Level;
 use crate::api::response::error::Problem;
@@ -86,6 +86,9 @@ pub async fn openapi(_: Params<()>) -> Response {
         visible::events::events,
         visible::entry::entry,
         visible::doctor::doctor,
+        visible::members::members,
+        page::page,
+        page::file,
         admin::membership::join,
         admin::membership::remove,
         admin::membership::leader,

@@ -143,10 +143,15 @@ async fn browsers_send_it_for_no_other_site_and_open_no_login_box() {
     assert_eq!(host.status, 201, "{host:?}");
     let metrics = closed.as_token(&closed.root, "GET", "/metrics", "").await.body;
     assert!(metrics.contains("hraftd_auth_refused_total{kind=\"cross_site\"} 3\n"), "{metrics}");
-    for (mode, boxes) in [("cors", 0), ("same-origin", 0), ("no-cors", 0), ("navigate", 1)] {
-        let mode = format!("Sec-Fetch-Mode: {mode}");
+    for (mode, boxes) in [
+        ("Sec-Fetch-Mode: cors", 0),
+        ("Sec-Fetch-Mode: same-origin", 0),
+        ("Sec-Fetch-Mode: no-cors", 0),
+        ("X-Requested-With: hraftd-page", 0),
+        ("Sec-Fetch-Mode: navigate", 1),
+    ] {
         for target in ["/hraftd/key/a", "/hraftd/raft/stats", "/hraftd/none"] {
-            let refused = closed.ask("GET", target, &[&mode], "").await;
+            let refused = closed.ask("GET", target, &[mode], "").await;
             assert_eq!(refused.status, 401);
             let challenges = refused.head.matches("www-authenticate: basic").count();
             assert_eq!((challenges, refused.head.matches("www-authenticate: bearer").count()), (boxes, 1), "{mode}");

@@ -87,3 +87,64 @@ async fn entries_and_findings() {
     server.get("/raft/events?all&history").await.is_error(400, "bad_request", "no position");
     server.get("/raft/events?all").await.is_error(503, "not_ready", "a map");
 }
+
+#[tokio::test]
+async fn members_say_how_they_are() {
+    let server = Server::start().await;
+    let answer = server.get("/hraftd/raft/members").await;
+    let json: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!((answer.status, &json["node"]), (200, &ID.into()));
+    let [leader, silent] = json["members"].as_array().unwrap().as_slice() else { panic!("{json}") };
+    assert_eq!(
+        (&leader["state"], &leader["suffrage"], &leader["answer_ms"]),
+        (&"Leader".into(), &"Voter".into(), &1.5.into())
+    );
+    let vitals = &leader["vitals"];
+    assert_eq!(
+        (&vitals["voted_for"], &vitals["flush_p99_ms"], &vitals["flushes"]),
+        (&ID.into(), &0.8.into(), &9.into())
+    );
+    assert_eq!(
+        (&vitals["last_log_index"], &vitals["commit_index"], &vitals["applied_index"]),
+        (&9.into(), &8.into(), &7.into())
+    );
+    assert_eq!(vitals["unreached"], serde_json::json!([OTHER]));
+    assert_eq!(
+        (&silent["id"], &silent["state"], &silent["why"]),
+        (&OTHER.into(), &"Lost".into(), &"it is away".into())
+    );
+    assert!(silent.get("vitals").is_none());
+    assert_eq!(json["terms"], serde_json::json!([{"index": 1, "term": 1}, {"index": 5, "term": 3}]));
+}
+
+#[tokio::test]
+async fn the_page_is_for_browsers_and_public() {
+    let closed = super::access::Closed::with(&[]).await;
+    let server = &closed.server;
+    let html = ["Accept: text/html,application/xhtml+xml,*/*;q=0.8"];
+    let to_page = server.ask_with("GET", "/", &html, b"").await;
+    assert_eq!(
+        (to_page.status, to_page.header("location"), to_page.header("vary")),
+        (303, Some("ui/"), Some("accept"))
+    );
+    let to_others = server.get("/").await;
+    assert_eq!((to_others.status, to_others.header("vary")), (200, Some("accept")));
+    let short = server.get("/ui").await;
+    assert_eq!((short.status, short.header("location")), (303, Some("ui/")));
+    for (path, kind) in [("/ui/", "text/html"), ("/ui/app.js", "text/javascript"), ("/ui/style.css", "text/css")] {
+        let file = server.get(path).await;
+        assert_eq!((file.status, file.header("x-content-type-options")), (200, Some("nosniff")), "{path}");
+        assert!(file.header("content-type").unwrap().starts_with(kind), "{path}");
+        assert!(file.header("content-security-policy").unwrap().starts_with("default-src 'self';"), "{path}");
+        let tag = format!("If-None-Match: {}", file.header("etag").unwrap());
+        let same = server.ask_with("GET", path, &[&tag], b"").await;
+        assert_eq!((same.status, same.body.as_str()), (304, ""), "{path}");
+    }
+    for path in ["/ui/nothing.js", "/ui/../openapi.json", "/ui/%2e%2e/style.css"] {
+        assert_eq!(server.get(path).await.status, 404, "{path}");
+    }
+    let linked = ["Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"];
+    assert_eq!(server.ask_with("GET", "/ui/", &linked, b"").await.status, 200);
+    assert_eq!(server.ask_with("GET", "/ui/app.js", &["Sec-Fetch-Site: cross-site"], b"").await.status, 403);
+    assert_eq!(server.ask_with("GET", "/hraftd/raft/members", &linked, b"").await.status, 403);
+}

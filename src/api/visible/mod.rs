@@ -3,3 +3,4 @@
 pub(super) mod doctor;
 pub(super) mod entry;
 pub(super) mod events;
+pub(super) mod members;

@@ -32,16 +32,19 @@ const MAX_LEADERS: u64 = 5;
 
 /// A member, as it was found.
 #[derive(Debug, Clone)]
-pub(super) struct Patient {
-    pub(super) raft_id: RaftId,
-    pub(super) id: String,
-    pub(super) voter: bool,
+pub struct Patient {
+    /// The name that Raft uses.
+    pub raft_id: RaftId,
+    /// Its public id.
+    pub id: String,
+    /// It has a vote.
+    pub voter: bool,
     /// `None`: it answers, and is too old to say more. Or why it does not answer.
-    pub(super) vitals: Result<Option<Vitals>, String>,
-    /// The asker's time when it was asked.
-    pub(super) sent_ms: u64,
+    pub vitals: Result<Option<Vitals>, String>,
+    /// The asker's time when it was asked, in milliseconds since 1970.
+    pub sent_ms: u64,
     /// How long that took.
-    pub(super) round_trip: Duration,
+    pub round_trip: Duration,
 }
 
 impl Patient {

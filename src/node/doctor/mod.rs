@@ -18,7 +18,8 @@ use crate::formats::Format;
 use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Refusal, Target, Vitals};
 use crate::node::{Node, Server};
 
-use diagnose::{Patient, View, diagnose};
+pub use diagnose::Patient;
+use diagnose::{View, diagnose};
 
 /// The first format in which members tell how they are.
 const SINCE: Format = Format(2);
@@ -66,6 +67,18 @@ pub struct Finding {
 impl Node {
     /// Asks all members at once how they are, and says what is wrong, the worst first.
     pub async fn examine(&self) -> Vec<Finding> {
+        let patients = self.ask_vitals().await;
+        let why_out = self.refuse_out().err().map(|why| why.to_string());
+        diagnose(&View { me: self.inner.id.to_string(), why_out, patients })
+    }
+
+    /// Asks all members at once how they are; once for all who wait for that.
+    pub async fn ask_vitals(&self) -> Vec<Patient> {
+        let node = self.clone();
+        self.inner.vitals_rounds.ask(move || async move { node.ask_vitals_alone().await }).await
+    }
+
+    async fn ask_vitals_alone(&self) -> Vec<Patient> {
         let me = self.inner.me.raft_id();
         let asked = self.members().into_iter().map(async |member| {
             let sent = SystemTime::now();
@@ -79,8 +92,7 @@ impl Node {
             let Server { id, voter } = member.server;
             Patient { raft_id: member.raft_id, id: id.to_string(), voter, vitals, sent_ms, round_trip }
         });
-        let why_out = self.refuse_out().err().map(|why| why.to_string());
-        diagnose(&View { me: self.inner.id.to_string(), why_out, patients: join_all(asked).await })
+        join_all(asked).await
     }
 
     async fn vitals_of(&self, target: &Target) -> Result<Option<Vitals>, String> {

@@ -24,6 +24,9 @@ fn vitals(own: u64, of: u64) -> Vitals {
         leader_changes: 1,
         compacted: 0,
         hindrances: Vec::new(),
+        voted_for: Some(1),
+        commit_index: 10_000,
+        contact_ms: Some(100),
     }
 }
 

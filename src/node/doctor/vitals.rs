@@ -35,6 +35,7 @@ impl Node {
             let metrics = metrics.borrow_watched();
             (metrics.current_term, metrics.current_leader)
         };
+        let stats = self.stats();
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         Vitals {
             version: self.speaks().version,
@@ -56,6 +57,9 @@ impl Node {
             leader_changes: self.inner.numbers.leader_changes_lately.within(WINDOW) as u64,
             compacted: self.watches().compacted_within(WINDOW) as u64,
             hindrances: self.hindrances(),
+            voted_for: self.inner.log.vote().map(|vote| vote.leader_id.voted_for),
+            commit_index: stats.commit_index,
+            contact_ms: stats.last_contact.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 }

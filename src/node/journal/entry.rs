@@ -26,7 +26,25 @@ pub struct EntryView {
     pub members: Vec<(String, Option<u64>, Option<u64>)>,
 }
 
+/// So many of the newest entries have their terms told.
+const NEWEST: u64 = 64;
+
 impl Node {
+    /// The terms of the newest committed entries in the log of this node, as `(first index, term)`: an entry is of the term
+    /// that begins last at or before it.
+    pub fn newest_terms(&self) -> Vec<(u64, u64)> {
+        let Some(last) = self.last_committed().map(|id| id.index) else { return Vec::new() };
+        let first = last.saturating_sub(NEWEST - 1);
+        let mut terms: Vec<(u64, u64)> = Vec::new();
+        for id in (first..=last).filter_map(|index| self.inner.log.log_id_at(index)) {
+            let term = id.leader_id.term;
+            if terms.last().is_none_or(|(_, of)| *of != term) {
+                terms.push((id.index, term));
+            }
+        }
+        terms
+    }
+
     /// When an entry came how far; `None` where it is too old, or yet to come.
     pub fn entry(&self, index: u64) -> Option<EntryView> {
         let journal = &self.inner.journal;

@@ -69,4 +69,10 @@ pub struct Vitals {
     pub compacted: u64,
     /// What keeps it from going on.
     pub hindrances: Vec<String>,
+    /// Whom it voted for in its term; itself where it leads.
+    pub voted_for: Option<RaftId>,
+    /// The last entry that it knows to be committed.
+    pub commit_index: u64,
+    /// How long ago, at most, it heard a leader, in milliseconds; 0 where it leads, `None` for never.
+    pub contact_ms: Option<u64>,
 }

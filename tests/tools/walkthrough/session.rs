@@ -19,7 +19,7 @@ done
 "#;
 
 /// The longest that one step may take.
-const STEP_WITHIN: Duration = Duration::from_secs(60);
+const STEP_WITHIN: Duration = Duration::from_secs(150);
 
 /// The terminal of one page.
 pub struct Session {
