@@ -158,6 +158,8 @@ Each of these has its --help:
   hraftd status|doctor|why|health    Ask a cluster that runs
   hraftd inspect DIR [--entries]     Show what a stopped node's directory holds, changing nothing
   hraftd recover --rdir DIR [--yes]  After the loss of a majority: make it a cluster of one
+  hraftd backup verify FILE          Check all of a backup
+  hraftd restore FILE --rdir DIR     Make a new cluster of one from a backup
 
 Secrets, each to a new FILE, or printed (each has its --help):
   hraftd secret [FILE]               A secret that the nodes of a cluster share

@@ -12,6 +12,7 @@
 mod address;
 mod advertise;
 mod args;
+mod backup;
 mod bind;
 mod client;
 mod host_info;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::args;
+use super::backup;
 use super::client::{self, ClientTask};
 use super::security;
 use super::{Config, Machine, parse};
@@ -44,9 +45,9 @@ pub enum Credentials {
 /// The task of a tool for the data directory of a stopped node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offline {
-    /// Show the content of a directory.
+    /// Show the content of a directory, or of a backup.
     Inspect {
-        /// The data directory.
+        /// The data directory, or the backup.
         dir: PathBuf,
         /// Print only the log's entries, as JSON lines.
         entries: bool,
@@ -57,6 +58,20 @@ pub enum Offline {
         dir: PathBuf,
         /// Do it; otherwise only say what would be kept and what may be lost.
         yes: bool,
+    },
+    /// Check all of a backup.
+    Verify {
+        /// The backup.
+        file: PathBuf,
+    },
+    /// Make a new cluster of one from a backup.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// The data directory to be made.
+        dir: PathBuf,
+        /// Let the time since the backup count.
+        expire: bool,
     },
 }
 
@@ -153,6 +168,10 @@ pub(super) fn task(
             }
             Ok(Task::Offline(Offline::Recover { dir: PathBuf::from(dir.text), yes }))
         }
+        Some("backup") if argv.get(2).is_some_and(|word| word == "verify") => {
+            backup::verify(words.skip(1)).map(Task::Offline)
+        }
+        Some("restore") => backup::restore(words, env).map(Task::Offline),
         Some("secret") => {
             let SecretArgs { file, id } = read(words)?;
             let task = match (id, file) {
@@ -177,7 +196,7 @@ pub(super) fn task(
     }
 }
 
-fn named(what: &str, file: OsString) -> Result<PathBuf, Exit> {
+pub(super) fn named(what: &str, file: OsString) -> Result<PathBuf, Exit> {
     if file.is_empty() {
         return Err(Exit::usage(format!("{what}: the file has no name")));
     }
@@ -212,6 +231,10 @@ mod tests {
         Task::Offline(Offline::Recover { dir: dir.into(), yes })
     }
 
+    fn restore(dir: &str, expire: bool) -> Task {
+        Task::Offline(Offline::Restore { file: "f".into(), dir: dir.into(), expire })
+    }
+
     #[test]
     fn the_first_word_chooses() {
         for (line, wanted) in [
@@ -222,6 +245,9 @@ mod tests {
             ("recover --rdir d", recover("d", false)),
             ("recover -rdir=d -yes", recover("d", true)),
             ("recover --yes", recover("/from/env", true)),
+            ("backup verify f", Task::Offline(Offline::Verify { file: "f".into() })),
+            ("restore f --rdir d", restore("d", false)),
+            ("restore -expire f", restore("/from/env", true)),
             ("secret", Task::Credentials(Credentials::Secret(None))),
             ("secret f", Task::Credentials(Credentials::Secret(Some("f".into())))),
             ("secret -id f", Task::Credentials(Credentials::SecretIds("f".into()))),
@@ -254,7 +280,11 @@ mod tests {
             ("ca", "ca: the file is missing: hraftd ca --cluster-secret-file FILE"),
             ("token --id f", "unknown flag --id; hraftd --help lists them"),
             ("--rmem token", "unexpected argument \"token\": hraftd token [FILE] is a command line of its own"),
-            ("restore d", "unexpected argument \"restore\": hraftd --help lists the flags"),
+            ("restart d", "unexpected argument \"restart\": hraftd --help lists the flags"),
+            ("restore", "restore: the file is missing: hraftd restore FILE --rdir DIR"),
+            ("restore f --rdir=", "--rdir \"\": the directory has no name"),
+            ("backup verify", "backup verify: the file is missing: hraftd backup verify FILE"),
+            ("backup verify a b", "unexpected argument \"b\": hraftd --help lists the flags"),
             ("--rmem inspect d", "unexpected argument \"inspect\": hraftd inspect DIR is a command line of its own"),
         ] {
             assert_eq!(typed(line).unwrap_err(), Exit::usage(error), "{line}");
@@ -268,6 +298,8 @@ mod tests {
             ("recover -help", "--yes"),
             ("secret --help", "--id"),
             ("token -h", "FILE"),
+            ("backup verify --help", "FILE"),
+            ("restore --help", "--expire"),
         ] {
             let exit = typed(line).unwrap_err();
             assert_eq!((exit.code, &exit.err), (0, &None), "{line}");

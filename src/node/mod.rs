@@ -8,6 +8,7 @@
 //! provably was not appended to any log is tried again.
 
 mod access;
+mod copy;
 mod divergence;
 mod doctor;
 mod error;
@@ -58,6 +59,7 @@ use rpc::Peers;
 use state::Phase;
 
 pub use access::Gate;
+pub use copy::StateCopy;
 pub use doctor::{Finding, Severity};
 pub use error::NodeError;
 pub use identity::NodeIdentity;
