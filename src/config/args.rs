@@ -175,17 +175,17 @@ environment too: --haddr is HRAFTD_HADDR, --read-level is HRAFTD_READ_LEVEL; a f
 /// Help and version (code 0, on stdout), or one line on what is wrong (code 64).
 pub(super) fn read(argv: impl IntoIterator<Item = OsString>) -> Result<Args, Exit> {
     let matches = Args::command().try_get_matches_from(normalize(argv.into_iter().skip(1)));
-    matches.and_then(|matches| Args::from_arg_matches(&matches)).map_err(|error| explain(&error))
+    matches.and_then(|matches| Args::from_arg_matches(&matches)).map_err(|error| explain("hraftd", &error))
 }
 
 /// Turns Go's `-haddr` into `--haddr`. A single dash before several letters is always that: the
-/// one-letter flags (`-h`, `-V`) do not combine. Nothing after a `--` is touched.
+/// one-letter flags (`-h`, `-V`) do not combine. A number (`-5`) is none. Nothing after a `--` is touched.
 pub(super) fn normalize(argv: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut flags = true;
     argv.map(move |arg| {
         let bytes = arg.as_encoded_bytes();
         flags &= bytes != b"--";
-        let go_style = bytes.len() > 2 && bytes[0] == b'-' && bytes[1] != b'-';
+        let go_style = bytes.len() > 2 && bytes[0] == b'-' && bytes[1].is_ascii_alphabetic();
         if !(flags && go_style) {
             return arg;
         }
@@ -195,8 +195,8 @@ pub(super) fn normalize(argv: impl Iterator<Item = OsString>) -> impl Iterator<I
     })
 }
 
-/// clap's error, of several lines, as ours of one.
-pub(super) fn explain(error: &clap::Error) -> Exit {
+/// clap's error, of several lines, as ours of one; `program` has a `--help` that says more.
+pub(super) fn explain(program: &str, error: &clap::Error) -> Exit {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.join(", "),
@@ -211,7 +211,10 @@ pub(super) fn explain(error: &clap::Error) -> Exit {
         ErrorKind::UnknownArgument if arg.starts_with('-') => {
             let near = text(ContextKind::SuggestedArg);
             let hint = if near.is_empty() { String::new() } else { format!(" (did you mean {near}?)") };
-            Exit::usage(format!("unknown flag {arg}{hint}; hraftd --help lists them"))
+            Exit::usage(format!("unknown flag {arg}{hint}; {program} --help lists them"))
+        }
+        ErrorKind::UnknownArgument if program != "hraftd" => {
+            Exit::usage(format!("unexpected argument {arg:?}: {program} --help lists what it takes"))
         }
         ErrorKind::UnknownArgument => {
             let hint = match arg.as_str() {
@@ -228,6 +231,15 @@ pub(super) fn explain(error: &clap::Error) -> Exit {
             Exit::usage(format!("{flag}: the value is missing"))
         }
         ErrorKind::TooManyValues => Exit::usage(format!("{flag} takes no value, {value:?} was given")),
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            Exit::usage(format!("{} {value:?}: {why}", bare(flag)))
+        }
+        ErrorKind::MissingRequiredArgument | ErrorKind::MissingSubcommand => {
+            let names: Vec<&str> = arg.split(", ").map(bare).collect();
+            let names = if names == [""] { "a command".to_owned() } else { names.join(" and ") };
+            Exit::usage(format!("{names} is missing; {program} --help says more"))
+        }
         // None that is known of; still one line.
         _ => {
             let all = error.to_string();
@@ -235,6 +247,11 @@ pub(super) fn explain(error: &clap::Error) -> Exit {
             Exit::usage(line.strip_prefix("error: ").unwrap_or(line))
         }
     }
+}
+
+/// `INDEX` of `<INDEX>`.
+fn bare(arg: &str) -> &str {
+    arg.trim_start_matches('<').trim_end_matches('>')
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use crate::raft_types::Role;
 use crate::telemetry::LogSettings;
 
 pub use bind::{Bind, listen};
-pub use client::{ClientTask, Verb};
+pub use client::{Access, ClientTask, DeleteArgs, Endpoint, GetArgs, PutArgs, Verb};
 pub use host_info::{Machine, ThisMachine};
 pub use security::{NamedFile, Security, TlsCertificate, TlsSettings};
 pub use task::{Credentials, Offline, Task};

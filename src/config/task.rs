@@ -204,8 +204,16 @@ pub(super) fn named(what: &str, file: OsString) -> Result<PathBuf, Exit> {
 }
 
 pub(super) fn read<T: CommandFactory + FromArgMatches>(words: impl Iterator<Item = OsString>) -> Result<T, Exit> {
+    read_of("hraftd", words)
+}
+
+/// Reads words of `program`, whose `--help` an error names.
+pub(super) fn read_of<T: CommandFactory + FromArgMatches>(
+    program: &str,
+    words: impl Iterator<Item = OsString>,
+) -> Result<T, Exit> {
     let matches = T::command().try_get_matches_from(args::normalize(words));
-    matches.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| args::explain(&error))
+    matches.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| args::explain(program, &error))
 }
 
 #[cfg(test)]

@@ -1,0 +1,111 @@
+//! The command line of the client: `hraftd status`, `get`, `put` and so on.
+//!
+//! * [`verbs`] has the verbs and what each takes. [`access`] has what all of them take.
+
+mod access;
+mod verbs;
+
+use std::ffi::OsString;
+
+use clap::{Args as _, Command, Parser, Subcommand as _};
+
+use super::setting::Env;
+use crate::exit::Exit;
+
+use access::AccessArgs;
+pub use access::{Access, Endpoint};
+pub use verbs::*;
+
+/// What is asked of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTask {
+    /// What to do.
+    pub verb: Verb,
+    /// The way to the cluster.
+    pub access: Access,
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "hraftd", no_binary_name = true, max_term_width = 100, args_override_self = true)]
+#[command(disable_help_subcommand = true)]
+struct ClientArgs {
+    #[command(flatten)]
+    access: AccessArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Reads the command line of a verb, if `word` is one.
+pub(super) fn task(
+    word: &str,
+    words: impl Iterator<Item = OsString>,
+    env: Env<'_>,
+) -> Option<Result<ClientTask, Exit>> {
+    let all = Verb::augment_subcommands(Command::new("hraftd"));
+    let is_verb = all.get_subcommands().any(|verb| verb.get_name() == word);
+    is_verb.then(|| {
+        let words = std::iter::once(OsString::from(word)).chain(words);
+        let ClientArgs { access, verb } = super::task::read_of(&format!("hraftd {word}"), words)?;
+        Ok(ClientTask { verb, access: access.read(env)? })
+    })
+}
+
+/// The verbs as commands, each with all of its flags: for help, completions and manual pages.
+pub(super) fn commands() -> Vec<Command> {
+    let all = Verb::augment_subcommands(Command::new("hraftd"));
+    let with_access = |verb: &Command| AccessArgs::augment_args(verb.clone());
+    all.get_subcommands().map(with_access).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(line: &str) -> Result<ClientTask, Exit> {
+        let mut words = line.split(' ');
+        let word = words.next().unwrap();
+        let env = |name: &str| (name == "HRAFTD_ENDPOINTS").then(|| ":1,h:2".into());
+        task(word, words.map(OsString::from), &env).unwrap()
+    }
+
+    #[test]
+    fn verbs_and_what_they_take() {
+        let why = typed("why 17 -o json --endpoints a:1").unwrap();
+        assert_eq!((why.verb, why.access.json), (Verb::Why { index: 17 }, true));
+        assert_eq!(why.access.endpoints[0].to_string(), "a:1");
+        let status = typed("status").unwrap();
+        assert_eq!(status.verb, Verb::Status);
+        assert_eq!(status.access.endpoints.len(), 2, "of the environment");
+        assert_eq!(typed("health -ready").unwrap().verb, Verb::Health { ready: true });
+        assert!(task("serve", std::iter::empty(), &|_| None).is_none());
+        let Verb::Put(put) = typed("put k -5 --ttl 3s").unwrap().verb else { panic!() };
+        assert_eq!((put.value, put.ttl), ("-5".into(), Some(std::time::Duration::from_secs(3))));
+    }
+
+    #[test]
+    fn bad_command_lines_are_one_line() {
+        for (line, error) in [
+            ("why", "INDEX is missing; hraftd why --help says more"),
+            ("why x", "INDEX \"x\": not a number from 0 on"),
+            ("status 7", "unexpected argument \"7\": hraftd status --help lists what it takes"),
+            ("doctor --ready", "unknown flag --ready; hraftd doctor --help lists them"),
+            ("status -o yaml", "-o yaml: the only format is json"),
+            (
+                "status --endpoint a",
+                "unknown flag --endpoint (did you mean --endpoints?); hraftd status --help lists them",
+            ),
+            ("put k", "VALUE|-|@FILE is missing; hraftd put --help says more"),
+            ("put k v --ttl 1", "--ttl \"1\": the unit is missing: ms, s, m or h"),
+            ("status --timeout 0s", "--timeout 0s: not between 1ms and 1h"),
+        ] {
+            assert_eq!(typed(line).unwrap_err(), Exit::usage(error), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_of_all_verbs_are_sound() {
+        for command in commands() {
+            command.debug_assert();
+        }
+    }
+}
