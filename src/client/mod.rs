@@ -1,11 +1,12 @@
 //! `hraftd` as a client: asks a cluster over the public API, and shows the answers to people.
 //!
 //! * `link`: the way to a cluster: endpoints, retries, TLS, and what an answer means for the exit code.
-//! * `keys`: verbs of one key. `out`: standard output. `show`: answers as tables.
+//! * `keys`: verbs of one key. `backup`: takes a backup. `out`: standard output. `show`: answers as tables.
 //!
 //! Exit codes: 0; 1 refused, not found, or something to mend; 64 a bad command line; 69 no node reachable; 75 try again;
 //! 77 not permitted.
 
+mod backup;
 mod keys;
 mod link;
 mod out;
@@ -43,6 +44,7 @@ async fn answer(task: &ClientTask) -> Result<Exit, Exit> {
         Verb::Get(args) => keys::get(&cluster, args, json).await,
         Verb::Put(args) => keys::put(&cluster, args, json).await,
         Verb::Delete(args) => keys::delete(&cluster, args, json).await,
+        Verb::Backup(args) => backup::backup(&cluster, args, json).await,
         Verb::Status => {
             let answer = cluster.get("/hraftd/raft/cluster").await?;
             printed(json, &answer, show::status)

@@ -79,6 +79,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", help_heading = "Storage")]
     pub snapshot_threshold: Option<OsString>,
 
+    /// The leader backs up into this directory by itself [default: no backups]
+    #[arg(long, value_name = "DIR", help_heading = "Storage")]
+    pub backup_to: Option<OsString>,
+    /// How old the newest backup in it may get [default: 1h]
+    #[arg(long, value_name = "TIME", help_heading = "Storage")]
+    pub backup_every: Option<OsString>,
+    /// How many backups stay in it [default: 24]
+    #[arg(long, value_name = "N", help_heading = "Storage")]
+    pub backup_keep: Option<OsString>,
+
     /// Largest value, in bytes or as 512K, 1M [default: 1M]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub max_value: Option<OsString>,

@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 
 use super::setting::{Env, Setting};
 use super::task::{Offline, named, read};
+use super::values;
 use crate::exit::Exit;
 
 /// Check all of a backup, and say what is in it
@@ -34,6 +36,41 @@ struct RestoreArgs {
     /// Let the time since the backup count: what has a time to live may be gone
     #[arg(long)]
     expire: bool,
+}
+
+/// The backups that a leader makes by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupPlan {
+    /// The directory that they are in.
+    pub to: PathBuf,
+    /// How old the newest may get.
+    pub every: Duration,
+    /// How many stay; at least 1.
+    pub keep: usize,
+}
+
+/// Reads `--backup-to` and what goes with it.
+pub(super) fn plan(
+    to: Option<OsString>,
+    every: Option<OsString>,
+    keep: Option<OsString>,
+    env: Env<'_>,
+) -> Result<Option<BackupPlan>, Exit> {
+    let (to, every) = (Setting::find("--backup-to", to, env)?, Setting::find("--backup-every", every, env)?);
+    let keep = Setting::find("--backup-keep", keep, env)?;
+    let Some(to) = to else {
+        return match every.or(keep) {
+            Some(alone) => Err(alone.bad("there are no backups without --backup-to DIR")),
+            None => Ok(None),
+        };
+    };
+    if to.text.is_empty() {
+        return Err(to.bad("the directory has no name"));
+    }
+    let every = every.map_or(Ok(3_600_000), |given| values::time_ms(&given, 1_000..=31 * 86_400_000))?;
+    let keep = keep.map_or(Ok(24), |given| values::number(&given, 1..=100_000))?;
+    let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+    Ok(Some(BackupPlan { to: PathBuf::from(to.text), every: Duration::from_millis(every), keep }))
 }
 
 /// Reads what comes behind `backup verify`.

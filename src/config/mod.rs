@@ -37,8 +37,9 @@ use crate::observe::RequestLog;
 use crate::raft_types::Role;
 use crate::telemetry::LogSettings;
 
+pub use backup::BackupPlan;
 pub use bind::{Bind, listen};
-pub use client::{Access, ClientTask, DeleteArgs, Endpoint, GetArgs, PutArgs, Verb};
+pub use client::{Access, BackupArgs, ClientTask, DeleteArgs, Endpoint, GetArgs, PutArgs, Verb};
 pub use host_info::{Machine, ThisMachine};
 pub use security::{NamedFile, Security, TlsCertificate, TlsSettings};
 pub use task::{Credentials, Offline, Task};
@@ -88,6 +89,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Log entries between snapshots; at least 1.
     pub snapshot_threshold: u64,
+    /// Backups that the leader makes by itself.
+    pub backups: Option<BackupPlan>,
     /// The number of changes kept for watchers.
     pub watch_history: usize,
     /// How long the outcome of a write with an `Idempotency-Key` is kept, in ms.

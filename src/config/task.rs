@@ -148,6 +148,9 @@ pub(super) fn task(
     let argv: Vec<OsString> = argv.into_iter().collect();
     let words = argv.iter().skip(2).cloned();
     let word = argv.get(1).and_then(|word| word.to_str());
+    if word == Some("backup") && argv.get(2).is_some_and(|word| word == "verify") {
+        return backup::verify(words.skip(1)).map(Task::Offline);
+    }
     if let Some(task) = word.and_then(|word| client::task(word, words.clone(), env)) {
         return task.map(Task::Client);
     }
@@ -167,9 +170,6 @@ pub(super) fn task(
                 return Err(dir.bad("the directory has no name"));
             }
             Ok(Task::Offline(Offline::Recover { dir: PathBuf::from(dir.text), yes }))
-        }
-        Some("backup") if argv.get(2).is_some_and(|word| word == "verify") => {
-            backup::verify(words.skip(1)).map(Task::Offline)
         }
         Some("restore") => backup::restore(words, env).map(Task::Offline),
         Some("secret") => {

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 use crate::command::{Need, Principal};
 use crate::kv::KvStore;
 use crate::node::{Node, NodeError, ReadOptions, Settled};
+use crate::observe::BackupNumbers;
+use crate::raft_types::{ClusterId, RaftId};
 use crate::storage::backup::Head;
 
 /// The state at one index, to be backed up.
@@ -21,6 +23,21 @@ pub struct StateCopy {
 }
 
 impl Node {
+    /// The cluster that it belongs to.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.inner.me.cluster()
+    }
+
+    /// Its Raft id.
+    pub fn raft_id(&self) -> RaftId {
+        self.inner.me.raft_id()
+    }
+
+    /// What is known of the backups that it makes by itself.
+    pub fn backups(&self) -> &BackupNumbers {
+        &self.inner.backups
+    }
+
     /// The whole state, for a client who may have all of it.
     ///
     /// # Errors

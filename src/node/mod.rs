@@ -47,7 +47,7 @@ use crate::command::Reply;
 use crate::kv::RetryRoom;
 use crate::log_time::LogClock;
 use crate::node_id::{HostPort, PublicId};
-use crate::observe::RequestLog;
+use crate::observe::{BackupNumbers, RequestLog};
 use crate::raft_types::TypeConfig;
 use crate::state_machine::{MapReader, StateMachine};
 use crate::storage::SnapshotStore;
@@ -146,6 +146,7 @@ struct Inner {
     journal: Arc<journal::Journal>,
     request_log: OnceLock<RequestLog>,
     followers: journal::Followers,
+    backups: BackupNumbers,
     /// The client addresses of `--rjoin` that are not this node's.
     listed: OnceLock<Vec<HostPort>>,
 }
@@ -284,6 +285,7 @@ impl Node {
             journal,
             request_log: OnceLock::new(),
             followers: journal::Followers::default(),
+            backups: BackupNumbers::default(),
             listed: OnceLock::new(),
         };
         let node = Self { inner: Arc::new(inner) };

@@ -6,6 +6,7 @@
 mod support;
 
 mod addresses;
+mod backups;
 mod boot;
 mod copies;
 mod failover;

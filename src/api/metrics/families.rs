@@ -11,7 +11,9 @@ use crate::node::{
     DiskNumbers, ELECTION_KINDS, ELECTION_OUTCOMES, Numbers, PROPOSAL_OUTCOMES, PeerNumbers, READ_INDEX_OUTCOMES,
     RaftNumbers, State, StateNumbers, WARNING_KINDS,
 };
-use crate::observe::{AUTH_REFUSALS, CERTIFICATES, HANDSHAKE_OUTCOMES, Histogram, Scale, SecurityNumbers, Seen};
+use crate::observe::{
+    AUTH_REFUSALS, BackupsSeen, CERTIFICATES, HANDSHAKE_OUTCOMES, Histogram, Scale, SecurityNumbers, Seen,
+};
 use crate::platform;
 
 /// The version of the compiler that made this binary, by `build.rs`.
@@ -163,6 +165,18 @@ pub fn security(page: &mut Page, numbers: &SecurityNumbers) {
     page.counters("auth_refused_total", "Requests that were not permitted", borrowed(&refused));
 }
 
+/// The numbers of the backups that a node makes by itself.
+pub fn backups(page: &mut Page, numbers: &BackupsSeen) {
+    let made = numbers.made_ms as f64 / 1e3;
+    let help = "When the state of the newest own backup was read, in seconds since 1970; 0 for never";
+    page.gauge("backup_last_success_timestamp_seconds", help, made);
+    page.gauge("backup_last_bytes", "Bytes of the newest own backup", numbers.bytes as f64);
+    page.gauge("backup_last_seconds", "How long the newest own backup took", numbers.took.as_secs_f64());
+    page.counter("backup_successes_total", "Own backups that were made", numbers.successes as f64);
+    page.counter("backup_failures_total", "Own backups that failed", numbers.failures as f64);
+    page.gauge("backup_failing", "1 where the last own backup failed", f64::from(u8::from(numbers.is_failing)));
+}
+
 /// All of them.
 pub fn all(
     numbers: &Numbers,
@@ -175,6 +189,7 @@ pub fn all(
     disk(&mut page, &numbers.disk);
     http(&mut page, requests, port);
     state(&mut page, &numbers.state);
+    backups(&mut page, &numbers.backups);
     process(&mut page);
     security(&mut page, security_numbers);
     // A family without a series has no place on the page.

@@ -130,6 +130,14 @@ impl Cluster {
     /// # Errors
     /// The end of the process: 1, 69, 75 or 77.
     pub(super) async fn open(&self, request: &Request) -> Result<Stream, Exit> {
+        self.open_any(request).await?.map_err(|answer| answer.refused())
+    }
+
+    /// The same, with an answer of any other status as it is.
+    ///
+    /// # Errors
+    /// The end of the process: 69, 75 or 77.
+    pub(super) async fn open_any(&self, request: &Request) -> Result<Result<Stream, Answer>, Exit> {
         let opened = self.in_turn(request, async |endpoint| {
             let sent = Instant::now();
             let response = self.ask(endpoint, request).await?;
@@ -138,7 +146,7 @@ impl Cluster {
             }
             collect(endpoint, response, sent).await.map(Err)
         });
-        opened.await?.map_err(|answer: Answer| answer.refused())
+        opened.await
     }
 
     /// The client address of the leader, if one is known.

@@ -34,6 +34,12 @@ pub enum Verb {
         #[arg(value_name = "INDEX", value_parser = number)]
         index: u64,
     },
+    /// Take a backup of all there is, while the cluster runs
+    #[command(
+        after_help = "FILE gets its name once all of it is there and checked. 75: the transfer broke off. hraftd backup \
+                      verify FILE checks one again; hraftd restore makes a new cluster of it."
+    )]
+    Backup(BackupArgs),
     /// Tell whether a node lives
     Health {
         /// It must also serve
@@ -74,6 +80,20 @@ pub struct PutArgs {
     /// Only if the key was last changed at this index; 0: only if there is none
     #[arg(long, value_name = "INDEX", value_parser = number)]
     pub cas: Option<u64>,
+}
+
+/// What `backup` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct BackupArgs {
+    /// The file; - or none is standard output
+    #[arg(value_name = "FILE|-", id = "FILE")]
+    pub file: Option<OsString>,
+    /// Only if there is anything after this index
+    #[arg(long, value_name = "INDEX", value_parser = number)]
+    pub if_newer: Option<u64>,
+    /// How fresh the state must be: linearizable, weak, none or auto
+    #[arg(long, value_name = "LEVEL")]
+    pub level: Option<String>,
 }
 
 /// What `delete` takes.
