@@ -37,7 +37,10 @@ use crate::raft_types::Role;
 use crate::telemetry::LogSettings;
 
 pub use bind::{Bind, listen};
-pub use client::{Access, ClientTask, DeleteArgs, Endpoint, GetArgs, PutArgs, Verb};
+pub use client::{
+    Access, BOUND, Bound, ClientTask, DeleteArgs, ElectArgs, Endpoint, ExportArgs, GetArgs, ImportArgs, IncrArgs,
+    LockArgs, LsArgs, MembersVerb, PutArgs, TokenVerb, TouchArgs, Verb, WatchArgs,
+};
 pub use host_info::{Machine, ThisMachine};
 pub use security::{NamedFile, Security, TlsCertificate, TlsSettings};
 pub use task::{Credentials, Offline, Task};

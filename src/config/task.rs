@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::args;
-use super::client::{self, ClientTask};
+use super::client::{self, Bound, ClientTask};
 use super::security;
 use super::{Config, Machine, parse};
 use crate::config::setting::{Env, Setting};
@@ -24,6 +24,8 @@ pub enum Task {
     Offline(Offline),
     /// Ask a cluster.
     Client(ClientTask),
+    /// Become a command that dies with its parent: the client starts its own so.
+    Bound(Bound),
     /// Make or show a secret.
     Credentials(Credentials),
 }
@@ -103,7 +105,9 @@ struct SecretArgs {
 /// Make a token
 #[derive(Debug, Parser)]
 #[command(name = "hraftd token", no_binary_name = true, max_term_width = 100)]
-#[command(override_usage = "hraftd token [FILE]")]
+#[command(
+    override_usage = "hraftd token [FILE]\n       hraftd token ls|put|rotate|rm    those of a cluster; each has its --help"
+)]
 struct TokenArgs {
     /// The new file, which only its owner may read; without it the token is printed
     #[arg(value_name = "FILE")]
@@ -133,7 +137,11 @@ pub(super) fn task(
     let argv: Vec<OsString> = argv.into_iter().collect();
     let words = argv.iter().skip(2).cloned();
     let word = argv.get(1).and_then(|word| word.to_str());
-    if let Some(task) = word.and_then(|word| client::task(word, words.clone(), env)) {
+    if word == Some(client::BOUND) {
+        return client::bound(words).map(Task::Bound);
+    }
+    let is_offline = word == Some("token") && !argv.get(2).is_some_and(client::is_token_verb);
+    if let Some(task) = word.filter(|_| !is_offline).and_then(|word| client::task(word, words.clone(), env)) {
         return task.map(Task::Client);
     }
     match word {

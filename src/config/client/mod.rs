@@ -25,6 +25,37 @@ pub struct ClientTask {
     pub access: Access,
 }
 
+/// The hidden word of [`Bound`].
+pub const BOUND: &str = "__bound";
+
+/// A command that dies with its parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The process that must still be the parent.
+    pub parent: u32,
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+}
+
+/// Reads what the client wrote: the parent, and the command.
+///
+/// # Errors
+/// Somebody else wrote it.
+pub(super) fn bound(mut words: impl Iterator<Item = OsString>) -> Result<Bound, Exit> {
+    let parent = words.next().and_then(|word| word.to_str()?.parse().ok());
+    let (parent, command) = (parent, words.collect::<Vec<_>>());
+    match parent {
+        Some(parent) if !command.is_empty() => Ok(Bound { parent, command }),
+        _ => Err(Exit::usage("this word is for hraftd lock alone")),
+    }
+}
+
+/// True for the verbs of `hraftd token`; any other word there is a file.
+pub(super) fn is_token_verb(word: &OsString) -> bool {
+    let verbs = TokenVerb::augment_subcommands(Command::new("token"));
+    word.to_str().is_some_and(|word| verbs.get_subcommands().any(|verb| verb.get_name() == word))
+}
+
 #[derive(Debug, Parser)]
 #[command(name = "hraftd", no_binary_name = true, max_term_width = 100, args_override_self = true)]
 #[command(disable_help_subcommand = true)]
