@@ -14,6 +14,7 @@ mod advertise;
 mod args;
 mod bind;
 mod client;
+mod commands;
 mod host_info;
 mod resolve;
 mod security;

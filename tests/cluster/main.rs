@@ -7,6 +7,7 @@ mod support;
 
 mod addresses;
 mod boot;
+mod cli;
 mod copies;
 mod failover;
 mod far_behind;

@@ -3,11 +3,12 @@
 //! * [`verbs`] has the verbs and what each takes. [`access`] has what all of them take.
 
 mod access;
+mod examples;
 mod verbs;
 
 use std::ffi::OsString;
 
-use clap::{Args as _, Command, Parser, Subcommand as _};
+use clap::{Args as _, Command, CommandFactory, Parser, Subcommand as _};
 
 use super::setting::Env;
 use crate::exit::Exit;
@@ -76,7 +77,9 @@ pub(super) fn task(
     let is_verb = all.get_subcommands().any(|verb| verb.get_name() == word);
     is_verb.then(|| {
         let words = std::iter::once(OsString::from(word)).chain(words);
-        let ClientArgs { access, verb } = super::task::read_of(&format!("hraftd {word}"), words)?;
+        let program = format!("hraftd {word}");
+        let command = ClientArgs::command().mut_subcommand(word, |verb| with_examples(verb).bin_name(&program));
+        let ClientArgs { access, verb } = super::task::read_with(command, &program, words)?;
         Ok(ClientTask { verb, access: access.read(env)? })
     })
 }
@@ -84,8 +87,28 @@ pub(super) fn task(
 /// The verbs as commands, each with all of its flags: for help, completions and manual pages.
 pub(super) fn commands() -> Vec<Command> {
     let all = Verb::augment_subcommands(Command::new("hraftd"));
-    let with_access = |verb: &Command| AccessArgs::augment_args(verb.clone());
+    let with_access = |verb: &Command| with_examples(AccessArgs::augment_args(verb.clone()));
     all.get_subcommands().map(with_access).collect()
+}
+
+fn with_examples(verb: Command) -> Command {
+    let Some(examples) = examples::of(verb.get_name()) else { return verb };
+    let note = verb.get_after_help().map(|note| format!("{note}\n\n")).unwrap_or_default();
+    verb.after_help(format!("{note}Examples:\n  {}", examples.replace('\n', "\n  ")))
+}
+
+/// Examples of a verb.
+#[cfg(test)]
+pub(super) fn examples(verb: &str) -> Option<&'static str> {
+    examples::of(verb)
+}
+
+/// What is to be said of a verb, beside its flags.
+#[cfg(test)]
+pub(super) fn note(verb: &str) -> String {
+    let all = Verb::augment_subcommands(Command::new("hraftd"));
+    let note = all.find_subcommand(verb).and_then(|verb| verb.get_after_help().map(ToString::to_string));
+    note.unwrap_or_default()
 }
 
 #[cfg(test)]
