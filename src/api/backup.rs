@@ -131,6 +131,11 @@ fn body(head: Head, kv: KvStore, place: OwnedSemaphorePermit) -> Body {
             Err(error) => tracing::warn!("a backup of index {index} was not taken to its end: {error}"),
         }
     });
+    body_of(receiver)
+}
+
+/// A body of these parts: without its end it is an error.
+fn body_of(receiver: mpsc::Receiver<Part>) -> Body {
     Body::from_stream(stream::unfold(Some(receiver), |receiver| async {
         let mut receiver = receiver?;
         match receiver.recv().await {
@@ -166,5 +171,57 @@ impl Giver {
                 Err(_) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    fn bytes() -> Part {
+        Part::Bytes(Bytes::from_static(b"some"))
+    }
+
+    #[tokio::test]
+    async fn only_one_with_its_end_ends_well() {
+        for is_whole in [true, false] {
+            let (sender, receiver) = mpsc::channel(3);
+            sender.send(bytes()).await.ok().unwrap();
+            if is_whole {
+                sender.send(Part::End).await.ok().unwrap();
+            }
+            drop(sender);
+            let all = body_of(receiver).collect().await.map(|all| all.to_bytes());
+            assert_eq!(all.ok(), is_whole.then(|| Bytes::from_static(b"some")));
+        }
+    }
+
+    /// Nobody takes anything: whoever makes the backup notices that it was taken from the client, and that the client is gone.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_takes_nothing_does_not_keep_the_state() {
+        for is_gone in [false, true] {
+            let (sender, receiver) = mpsc::channel(1);
+            let giver = Giver { runtime: Handle::current(), sender, held: Held::new((), None) };
+            giver.sender.send(bytes()).await.ok().unwrap();
+            // As the one that looks after it does once the client has stalled, or costs too much.
+            giver.held.using(|()| ((), is_gone));
+            if is_gone {
+                drop(receiver);
+            }
+            let given = task::spawn_blocking(move || giver.give(bytes())).await.unwrap();
+            let wanted = if is_gone { io::ErrorKind::Other } else { io::ErrorKind::TimedOut };
+            assert_eq!(given.unwrap_err().kind(), wanted);
+        }
+    }
+
+    #[test]
+    fn so_many_at_a_time() {
+        let backups = Backups::default();
+        let taken: Vec<_> = (0..MAX_AT_A_TIME).map(|_| backups.place().unwrap()).collect();
+        assert!(matches!(backups.place(), Err(ApiError::Overloaded(_))));
+        drop(taken);
+        backups.place().unwrap();
     }
 }

@@ -1,15 +1,24 @@
 //! `hraftd` as a client: asks a cluster over the public API, and shows the answers to people.
 //!
 //! * `link`: the way to a cluster: endpoints, retries, TLS, and what an answer means for the exit code.
-//! * `keys`: verbs of one key. `backup`: takes a backup. `out`: standard output. `show`: answers as tables.
+//! * `keys`, `more_keys`, `list`, `edit`: verbs of keys. `admin`: members and tokens. `run`: verbs that run a command.
+//! * `data`: many keys in and out. `backup`: all of it. `pages`: keys in their order.
+//! * `out`: standard output. `show`: answers as tables.
 //!
 //! Exit codes: 0; 1 refused, not found, or something to mend; 64 a bad command line; 69 no node reachable; 75 try again;
 //! 77 not permitted.
 
+mod admin;
 mod backup;
+mod data;
+mod edit;
 mod keys;
 mod link;
+mod list;
+mod more_keys;
 mod out;
+mod pages;
+mod run;
 mod show;
 
 use rand::RngExt as _;
@@ -20,6 +29,8 @@ use crate::config::{ClientTask, Verb};
 use crate::exit::{EX_FAILURE, Exit};
 
 use link::{Answer, Cluster, Request};
+
+pub use run::become_bound;
 
 /// Does what is asked. Blocks.
 pub fn run(task: &ClientTask) -> Exit {
@@ -44,7 +55,18 @@ async fn answer(task: &ClientTask) -> Result<Exit, Exit> {
         Verb::Get(args) => keys::get(&cluster, args, json).await,
         Verb::Put(args) => keys::put(&cluster, args, json).await,
         Verb::Delete(args) => keys::delete(&cluster, args, json).await,
-        Verb::Backup(args) => backup::backup(&cluster, args, json).await,
+        Verb::Ls(args) => list::ls(&cluster, args, json).await,
+        Verb::Incr(args) => more_keys::incr(&cluster, args, json).await,
+        Verb::Touch(args) => more_keys::touch(&cluster, args, json).await,
+        Verb::Txn { file } => more_keys::txn(&cluster, file).await,
+        Verb::Edit { key } => edit::edit(&cluster, key).await,
+        Verb::Watch(args) => run::watch(&cluster, args, json).await,
+        Verb::Lock(args) => run::lock(&cluster, args).await,
+        Verb::Elect(args) => run::elect(&cluster, args).await,
+        Verb::Members { verb } => admin::members(&cluster, verb.as_ref(), json).await,
+        Verb::Token { verb } => admin::token(&cluster, verb, json).await,
+        Verb::Export(args) => data::export(&cluster, args).await,
+        Verb::Import(args) => data::import(&cluster, args).await,
         Verb::Status => {
             let answer = cluster.get("/hraftd/raft/cluster").await?;
             printed(json, &answer, show::status)

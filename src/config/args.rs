@@ -164,17 +164,14 @@ pub(super) struct SecurityArgs {
 }
 
 const FOOTER: &str = "\
-Each of these has its --help:
-  hraftd status|doctor|why|health    Ask a cluster that runs
-  hraftd inspect DIR [--entries]     Show what a stopped node's directory holds, changing nothing
-  hraftd recover --rdir DIR [--yes]  After the loss of a majority: make it a cluster of one
-  hraftd backup verify FILE          Check all of a backup
-  hraftd restore FILE --rdir DIR     Make a new cluster of one from a backup
-
-Secrets, each to a new FILE, or printed (each has its --help):
-  hraftd secret [FILE]               A secret that the nodes of a cluster share
-  hraftd token [FILE]                A token
-  hraftd ca --cluster-secret-file F  The certificate authorities that clients of --tls-auto trust
+Commands, each with its --help; docs/cli.md has examples:
+  get put delete ls incr touch txn edit watch lock elect    Keys, changes and locks of a cluster
+  status members doctor why health token                    How it is, who belongs to it, who may what
+  export import                                             Many keys out and in, as JSON lines
+  backup, backup verify FILE, restore FILE --rdir DIR       All of it into a file, and a new cluster of that
+  hraftd inspect DIR, hraftd recover --rdir DIR             A stopped node's directory
+  secret token ca                                           Secrets: to a new file, or printed
+  completions man                                           For bash, zsh, fish; manual pages
 
 Flags are read as --haddr :11000, --haddr=:11000 and -haddr :11000. Each can be set in the
 environment too: --haddr is HRAFTD_HADDR, --read-level is HRAFTD_READ_LEVEL; a flag wins.";
@@ -261,7 +258,7 @@ pub(super) fn explain(program: &str, error: &clap::Error) -> Exit {
 
 /// `INDEX` of `<INDEX>`.
 fn bare(arg: &str) -> &str {
-    arg.trim_start_matches('<').trim_end_matches('>')
+    arg.trim_start_matches('<').trim_end_matches("...").trim_end_matches('>')
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ struct VerifyArgs {
 #[derive(Debug, Parser)]
 #[command(name = "hraftd restore", no_binary_name = true, max_term_width = 100)]
 #[command(override_usage = "hraftd restore FILE --rdir DIR [--expire]")]
-struct RestoreArgs {
+pub(super) struct RestoreArgs {
     /// The backup
     #[arg(value_name = "FILE")]
     file: Option<OsString>,

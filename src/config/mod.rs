@@ -15,6 +15,7 @@ mod args;
 mod backup;
 mod bind;
 mod client;
+mod commands;
 mod host_info;
 mod resolve;
 mod security;
@@ -39,7 +40,10 @@ use crate::telemetry::LogSettings;
 
 pub use backup::BackupPlan;
 pub use bind::{Bind, listen};
-pub use client::{Access, BackupArgs, ClientTask, DeleteArgs, Endpoint, GetArgs, PutArgs, Verb};
+pub use client::{
+    Access, BOUND, BackupArgs, Bound, ClientTask, DeleteArgs, ElectArgs, Endpoint, ExportArgs, GetArgs, ImportArgs,
+    IncrArgs, LockArgs, LsArgs, MembersVerb, PutArgs, TokenVerb, TouchArgs, Verb, WatchArgs,
+};
 pub use host_info::{Machine, ThisMachine};
 pub use security::{NamedFile, Security, TlsCertificate, TlsSettings};
 pub use task::{Credentials, Offline, Task};

@@ -10,7 +10,8 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::args;
 use super::backup;
-use super::client::{self, ClientTask};
+use super::client::{self, Bound, ClientTask};
+use super::commands;
 use super::security;
 use super::{Config, Machine, parse};
 use crate::config::setting::{Env, Setting};
@@ -25,6 +26,8 @@ pub enum Task {
     Offline(Offline),
     /// Ask a cluster.
     Client(ClientTask),
+    /// Become a command that dies with its parent: the client starts its own so.
+    Bound(Bound),
     /// Make or show a secret.
     Credentials(Credentials),
 }
@@ -79,7 +82,7 @@ pub enum Offline {
 #[derive(Debug, Parser)]
 #[command(name = "hraftd inspect", no_binary_name = true, max_term_width = 100)]
 #[command(override_usage = "hraftd inspect DIR [--entries]")]
-struct InspectArgs {
+pub(super) struct InspectArgs {
     /// The data directory
     #[arg(value_name = "DIR")]
     dir: Option<OsString>,
@@ -93,7 +96,7 @@ struct InspectArgs {
 #[derive(Debug, Parser)]
 #[command(name = "hraftd recover", no_binary_name = true, max_term_width = 100)]
 #[command(override_usage = "hraftd recover --rdir DIR [--yes]")]
-struct RecoverArgs {
+pub(super) struct RecoverArgs {
     /// The data directory of the stopped node; $HRAFTD_RDIR where it is not given
     #[arg(long, value_name = "DIR")]
     rdir: Option<OsString>,
@@ -106,7 +109,7 @@ struct RecoverArgs {
 #[derive(Debug, Parser)]
 #[command(name = "hraftd secret", no_binary_name = true, max_term_width = 100)]
 #[command(override_usage = "hraftd secret [FILE]\n       hraftd secret --id FILE")]
-struct SecretArgs {
+pub(super) struct SecretArgs {
     /// The new file, which only its owner may read; without it the secret is printed
     #[arg(value_name = "FILE")]
     file: Option<OsString>,
@@ -118,7 +121,9 @@ struct SecretArgs {
 /// Make a token
 #[derive(Debug, Parser)]
 #[command(name = "hraftd token", no_binary_name = true, max_term_width = 100)]
-#[command(override_usage = "hraftd token [FILE]")]
+#[command(
+    override_usage = "hraftd token [FILE]\n       hraftd token ls|put|rotate|rm    those of a cluster; each has its --help"
+)]
 struct TokenArgs {
     /// The new file, which only its owner may read; without it the token is printed
     #[arg(value_name = "FILE")]
@@ -130,7 +135,7 @@ struct TokenArgs {
 #[derive(Debug, Parser)]
 #[command(name = "hraftd ca", no_binary_name = true, max_term_width = 100)]
 #[command(override_usage = "hraftd ca --cluster-secret-file FILE")]
-struct CaArgs {
+pub(super) struct CaArgs {
     /// The cluster's secrets; $HRAFTD_CLUSTER_SECRET_FILE where it is not given
     #[arg(long, value_name = "FILE")]
     cluster_secret_file: Option<OsString>,
@@ -151,8 +156,15 @@ pub(super) fn task(
     if word == Some("backup") && argv.get(2).is_some_and(|word| word == "verify") {
         return backup::verify(words.skip(1)).map(Task::Offline);
     }
-    if let Some(task) = word.and_then(|word| client::task(word, words.clone(), env)) {
+    if word == Some(client::BOUND) {
+        return client::bound(words).map(Task::Bound);
+    }
+    let is_offline = word == Some("token") && !argv.get(2).is_some_and(client::is_token_verb);
+    if let Some(task) = word.filter(|_| !is_offline).and_then(|word| client::task(word, words.clone(), env)) {
         return task.map(Task::Client);
+    }
+    if let Some(exit) = word.and_then(|word| commands::printed(word, words.clone())) {
+        return Err(exit);
     }
     match word {
         Some("inspect") => {
@@ -212,7 +224,16 @@ pub(super) fn read_of<T: CommandFactory + FromArgMatches>(
     program: &str,
     words: impl Iterator<Item = OsString>,
 ) -> Result<T, Exit> {
-    let matches = T::command().try_get_matches_from(args::normalize(words));
+    read_with(T::command(), program, words)
+}
+
+/// Reads words as `command` has them.
+pub(super) fn read_with<T: FromArgMatches>(
+    command: clap::Command,
+    program: &str,
+    words: impl Iterator<Item = OsString>,
+) -> Result<T, Exit> {
+    let matches = command.try_get_matches_from(args::normalize(words));
     matches.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| args::explain(program, &error))
 }
 

@@ -8,6 +8,7 @@ mod support;
 mod addresses;
 mod backups;
 mod boot;
+mod cli;
 mod copies;
 mod failover;
 mod far_behind;

@@ -1,6 +1,6 @@
 //! Answers, and what they mean for the exit code.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -19,8 +19,8 @@ pub(in crate::client) struct Answer {
     pub(in crate::client) headers: HeaderMap,
     pub(in crate::client) body: Bytes,
     pub(in crate::client) endpoint: Endpoint,
-    /// When the request that was answered was sent.
-    pub(in crate::client) sent: Instant,
+    /// When the request that was answered was sent, by [`now`].
+    pub(in crate::client) sent: Duration,
 }
 
 impl Answer {
@@ -93,6 +93,12 @@ impl Stream {
             }
         }
     }
+}
+
+/// The time since this machine was started, sleep included: a lock's time goes on while a laptop sleeps.
+pub(in crate::client) fn now() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// What a refusal says.

@@ -30,7 +30,7 @@ use crate::tls;
 use answer::{innermost, message};
 use connect::Connector;
 
-pub(super) use answer::{Answer, Stream};
+pub(super) use answer::{Answer, Stream, now};
 pub(super) use request::{Request, encoded, key_path, query};
 
 /// A whole answer is no longer than this: what is longer is a stream.
@@ -130,16 +130,16 @@ impl Cluster {
     /// # Errors
     /// The end of the process: 1, 69, 75 or 77.
     pub(super) async fn open(&self, request: &Request) -> Result<Stream, Exit> {
-        self.open_any(request).await?.map_err(|answer| answer.refused())
+        self.open_or_refused(request).await?.map_err(|answer| answer.refused())
     }
 
-    /// The same, with an answer of any other status as it is.
+    /// As [`open`](Self::open), with the answer where it is another.
     ///
     /// # Errors
     /// The end of the process: 69, 75 or 77.
-    pub(super) async fn open_any(&self, request: &Request) -> Result<Result<Stream, Answer>, Exit> {
+    pub(super) async fn open_or_refused(&self, request: &Request) -> Result<Result<Stream, Answer>, Exit> {
         let opened = self.in_turn(request, async |endpoint| {
-            let sent = Instant::now();
+            let sent = now();
             let response = self.ask(endpoint, request).await?;
             if response.status() == StatusCode::OK {
                 return Ok(Ok(Stream::new(endpoint.clone(), response)));
@@ -147,6 +147,12 @@ impl Cluster {
             collect(endpoint, response, sent).await.map(Err)
         });
         opened.await
+    }
+
+    /// Begins with the next endpoint, the next time.
+    pub(super) fn next_endpoint(&self) {
+        let next = (self.first.load(Ordering::Relaxed) + 1) % self.endpoints.len();
+        self.first.store(next, Ordering::Relaxed);
     }
 
     /// The client address of the leader, if one is known.
@@ -170,14 +176,14 @@ impl Cluster {
         request: &Request,
         ask: impl AsyncFn(&Endpoint) -> Result<T, Failed>,
     ) -> Result<T, Exit> {
-        let began = Instant::now();
+        let (began, within) = (Instant::now(), request.within.unwrap_or(self.timeout));
         let (mut unknown_why, mut busy_why, mut unreachable_why) = (None, None, None);
         loop {
             let (first, mut somebody) = (self.first.load(Ordering::Relaxed), false);
             for turn in 0..self.endpoints.len() {
                 let at = (first + turn) % self.endpoints.len();
                 let endpoint = &self.endpoints[at];
-                let left = self.timeout.max(request.attempt).saturating_sub(began.elapsed());
+                let left = within.max(request.attempt).saturating_sub(began.elapsed());
                 let given = timeout(left.min(request.attempt), ask(endpoint)).await;
                 match given.unwrap_or_else(|_| Err(late(endpoint))) {
                     Ok(answer) => {
@@ -190,6 +196,7 @@ impl Cluster {
                         busy_why = Some(why);
                         somebody = true;
                     }
+                    Err(Failed::Unknown(why)) if !request.is_repeatable() => return Err(unknown(&why)),
                     Err(Failed::Unknown(why)) => {
                         unknown_why = Some(why);
                         somebody = true;
@@ -197,7 +204,7 @@ impl Cluster {
                 }
             }
             let nobody = !somebody && unknown_why.is_none();
-            if request.once || nobody || began.elapsed() + PAUSE >= self.timeout {
+            if request.once || nobody || began.elapsed() + PAUSE >= within {
                 break;
             }
             sleep(PAUSE).await;
@@ -211,7 +218,7 @@ impl Cluster {
     }
 
     async fn whole(&self, endpoint: &Endpoint, request: &Request) -> Result<Answer, Failed> {
-        let sent = Instant::now();
+        let sent = now();
         let response = self.ask(endpoint, request).await?;
         collect(endpoint, response, sent).await
     }
@@ -237,20 +244,20 @@ impl Cluster {
         let response = self.client.request(asked).await.map_err(|error| broken(endpoint, &error))?;
         let why = match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let answer = collect_any(endpoint, response, Instant::now()).await?;
+                let answer = collect_any(endpoint, response, now()).await?;
                 return Err(Failed::Final(Exit { code: EX_NOPERM, ..answer.refused() }));
             }
             StatusCode::SERVICE_UNAVAILABLE => Failed::Busy,
             StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => Failed::Unknown,
             _ => return Ok(response),
         };
-        let answer = collect_any(endpoint, response, Instant::now()).await?;
+        let answer = collect_any(endpoint, response, now()).await?;
         Err(why(format!("{endpoint}: {}", message(answer.status, &answer.body))))
     }
 }
 
 /// A whole answer, of hraftd.
-async fn collect(endpoint: &Endpoint, response: Response<Incoming>, sent: Instant) -> Result<Answer, Failed> {
+async fn collect(endpoint: &Endpoint, response: Response<Incoming>, sent: Duration) -> Result<Answer, Failed> {
     let answer = collect_any(endpoint, response, sent).await?;
     if !answer.status.is_success() && answer.code().is_empty() && !answer.status.is_redirection() {
         return Err(Failed::Unreachable(format!("{endpoint}: it answers {}, and not as hraftd does", answer.status)));
@@ -258,7 +265,7 @@ async fn collect(endpoint: &Endpoint, response: Response<Incoming>, sent: Instan
     Ok(answer)
 }
 
-async fn collect_any(endpoint: &Endpoint, response: Response<Incoming>, sent: Instant) -> Result<Answer, Failed> {
+async fn collect_any(endpoint: &Endpoint, response: Response<Incoming>, sent: Duration) -> Result<Answer, Failed> {
     let (head, body) = response.into_parts();
     let body = Limited::new(body, MAX_BYTES).collect().await.map_err(|error| {
         let why = innermost(error.as_ref());

@@ -27,11 +27,13 @@ pub(in crate::client) struct Request {
     pub(super) attempt: Duration,
     /// One round of the endpoints is all.
     pub(super) once: bool,
+    /// How long to try, where that is not what the command line says.
+    pub(super) within: Option<Duration>,
 }
 
 impl Request {
     fn new(method: Method, path: impl Into<String>, body: Bytes) -> Self {
-        Self { method, path: path.into(), headers: Vec::new(), body, attempt: ATTEMPT, once: false }
+        Self { method, path: path.into(), headers: Vec::new(), body, attempt: ATTEMPT, once: false, within: None }
     }
 
     /// A read.
@@ -64,10 +66,21 @@ impl Request {
         self
     }
 
+    /// It is tried for so long.
+    pub(in crate::client) fn within(mut self, within: Duration) -> Self {
+        self.within = Some(within);
+        self
+    }
+
     /// Each endpoint is asked once, and no longer is tried.
     pub(in crate::client) fn once(mut self) -> Self {
         self.once = true;
         self
+    }
+
+    /// True where it may be put to another node though this one may have done it.
+    pub(super) fn is_repeatable(&self) -> bool {
+        !self.is_write() || self.headers.iter().any(|(name, _)| name == "idempotency-key")
     }
 
     /// True where it may change something.

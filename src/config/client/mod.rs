@@ -3,11 +3,12 @@
 //! * [`verbs`] has the verbs and what each takes. [`access`] has what all of them take.
 
 mod access;
+mod examples;
 mod verbs;
 
 use std::ffi::OsString;
 
-use clap::{Args as _, Command, Parser, Subcommand as _};
+use clap::{Args as _, Command, CommandFactory, Parser, Subcommand as _};
 
 use super::setting::Env;
 use crate::exit::Exit;
@@ -23,6 +24,37 @@ pub struct ClientTask {
     pub verb: Verb,
     /// The way to the cluster.
     pub access: Access,
+}
+
+/// The hidden word of [`Bound`].
+pub const BOUND: &str = "__bound";
+
+/// A command that dies with its parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The process that must still be the parent.
+    pub parent: u32,
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+}
+
+/// Reads what the client wrote: the parent, and the command.
+///
+/// # Errors
+/// Somebody else wrote it.
+pub(super) fn bound(mut words: impl Iterator<Item = OsString>) -> Result<Bound, Exit> {
+    let parent = words.next().and_then(|word| word.to_str()?.parse().ok());
+    let (parent, command) = (parent, words.collect::<Vec<_>>());
+    match parent {
+        Some(parent) if !command.is_empty() => Ok(Bound { parent, command }),
+        _ => Err(Exit::usage("this word is for hraftd lock alone")),
+    }
+}
+
+/// True for the verbs of `hraftd token`; any other word there is a file.
+pub(super) fn is_token_verb(word: &OsString) -> bool {
+    let verbs = TokenVerb::augment_subcommands(Command::new("token"));
+    word.to_str().is_some_and(|word| verbs.get_subcommands().any(|verb| verb.get_name() == word))
 }
 
 #[derive(Debug, Parser)]
@@ -45,7 +77,9 @@ pub(super) fn task(
     let is_verb = all.get_subcommands().any(|verb| verb.get_name() == word);
     is_verb.then(|| {
         let words = std::iter::once(OsString::from(word)).chain(words);
-        let ClientArgs { access, verb } = super::task::read_of(&format!("hraftd {word}"), words)?;
+        let program = format!("hraftd {word}");
+        let command = ClientArgs::command().mut_subcommand(word, |verb| with_examples(verb).bin_name(&program));
+        let ClientArgs { access, verb } = super::task::read_with(command, &program, words)?;
         Ok(ClientTask { verb, access: access.read(env)? })
     })
 }
@@ -53,8 +87,28 @@ pub(super) fn task(
 /// The verbs as commands, each with all of its flags: for help, completions and manual pages.
 pub(super) fn commands() -> Vec<Command> {
     let all = Verb::augment_subcommands(Command::new("hraftd"));
-    let with_access = |verb: &Command| AccessArgs::augment_args(verb.clone());
+    let with_access = |verb: &Command| with_examples(AccessArgs::augment_args(verb.clone()));
     all.get_subcommands().map(with_access).collect()
+}
+
+fn with_examples(verb: Command) -> Command {
+    let Some(examples) = examples::of(verb.get_name()) else { return verb };
+    let note = verb.get_after_help().map(|note| format!("{note}\n\n")).unwrap_or_default();
+    verb.after_help(format!("{note}Examples:\n  {}", examples.replace('\n', "\n  ")))
+}
+
+/// Examples of a verb.
+#[cfg(test)]
+pub(super) fn examples(verb: &str) -> Option<&'static str> {
+    examples::of(verb)
+}
+
+/// What is to be said of a verb, beside its flags.
+#[cfg(test)]
+pub(super) fn note(verb: &str) -> String {
+    let all = Verb::augment_subcommands(Command::new("hraftd"));
+    let note = all.find_subcommand(verb).and_then(|verb| verb.get_after_help().map(ToString::to_string));
+    note.unwrap_or_default()
 }
 
 #[cfg(test)]
