@@ -3,7 +3,7 @@
 //! ```text
 //! main ── config ── telemetry
 //!   ├── client       hraftd status, doctor, why, health: over the API of a cluster
-//!   ├── offline      hraftd inspect, hraftd recover: a stopped node's directory; knows storage and kv only
+//!   ├── offline      hraftd inspect, recover, restore, backup verify: stopped nodes' directories, backups; knows storage and kv only
 //!   ├── credentials  hraftd secret, hraftd token: makes them, and writes them into files
 //!   │
 //! server ─────────── sole wiring: sockets, signals, threads, and what is behind both ports
@@ -20,7 +20,7 @@
 //!   ├── watch        the last changes, and the watchers that wait for more
 //!   ├── kv           pure: keys, locks, leases, kept outcomes and `apply(index, Command) -> Reply`;
 //!   │                no I/O, no clock, no randomness
-//! storage ────────── data directory, identity, Raft log, snapshots; `Disk` is its seam
+//! storage ────────── data directory, identity, Raft log, snapshots, backups; `Disk` is its seam
 //!       observe, json, raft_types, node_id, command, record, log_time, duration, exit, formats, platform, quote,
 //!       secret, seldom, task: leaves
 //! ```

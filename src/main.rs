@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let end = match config::from_process() {
         Ok(Task::Serve(config)) => serve(*config),
         Ok(Task::Offline(task)) => Err(offline::run(task)),
+        Ok(Task::Bound(task)) => return client::become_bound(&task).finish(),
         Ok(Task::Client(task)) => return client::run(&task).finish(),
         Ok(Task::Credentials(task)) => Err(credentials::run(task)),
         Err(exit) => Err(exit),

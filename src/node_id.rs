@@ -14,6 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The most bytes of a name in the DNS (RFC 1035, 2.3.4), but for a dot at its end.
 const MAX_HOST_BYTES: usize = 253;
 
+/// The host of a node that has no addresses.
+const NOWHERE: &str = "restored.invalid";
+
 /// The most bytes of a public id, which is `HOST:PORT,HOST:PORT`. No part of one is longer.
 pub const MAX_ID_BYTES: usize = 2 * (MAX_HOST_BYTES + ".:65535".len()) + 1;
 
@@ -130,6 +133,19 @@ pub struct PublicId {
     pub raddr: HostPort,
 }
 
+impl PublicId {
+    /// The id of a node that has no addresses yet: that of a directory which was restored from a backup, until its first start.
+    /// No name of the DNS ends so (RFC 2606).
+    pub fn nowhere() -> Self {
+        Self { haddr: HostPort::new(NOWHERE, 1), raddr: HostPort::new(NOWHERE, 2) }
+    }
+
+    /// True for [`nowhere`](Self::nowhere).
+    pub fn is_nowhere(&self) -> bool {
+        *self == Self::nowhere()
+    }
+}
+
 impl fmt::Display for PublicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{},{}", self.haddr, self.raddr)
@@ -198,6 +214,7 @@ mod tests {
         let id: PublicId = text.parse().unwrap();
         assert_eq!(id.to_string(), text);
         assert!(id.raddr.is_loopback() && !id.haddr.is_loopback());
+        assert!(PublicId::nowhere().to_string().parse::<PublicId>().unwrap().is_nowhere() && !id.is_nowhere());
         assert!("a:1".parse::<PublicId>().is_err());
         assert!("a:1,b:2,c:3".parse::<PublicId>().is_err());
     }

@@ -66,6 +66,7 @@ pub const ROUTES: &[(&str, Needs)] = &[
     ("GET /hraftd/lease/{id}", Needs::Data),
     ("PUT /hraftd/lease/{id}", Needs::Data),
     ("DELETE /hraftd/lease/{id}", Needs::Data),
+    ("GET /hraftd/backup", Needs::Data),
     ("GET /hraftd/raft/stats", Needs::Status),
     ("GET /hraftd/raft/cluster", Needs::Status),
     ("GET /hraftd/raft/members", Needs::Status),

@@ -7,7 +7,7 @@
 //! * Every error has its JSON shape and is never a 200; nothing of a refused request is stored.
 //! * A handler that panics answers 500.
 //!
-//! Reading order: [`route`], [`access`], then [`keys`], [`txn`], [`lock`], [`lease`], [`watch`] and [`admin`]. They read
+//! Reading order: [`route`], [`access`], then [`keys`], [`txn`], [`lock`], [`lease`], [`watch`], [`backup`] and [`admin`]. They read
 //! requests with [`request`] and answer with [`response`]; [`response::error`] is the one place
 //! that knows status codes.
 
@@ -15,6 +15,7 @@ mod access;
 mod admin;
 mod admission;
 mod auth;
+mod backup;
 mod keys;
 mod lease;
 mod lock;
@@ -233,6 +234,8 @@ struct App<S> {
     retry_shares: RetryShares,
     /// For the answers of all requests together.
     answer_memory: AnswerMemory,
+    /// The backups that clients take.
+    backups: backup::Backups,
     /// Counts requests.
     numbers: RequestNumbers,
     /// Who may do what.
@@ -248,6 +251,7 @@ impl<S: Service> App<S> {
             retry_shares: RetryShares::new(settings.idempotency_window_ms),
             admission: Admission::new(settings.max_at_work, settings.max_waiting),
             answer_memory: AnswerMemory::new(settings.max_value_bytes),
+            backups: backup::Backups::default(),
             numbers: RequestNumbers::default(),
             access: Access::new(settings.root.clone(), settings.sessions.clone(), settings.security.clone()),
             service,

@@ -23,7 +23,7 @@ use futures_util::future::BoxFuture;
 use super::admission::Pass;
 use super::methods::{EVENTS, PAGE, WATCH, no_route, other_method};
 use super::service::Service;
-use super::{App, Kind, admin, auth, lease, lock, metrics, page, spec, timing, txn, visible, watch};
+use super::{App, Kind, admin, auth, backup, lease, lock, metrics, page, spec, timing, txn, visible, watch};
 use crate::api::response::Answer;
 use crate::api::response::error::ApiError;
 
@@ -101,6 +101,12 @@ pub(super) fn router<S: Service>(app: &Arc<App<S>>) -> Router {
                 Box::pin(async move { lease::list::list(app, head, &mut pass).await })
             }))
             .post(data(Kind::Plain, |app, head, body, _| Box::pin(lease::post(app, head, body)))),
+        )
+        .route(
+            "/hraftd/backup",
+            get(data(Kind::Plain, |app, head, _, mut pass| {
+                Box::pin(async move { backup::get(app, head, &mut pass).await })
+            })),
         )
         .route("/hraftd/lease/{id}", leases)
         .route(

@@ -12,7 +12,7 @@ use crate::kv::{self, HeldLock, RetryRoom, Ticket};
 use crate::node::rpc::RequestMark;
 use crate::node::{
     About, AllEvents, Cluster, EntryView, EventRing, Finding, Found, Gate, Node, NodeError, NodeSlot, Numbers, Patient,
-    Proposed, ReadOptions, Settled, Stages, State, StateView, Stats, Written,
+    Proposed, ReadOptions, Settled, Stages, State, StateCopy, StateView, Stats, Written,
 };
 use crate::node_id::PublicId;
 use crate::secret::Token;
@@ -68,6 +68,12 @@ pub trait Service: Send + Sync + 'static {
         options: ReadOptions,
         deadline: Instant,
     ) -> impl Future<Output = Result<StateView, NodeError>> + Send;
+    fn backup(
+        &self,
+        by: Option<&Principal>,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<StateCopy, NodeError>> + Send;
     fn lock(
         &self,
         by: Option<&Principal>,
@@ -190,6 +196,14 @@ impl Service for NodeSlot {
         deadline: Instant,
     ) -> Result<StateView, NodeError> {
         self.wait(deadline).await?.view_by(by, needs, options, deadline).await
+    }
+    async fn backup(
+        &self,
+        by: Option<&Principal>,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> Result<StateCopy, NodeError> {
+        self.wait(deadline).await?.copy_for(by, options, deadline).await
     }
     async fn lock(
         &self,

@@ -62,6 +62,17 @@ pub(super) fn status(cluster: &Value) -> String {
     out
 }
 
+/// Tokens, without their secrets.
+pub(super) fn tokens(tokens: &Value) -> String {
+    let mut rows = vec![["NAME", "EXPIRES", "BY", "GRANTS"].map(str::to_owned).to_vec()];
+    rows.extend(list(tokens).iter().map(|token| {
+        let grants: Vec<String> = list(&token["grants"]).iter().map(text).collect();
+        let ended = if token["expired"] == true { " (ended)" } else { "" };
+        vec![text(&token["name"]), text(&token["expires"]) + ended, text(&token["by"]), grants.join(" ")]
+    }));
+    table(&rows)
+}
+
 /// What is wrong, and what mends it.
 pub(super) fn doctor(doctor: &Value) -> String {
     let findings = list(&doctor["findings"]);

@@ -79,6 +79,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", help_heading = "Storage")]
     pub snapshot_threshold: Option<OsString>,
 
+    /// The leader backs up into this directory by itself [default: no backups]
+    #[arg(long, value_name = "DIR", help_heading = "Storage")]
+    pub backup_to: Option<OsString>,
+    /// How old the newest backup in it may get [default: 1h]
+    #[arg(long, value_name = "TIME", help_heading = "Storage")]
+    pub backup_every: Option<OsString>,
+    /// How many backups stay in it [default: 24]
+    #[arg(long, value_name = "N", help_heading = "Storage")]
+    pub backup_keep: Option<OsString>,
+
     /// Largest value, in bytes or as 512K, 1M [default: 1M]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub max_value: Option<OsString>,
@@ -154,15 +164,14 @@ pub(super) struct SecurityArgs {
 }
 
 const FOOTER: &str = "\
-Each of these has its --help:
-  hraftd status|doctor|why|health    Ask a cluster that runs
-  hraftd inspect DIR [--entries]     Show what a stopped node's directory holds, changing nothing
-  hraftd recover --rdir DIR [--yes]  After the loss of a majority: make it a cluster of one
-
-Secrets, each to a new FILE, or printed (each has its --help):
-  hraftd secret [FILE]               A secret that the nodes of a cluster share
-  hraftd token [FILE]                A token
-  hraftd ca --cluster-secret-file F  The certificate authorities that clients of --tls-auto trust
+Commands, each with its --help; docs/cli.md has examples:
+  get put delete ls incr touch txn edit watch lock elect    Keys, changes and locks of a cluster
+  status members doctor why health token                    How it is, who belongs to it, who may what
+  export import                                             Many keys out and in, as JSON lines
+  backup, backup verify FILE, restore FILE --rdir DIR       All of it into a file, and a new cluster of that
+  hraftd inspect DIR, hraftd recover --rdir DIR             A stopped node's directory
+  secret token ca                                           Secrets: to a new file, or printed
+  completions man                                           For bash, zsh, fish; manual pages
 
 Flags are read as --haddr :11000, --haddr=:11000 and -haddr :11000. Each can be set in the
 environment too: --haddr is HRAFTD_HADDR, --read-level is HRAFTD_READ_LEVEL; a flag wins.";
@@ -173,17 +182,17 @@ environment too: --haddr is HRAFTD_HADDR, --read-level is HRAFTD_READ_LEVEL; a f
 /// Help and version (code 0, on stdout), or one line on what is wrong (code 64).
 pub(super) fn read(argv: impl IntoIterator<Item = OsString>) -> Result<Args, Exit> {
     let matches = Args::command().try_get_matches_from(normalize(argv.into_iter().skip(1)));
-    matches.and_then(|matches| Args::from_arg_matches(&matches)).map_err(|error| explain(&error))
+    matches.and_then(|matches| Args::from_arg_matches(&matches)).map_err(|error| explain("hraftd", &error))
 }
 
 /// Turns Go's `-haddr` into `--haddr`. A single dash before several letters is always that: the
-/// one-letter flags (`-h`, `-V`) do not combine. Nothing after a `--` is touched.
+/// one-letter flags (`-h`, `-V`) do not combine. A number (`-5`) is none. Nothing after a `--` is touched.
 pub(super) fn normalize(argv: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut flags = true;
     argv.map(move |arg| {
         let bytes = arg.as_encoded_bytes();
         flags &= bytes != b"--";
-        let go_style = bytes.len() > 2 && bytes[0] == b'-' && bytes[1] != b'-';
+        let go_style = bytes.len() > 2 && bytes[0] == b'-' && bytes[1].is_ascii_alphabetic();
         if !(flags && go_style) {
             return arg;
         }
@@ -193,8 +202,8 @@ pub(super) fn normalize(argv: impl Iterator<Item = OsString>) -> impl Iterator<I
     })
 }
 
-/// clap's error, of several lines, as ours of one.
-pub(super) fn explain(error: &clap::Error) -> Exit {
+/// clap's error, of several lines, as ours of one; `program` has a `--help` that says more.
+pub(super) fn explain(program: &str, error: &clap::Error) -> Exit {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.join(", "),
@@ -209,7 +218,10 @@ pub(super) fn explain(error: &clap::Error) -> Exit {
         ErrorKind::UnknownArgument if arg.starts_with('-') => {
             let near = text(ContextKind::SuggestedArg);
             let hint = if near.is_empty() { String::new() } else { format!(" (did you mean {near}?)") };
-            Exit::usage(format!("unknown flag {arg}{hint}; hraftd --help lists them"))
+            Exit::usage(format!("unknown flag {arg}{hint}; {program} --help lists them"))
+        }
+        ErrorKind::UnknownArgument if program != "hraftd" => {
+            Exit::usage(format!("unexpected argument {arg:?}: {program} --help lists what it takes"))
         }
         ErrorKind::UnknownArgument => {
             let hint = match arg.as_str() {
@@ -226,6 +238,15 @@ pub(super) fn explain(error: &clap::Error) -> Exit {
             Exit::usage(format!("{flag}: the value is missing"))
         }
         ErrorKind::TooManyValues => Exit::usage(format!("{flag} takes no value, {value:?} was given")),
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            Exit::usage(format!("{} {value:?}: {why}", bare(flag)))
+        }
+        ErrorKind::MissingRequiredArgument | ErrorKind::MissingSubcommand => {
+            let names: Vec<&str> = arg.split(", ").map(bare).collect();
+            let names = if names == [""] { "a command".to_owned() } else { names.join(" and ") };
+            Exit::usage(format!("{names} is missing; {program} --help says more"))
+        }
         // None that is known of; still one line.
         _ => {
             let all = error.to_string();
@@ -233,6 +254,11 @@ pub(super) fn explain(error: &clap::Error) -> Exit {
             Exit::usage(line.strip_prefix("error: ").unwrap_or(line))
         }
     }
+}
+
+/// `INDEX` of `<INDEX>`.
+fn bare(arg: &str) -> &str {
+    arg.trim_start_matches('<').trim_end_matches("...").trim_end_matches('>')
 }
 
 #[cfg(test)]

@@ -12,8 +12,10 @@
 mod address;
 mod advertise;
 mod args;
+mod backup;
 mod bind;
 mod client;
+mod commands;
 mod host_info;
 mod resolve;
 mod security;
@@ -36,8 +38,12 @@ use crate::observe::RequestLog;
 use crate::raft_types::Role;
 use crate::telemetry::LogSettings;
 
+pub use backup::BackupPlan;
 pub use bind::{Bind, listen};
-pub use client::{ClientTask, Verb};
+pub use client::{
+    Access, BOUND, BackupArgs, Bound, ClientTask, DeleteArgs, ElectArgs, Endpoint, ExportArgs, GetArgs, ImportArgs,
+    IncrArgs, LockArgs, LsArgs, MembersVerb, PutArgs, TokenVerb, TouchArgs, Verb, WatchArgs,
+};
 pub use host_info::{Machine, ThisMachine};
 pub use security::{NamedFile, Security, TlsCertificate, TlsSettings};
 pub use task::{Credentials, Offline, Task};
@@ -87,6 +93,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Log entries between snapshots; at least 1.
     pub snapshot_threshold: u64,
+    /// Backups that the leader makes by itself.
+    pub backups: Option<BackupPlan>,
     /// The number of changes kept for watchers.
     pub watch_history: usize,
     /// How long the outcome of a write with an `Idempotency-Key` is kept, in ms.

@@ -12,7 +12,7 @@ use crate::config::args::Args;
 use crate::config::bind::Bind;
 use crate::config::host_info::Machine;
 use crate::config::setting::{Env, Setting};
-use crate::config::{Config, DataPlace, address, advertise, security, values};
+use crate::config::{Config, DataPlace, address, advertise, backup, security, values};
 use crate::exit::Exit;
 use crate::node::ReadLevel;
 use crate::node_id::{HostPort, PublicId};
@@ -87,6 +87,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         .map_or(Ok(DEFAULT_IDEMPOTENCY_WINDOW_MS), |given| values::time_ms(&given, 1_000..=86_400_000))?;
     let snapshot_threshold = find("--snapshot-threshold", args.snapshot_threshold)?
         .map_or(Ok(DEFAULT_SNAPSHOT_THRESHOLD_ENTRIES), |given| values::number(&given, 1..=1_000_000_000))?;
+    let backups = backup::plan(args.backup_to, args.backup_every, args.backup_keep, env)?;
     let (heartbeat_ms, election_min_ms) = timers(
         find("--heartbeat-interval", args.heartbeat_interval)?,
         find("--election-timeout", args.election_timeout)?,
@@ -119,6 +120,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         max_value_bytes,
         max_request_bytes,
         snapshot_threshold,
+        backups,
         watch_history: usize::try_from(watch_history).unwrap_or(usize::MAX),
         idempotency_window_ms,
         heartbeat_ms,

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::args;
-use super::client::{self, ClientTask};
+use super::backup;
+use super::client::{self, Bound, ClientTask};
+use super::commands;
 use super::security;
 use super::{Config, Machine, parse};
 use crate::config::setting::{Env, Setting};
@@ -24,6 +26,8 @@ pub enum Task {
     Offline(Offline),
     /// Ask a cluster.
     Client(ClientTask),
+    /// Become a command that dies with its parent: the client starts its own so.
+    Bound(Bound),
     /// Make or show a secret.
     Credentials(Credentials),
 }
@@ -44,9 +48,9 @@ pub enum Credentials {
 /// The task of a tool for the data directory of a stopped node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offline {
-    /// Show the content of a directory.
+    /// Show the content of a directory, or of a backup.
     Inspect {
-        /// The data directory.
+        /// The data directory, or the backup.
         dir: PathBuf,
         /// Print only the log's entries, as JSON lines.
         entries: bool,
@@ -58,13 +62,27 @@ pub enum Offline {
         /// Do it; otherwise only say what would be kept and what may be lost.
         yes: bool,
     },
+    /// Check all of a backup.
+    Verify {
+        /// The backup.
+        file: PathBuf,
+    },
+    /// Make a new cluster of one from a backup.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// The data directory to be made.
+        dir: PathBuf,
+        /// Let the time since the backup count.
+        expire: bool,
+    },
 }
 
 /// Show what the data directory of a stopped node holds, changing nothing
 #[derive(Debug, Parser)]
 #[command(name = "hraftd inspect", no_binary_name = true, max_term_width = 100)]
 #[command(override_usage = "hraftd inspect DIR [--entries]")]
-struct InspectArgs {
+pub(super) struct InspectArgs {
     /// The data directory
     #[arg(value_name = "DIR")]
     dir: Option<OsString>,
@@ -78,7 +96,7 @@ struct InspectArgs {
 #[derive(Debug, Parser)]
 #[command(name = "hraftd recover", no_binary_name = true, max_term_width = 100)]
 #[command(override_usage = "hraftd recover --rdir DIR [--yes]")]
-struct RecoverArgs {
+pub(super) struct RecoverArgs {
     /// The data directory of the stopped node; $HRAFTD_RDIR where it is not given
     #[arg(long, value_name = "DIR")]
     rdir: Option<OsString>,
@@ -91,7 +109,7 @@ struct RecoverArgs {
 #[derive(Debug, Parser)]
 #[command(name = "hraftd secret", no_binary_name = true, max_term_width = 100)]
 #[command(override_usage = "hraftd secret [FILE]\n       hraftd secret --id FILE")]
-struct SecretArgs {
+pub(super) struct SecretArgs {
     /// The new file, which only its owner may read; without it the secret is printed
     #[arg(value_name = "FILE")]
     file: Option<OsString>,
@@ -103,7 +121,9 @@ struct SecretArgs {
 /// Make a token
 #[derive(Debug, Parser)]
 #[command(name = "hraftd token", no_binary_name = true, max_term_width = 100)]
-#[command(override_usage = "hraftd token [FILE]")]
+#[command(
+    override_usage = "hraftd token [FILE]\n       hraftd token ls|put|rotate|rm    those of a cluster; each has its --help"
+)]
 struct TokenArgs {
     /// The new file, which only its owner may read; without it the token is printed
     #[arg(value_name = "FILE")]
@@ -115,7 +135,7 @@ struct TokenArgs {
 #[derive(Debug, Parser)]
 #[command(name = "hraftd ca", no_binary_name = true, max_term_width = 100)]
 #[command(override_usage = "hraftd ca --cluster-secret-file FILE")]
-struct CaArgs {
+pub(super) struct CaArgs {
     /// The cluster's secrets; $HRAFTD_CLUSTER_SECRET_FILE where it is not given
     #[arg(long, value_name = "FILE")]
     cluster_secret_file: Option<OsString>,
@@ -133,8 +153,18 @@ pub(super) fn task(
     let argv: Vec<OsString> = argv.into_iter().collect();
     let words = argv.iter().skip(2).cloned();
     let word = argv.get(1).and_then(|word| word.to_str());
-    if let Some(task) = word.and_then(|word| client::task(word, words.clone(), env)) {
+    if word == Some("backup") && argv.get(2).is_some_and(|word| word == "verify") {
+        return backup::verify(words.skip(1)).map(Task::Offline);
+    }
+    if word == Some(client::BOUND) {
+        return client::bound(words).map(Task::Bound);
+    }
+    let is_offline = word == Some("token") && !argv.get(2).is_some_and(client::is_token_verb);
+    if let Some(task) = word.filter(|_| !is_offline).and_then(|word| client::task(word, words.clone(), env)) {
         return task.map(Task::Client);
+    }
+    if let Some(exit) = word.and_then(|word| commands::printed(word, words.clone())) {
+        return Err(exit);
     }
     match word {
         Some("inspect") => {
@@ -153,6 +183,7 @@ pub(super) fn task(
             }
             Ok(Task::Offline(Offline::Recover { dir: PathBuf::from(dir.text), yes }))
         }
+        Some("restore") => backup::restore(words, env).map(Task::Offline),
         Some("secret") => {
             let SecretArgs { file, id } = read(words)?;
             let task = match (id, file) {
@@ -177,7 +208,7 @@ pub(super) fn task(
     }
 }
 
-fn named(what: &str, file: OsString) -> Result<PathBuf, Exit> {
+pub(super) fn named(what: &str, file: OsString) -> Result<PathBuf, Exit> {
     if file.is_empty() {
         return Err(Exit::usage(format!("{what}: the file has no name")));
     }
@@ -185,8 +216,25 @@ fn named(what: &str, file: OsString) -> Result<PathBuf, Exit> {
 }
 
 pub(super) fn read<T: CommandFactory + FromArgMatches>(words: impl Iterator<Item = OsString>) -> Result<T, Exit> {
-    let matches = T::command().try_get_matches_from(args::normalize(words));
-    matches.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| args::explain(&error))
+    read_of("hraftd", words)
+}
+
+/// Reads words of `program`, whose `--help` an error names.
+pub(super) fn read_of<T: CommandFactory + FromArgMatches>(
+    program: &str,
+    words: impl Iterator<Item = OsString>,
+) -> Result<T, Exit> {
+    read_with(T::command(), program, words)
+}
+
+/// Reads words as `command` has them.
+pub(super) fn read_with<T: FromArgMatches>(
+    command: clap::Command,
+    program: &str,
+    words: impl Iterator<Item = OsString>,
+) -> Result<T, Exit> {
+    let matches = command.try_get_matches_from(args::normalize(words));
+    matches.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| args::explain(program, &error))
 }
 
 #[cfg(test)]
@@ -212,6 +260,10 @@ mod tests {
         Task::Offline(Offline::Recover { dir: dir.into(), yes })
     }
 
+    fn restore(dir: &str, expire: bool) -> Task {
+        Task::Offline(Offline::Restore { file: "f".into(), dir: dir.into(), expire })
+    }
+
     #[test]
     fn the_first_word_chooses() {
         for (line, wanted) in [
@@ -222,6 +274,9 @@ mod tests {
             ("recover --rdir d", recover("d", false)),
             ("recover -rdir=d -yes", recover("d", true)),
             ("recover --yes", recover("/from/env", true)),
+            ("backup verify f", Task::Offline(Offline::Verify { file: "f".into() })),
+            ("restore f --rdir d", restore("d", false)),
+            ("restore -expire f", restore("/from/env", true)),
             ("secret", Task::Credentials(Credentials::Secret(None))),
             ("secret f", Task::Credentials(Credentials::Secret(Some("f".into())))),
             ("secret -id f", Task::Credentials(Credentials::SecretIds("f".into()))),
@@ -254,7 +309,11 @@ mod tests {
             ("ca", "ca: the file is missing: hraftd ca --cluster-secret-file FILE"),
             ("token --id f", "unknown flag --id; hraftd --help lists them"),
             ("--rmem token", "unexpected argument \"token\": hraftd token [FILE] is a command line of its own"),
-            ("restore d", "unexpected argument \"restore\": hraftd --help lists the flags"),
+            ("restart d", "unexpected argument \"restart\": hraftd --help lists the flags"),
+            ("restore", "restore: the file is missing: hraftd restore FILE --rdir DIR"),
+            ("restore f --rdir=", "--rdir \"\": the directory has no name"),
+            ("backup verify", "backup verify: the file is missing: hraftd backup verify FILE"),
+            ("backup verify a b", "unexpected argument \"b\": hraftd --help lists the flags"),
             ("--rmem inspect d", "unexpected argument \"inspect\": hraftd inspect DIR is a command line of its own"),
         ] {
             assert_eq!(typed(line).unwrap_err(), Exit::usage(error), "{line}");
@@ -268,6 +327,8 @@ mod tests {
             ("recover -help", "--yes"),
             ("secret --help", "--id"),
             ("token -h", "FILE"),
+            ("backup verify --help", "FILE"),
+            ("restore --help", "--expire"),
         ] {
             let exit = typed(line).unwrap_err();
             assert_eq!((exit.code, &exit.err), (0, &None), "{line}");

@@ -6,8 +6,18 @@ use super::args::Args;
 use super::setting::variable;
 
 /// Variables of the client's recipes, and of scripts that start this binary, not of a node.
-const CLIENT_VARIABLES: [&str; 6] =
-    ["HRAFTD_BIN", "HRAFTD_ENDPOINTS", "HRAFTD_TOKEN_FILE", "HRAFTD_KEY", "HRAFTD_INDEX", "HRAFTD_LOCK_TOKEN"];
+const CLIENT_VARIABLES: [&str; 10] = [
+    "HRAFTD_BIN",
+    "HRAFTD_ENDPOINTS",
+    "HRAFTD_TOKEN_FILE",
+    "HRAFTD_CACERT",
+    "HRAFTD_CLIENT_CERT",
+    "HRAFTD_CLIENT_KEY",
+    "HRAFTD_EVENT",
+    "HRAFTD_KEY",
+    "HRAFTD_INDEX",
+    "HRAFTD_LOCK_TOKEN",
+];
 
 /// Kubernetes sets these in each container, for a service named `hraftd`.
 const SERVICE_LINK_PREFIXES: [&str; 2] = ["HRAFTD_SERVICE_", "HRAFTD_PORT"];

@@ -364,8 +364,13 @@ impl KvStore {
 
     /// A hash of the whole state. Replicas that applied the same entries have the same.
     pub fn digest(&self) -> u64 {
-        let parts =
-            [self.log_time_ms, self.len() as u64, self.keys.digest(), self.locks.digest(), self.retries.digest()];
+        self.digest_with(self.len() as u64, self.keys.digest())
+    }
+
+    /// The digest of this state, had it so many keys, whose [digests](Record::digest) have this sum: for who reads them
+    /// and does not keep them.
+    pub fn digest_with(&self, keys: u64, sum: u64) -> u64 {
+        let parts = [self.log_time_ms, keys, sum, self.locks.digest(), self.retries.digest()];
         // Without leases it is that of hraftd 0.1.0, which knows nothing of formats either.
         let leases = [self.leases.digest(), self.locks.digest_of_leases()];
         let leases = if self.leases.is_empty() { &[][..] } else { &leases };

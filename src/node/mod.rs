@@ -8,6 +8,7 @@
 //! provably was not appended to any log is tried again.
 
 mod access;
+mod copy;
 mod divergence;
 mod doctor;
 mod error;
@@ -46,7 +47,7 @@ use crate::command::Reply;
 use crate::kv::RetryRoom;
 use crate::log_time::LogClock;
 use crate::node_id::{HostPort, PublicId};
-use crate::observe::{RequestLog, SecurityNumbers};
+use crate::observe::{BackupNumbers, RequestLog, SecurityNumbers};
 use crate::raft_types::TypeConfig;
 use crate::state_machine::{MapReader, StateMachine};
 use crate::storage::SnapshotStore;
@@ -58,6 +59,7 @@ use rpc::Peers;
 use state::Phase;
 
 pub use access::Gate;
+pub use copy::StateCopy;
 pub use doctor::{Finding, Patient, Severity};
 pub use error::NodeError;
 pub use identity::NodeIdentity;
@@ -150,6 +152,7 @@ struct Inner {
     /// The flags that are to be the same at all nodes.
     flags: OnceLock<Vec<(String, String)>>,
     followers: journal::Followers,
+    backups: BackupNumbers,
     /// The client addresses of `--rjoin` that are not this node's.
     listed: OnceLock<Vec<HostPort>>,
 }
@@ -292,6 +295,7 @@ impl Node {
             request_log: OnceLock::new(),
             flags: OnceLock::new(),
             followers: journal::Followers::default(),
+            backups: BackupNumbers::default(),
             listed: OnceLock::new(),
         };
         let node = Self { inner: Arc::new(inner) };

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::kv::Sizes;
 use crate::node::status::even_voters;
 use crate::node::{Node, State};
-use crate::observe::{Counter, Histogram, Recently, Scale, Seen};
+use crate::observe::{BackupsSeen, Counter, Histogram, Recently, Scale, Seen};
 use crate::raft_types::RaftId;
 use crate::raft_types::alias::{LogId, Vote};
 use crate::watch::Watching;
@@ -29,8 +29,17 @@ pub const ELECTION_KINDS: [&str; 3] = ["pre_vote", "vote", "takeover"];
 pub const ELECTION_OUTCOMES: [&str; 2] = ["begun", "won"];
 
 /// The kinds of warnings of [`RaftNumbers::warnings`].
-pub const WARNING_KINDS: [&str; 8] =
-    ["diverged", "even_voters", "hindered", "lost_memory", "refused_start", "removed", "security", "silent_voter"];
+pub const WARNING_KINDS: [&str; 9] = [
+    "backup",
+    "diverged",
+    "even_voters",
+    "hindered",
+    "lost_memory",
+    "refused_start",
+    "removed",
+    "security",
+    "silent_voter",
+];
 
 /// What a node counts from its start on.
 #[derive(Debug, Default)]
@@ -114,6 +123,8 @@ pub struct Numbers {
     pub disk: DiskNumbers,
     /// Of what clients read and write.
     pub state: StateNumbers,
+    /// Of the backups that it makes by itself.
+    pub backups: BackupsSeen,
 }
 
 /// The numbers of Raft.
@@ -146,7 +157,7 @@ pub struct RaftNumbers {
     /// Members that vote, and those that do not.
     pub members: [usize; 2],
     /// How many warnings there are of each of [`WARNING_KINDS`].
-    pub warnings: [usize; 8],
+    pub warnings: [usize; 9],
 }
 
 /// The numbers of another member.
@@ -224,6 +235,7 @@ impl Node {
                 watching: self.watches().watching(),
                 log_time_ms: self.clock().now_ms(),
             },
+            backups: self.inner.backups.seen(),
         }
     }
 
@@ -270,13 +282,14 @@ impl Node {
     }
 
     /// By [`WARNING_KINDS`].
-    fn warning_counts(&self) -> [usize; 8] {
+    fn warning_counts(&self) -> [usize; 9] {
         let me = &self.inner.me;
         let members = self.members();
         let voters = members.iter().filter(|member| member.server.voter);
         let leads = self.state() == State::Leader;
         let silent = voters.clone().filter(|member| leads && !self.answered_lately(member.raft_id)).count();
         [
+            usize::from(self.inner.backups.warning().is_some()),
             usize::from(me.diverged().is_some()),
             usize::from(even_voters(voters.count()).is_some()),
             self.hindrances().len(),

@@ -272,7 +272,7 @@ impl Node {
             if member.raft_id == me {
                 let diverged = self.inner.me.diverged().map(|why| has_diverged(&why));
                 let lost = self.inner.me.lost_why().map(|why| has_lost(&why));
-                return (self.state(), self.told().into_iter().chain(diverged).chain(lost).collect());
+                return (self.state(), self.complaints().into_iter().chain(diverged).chain(lost).collect());
             }
             let target = Target { raft_id: Some(member.raft_id), id: member.server.id.clone() };
             match tokio::time::timeout(timeout, self.inner.peers.call(&target, PeerRequest::Status, timeout)).await {
@@ -327,6 +327,12 @@ impl Node {
             )
         }));
         Cluster { format: Some(format), current, leader: leading, servers, warnings }
+    }
+
+    /// What keeps this node from going on, and what else of it an operator should mend.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        let others = self.security_warnings().into_iter().chain(self.inner.backups.warning());
+        self.hindrances().into_iter().chain(others).collect()
     }
 
     /// A digest of the state, and the applied index it is of.

@@ -4,6 +4,7 @@
 //! ([`Sharded`]). Everything else is worked out by whoever looks. Each part of hraftd owns its numbers, and hands them out
 //! to be read; nothing here knows what they are of.
 
+mod backups;
 mod counter;
 mod histogram;
 mod pulse;
@@ -13,6 +14,7 @@ mod request_log;
 mod security;
 mod sharded;
 
+pub use backups::{BackupNumbers, BackupsSeen};
 pub use counter::Counter;
 pub use histogram::{Histogram, Scale, Seen};
 pub use pulse::{PulseTasks, Pulses};

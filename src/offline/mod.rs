@@ -1,4 +1,5 @@
-//! Tools for the data directory of a stopped node: `hraftd inspect` and `hraftd recover`.
+//! Tools for the data directory of a stopped node, `hraftd inspect` and `hraftd recover`, and for backups, `hraftd backup
+//! verify` and `hraftd restore`.
 //!
 //! Contract:
 //! * No node can start on a directory while a tool reads it, and no tool reads one that a node uses.
@@ -11,27 +12,34 @@
 //! Caveat: the tools read what a start would read. They do not look into files that nobody reads (`*.tmp`, the zeroed
 //! spare of the log).
 
+#[cfg(test)]
+mod backup_tests;
 mod entries;
 mod inspect;
 mod rebuild;
 mod recover;
 mod render;
+mod restore;
 mod survey;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod verify;
 
 use crate::config::Offline;
 use crate::exit::Exit;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, backup};
 
 /// Runs the tool. Blocks.
 pub fn run(task: Offline) -> Exit {
     let done = match task {
+        Offline::Inspect { dir, entries: false } if backup::is_one(&dir).unwrap_or(false) => verify::inspect(&dir),
         Offline::Inspect { dir, entries: false } => inspect::inspect(&dir),
         Offline::Inspect { dir, entries: true } => entries::print(&dir),
         Offline::Recover { dir, yes: false } => recover::dry_run(&dir),
         Offline::Recover { dir, yes: true } => recover::recover(&dir),
+        Offline::Verify { file } => verify::verify(&file),
+        Offline::Restore { file, dir, expire } => restore::restore(&file, &dir, expire),
     };
     done.unwrap_or_else(|exit| exit)
 }

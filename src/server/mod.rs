@@ -3,6 +3,7 @@
 //!
 //! [`run`] takes a configuration and a shutdown future, so that tests can run nodes in-process.
 
+mod backups;
 mod client_threads;
 mod connection_limits;
 mod low_space;
@@ -142,6 +143,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     running.node.has_flags(setup::common_flags(&config));
     running.node.tell_security(security.numbers.clone());
     slot.started(running.node.clone());
+    let _backups = config.backups.clone().map(|plan| backups::start(running.node.clone(), plan));
     let _turning_on = tokens::turn_on(&running.node, config.root_tokens.as_ref());
     tokio::select! {
         () = &mut shutdown => {}

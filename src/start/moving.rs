@@ -93,6 +93,10 @@ pub(super) async fn settle(setup: &Arc<Setup>, slot: &NodeSlot) -> Result<Arriva
 /// The addresses that a directory was settled under, if those that it is started under are others.
 fn moved_from(identity: &Identity, setup: &Setup) -> Option<PublicId> {
     let settled = identity.moved_from.as_ref().unwrap_or(&identity.public_id);
+    if settled.is_nowhere() {
+        // It was restored from a backup and has run nowhere.
+        return None;
+    }
     (*settled != setup.public_id).then(|| settled.clone())
 }
 

@@ -12,6 +12,7 @@ use crate::command::{Command, Denied, Need, Principal, TokenHash, TokenId};
 use crate::formats::Format;
 use crate::kv::{self, HeldLock, KvStore, RetryRoom, Sizes, Ticket, Token};
 use crate::log_time::LogClock;
+use crate::raft_types::alias::LogId;
 use crate::record::Record;
 use crate::watch::Watches;
 
@@ -118,6 +119,12 @@ impl MapReader {
     pub fn view(&self) -> (KvStore, u64) {
         let state = self.state();
         (state.kv.clone(), index_of(&state))
+    }
+
+    /// The same, with the log id that it is of.
+    pub fn view_at(&self) -> (KvStore, Option<LogId>) {
+        let state = self.state();
+        (state.kv.clone(), state.last_applied)
     }
 
     /// A lock and the lease that it is held under, if somebody holds it, and the index of the state.

@@ -2,6 +2,7 @@
 //!
 //! Nothing above this module opens a file; nothing in it knows openraft's engine or a network.
 
+pub mod backup;
 mod closed;
 pub mod data_dir;
 pub mod disk;

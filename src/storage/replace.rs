@@ -68,6 +68,16 @@ fn is_built(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|name| data_dir::is_raft_state(name) || name == identity::TMP_NAME)
 }
 
+/// True for the name of a file that a replacement has not put in its place yet.
+pub fn is_unfinished(name: &str) -> bool {
+    is_built(name)
+}
+
+/// True for the name of a file that says that a replacement was decided, and has not ended.
+pub fn is_decided(name: &str) -> bool {
+    name == SETTLING || name == decided_name()
+}
+
 /// Begins a replacement. Returns the disk to build the new log and snapshot on. Removes the leftovers of
 /// an undecided one.
 ///

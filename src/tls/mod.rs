@@ -3,6 +3,7 @@
 //! * [`Authority`] is what follows from a cluster secret. [`PeerTls`] holds what a node trusts and shows to other nodes, and
 //!   replaces it while it runs. [`verify`] decides who is a node.
 //! * [`ClientTls`] is what clients are shown.
+//! * [`of_client`] is what a client of this program trusts and shows.
 //! * [`Door`] is what a connection passes before its first request, at either port; [`dial`] is the other side of it.
 //!
 //! Between nodes: TLS 1.3 alone, certificates on both sides, no tickets and no sessions, and no clock. There is no way
@@ -19,6 +20,7 @@ mod peers;
 mod pem;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod verify;
 mod wire;
 
@@ -33,6 +35,7 @@ pub use clients::{ClientCa, ClientCertificate, ClientTls, ServerIdentity};
 pub use dial::{DialError, PeerStream, dial};
 pub use door::{Admitted, Door, DoorLimits, Open};
 pub use peers::PeerTls;
+pub use trust::of_client;
 pub use verify::PeerIdentity;
 pub use wire::Wire;
 

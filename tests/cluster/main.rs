@@ -6,7 +6,9 @@
 mod support;
 
 mod addresses;
+mod backups;
 mod boot;
+mod cli;
 mod copies;
 mod doctor;
 mod failover;

@@ -11,6 +11,7 @@ use crate::record::{Outcome, Record};
 use crate::support::cluster::Cluster;
 use crate::support::lab::Lab;
 use crate::support::namespace::{in_own_network, skip};
+use crate::support::node::hraftd;
 use crate::support::process::finish;
 use crate::support::wait::{SETTLE, check, eventually};
 
@@ -236,5 +237,49 @@ fn a_flush_that_fails() {
             disk.again(image);
             trouble.comes_back();
         });
+    });
+}
+
+/// The command, a restore and the leader by itself: nothing half is left, and it works once there is room.
+#[test]
+fn a_full_disk_takes_no_backup_and_no_restore() {
+    in_own_network("disk::a_full_disk_takes_no_backup_and_no_restore", &NEEDS, || {
+        let lab = Lab::new();
+        let mut node = lab.node("n");
+        node.start();
+        node.wait_ready();
+        for number in 0..40 {
+            node.set(&format!("k{number}"), &format!("\"{}\"", "v".repeat(LARGE))).unwrap();
+        }
+        let tool = |args: &[&str]| finish(hraftd(lab.path()).args(args), Duration::from_secs(60));
+        let small = Mounted::tmpfs("6M");
+        let at = |name: &str| small.0.path().join(name).display().to_string();
+        let names = || std::fs::read_dir(small.0.path()).unwrap().count();
+        let file = lab.path().join("f.backup").display().to_string();
+        assert_eq!(tool(&["backup", &file, "--endpoints", &node.haddr]).code, Some(0));
+        let end = tool(&["backup", &at("f.backup"), "--endpoints", &node.haddr]);
+        assert!(end.code == Some(1) && end.stderr.contains("No space left"), "{end:?}");
+        assert_eq!(names(), 0, "nothing is left");
+        let end = tool(&["restore", &file, "--rdir", &at("data")]);
+        assert!(end.code == Some(1) && end.stderr.contains("No space left"), "{end:?}");
+        let end = tool(&["inspect", &at("data")]);
+        assert!(end.code == Some(78) && end.stderr.contains("holds no data of a node"), "{end:?}");
+
+        node.stop();
+        node.set_args(&["--backup-to", &at("own"), "--backup-every", "1s"]);
+        node.start();
+        node.wait_ready();
+        eventually(SETTLE, "it warns", || {
+            let shown = node.get("/hraftd/raft/cluster")?.ok()?.json()["warnings"].to_string();
+            check(shown.contains("No space left"), || shown)
+        });
+        run(&format!("mount -o remount,size=64M {}", small.0.path().display())).unwrap();
+        let own = PathBuf::from(at("own"));
+        eventually(SETTLE, "it has backed up", || {
+            let names = std::fs::read_dir(&own).map_err(|error| error.to_string())?.flatten();
+            let names: Vec<String> = names.map(|entry| entry.file_name().into_string().unwrap()).collect();
+            check(names.len() == 1 && names[0].ends_with(".backup"), || format!("{names:?}"))
+        });
+        assert_eq!(tool(&["restore", &file, "--rdir", &at("data")]).code, Some(0));
     });
 }

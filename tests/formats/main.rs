@@ -11,6 +11,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod backup;
 mod content;
 mod upgrade;
 mod v1;

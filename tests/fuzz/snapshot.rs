@@ -52,11 +52,11 @@ fn again(kv: &KvStore) -> KvStore {
     let file = disk.create("snapshot").expect("an empty disk");
     let (cluster, meta) = (ClusterId(7), SnapshotMeta::default());
     let header = Header { cluster, meta, log_time_ms: kv.log_time_ms(), format: kv.format() };
-    let mut writer = Writer::new(&*file, &header).expect("a disk in memory");
+    let mut writer = format::begin(&*file, &header).expect("a disk in memory");
     kv.iter().try_for_each(|(key, record)| writer.add_key(key, record)).expect("it was read");
     kv.locks().try_for_each(|(name, lock)| writer.add_lock(name, &lock)).expect("it was read");
     kv.kept().try_for_each(|(key, kept)| writer.add_kept(key, kept)).expect("it was read");
-    writer.finish().expect("a disk in memory");
+    writer.finish(&[]).expect("a disk in memory");
     read(&*file, "snapshot").expect("it was just written")
 }
 

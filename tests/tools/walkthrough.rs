@@ -114,6 +114,11 @@ fn docs_api() {
 }
 
 #[test]
+fn docs_cli() {
+    walk("walkthrough::docs_cli", "docs/cli.md");
+}
+
+#[test]
 fn docs_flags() {
     walk("walkthrough::docs_flags", "docs/flags.md");
 }

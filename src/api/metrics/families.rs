@@ -12,7 +12,7 @@ use crate::node::{
     RaftNumbers, State, StateNumbers, WARNING_KINDS,
 };
 use crate::observe::{
-    AUTH_REFUSALS, CERTIFICATES, HANDSHAKE_OUTCOMES, Histogram, PLAIN_PORTS, Scale, SecurityNumbers, Seen,
+    AUTH_REFUSALS, BackupsSeen, CERTIFICATES, HANDSHAKE_OUTCOMES, Histogram, PLAIN_PORTS, Scale, SecurityNumbers, Seen,
 };
 use crate::platform;
 
@@ -171,6 +171,18 @@ pub fn security(page: &mut Page, numbers: &SecurityNumbers) {
     page.counters("auth_refused_total", "Requests that were not permitted", borrowed(&refused));
 }
 
+/// The numbers of the backups that a node makes by itself.
+pub fn backups(page: &mut Page, numbers: &BackupsSeen) {
+    let made = numbers.made_ms as f64 / 1e3;
+    let help = "When the state of the newest own backup was read, in seconds since 1970; 0 for never";
+    page.gauge("backup_last_success_timestamp_seconds", help, made);
+    page.gauge("backup_last_bytes", "Bytes of the newest own backup", numbers.bytes as f64);
+    page.gauge("backup_last_seconds", "How long the newest own backup took", numbers.took.as_secs_f64());
+    page.counter("backup_successes_total", "Own backups that were made", numbers.successes as f64);
+    page.counter("backup_failures_total", "Own backups that failed", numbers.failures as f64);
+    page.gauge("backup_failing", "1 where the last own backup failed", f64::from(u8::from(numbers.is_failing)));
+}
+
 /// All of them.
 pub fn all(
     numbers: &Numbers,
@@ -183,6 +195,7 @@ pub fn all(
     disk(&mut page, &numbers.disk);
     http(&mut page, requests, port);
     state(&mut page, &numbers.state);
+    backups(&mut page, &numbers.backups);
     process(&mut page);
     security(&mut page, security_numbers);
     // A family without a series has no place on the page.

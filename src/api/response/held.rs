@@ -46,6 +46,11 @@ impl<T: Send + 'static> Held<T> {
         Self(held)
     }
 
+    /// True once it was let go of.
+    pub(in crate::api) fn is_gone(&self) -> bool {
+        self.0.lock().value.is_none()
+    }
+
     /// Uses the value; `None`: it was let go of. What `of` says is whether it is needed any longer.
     pub(in crate::api) fn using<R>(&self, of: impl FnOnce(&mut T) -> (R, bool)) -> Option<R> {
         let mut held = self.0.lock();

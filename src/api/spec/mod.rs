@@ -20,7 +20,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::admin::{self, Params};
 use super::methods::{self, Needs};
-use super::{auth, lease, lock, metrics, page, txn, visible, watch};
+use super::{auth, backup, lease, lock, metrics, page, txn, visible, watch};
 use crate::api::keys::{delete, get, incr, listing, post, put};
 use crate::api::request::read::Level;
 use crate::api::response::error::Problem;
@@ -61,6 +61,7 @@ pub async fn openapi(_: Params<()>) -> Response {
         lease::get,
         lease::keep_alive,
         lease::revoke,
+        backup::get,
         auth::on,
         auth::off,
         auth::session::begin,
@@ -101,6 +102,7 @@ pub async fn openapi(_: Params<()>) -> Response {
         (name = "locks", description = "Locks and leader election"),
         (name = "leases", description = "One heartbeat for many keys and locks"),
         (name = "watch", description = "Changes as they happen"),
+        (name = "backup", description = "All of it, at one index"),
         (name = "raft", description = "The node, the cluster, health")
     ),
     modifiers(&Common)

@@ -113,6 +113,9 @@ fn sample(line: &str) -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         "GET /hraftd/lease/{id}" => vec![("/hraftd/lease/7", "", vec!["write:=any"])],
         "PUT /hraftd/lease/{id}" => vec![("/hraftd/lease/7", "", vec!["write:=any"])],
         "DELETE /hraftd/lease/{id}" => vec![("/hraftd/lease/7", "", vec!["write:=any"])],
+        "GET /hraftd/backup" => {
+            vec![("/hraftd/backup", "", vec!["backup"]), ("/hraftd/backup?if_newer=1", "", vec!["backup"])]
+        }
         "GET /hraftd/raft/stats" => {
             vec![("/hraftd/raft/stats", "", vec!["status"]), ("/raft/stats", "", vec!["status"])]
         }

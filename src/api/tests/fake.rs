@@ -15,12 +15,13 @@ use crate::kv::{self, HeldLock, KvStore, RetryRoom, Ticket};
 use crate::node::rpc::RequestMark;
 use crate::node::{
     About, Cluster, ClusterServer, Found, Gate, NodeError, Numbers, ReadLevel, ReadOptions, Server as Member, Settled,
-    State, StateView, Stats, Written,
+    State, StateCopy, StateView, Stats, Written,
 };
 use crate::node::{AllEvents, EntryView, EventRing, Finding, Patient, Proposed, Severity, Stages, Vitals};
 use crate::node_id::PublicId;
 use crate::secret::Token;
 use crate::state_machine::AuthNow;
+use crate::storage::backup::Head;
 use crate::watch::{HistoryLimits, Watches};
 
 pub const ID: &str = "127.0.0.1:11000,127.0.0.1:12000";
@@ -290,6 +291,19 @@ impl Service for Fake {
         Ok(StateView { kv: map.1.clone(), index: map.0, settled })
     }
 
+    async fn backup(
+        &self,
+        by: Option<&Principal>,
+        options: ReadOptions,
+        deadline: Instant,
+    ) -> Result<StateCopy, NodeError> {
+        let StateView { kv, index, settled } = self.view(by, &[Need::Backup], options, deadline).await?;
+        let (log_time_ms, format) = (kv.log_time_ms(), kv.format());
+        let (cluster, by) = (crate::raft_types::ClusterId(7), "0.2.0".to_owned());
+        let head = Head { cluster, index, term: 1, made_ms: 0, now_ms: log_time_ms, log_time_ms, format, by };
+        Ok(StateCopy { kv, head, settled })
+    }
+
     async fn lock(
         &self,
         by: Option<&Principal>,
@@ -416,6 +430,8 @@ impl Service for Fake {
             snapshot_bytes: 11,
             max_files: None,
             wall_ms: 12,
+            clock_rates: Vec::new(),
+            flags: Vec::new(),
             timers_ms: (100, 400),
             mark: None,
             leader_changes: 1,

@@ -137,7 +137,8 @@ impl Server {
 async fn answer(client: &mut TcpStream) -> Answer {
     let mut all = Vec::new();
     timeout(SOON, client.read_to_end(&mut all)).await.unwrap().unwrap();
-    let all = String::from_utf8(all).unwrap();
+    // Backups are no text.
+    let all = String::from_utf8(all).unwrap_or_else(|all| String::from_utf8_lossy(all.as_bytes()).into_owned());
     let (head, body) = all.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {all:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }

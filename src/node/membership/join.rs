@@ -167,7 +167,10 @@ impl Node {
         let set = ChangeMembers::SetNodes(BTreeMap::from([(member.raft_id, Member { id: id.clone(), role })]));
         let done = self.change(set, deadline).await?;
         if done.is_ok() && old != id {
-            tracing::info!("{old} moved to {id}");
+            match old.is_nowhere() {
+                true => tracing::info!("this node was restored from a backup: it is {id} from now on"),
+                false => tracing::info!("{old} moved to {id}"),
+            }
         }
         Ok(done)
     }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub(in crate::storage) use files::{open_file, others_may_write};
 pub use mem::MemDisk;
 pub use prefixed::PrefixedDisk;
-pub use read_only::ReadOnlyDisk;
+pub use read_only::{ReadOnlyDisk, only_read};
 pub use real::RealDisk;
 
 /// A flat directory of files.

@@ -65,6 +65,17 @@ impl Disk for ReadOnlyDisk {
     }
 }
 
+/// A file that somebody named, wherever it is, to be read.
+///
+/// # Errors
+/// `InvalidInput`: it is not a regular file.
+pub fn only_read(file: File) -> io::Result<Arc<dyn DiskFile>> {
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    Ok(Arc::new(ReadOnlyFile(file)))
+}
+
 #[derive(Debug)]
 struct ReadOnlyFile(File);
 

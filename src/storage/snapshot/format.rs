@@ -30,47 +30,30 @@
 
 use std::io;
 
-use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
-use crate::command::Key;
 use crate::formats::{Format, NEWEST};
-use crate::kv::{Kept, KvStore, Lease, Lock};
 use crate::raft_types::ClusterId;
 use crate::raft_types::alias::SnapshotMeta;
-use crate::record::Record;
 use crate::storage::disk::DiskFile;
 use crate::storage::file_header::{damaged, u32_at};
 use crate::storage::{StorageError, file_header};
 
 use super::items::{
-    HAS_DEADLINE, HAS_LEASE, IS_BYTES, Item, take_auth, take_claim, take_kept, take_key, take_lease, take_lock,
-    take_old_key, take_owner, take_token,
+    Item, take_auth, take_claim, take_kept, take_key, take_lease, take_lock, take_old_key, take_owner, take_token,
+};
+use super::write::{
+    AUTH, BLOCK_BYTES, BLOCK_HEAD_BYTES, CLAIMS, END, FileSink, KEPT, KEYS, LEASES, LOCKS, OWNERS, TOKENS, Writer,
 };
 
 pub(super) const MAGIC: &[u8; 8] = b"hraftdSN";
 const OLDEST_VERSION: u32 = 1;
 
 const RECORDS: u8 = 1;
-const END: u8 = 2;
-const KEYS: u8 = 3;
-const LOCKS: u8 = 4;
-const KEPT: u8 = 5;
-const LEASES: u8 = 6;
-const CLAIMS: u8 = 7;
-const AUTH: u8 = 8;
-const TOKENS: u8 = 9;
-const OWNERS: u8 = 10;
-/// Kind, length, checksum.
-const BLOCK_HEAD_BYTES: usize = 9;
-/// Small in tests, so that small maps have many blocks.
-const BLOCK_BYTES: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
-/// The most bytes between two flushes: the last flush, and the log's beside it, then wait for little.
-const FLUSH_BYTES: u64 = 8 << 20;
 
 /// The body of a snapshot's header.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Header {
+pub(in crate::storage) struct Header {
     pub cluster: ClusterId,
     pub meta: SnapshotMeta,
     pub log_time_ms: u64,
@@ -90,141 +73,22 @@ struct HeaderV1 {
     meta: SnapshotMeta,
 }
 
-/// Writes one snapshot from front to back.
-pub(super) struct Writer<'a> {
-    file: &'a dyn DiskFile,
-    at: u64,
-    flushed: u64,
-    crc: u32,
-    records: u64,
-    /// The kind of the block being filled.
-    kind: u8,
-    /// The block being filled, from its head on.
-    block: Vec<u8>,
+/// Begins a snapshot: its head is written.
+pub(super) fn begin<'a>(file: &'a dyn DiskFile, header: &Header) -> io::Result<Writer<FileSink<'a>>> {
+    let version = header.format.snapshot();
+    let body = match version {
+        2 => {
+            let Header { cluster, meta, log_time_ms, .. } = header.clone();
+            postcard::to_stdvec(&HeaderV2 { cluster, meta, log_time_ms })
+        }
+        _ => postcard::to_stdvec(header),
+    };
+    let (head, crc) = file_header::seal(MAGIC, version, &body.map_err(io::Error::other)?);
+    Writer::new(FileSink::new(file), &head, crc)
 }
 
-impl<'a> Writer<'a> {
-    pub fn new(file: &'a dyn DiskFile, header: &Header) -> io::Result<Self> {
-        let version = header.format.snapshot();
-        let body = match version {
-            2 => {
-                let Header { cluster, meta, log_time_ms, .. } = header.clone();
-                postcard::to_stdvec(&HeaderV2 { cluster, meta, log_time_ms })
-            }
-            _ => postcard::to_stdvec(header),
-        };
-        let (head, crc) = file_header::seal(MAGIC, version, &body.map_err(io::Error::other)?);
-        file.write_all_at(&head, 0)?;
-        let mut block = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 4);
-        block.resize(BLOCK_HEAD_BYTES, 0);
-        Ok(Self { file, at: head.len() as u64, flushed: 0, crc, records: 0, kind: KEYS, block })
-    }
-
-    /// Adds one key; the caller gives them in the keys' order.
-    pub fn add_key(&mut self, key: &str, record: &Record) -> io::Result<()> {
-        self.begin(KEYS)?;
-        let (marks, value) = (record.marks(), record.value());
-        let content_type = record.content_type().unwrap_or_default();
-        let deadline = record.deadline_ms();
-        let lease = record.lease();
-        let flags = (u8::from(record.is_bytes()) * IS_BYTES)
-            | (u8::from(deadline.is_some()) * HAS_DEADLINE)
-            | (u8::from(lease.is_some()) * HAS_LEASE);
-        self.block.extend_from_slice(&length::<u16>(key.len())?.to_le_bytes());
-        self.block.extend_from_slice(&length::<u32>(value.len())?.to_le_bytes());
-        self.block.extend_from_slice(&length::<u16>(content_type.len())?.to_le_bytes());
-        self.block.push(flags);
-        for number in [marks.create_index, marks.modify_index, marks.version].into_iter().chain(deadline).chain(lease) {
-            self.block.extend_from_slice(&number.to_le_bytes());
-        }
-        self.block.extend_from_slice(content_type.as_bytes());
-        self.block.extend_from_slice(key.as_bytes());
-        self.block.extend_from_slice(value);
-        self.added()
-    }
-
-    /// Adds one lock.
-    pub fn add_lock(&mut self, name: &Key, lock: &Lock) -> io::Result<()> {
-        self.add(LOCKS, &(name, lock))
-    }
-
-    /// Adds one kept outcome.
-    pub fn add_kept(&mut self, key: &CompactString, kept: &Kept) -> io::Result<()> {
-        self.add(KEPT, &(key, kept))
-    }
-
-    /// Adds one lease.
-    pub fn add_lease(&mut self, id: u64, lease: &Lease) -> io::Result<()> {
-        self.add(LEASES, &(id, lease))
-    }
-
-    /// Adds that a claim to a lock has a lease.
-    pub fn add_claim(&mut self, name: &Key, ticket: u64, lease: u64) -> io::Result<()> {
-        self.add(CLAIMS, &(name, ticket, lease))
-    }
-
-    /// Adds who is asked who he is, and who may do what: all of it.
-    pub fn add_auth(&mut self, kv: &KvStore) -> io::Result<()> {
-        kv.auth().record().map_or(Ok(()), |record| self.add(AUTH, record))?;
-        kv.auth().tokens().try_for_each(|(id, token)| self.add(TOKENS, &(id, &**token)))?;
-        kv.owners().try_for_each(|owner| self.add(OWNERS, &owner))
-    }
-
-    fn add(&mut self, kind: u8, item: &impl Serialize) -> io::Result<()> {
-        self.begin(kind)?;
-        let bytes = postcard::to_stdvec(item).map_err(io::Error::other)?;
-        self.block.extend_from_slice(&length::<u32>(bytes.len())?.to_le_bytes());
-        self.block.extend_from_slice(&bytes);
-        self.added()
-    }
-
-    /// A block holds one kind of things.
-    fn begin(&mut self, kind: u8) -> io::Result<()> {
-        if self.kind != kind && self.block.len() > BLOCK_HEAD_BYTES {
-            self.close_block(self.kind)?;
-        }
-        self.kind = kind;
-        Ok(())
-    }
-
-    fn added(&mut self) -> io::Result<()> {
-        self.records += 1;
-        if self.block.len() >= BLOCK_BYTES { self.close_block(self.kind) } else { Ok(()) }
-    }
-
-    /// Writes what is left and the end, and flushes; gives the length of the file in bytes.
-    pub fn finish(mut self) -> io::Result<u64> {
-        if self.block.len() > BLOCK_HEAD_BYTES {
-            self.close_block(self.kind)?;
-        }
-        self.block.extend_from_slice(&self.records.to_le_bytes());
-        self.close_block(END)?;
-        self.file.sync_data()?;
-        Ok(self.at)
-    }
-
-    fn close_block(&mut self, kind: u8) -> io::Result<()> {
-        let payload = u32::try_from(self.block.len() - BLOCK_HEAD_BYTES).map_err(io::Error::other)?;
-        self.block[0] = kind;
-        self.block[1..5].copy_from_slice(&payload.to_le_bytes());
-        let head_crc = crc32c::crc32c_append(self.crc, &self.block[..5]);
-        self.block[5..BLOCK_HEAD_BYTES].copy_from_slice(&head_crc.to_le_bytes());
-        self.crc = crc32c::crc32c_append(head_crc, &self.block[BLOCK_HEAD_BYTES..]);
-        self.block.extend_from_slice(&self.crc.to_le_bytes());
-        self.file.write_all_at(&self.block, self.at)?;
-        self.at += self.block.len() as u64;
-        self.block.truncate(BLOCK_HEAD_BYTES);
-        self.block.shrink_to(2 * BLOCK_BYTES);
-        if self.at - self.flushed >= FLUSH_BYTES {
-            self.file.sync_data()?;
-            self.flushed = self.at;
-        }
-        Ok(())
-    }
-}
-
-/// Reads one snapshot from front to back and believes nothing.
-pub(super) struct Reader<'a> {
+/// Reads the blocks of one file from front to back and believes nothing.
+pub(in crate::storage) struct Reader<'a> {
     file: &'a dyn DiskFile,
     place: &'a str,
     len: u64,
@@ -248,7 +112,12 @@ impl<'a> Reader<'a> {
             }
             _ => file_header::decode(place, &head.body)?,
         };
-        Ok((Self { file, place, len, at: head.end, crc: head.crc }, header))
+        Ok((Self::behind(file, place, len, (head.end, head.crc)), header))
+    }
+
+    /// Reads the blocks behind a head that was checked, with its end and its checksum, in a file of `len` bytes.
+    pub fn behind(file: &'a dyn DiskFile, place: &'a str, len: u64, (end, crc): (u64, u32)) -> Self {
+        Self { file, place, len, at: end, crc }
     }
 
     /// Checks everything, and keeps nothing.
@@ -257,7 +126,16 @@ impl<'a> Reader<'a> {
     }
 
     /// Hands out everything, keys first and in their order. An error may come after some were handed out.
-    pub fn for_each(mut self, mut take: impl FnMut(Item<'_>)) -> Result<(), StorageError> {
+    pub fn for_each(self, take: impl FnMut(Item<'_>)) -> Result<(), StorageError> {
+        let (place, (rest, at)) = (self.place, self.to_end(take)?);
+        if !rest.is_empty() {
+            return Err(damaged(place, at, "its end tells more than the number of records"));
+        }
+        Ok(())
+    }
+
+    /// The same; gives what the end tells beside the number of records, and the offset of that.
+    pub fn to_end(mut self, mut take: impl FnMut(Item<'_>)) -> Result<(Vec<u8>, u64), StorageError> {
         let mut block = Vec::new();
         let mut last_key = String::new();
         let mut records = 0u64;
@@ -323,19 +201,13 @@ impl<'a> Reader<'a> {
         Ok(head[0])
     }
 
-    fn end(&self, payload: &[u8], at: u64, records: u64) -> Result<(), StorageError> {
-        if payload != records.to_le_bytes() {
+    fn end(&self, payload: &[u8], at: u64, records: u64) -> Result<(Vec<u8>, u64), StorageError> {
+        let Some(rest) = payload.strip_prefix(&records.to_le_bytes()) else {
             return Err(damaged(self.place, at, format!("its end does not tell the {records} records that it has")));
-        }
+        };
         if self.at != self.len {
             return Err(damaged(self.place, self.at, format!("{} bytes after its end", self.len - self.at)));
         }
-        Ok(())
+        Ok((rest.to_vec(), at + 8))
     }
-}
-
-/// A length as the format has it.
-fn length<T: TryFrom<usize>>(length: usize) -> io::Result<T> {
-    let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "a key or a value is too long for a snapshot");
-    T::try_from(length).map_err(|_| too_long())
 }

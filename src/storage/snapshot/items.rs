@@ -15,7 +15,7 @@ pub(super) const HAS_DEADLINE: u8 = 2;
 pub(super) const HAS_LEASE: u8 = 4;
 
 /// One thing in a snapshot.
-pub(super) enum Item<'a> {
+pub(in crate::storage) enum Item<'a> {
     Key { key: &'a str, marks: Marks, rare: Rare, value: &'a [u8] },
     Lock(Key, Lock),
     Kept(CompactString, Kept),
@@ -28,7 +28,7 @@ pub(super) enum Item<'a> {
 
 impl Item<'_> {
     /// Puts it into a state that is rebuilt.
-    pub(super) fn restore(self, kv: &mut KvStore) {
+    pub(in crate::storage) fn restore(self, kv: &mut KvStore) {
         match self {
             Item::Key { key, marks, rare, value } => kv.restore(Key::from(key), Record::new(marks, &rare, value)),
             Item::Lock(name, lock) => kv.restore_lock(name, lock),

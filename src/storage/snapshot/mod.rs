@@ -14,25 +14,26 @@
 //! * With a directory in memory a snapshot is held beside the map, in the same memory.
 
 mod file;
-mod format;
+pub(in crate::storage) mod format;
 #[cfg(test)]
 #[path = "../../../tests/fuzz/snapshot.rs"]
 mod fuzz;
-mod items;
+pub(in crate::storage) mod items;
 mod numbers;
 mod receive;
 #[cfg(test)]
 mod tests;
 mod view;
+pub(in crate::storage) mod write;
 
 use parking_lot::{Mutex, RwLock};
 use std::io;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use self::file::TmpName;
-use self::format::{Header, Reader, Writer};
+use self::format::{Header, Reader};
+use self::write::FileSink;
 use super::StorageError;
 use super::disk::{Disk, DiskFile};
 use super::identity::ClusterHandle;
@@ -220,27 +221,9 @@ impl SnapshotStore {
         let io = |error| StorageError::io(&place, error);
         let (tmp, file) = TmpName::create(&self.shared.disk, name).map_err(io)?;
         let header = Header { cluster, meta: meta.clone(), log_time_ms: kv.log_time_ms(), format: kv.format() };
-        let mut writer = Writer::new(&*file, &header).map_err(io)?;
-        for (key, record) in kv.iter() {
-            self.go_on(&place)?;
-            writer.add_key(key, record).map_err(io)?;
-        }
-        for (name, lock) in kv.locks() {
-            writer.add_lock(name, &lock).map_err(io)?;
-        }
-        for (key, kept) in kv.kept() {
-            self.go_on(&place)?;
-            writer.add_kept(key, kept).map_err(io)?;
-        }
-        for (id, lease) in kv.leases(Bound::Unbounded) {
-            self.go_on(&place)?;
-            writer.add_lease(id, lease).map_err(io)?;
-        }
-        for (name, ticket, lease) in kv.leased_claims() {
-            writer.add_claim(name, ticket, lease).map_err(io)?;
-        }
-        writer.add_auth(kv).map_err(io)?;
-        let len = writer.finish().map_err(io)?;
+        let mut writer = format::begin(&*file, &header).map_err(io)?;
+        writer.add_all(kv, || self.interrupted()).map_err(io)?;
+        let len = writer.finish(&[]).and_then(FileSink::finish).map_err(io)?;
         // The log is purged on the word of this file: read it once before its name says that it is whole.
         Reader::open(&*file, &place)?.0.verify()?;
         self.go_on(&place)?;
@@ -317,7 +300,11 @@ impl SnapshotStore {
     }
 
     fn go_on(&self, place: &str) -> Result<(), StorageError> {
-        if self.is_stopped() { Err(StorageError::io(place, io::ErrorKind::Interrupted.into())) } else { Ok(()) }
+        self.interrupted().map_err(|error| StorageError::io(place, error))
+    }
+
+    fn interrupted(&self) -> io::Result<()> {
+        if self.is_stopped() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
 
     fn check_cluster(&self, place: &str, found: ClusterId) -> Result<(), StorageError> {

@@ -106,7 +106,10 @@ pub fn anchors(markdown: &str) -> impl Iterator<Item = String> {
 pub fn is_look(command: &str) -> bool {
     let first = command.split_whitespace().next().unwrap_or_default();
     let changes = [" -d ", " -X ", "--json", " -T ", "DELETE", "POST", "PUT", "kill", "rm ", ":=", "recover"];
+    let commands = ["put", "delete", "incr", "touch", "txn", "edit", "lock", "elect", "members", "token", "import"];
+    let writes = commands.iter().any(|verb| command.contains(&format!("hraftd {verb} ")));
     ["curl", "cat", "tail", "grep", "head", "sed", "ls", "hraftd", "supervisorctl", "test"].contains(&first)
+        && !writes
         && !changes.iter().any(|sign| command.contains(sign))
         && !command.contains(" & ")
         && !command.ends_with(" &")

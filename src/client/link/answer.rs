@@ -1,0 +1,119 @@
+//! Answers, and what they mean for the exit code.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{HeaderMap, Response, StatusCode};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::config::Endpoint;
+use crate::exit::{EX_FAILURE, Exit};
+
+/// An answer, whole.
+#[derive(Debug)]
+pub(in crate::client) struct Answer {
+    pub(in crate::client) status: StatusCode,
+    pub(in crate::client) headers: HeaderMap,
+    pub(in crate::client) body: Bytes,
+    pub(in crate::client) endpoint: Endpoint,
+    /// When the request that was answered was sent, by [`now`].
+    pub(in crate::client) sent: Duration,
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// It is none: 1.
+    pub(in crate::client) fn json(&self) -> Result<Value, Exit> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Exit::error(EX_FAILURE, format!("{}: the answer is not hraftd's: {error}", self.endpoint)))
+    }
+
+    /// Itself, where all went well.
+    ///
+    /// # Errors
+    /// What was refused: 1.
+    pub(in crate::client) fn ok(self) -> Result<Self, Exit> {
+        if self.status.is_success() { Ok(self) } else { Err(self.refused()) }
+    }
+
+    /// The end of the process that this refusal is.
+    pub(in crate::client) fn refused(&self) -> Exit {
+        Exit::error(EX_FAILURE, format!("{}: {}", self.endpoint, message(self.status, &self.body)))
+    }
+
+    /// A header's text.
+    pub(in crate::client) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The code of a refusal.
+    pub(in crate::client) fn code(&self) -> String {
+        let said: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        said["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// An answer whose body comes by and by.
+#[derive(Debug)]
+pub(in crate::client) struct Stream {
+    pub(in crate::client) endpoint: Endpoint,
+    pub(in crate::client) headers: HeaderMap,
+    pub(super) body: Incoming,
+}
+
+impl Stream {
+    pub(super) fn new(endpoint: Endpoint, response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        Self { endpoint, headers: head.headers, body }
+    }
+
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// The transfer broke off, or nothing came for `idle`.
+    pub(in crate::client) async fn next(&mut self, idle: Duration) -> Result<Option<Bytes>, String> {
+        loop {
+            let frame = timeout(idle, self.body.frame()).await;
+            let frame = frame.map_err(|_| format!("{}: nothing came for {idle:?}", self.endpoint))?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(error)) => {
+                    return Err(format!("{}: the answer broke off: {}", self.endpoint, innermost(&error)));
+                }
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The time since this machine was started, sleep included: a lock's time goes on while a laptop sleeps.
+pub(in crate::client) fn now() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// What a refusal says.
+pub(super) fn message(status: StatusCode, body: &[u8]) -> String {
+    let said: Value = serde_json::from_slice(body).unwrap_or_default();
+    said["msg"].as_str().map_or_else(|| format!("status {status}"), str::to_owned)
+}
+
+/// The first cause of an error.
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = inner.to_string();
+        source = inner.source();
+    }
+    text
+}

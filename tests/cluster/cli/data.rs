@@ -1,0 +1,57 @@
+//! `export` and `import`.
+
+use super::{client, fed, ok, run, started, text};
+use crate::support::cluster::Cluster;
+use crate::support::wait::SETTLE;
+
+const KEYS: usize = 3_000;
+
+/// All that there is comes back as it was, through kills of the leader: equal lines, byte for byte.
+#[test]
+fn what_was_exported_is_imported_as_it_was() {
+    let mut cluster = Cluster::start(3);
+    let mut lines: Vec<String> = (0..KEYS).map(|at| format!(r#"{{"key":"d/{at:05}","value":{at}.50}}"#)).collect();
+    lines.push(r#"{"key":"d/b","base64":"/wD/"}"#.to_owned());
+    lines.push(r#"{"key":"d/h","value":"<p>","content_type":"text/html"}"#.to_owned());
+    lines.push(r#"{"key":"d/j","json":"[1,\n 2]"}"#.to_owned());
+    lines.push(r#"{"key":"d/n","value":null}"#.to_owned());
+    lines.push(r#"{"key":"d/o","value":{"base64":"/w=="}}"#.to_owned());
+    lines.push(r#"{"key":"d/u","value":"a\u00e9\ud800"}"#.to_owned());
+    let text_of = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    let file = cluster.lab.path().join("lines");
+    std::fs::write(&file, text_of(&lines)).unwrap();
+    let (mut import, said) = started(&cluster, "import", &["import", file.to_str().unwrap()]);
+    let leader = cluster.leader();
+    cluster.nodes[leader].kill();
+    assert!(import.wait(SETTLE, "the import ends").success(), "{}", text(&said));
+    assert!(text(&said).contains(&format!("{} keys were written", lines.len())), "{}", text(&said));
+    cluster.nodes[leader].start();
+    assert_eq!(ok(&cluster, &["export", "d/"]), text_of(&lines));
+    let rest = ok(&cluster, &["export", "d/", "--after", "d/h"]);
+    assert_eq!(rest, text_of(&lines[KEYS + 2..]));
+    // What is there stays, with --if-absent.
+    let (code, _, said) = fed(
+        client(&cluster, &["import", "--if-absent"]),
+        b"{\"key\":\"d/n\",\"value\":1}\n{\"key\":\"new\",\"value\":1}\n",
+    );
+    assert!(code == Some(0) && said.contains("1 keys were written, 1 were there"), "{said}");
+    assert_eq!(ok(&cluster, &["get", "d/n"]), "null");
+}
+
+/// An import that is broken off by a bad line says where to go on, and goes on there.
+#[test]
+fn an_import_goes_on_where_it_broke_off() {
+    let cluster = Cluster::start(1);
+    let bad = b"{\"key\":\"a\",\"value\":1}\n\n{\"key\":\"b\",\"value\":2,\"ttl_ms\":100000}\n{\"key\":\"c\"}\n{\"key\":\"d\",\"value\":4}\n";
+    let (code, _, said) = fed(client(&cluster, &["import"]), bad);
+    assert!(code == Some(1) && said.contains("line 4: ") && said.contains("--skip 3"), "{said}");
+    assert_eq!(ok(&cluster, &["ls", "--keys"]), "a\nb\n");
+    assert!(ok(&cluster, &["get", "b", "--meta"]).contains("\"ttl_ms\":"));
+    let mended = String::from_utf8_lossy(bad).replace("{\"key\":\"c\"}", "{\"key\":\"c\",\"value\":3}");
+    let (code, _, said) = fed(client(&cluster, &["import", "--skip", "3"]), mended.as_bytes());
+    assert!(code == Some(0) && said.contains("2 keys were written"), "{said}");
+    assert_eq!(ok(&cluster, &["ls", "--keys"]), "a\nb\nc\nd\n");
+    let end = run(&cluster, &["import", "--from", "etcd://127.0.0.1:1"]);
+    assert_eq!(end.code, Some(69), "{end:?}");
+    assert_eq!(run(&cluster, &["import", "--from", "127.0.0.1:1"]).code, Some(64));
+}
