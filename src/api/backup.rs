@@ -222,6 +222,6 @@ mod tests {
         let taken: Vec<_> = (0..MAX_AT_A_TIME).map(|_| backups.place().unwrap()).collect();
         assert!(matches!(backups.place(), Err(ApiError::Overloaded(_))));
         drop(taken);
-        backups.place().unwrap();
+        drop(backups.place().unwrap());
     }
 }

@@ -68,6 +68,7 @@ async fn answer(task: &ClientTask) -> Result<Exit, Exit> {
         Verb::Backup(args) => backup::backup(&cluster, args, json).await,
         Verb::Export(args) => data::export(&cluster, args).await,
         Verb::Import(args) => data::import(&cluster, args).await,
+        Verb::Backup(args) => backup::backup(&cluster, args, json).await,
         Verb::Status => {
             let answer = cluster.get("/hraftd/raft/cluster").await?;
             printed(json, &answer, show::status)
