@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Ok(Task::Serve(config)) => serve(*config),
         Ok(Task::Offline(task)) => Err(offline::run(task)),
         Ok(Task::Client(task)) => return client::run(&task).finish(),
+        Ok(Task::Check(config)) => Err(server::check_config(&config)),
         Ok(Task::Credentials(task)) => Err(credentials::run(task)),
         Err(exit) => Err(exit),
     };

@@ -31,10 +31,15 @@ fn is_known(name: &str, known: &[String]) -> bool {
         || SERVICE_LINK_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// The known name that is most like this one, if any is like it.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let similar = known.map(|one| (strsim::jaro_winkler(name, one), one));
+    let (similarity, nearest) = similar.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (similarity >= MIN_SIMILARITY).then_some(nearest)
+}
+
 fn warning(name: &str, known: &[String]) -> String {
-    let similarity = |one: &&String| strsim::jaro_winkler(name, one);
-    let nearest = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
-    let hint = match nearest.filter(|one| similarity(one) >= MIN_SIMILARITY) {
+    let hint = match nearest(name, known.iter().map(String::as_str)) {
         Some(nearest) => format!("did you mean {nearest}?"),
         None => "hraftd --help lists the flags that can be set so".to_owned(),
     };

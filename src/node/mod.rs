@@ -21,6 +21,7 @@ pub mod moving;
 mod numbers;
 mod opening;
 mod options;
+mod quota;
 mod read;
 mod replication;
 mod rounds;
@@ -46,7 +47,7 @@ use crate::command::Reply;
 use crate::kv::RetryRoom;
 use crate::log_time::LogClock;
 use crate::node_id::{HostPort, PublicId};
-use crate::observe::RequestLog;
+use crate::observe::RequestLogNow;
 use crate::raft_types::TypeConfig;
 use crate::state_machine::{MapReader, StateMachine};
 use crate::storage::SnapshotStore;
@@ -142,7 +143,8 @@ struct Inner {
     proposed_format: formats::Proposed,
     numbers: Arc<numbers::NodeNumbers>,
     journal: Arc<journal::Journal>,
-    request_log: OnceLock<RequestLog>,
+    request_log: OnceLock<RequestLogNow>,
+    quota: quota::Own,
     followers: journal::Followers,
     /// The client addresses of `--rjoin` that are not this node's.
     listed: OnceLock<Vec<HostPort>>,
@@ -281,6 +283,7 @@ impl Node {
             numbers,
             journal,
             request_log: OnceLock::new(),
+            quota: quota::Own::default(),
             followers: journal::Followers::default(),
             listed: OnceLock::new(),
         };
@@ -314,6 +317,7 @@ impl Node {
             task::spawn(node.clone().seek_members()),
             task::spawn(node.clone().bound_the_log()),
             task::spawn(node.clone().raise_format()),
+            task::spawn(node.clone().keep_quota()),
             task::spawn(node.clone().keep_time()),
             task::spawn(node.clone().tick()),
             task::spawn(node.clone().end_watches_once_out()),
@@ -352,7 +356,7 @@ impl Node {
     }
 
     /// Has writes logged that members pass on, as this says. Only the first call counts.
-    pub fn log_requests(&self, log: RequestLog) {
+    pub fn log_requests(&self, log: RequestLogNow) {
         let _first = self.inner.request_log.set(log);
     }
 

@@ -18,7 +18,7 @@ use crate::formats::Speaks;
 use crate::node::rpc::Peers;
 use crate::node::{NodeIdentity, NodeSlot, RaftOptions, ReadLevel, Start};
 use crate::node_id::{HostPort, PublicId};
-use crate::observe::{Pulses, RequestLog};
+use crate::observe::{Pulses, RequestLogNow};
 use crate::raft_types::{ClusterId, Role};
 use crate::start::{self, Setup};
 use crate::state_machine::Observer;
@@ -240,7 +240,7 @@ async fn part_of_life(
         max_waiting: 1_000,
         port: Arc::default(),
         security: Arc::default(),
-        log: RequestLog::default(),
+        log: RequestLogNow::default(),
         alive: (Pulses::none(), Duration::from_secs(1)),
     };
     let server = Server::new(host.clone(), slot.clone(), Api::new(slot.clone(), settings));

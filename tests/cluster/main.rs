@@ -7,6 +7,7 @@ mod support;
 
 mod addresses;
 mod boot;
+mod configured;
 mod copies;
 mod failover;
 mod far_behind;
@@ -20,8 +21,10 @@ mod managed;
 mod many;
 mod memory;
 mod moved;
+mod notified;
 mod offline;
 mod overload;
+mod quota;
 mod refusals;
 mod refused_starts;
 mod removed;

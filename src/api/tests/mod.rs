@@ -43,7 +43,7 @@ fn settings() -> ApiSettings {
         max_waiting: 1000,
         port: Arc::default(),
         security: Arc::default(),
-        log: RequestLog::default(),
+        log: RequestLogNow::default(),
         alive: (Pulses::none(), Duration::from_secs(1)),
     }
 }

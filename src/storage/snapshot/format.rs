@@ -14,6 +14,7 @@
 //! 8 auth   length u32 | postcard of the word on authentication
 //! 9 tokens length u32 | postcard of id and token, repeated
 //! 10 owners length u32 | postcard of: whether of a lease, index of the entry, id of its token, repeated
+//! 11 quota length u32 | postcard of the bytes, where there is one
 //! 2 end    number of records u64
 //! ```
 //!
@@ -45,7 +46,7 @@ use crate::storage::{StorageError, file_header};
 
 use super::items::{
     HAS_DEADLINE, HAS_LEASE, IS_BYTES, Item, take_auth, take_claim, take_kept, take_key, take_lease, take_lock,
-    take_old_key, take_owner, take_token,
+    take_old_key, take_owner, take_quota, take_token,
 };
 
 pub(super) const MAGIC: &[u8; 8] = b"hraftdSN";
@@ -61,6 +62,7 @@ const CLAIMS: u8 = 7;
 const AUTH: u8 = 8;
 const TOKENS: u8 = 9;
 const OWNERS: u8 = 10;
+const QUOTA: u8 = 11;
 /// Kind, length, checksum.
 const BLOCK_HEAD_BYTES: usize = 9;
 /// Small in tests, so that small maps have many blocks.
@@ -170,6 +172,11 @@ impl<'a> Writer<'a> {
         kv.owners().try_for_each(|owner| self.add(OWNERS, &owner))
     }
 
+    /// Adds the quota, if there is one.
+    pub fn add_quota(&mut self, kv: &KvStore) -> io::Result<()> {
+        if kv.quota() == 0 { Ok(()) } else { self.add(QUOTA, &kv.quota()) }
+    }
+
     fn add(&mut self, kind: u8, item: &impl Serialize) -> io::Result<()> {
         self.begin(kind)?;
         let bytes = postcard::to_stdvec(item).map_err(io::Error::other)?;
@@ -275,6 +282,7 @@ impl<'a> Reader<'a> {
                 AUTH => take_auth,
                 TOKENS => take_token,
                 OWNERS => take_owner,
+                QUOTA => take_quota,
                 kind => return Err(damaged(self.place, payload_at, format!("a block of unknown kind {kind}"))),
             };
             let mut rest = block.as_slice();

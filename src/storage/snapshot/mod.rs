@@ -240,6 +240,7 @@ impl SnapshotStore {
             writer.add_claim(name, ticket, lease).map_err(io)?;
         }
         writer.add_auth(kv).map_err(io)?;
+        writer.add_quota(kv).map_err(io)?;
         let len = writer.finish().map_err(io)?;
         // The log is purged on the word of this file: read it once before its name says that it is whole.
         Reader::open(&*file, &place)?.0.verify()?;
