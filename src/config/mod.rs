@@ -2,7 +2,7 @@
 //!
 //! * [`parse`] reads a node's command line. It is pure but for what it asks of its [`Machine`].
 //! * [`from_process`] reads the real process: a [`Task`] is a node, the client, or one of the offline tools.
-//! * [`args`] has the text that was typed, [`setting`] adds the environment, [`file`] the configuration file, [`resolve`] has
+//! * [`args`] has the text that was typed, [`setting`] adds the environment and the configuration file, [`resolve`] has
 //!   the rules across flags. [`check`] shows what came of it.
 //!
 //! Caveats:
@@ -16,7 +16,6 @@ mod args;
 mod bind;
 mod check;
 mod client;
-mod file;
 mod host_info;
 mod resolve;
 mod security;
@@ -25,7 +24,6 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod tokens;
-mod unknown;
 mod values;
 
 use std::collections::BTreeMap;
@@ -125,7 +123,7 @@ pub fn from_process() -> Result<Task, Exit> {
     let mut task = task::task(std::env::args_os(), &|name| std::env::var_os(name), &ThisMachine)?;
     if let Task::Serve(config) | Task::Check(config) = &mut task {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        config.warnings.extend(unknown::warnings(names));
+        config.warnings.extend(setting::unknown::warnings(names));
     }
     Ok(task)
 }

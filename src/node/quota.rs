@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{Node, State};
+use super::{Finding, Node, Severity, State};
 use crate::command::Action;
 use crate::formats::Feature;
 use crate::platform;
@@ -88,9 +88,21 @@ impl Node {
         }
     }
 
+    /// What the doctor says of it.
+    pub(super) fn is_full(&self) -> Option<Finding> {
+        let (bytes, quota) = (self.inner.map.sizes().bytes, self.inner.map.quota());
+        Some(Finding {
+            severity: if quota > 0 && bytes >= quota { Severity::Critical } else { Severity::Warning },
+            what: self.fullness()?,
+            evidence: vec![("state_bytes", bytes as f64), ("quota_bytes", quota as f64)],
+            node: self.id().to_string(),
+            remedy: "delete keys, or raise --quota on every node; docs/operations.md, The quota".to_owned(),
+        })
+    }
+
     fn percent(&self) -> u64 {
         let (bytes, quota) = (self.inner.map.sizes().bytes, self.inner.map.quota());
-        if quota == 0 { 0 } else { bytes.saturating_mul(100) / quota }
+        bytes.saturating_mul(100).checked_div(quota).unwrap_or(0)
     }
 
     /// A warning where the state is nearly full, or has no quota and may outgrow the memory.

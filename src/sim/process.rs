@@ -255,6 +255,10 @@ async fn part_of_life(
     };
     let mut running = opened.run(peers, setup, tokio::runtime::Handle::current()).await?;
     slot.started(running.node.clone());
+    // Larger than all that is written, and another on each node: each leader changes it. What is refused, `kv` tests.
+    if world::random().is_multiple_of(2) {
+        running.node.set_quota((1 << 40) + u64::from(setup.public_id.haddr.port));
+    }
     let again = tokio::select! {
         biased;
         ended = running.ended(setup) => if ended.is_again() { Again::Yes } else { return Err(ended) },

@@ -50,6 +50,8 @@ fn what_grows_is_refused_and_what_frees_goes_on() {
     assert_eq!((refused.status, refused.json()["code"].as_str()), (507, Some("quota")), "{}", refused.brief());
     let says = refused.json()["msg"].as_str().unwrap().to_owned();
     assert!(says.contains("the cluster's quota is 65536") && says.contains("Delete keys"), "{says}");
+    let doctor = node.get("/hraftd/raft/doctor").unwrap().ok().unwrap().json().to_string();
+    assert!(doctor.contains("% of the quota of 65536 bytes"), "{doctor}");
     // Whatever does not grow it.
     node.post("/hraftd/lock/l?ttl=10s", "").unwrap().ok().unwrap();
     put(&node, "a", 20_000).unwrap().ok().unwrap();

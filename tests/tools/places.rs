@@ -128,7 +128,7 @@ fn contained(shell: &Shell, log: &str, root: &Path, volume: &Path) -> Background
     let (root, volume) = (root.display(), volume.display());
     let inside = format!(
         "mount --bind {root} {root} && mount --bind {volume} {root}/var/lib/hraftd && mount -t proc proc {root}/proc && \
-         mount -o remount,ro,bind {root} && exec env -i {variables} chroot --userspec={user} --groups= {root} {program}"
+         mount -o remount,ro,bind {root} && exec env -i {variables} $(command -v chroot) --userspec={user} --groups= {root} {program}"
     );
     shell.start(log, &format!("unshare --mount --pid --fork --kill-child sh -c '{inside}'"))
 }
@@ -217,7 +217,7 @@ fn the_archive_of_a_release_runs_on_a_bare_root() {
         let root = root.display();
         let version = shell.run(&format!("chroot {root} /usr/local/bin/hraftd --version"));
         assert_eq!(version.trim(), format!("hraftd {}", env!("CARGO_PKG_VERSION")));
-        let _node = shell.start("node", &format!("env -i chroot {root} /usr/local/bin/hraftd --rmem"));
+        let _node = shell.start("node", &format!("env -i $(command -v chroot) {root} /usr/local/bin/hraftd --rmem"));
         eventually(SETTLE, "it serves", || {
             let told = shell.try_run("curl -sf localhost:11000/hraftd/key -d '{\"k\": 1}'")?;
             check(told.contains("\"ok\":true"), || told.clone())

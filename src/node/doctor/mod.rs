@@ -80,7 +80,11 @@ impl Node {
             Patient { raft_id: member.raft_id, id: id.to_string(), voter, vitals, sent_ms, round_trip }
         });
         let why_out = self.refuse_out().err().map(|why| why.to_string());
-        diagnose(&View { me: self.inner.id.to_string(), why_out, patients: join_all(asked).await })
+        let mut findings = diagnose(&View { me: self.inner.id.to_string(), why_out, patients: join_all(asked).await });
+        // All have the same state: this node's is as good as any.
+        findings.extend(self.is_full());
+        findings.sort_by_key(|finding| finding.severity);
+        findings
     }
 
     async fn vitals_of(&self, target: &Target) -> Result<Option<Vitals>, String> {

@@ -2,8 +2,8 @@
 
 use clap::CommandFactory;
 
-use super::args::Args;
-use super::setting::variable;
+use super::variable;
+use crate::config::args::Args;
 
 /// Variables of the client's recipes, and of scripts that start this binary, not of a node.
 const CLIENT_VARIABLES: [&str; 6] =
@@ -16,7 +16,7 @@ const SERVICE_LINK_PREFIXES: [&str; 2] = ["HRAFTD_SERVICE_", "HRAFTD_PORT"];
 const MIN_SIMILARITY: f64 = 0.7;
 
 /// A warning for each of `names` that begins with `HRAFTD_` and sets nothing.
-pub(super) fn warnings(names: impl Iterator<Item = String>) -> Vec<String> {
+pub(in crate::config) fn warnings(names: impl Iterator<Item = String>) -> Vec<String> {
     let flags = Args::command();
     let known: Vec<String> = flags.get_opts().filter_map(|flag| flag.get_long()).map(variable).collect();
     let mut unknown: Vec<String> =

@@ -3,13 +3,16 @@
 //! A flag beats the environment, and that the file. An empty variable counts as unset; an empty flag is a value, and mostly
 //! a bad one.
 
+pub(super) mod file;
+pub(super) mod unknown;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
-use super::file::ConfigFile;
 use crate::exit::Exit;
+use file::ConfigFile;
 
 /// Looks up a variable of the environment.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;

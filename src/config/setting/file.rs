@@ -1,7 +1,7 @@
 //! The configuration file: TOML whose keys are the long names of flags, flat.
 //!
 //! It is read at start, and again on SIGHUP, whole: a file with one mistake gives nothing. Each value is kept as the text
-//! that the flag would have, so that [`super::resolve`] has one meaning for all of them.
+//! that the flag would have, so that `config::resolve` has one meaning for all of them.
 //!
 //! Secrets are in files of their own, which only their owner may read: one that is pasted in here is refused, unshown.
 
@@ -12,15 +12,15 @@ use std::path::Path;
 use clap::CommandFactory;
 use toml::de::{DeTable, DeValue};
 
-use super::args::Args;
-use super::setting::{Origin, Setting};
 use super::unknown::nearest;
+use super::{Origin, Setting};
+use crate::config::args::Args;
 use crate::exit::Exit;
 use crate::secret::{Access, mask, read_file};
 
 /// The values of a file, by the flags' long names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ConfigFile {
+pub(in crate::config) struct ConfigFile {
     name: String,
     values: BTreeMap<String, (usize, String)>,
 }
