@@ -32,6 +32,8 @@ pub enum Feature {
     Conditions,
     /// Authentication, and tokens.
     Tokens,
+    /// A quota of bytes.
+    Quota,
 }
 
 /// All that a format stands for.
@@ -61,12 +63,13 @@ pub const FORMATS: [Spec; 2] = [
         since: "0.2.0",
         wire: 5,
         log: 4,
-        actions: 22,
+        actions: 23,
         snapshot: 3,
         features: &[
             (Feature::Leases, "leases"),
             (Feature::Conditions, "these conditions and operations"),
             (Feature::Tokens, "authentication and tokens"),
+            (Feature::Quota, "quotas"),
         ],
     },
 ];

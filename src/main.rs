@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Ok(Task::Offline(task)) => Err(offline::run(task)),
         Ok(Task::Bound(task)) => return client::become_bound(&task).finish(),
         Ok(Task::Client(task)) => return client::run(&task).finish(),
+        Ok(Task::Check(config)) => Err(server::check_config(&config)),
         Ok(Task::Credentials(task)) => Err(credentials::run(task)),
         Err(exit) => Err(exit),
     };

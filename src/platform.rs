@@ -10,6 +10,7 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use rustix::net::sockopt;
@@ -182,9 +183,62 @@ pub fn process_numbers() -> ProcessNumbers {
     }
 }
 
+/// The memory that this process may use, in bytes: its cgroup's, or the machine's, whichever is less. `None` where that is
+/// not known (on anything but Linux).
+pub fn memory_bytes() -> Option<u64> {
+    memory_below(Path::new("/"))
+}
+
+/// As the files below this folder have it.
+fn memory_below(root: &Path) -> Option<u64> {
+    let read = |path: &Path| std::fs::read_to_string(root.join(path.strip_prefix("/").unwrap_or(path))).ok();
+    let number = |path: &Path| read(path)?.trim().parse::<u64>().ok();
+    let machine = read(Path::new("/proc/meminfo")).and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    });
+    let mut least = machine;
+    for line in read(Path::new("/proc/self/cgroup")).unwrap_or_default().lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (mount, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            all if all.split(',').any(|one| one == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        // Each of those above has its limit, too. Those that a container does not see are not there.
+        for group in Path::new(path).ancestors() {
+            let group = Path::new(mount).join(group.strip_prefix("/").unwrap_or(group));
+            least = least.into_iter().chain(number(&group.join(file))).min();
+        }
+    }
+    least
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_least_limit_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        assert_eq!(memory_below(root.path()), None);
+        put("proc/meminfo", "MemTotal:       16 kB\nMemFree: 1 kB\n");
+        assert_eq!(memory_below(root.path()), Some(16_384));
+        put("proc/self/cgroup", "0::/pods/a\n");
+        put("sys/fs/cgroup/pods/a/memory.max", "max\n");
+        assert_eq!(memory_below(root.path()), Some(16_384));
+        put("sys/fs/cgroup/pods/memory.max", "4096\n");
+        assert_eq!(memory_below(root.path()), Some(4_096));
+        put("proc/self/cgroup", "4:cpu,memory:/b\n3:pids:/\n");
+        put("sys/fs/cgroup/memory/b/memory.limit_in_bytes", "2048\n");
+        assert_eq!(memory_below(root.path()), Some(2_048));
+    }
 
     #[cfg(target_os = "linux")]
     #[test]

@@ -114,6 +114,16 @@ const DROPPED_LINES_INTERVAL: Duration = Duration::from_secs(5);
 
 static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
 
+/// Replaces the filter of the log.
+type SetFilter = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
+
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+/// Logs other events from now on. False where this process has no log, as in tests.
+pub fn set_filter(filter: &LogFilter) -> bool {
+    SET_FILTER.get().is_some_and(|set| set(EnvFilter::new(filter.directives())))
+}
+
 /// Log lines that were dropped since the start, because stderr was not read.
 pub fn dropped_lines() -> usize {
     DROPPED_LINES.get().map_or(0, ErrorCounter::dropped_lines)
@@ -190,17 +200,22 @@ pub fn init(settings: &LogSettings) -> LogGuard {
     let installed = match settings.format {
         LogFormat::Text => {
             let builder = builder.fmt_fields(debug_fn(write_field).delimited(" "));
-            builder.compact().with_ansi(io::stderr().is_terminal()).try_init()
+            let builder = builder.compact().with_ansi(io::stderr().is_terminal()).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set: SetFilter = Box::new(move |filter| handle.reload(filter).is_ok());
+            builder.try_init().map(|()| set)
         }
-        LogFormat::Json => builder
-            .with_writer(move || EscapingJson(Masking(writer.clone())))
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .try_init(),
+        LogFormat::Json => {
+            let builder = builder.with_writer(move || EscapingJson(Masking(writer.clone()))).json();
+            let builder = builder.flatten_event(true).with_current_span(false).with_span_list(false);
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set: SetFilter = Box::new(move |filter| handle.reload(filter).is_ok());
+            builder.try_init().map(|()| set)
+        }
     };
-    if installed.is_ok() {
+    if let Ok(set) = installed {
+        let _first = SET_FILTER.set(set);
         let _first = DROPPED_LINES.set(dropped);
         log_panics();
     }

@@ -53,7 +53,7 @@ use futures_util::future::Either;
 
 use crate::http::{Excess, Handler, PortNumbers};
 use crate::node::{NodeError, ReadLevel};
-use crate::observe::{AuthRefusal, Logged, Pulses, RequestLog, SecurityNumbers};
+use crate::observe::{AuthRefusal, Logged, Pulses, RequestLogNow, SecurityNumbers};
 
 pub use access::{RootTokens, Sessions};
 pub use request::hosts::Hosts;
@@ -98,7 +98,7 @@ pub struct ApiSettings {
     /// Clients speak TLS.
     pub https: bool,
     /// Which requests are logged.
-    pub log: RequestLog,
+    pub log: RequestLogNow,
     /// The threads that must turn, and how long each may take for that.
     pub alive: (Pulses, Duration),
     /// The root tokens of this node.
@@ -149,7 +149,7 @@ impl<S: Service> Handler for Api<S> {
         let (app, from, began) = (self.app.clone(), self.client.map(Client::ip), Instant::now());
         let (route, method) = (app.numbers.route(request.uri().path()), request.method().clone());
         // The text of a request is only kept where all may be logged; of a slow one it is made while there is time.
-        let log = self.app.settings.log;
+        let log = self.app.settings.log.get();
         let logged = (log.logged != Logged::Off).then(|| timing::Logged::of(&request));
         let refused = nodes::refuse(&request).map(IntoResponse::into_response);
         let by_script = origin::is_by_script(&request);
@@ -299,7 +299,7 @@ impl<S: Service> App<S> {
         let answer = answer.unwrap_or_else(refused);
         let work = answer.work;
         let mut response = answer.into_response(self.served_by.as_ref());
-        if is_timed || self.settings.log.may_take(began.elapsed()) {
+        if is_timed || self.settings.log.get().may_take(began.elapsed()) {
             let parts = TimeParts::of(&self.service, work, began);
             if is_timed {
                 timing::tell(&mut response, &parts);

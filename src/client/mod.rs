@@ -65,7 +65,6 @@ async fn answer(task: &ClientTask) -> Result<Exit, Exit> {
         Verb::Elect(args) => run::elect(&cluster, args).await,
         Verb::Members { verb } => admin::members(&cluster, verb.as_ref(), json).await,
         Verb::Token { verb } => admin::token(&cluster, verb, json).await,
-        Verb::Backup(args) => backup::backup(&cluster, args, json).await,
         Verb::Export(args) => data::export(&cluster, args).await,
         Verb::Import(args) => data::import(&cluster, args).await,
         Verb::Backup(args) => backup::backup(&cluster, args, json).await,

@@ -180,6 +180,11 @@ pub enum Action {
         /// Its name.
         name: CompactString,
     },
+    /// From here on keys and values may have so many bytes. Only a leader proposes it.
+    Quota {
+        /// Bytes; 0: any number.
+        bytes: u64,
+    },
 }
 
 /// A value and what is known of it.
@@ -349,6 +354,7 @@ impl Action {
             | Action::PutToken { .. }
             | Action::RotateToken { .. }
             | Action::DeleteToken { .. } => Feature::Tokens.format(),
+            Action::Quota { .. } => Feature::Quota.format(),
         }
     }
 
@@ -397,6 +403,7 @@ impl Action {
             Action::Tick { .. }
             | Action::Mark
             | Action::Raise { .. }
+            | Action::Quota { .. }
             | Action::KeepAlive { .. }
             | Action::Revoke { .. } => 0,
         }
@@ -428,6 +435,7 @@ impl fmt::Display for Action {
             Action::PutToken { name, .. } => write!(f, "put token {name}"),
             Action::RotateToken { name, .. } => write!(f, "rotate token {name}"),
             Action::DeleteToken { name } => write!(f, "delete token {name}"),
+            Action::Quota { bytes } => write!(f, "quota of {bytes} bytes"),
         }
     }
 }

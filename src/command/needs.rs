@@ -16,7 +16,11 @@ impl Action {
     /// Who may propose it.
     pub fn whose(&self) -> Whose {
         match self {
-            Action::Tick { .. } | Action::Mark | Action::Raise { .. } | Action::Cancel { .. } => Whose::Own,
+            Action::Tick { .. }
+            | Action::Mark
+            | Action::Raise { .. }
+            | Action::Quota { .. }
+            | Action::Cancel { .. } => Whose::Own,
             Action::Set { .. }
             | Action::Put { .. }
             | Action::Delete { .. }
@@ -73,7 +77,7 @@ impl Action {
                     need(Need::WriteAny)
                 }
             },
-            Action::Tick { .. } | Action::Mark | Action::Raise { .. } => need(Need::Admin),
+            Action::Tick { .. } | Action::Mark | Action::Raise { .. } | Action::Quota { .. } => need(Need::Admin),
             Action::Authentication { .. }
             | Action::PutToken { .. }
             | Action::RotateToken { .. }

@@ -139,6 +139,13 @@ pub enum Failure {
     TokensFull,
     /// Another token has this certificate.
     CertificateTaken,
+    /// There is no room for more.
+    Quota {
+        /// Bytes of keys and values that are there.
+        bytes: u64,
+        /// The most that there may be.
+        quota: u64,
+    },
 }
 
 /// Names an operation of a transaction.

@@ -23,6 +23,10 @@ use crate::exit::Exit;
     args_override_self = true
 )]
 pub(super) struct Args {
+    /// Settings in TOML, by the flags' long names
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<OsString>,
+
     /// Bind address of the client HTTP API; `:11000` is every interface [default: localhost:11000]
     #[arg(long, value_name = "HOST:PORT", help_heading = "Addresses")]
     pub haddr: Option<OsString>,
@@ -39,7 +43,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", help_heading = "Addresses")]
     pub iface: Option<OsString>,
 
-    /// Names that clients and proxies may call this node by, beside those it knows
+    /// Names by which clients may call this node, beside those it knows
     #[arg(long, value_name = "NAME,...", help_heading = "Addresses")]
     pub allow_host: Vec<OsString>,
 
@@ -88,7 +92,9 @@ pub(super) struct Args {
     /// How many backups stay in it [default: 24]
     #[arg(long, value_name = "N", help_heading = "Storage")]
     pub backup_keep: Option<OsString>,
-
+    /// Bytes of keys and values, at most; 0: no limit [default: 0]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub quota: Option<OsString>,
     /// Largest value, in bytes or as 512K, 1M [default: 1M]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub max_value: Option<OsString>,
@@ -169,11 +175,12 @@ Commands, each with its --help; docs/cli.md has examples:
   status members doctor why health token                    How it is, who belongs to it, who may what
   export import backup restore                              Many keys as JSON lines; all of it, and back
   hraftd inspect DIR, hraftd recover --rdir DIR             A stopped node's directory
+  hraftd check config [flags]                               All settings and their origin; 78: it would not start
   secret token ca                                           Secrets: to a new file, or printed
   completions man                                           For bash, zsh, fish; manual pages
 
 Flags are read as --haddr :11000, --haddr=:11000 and -haddr :11000. Each can be set in the
-environment too: --haddr is HRAFTD_HADDR, --read-level is HRAFTD_READ_LEVEL; a flag wins.";
+environment, as HRAFTD_HADDR, and in the file of --config, as haddr = \":11000\"; a flag wins.";
 
 /// Reads the command line; `argv` starts with the program's name, as `std::env::args_os` does.
 ///
@@ -227,6 +234,7 @@ pub(super) fn explain(program: &str, error: &clap::Error) -> Exit {
                 "true" | "false" => format!("write --rmem={arg}"),
                 "inspect" => "hraftd inspect DIR is a command line of its own".to_owned(),
                 "recover" => "hraftd recover --rdir DIR is a command line of its own".to_owned(),
+                "check" => "hraftd check config [flags] is a command line of its own".to_owned(),
                 "ca" => "hraftd ca --cluster-secret-file FILE is a command line of its own".to_owned(),
                 "secret" | "token" => format!("hraftd {arg} [FILE] is a command line of its own"),
                 _ => "hraftd --help lists the flags".to_owned(),

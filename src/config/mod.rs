@@ -2,7 +2,8 @@
 //!
 //! * [`parse`] reads a node's command line. It is pure but for what it asks of its [`Machine`].
 //! * [`from_process`] reads the real process: a [`Task`] is a node, the client, or one of the offline tools.
-//! * [`args`] has the text that was typed, [`setting`] adds the environment, [`resolve`] has the rules across flags.
+//! * [`args`] has the text that was typed, [`setting`] adds the environment and the configuration file, [`resolve`] has
+//!   the rules across flags. [`check`] shows what came of it.
 //!
 //! Caveats:
 //! * A name in `--haddr` is resolved when the port is opened ([`listen`]).
@@ -14,6 +15,7 @@ mod advertise;
 mod args;
 mod backup;
 mod bind;
+mod check;
 mod client;
 mod commands;
 mod host_info;
@@ -24,9 +26,9 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod tokens;
-mod unknown;
 mod values;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -40,6 +42,7 @@ use crate::telemetry::LogSettings;
 
 pub use backup::BackupPlan;
 pub use bind::{Bind, listen};
+pub use check::Effective;
 pub use client::{
     Access, BOUND, BackupArgs, Bound, ClientTask, DeleteArgs, ElectArgs, Endpoint, ExportArgs, GetArgs, ImportArgs,
     IncrArgs, LockArgs, LsArgs, MembersVerb, PutArgs, TokenVerb, TouchArgs, Verb, WatchArgs,
@@ -61,6 +64,12 @@ pub enum DataPlace {
 /// Everything a node is told when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// The configuration file.
+    pub file: Option<PathBuf>,
+    /// Where each setting that was given is from, by its flag's long name.
+    origins: BTreeMap<String, String>,
+    /// The interface whose address is told.
+    pub iface: Option<String>,
     /// The addresses told to others.
     pub public_id: PublicId,
     /// The address on which the client HTTP API listens.
@@ -87,6 +96,8 @@ pub struct Config {
     pub root_tokens: Option<RootTokenFile>,
     /// Read level of a GET that names none.
     pub read_level: ReadLevel,
+    /// The most bytes of keys and values that the cluster keeps; 0: any number.
+    pub quota_bytes: u64,
     /// Largest value, in bytes; at most `max_request_bytes`.
     pub max_value_bytes: usize,
     /// Largest request body, in bytes.
@@ -118,16 +129,16 @@ pub struct Config {
 /// See [`parse`].
 pub fn from_process() -> Result<Task, Exit> {
     let mut task = task::task(std::env::args_os(), &|name| std::env::var_os(name), &ThisMachine)?;
-    if let Task::Serve(config) = &mut task {
+    if let Task::Serve(config) | Task::Check(config) = &mut task {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        config.warnings.extend(unknown::warnings(names));
+        config.warnings.extend(setting::unknown::warnings(names));
     }
     Ok(task)
 }
 
 /// Reads a node's configuration from `argv`, which begins with the program's name, and the environment.
 ///
-/// A flag beats its variable, and a variable the default. May block on DNS if a bind address is a name, or if it names no
+/// A flag beats its variable, a variable the configuration file, and that the default. May block on DNS if a bind address is a name, or if it names no
 /// host and `--rjoin` has names.
 ///
 /// # Errors
@@ -205,6 +216,20 @@ impl Config {
             || host_info::is_name_of(&machine.host_name(), &addr.host);
         is_named_here && self.is_this_node_on(addr, machine)
     }
+}
+
+/// The page of `hraftd check config` for this configuration.
+pub fn page(config: &Config) -> String {
+    config.page()
+}
+
+/// Reads the configuration of this process once more: the same command line and environment, and the file as it is now.
+/// May block on DNS.
+///
+/// # Errors
+/// As [`parse`].
+pub fn again() -> Result<Config, Exit> {
+    parse(std::env::args_os(), |name| std::env::var_os(name), &ThisMachine)
 }
 
 impl fmt::Display for DataPlace {

@@ -11,7 +11,8 @@ use crate::config::advertise::Advertiser;
 use crate::config::args::Args;
 use crate::config::bind::Bind;
 use crate::config::host_info::Machine;
-use crate::config::setting::{Env, Setting};
+use crate::config::setting::file::ConfigFile;
+use crate::config::setting::{Env, Origin, Setting, Sources};
 use crate::config::{Config, DataPlace, address, advertise, backup, security, values};
 use crate::exit::Exit;
 use crate::node::ReadLevel;
@@ -28,6 +29,8 @@ const DEFAULT_MAX_VALUE_BYTES: usize = 1 << 20;
 const DEFAULT_MAX_REQUEST_BYTES: usize = 8 << 20;
 /// One request is one log entry, and that is one write and one message between nodes.
 const MAX_REQUEST_BYTES: usize = 64 << 20;
+/// 1 PiB: no machine has that memory.
+const MAX_QUOTA_BYTES: usize = 1 << 50;
 const DEFAULT_SNAPSHOT_THRESHOLD_ENTRIES: u64 = 100_000;
 const DEFAULT_WATCH_HISTORY_EVENTS: u64 = 65_536;
 const DEFAULT_IDEMPOTENCY_WINDOW_MS: u64 = 600_000;
@@ -43,14 +46,17 @@ const MIN_HEARTBEATS_PER_ELECTION: u64 = 3;
 /// # Errors
 /// See [`crate::config::parse`].
 pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<Config, Exit> {
-    let find = |flag: &str, typed: Option<OsString>| Setting::find(flag, typed, env);
+    let named = Setting::find("--config", args.config, env)?;
+    let sources = Sources::new(env, named.as_ref().map(ConfigFile::read).transpose()?.unwrap_or_default());
+    let find = |flag: &str, typed: Option<OsString>| sources.find(flag, typed);
     let mut warnings = Vec::new();
 
-    let security = security::security(args.security, env)?;
+    let security = security::security(args.security, &sources)?;
     let (http_bind, raft_bind) = binds(find("--haddr", args.haddr)?, find("--raddr", args.raddr)?)?;
-    let rjoin = rjoin(args.rjoin, env, &http_bind)?;
-    let allow_hosts = allow_hosts(args.allow_host, env)?;
+    let rjoin = rjoin(args.rjoin, &sources, &http_bind)?;
+    let allow_hosts = allow_hosts(args.allow_host, &sources)?;
     let iface = find("--iface", args.iface)?;
+    let iface_name = iface.as_ref().map(|given| given.text.clone());
     let iface = iface.map(|given| advertise::interface(&given, machine).map(|ips| (given, ips))).transpose()?;
     let hadv = find("--hadv", args.hadv)?.map(|given| advertised(&given)).transpose()?;
     let radv = find("--radv", args.radv)?.map(|given| advertised(&given)).transpose()?;
@@ -79,6 +85,7 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
 
     let bootstrap_expect = bootstrap_expect(find("--bootstrap-expect", args.bootstrap_expect)?, role, &rjoin)?;
 
+    let quota_bytes = find("--quota", args.quota)?.map_or(Ok(0), |given| values::size(&given, 0..=MAX_QUOTA_BYTES))?;
     let (max_value_bytes, max_request_bytes) =
         limits(find("--max-value", args.max_value)?, find("--max-request", args.max_request)?)?;
     let watch_history = find("--watch-history", args.watch_history)?
@@ -102,7 +109,25 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         warnings.push(format!("{}: without --tls-auto or --tls-cert tokens travel in clear", file.label));
     }
 
+    let moved = find("--moved", args.moved)?;
+    let is_moved = moved.as_ref().map(values::switch).transpose()?.unwrap_or(false);
+    if let (Some(given), true) = (moved.filter(|given| given.origin == Origin::File), is_moved) {
+        warnings
+            .push(format!("{given}: it is meant for one start; take it out of the file once this node has started"));
+    }
+    let read_level = find("--read-level", args.read_level)?
+        .map_or(Ok(ReadLevel::Linearizable), |given| values::read_level(&given))?;
+    let log = LogSettings {
+        filter: log_filter(find("--log-level", args.log_level)?, env)?,
+        format: find("--log-format", args.log_format)?
+            .map_or(Ok(LogFormat::Text), |given| values::log_format(&given))?,
+    };
+    let request_log = request_log(find("--log-requests", args.log_requests)?, find("--slow", args.slow)?)?;
+
     Ok(Config {
+        file: named.map(|given| PathBuf::from(given.text)),
+        origins: sources.found.into_inner(),
+        iface: iface_name,
         public_id,
         http_bind,
         raft_bind,
@@ -113,10 +138,10 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         data,
         data_label,
         role,
-        moved: find("--moved", args.moved)?.map(|given| values::switch(&given)).transpose()?.unwrap_or(false),
+        moved: is_moved,
         root_tokens,
-        read_level: find("--read-level", args.read_level)?
-            .map_or(Ok(ReadLevel::Linearizable), |given| values::read_level(&given))?,
+        read_level,
+        quota_bytes: quota_bytes as u64,
         max_value_bytes,
         max_request_bytes,
         snapshot_threshold,
@@ -126,12 +151,8 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         heartbeat_ms,
         election_min_ms,
         election_max_ms: 2 * election_min_ms,
-        log: LogSettings {
-            filter: log_filter(find("--log-level", args.log_level)?, env)?,
-            format: find("--log-format", args.log_format)?
-                .map_or(Ok(LogFormat::Text), |given| values::log_format(&given))?,
-        },
-        request_log: request_log(find("--log-requests", args.log_requests)?, find("--slow", args.slow)?)?,
+        log,
+        request_log,
         warnings,
     })
 }
@@ -181,13 +202,13 @@ fn binds(haddr: Option<Setting>, raddr: Option<Setting>) -> Result<(Bind, Bind),
     }
 }
 
-fn rjoin(typed: Vec<OsString>, env: Env<'_>, http: &Bind) -> Result<Vec<HostPort>, Exit> {
+fn rjoin(typed: Vec<OsString>, sources: &Sources<'_>, http: &Bind) -> Result<Vec<HostPort>, Exit> {
     let own_host = match http.host.as_deref() {
         Some(host) if !http.is_unspecified() => address::plain_loopback(host),
         _ => LOOPBACK,
     };
     let mut list = Vec::new();
-    for one in all_of("--rjoin", typed, env)? {
+    for one in all_of("--rjoin", typed, sources)? {
         address::parse_list(&one.text, own_host, &mut list).map_err(|why| one.bad(why))?;
     }
     Ok(list)
@@ -205,9 +226,9 @@ fn bootstrap_expect(given: Option<Setting>, role: Role, rjoin: &[HostPort]) -> R
     Ok(usize::try_from(expect).ok())
 }
 
-fn allow_hosts(typed: Vec<OsString>, env: Env<'_>) -> Result<Vec<String>, Exit> {
+fn allow_hosts(typed: Vec<OsString>, sources: &Sources<'_>) -> Result<Vec<String>, Exit> {
     let mut names = Vec::new();
-    for given in all_of("--allow-host", typed, env)? {
+    for given in all_of("--allow-host", typed, sources)? {
         for item in given.text.split(',').map(str::trim) {
             match Partial::parse(item) {
                 Ok(Partial { host: Some(host), port: None }) => names.push(host),
@@ -219,14 +240,14 @@ fn allow_hosts(typed: Vec<OsString>, env: Env<'_>) -> Result<Vec<String>, Exit> 
     Ok(names)
 }
 
-/// What a flag that adds up was given: each time it was typed, else its variable.
-fn all_of(flag: &str, typed: Vec<OsString>, env: Env<'_>) -> Result<Vec<Setting>, Exit> {
+/// What a flag that adds up was given: each time it was typed, else its variable, else the file's.
+fn all_of(flag: &str, typed: Vec<OsString>, sources: &Sources<'_>) -> Result<Vec<Setting>, Exit> {
     let mut given = Vec::new();
     for value in typed {
-        given.extend(Setting::find(flag, Some(value), env)?);
+        given.extend(sources.find(flag, Some(value))?);
     }
     if given.is_empty() {
-        given.extend(Setting::find(flag, None, env)?);
+        given.extend(sources.find(flag, None)?);
     }
     Ok(given)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::address::Partial;
 use crate::config::args::SecurityArgs;
-use crate::config::setting::{Env, Setting};
+use crate::config::setting::{Setting, Sources};
 use crate::config::values;
 use crate::exit::Exit;
 
@@ -59,8 +59,8 @@ pub enum TlsCertificate {
 ///
 /// # Errors
 /// 64 for flags that contradict each other, 78 for TLS without a cluster secret.
-pub(super) fn security(args: SecurityArgs, env: Env<'_>) -> Result<Security, Exit> {
-    let find = |flag: &str, typed| Setting::find(flag, typed, env);
+pub(super) fn security(args: SecurityArgs, sources: &Sources<'_>) -> Result<Security, Exit> {
+    let find = |flag: &str, typed| sources.find(flag, typed);
     let file = |flag: &str, typed| find(flag, typed)?.map(named_file).transpose();
     let switch = |flag: &str, typed| -> Result<Option<Setting>, Exit> {
         let given = find(flag, typed)?;

@@ -15,7 +15,7 @@ use super::commands;
 use super::security;
 use super::{Config, Machine, parse};
 use crate::config::setting::{Env, Setting};
-use crate::exit::Exit;
+use crate::exit::{EX_CONFIG, Exit};
 
 /// The task of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Task {
     Bound(Bound),
     /// Make or show a secret.
     Credentials(Credentials),
+    /// Show a node's configuration, and whether it would start with it.
+    Check(Box<Config>),
 }
 
 /// The task of a tool for secrets.
@@ -204,7 +206,27 @@ pub(super) fn task(
                 .ok_or_else(|| Exit::usage("ca: the file is missing: hraftd ca --cluster-secret-file FILE"))?;
             Ok(Task::Credentials(Credentials::Ca(security::named_file(given)?.path)))
         }
+        Some("check") => check(&argv, env, machine),
         _ => parse(argv, env, machine).map(|config| Task::Serve(Box::new(config))),
+    }
+}
+
+/// The flags of a node behind `check config`. What a node would not start with is 78, whoever gave it.
+fn check(argv: &[OsString], env: Env<'_>, machine: &dyn Machine) -> Result<Task, Exit> {
+    match argv.get(2).and_then(|word| word.to_str()) {
+        Some("config") => {}
+        Some("-h" | "-help" | "--help") => {
+            let text = "Show every setting of a node, its value and its origin, as a configuration file; exit with 78 where \
+                        the node would not start\n\nUsage: hraftd check config [--config FILE] [flags]\n\n\
+                        The flags are those of the node: hraftd --help\n";
+            return Err(Exit::printed(text));
+        }
+        _ => return Err(Exit::usage("check: what is to be checked is missing: hraftd check config [flags]")),
+    }
+    let flags = args::read(argv.iter().skip(2).cloned())?;
+    match super::resolve::config(flags, env, machine) {
+        Ok(config) => Ok(Task::Check(Box::new(config))),
+        Err(exit) => Err(Exit { code: EX_CONFIG, ..exit }),
     }
 }
 
@@ -246,7 +268,8 @@ mod tests {
         let argv = std::iter::once("hraftd").chain(line.split(' ')).map(OsString::from);
         let env = |name: &str| match name {
             "HOME" => Some("/home/u".into()),
-            "HRAFTD_RDIR" => Some("/from/env".into()),
+            // Of a node it is not used beside --rmem, which is a warning.
+            "HRAFTD_RDIR" if !line.starts_with("check") => Some("/from/env".into()),
             _ => None,
         };
         task(argv, &env, &ThisMachine)
@@ -281,6 +304,10 @@ mod tests {
             ("secret f", Task::Credentials(Credentials::Secret(Some("f".into())))),
             ("secret -id f", Task::Credentials(Credentials::SecretIds("f".into()))),
             ("token", Task::Credentials(Credentials::Token(None))),
+            (
+                "check config --rmem",
+                Task::Check(Box::new(parse(["hraftd", "--rmem"].map(OsString::from), |_| None, &ThisMachine).unwrap())),
+            ),
             ("ca --cluster-secret-file f", Task::Credentials(Credentials::Ca("f".into()))),
             ("token f", Task::Credentials(Credentials::Token(Some("f".into())))),
         ] {
@@ -294,6 +321,9 @@ mod tests {
         for (line, error) in [
             ("inspect", "inspect: the directory is missing: hraftd inspect DIR"),
             ("inspect --entrise d", "unknown flag --entrise (did you mean --entries?); hraftd --help lists them"),
+            ("check", "check: what is to be checked is missing: hraftd check config [flags]"),
+            ("check config --rjion x", "unknown flag --rjion (did you mean --rjoin?); hraftd --help lists them"),
+            ("check config x", "unexpected argument \"x\": hraftd --help lists the flags"),
             ("inspect a b", "unexpected argument \"b\": hraftd --help lists the flags"),
             ("inspect d --rdir x", "unknown flag --rdir; hraftd --help lists them"),
             ("recover d", "unexpected argument \"d\": hraftd --help lists the flags"),

@@ -366,7 +366,7 @@ fn bad_configurations_are_one_line_that_names_flag_and_value() {
         ("HRAFTD_RMEM=yes", 64, "HRAFTD_RMEM=yes: not true or false"),
         ("--read-level wake", 64, "--read-level wake: not a read level: linearizable, weak, none, strong or auto"),
         ("--read-level stale", 64, "--read-level stale: not a read level: linearizable, weak, none, strong or auto"),
-        ("--max-value 1G", 64, "--max-value 1G: not a size such as 65536, 512K or 1MiB"),
+        ("--max-value 1P", 64, "--max-value 1P: not a size such as 65536, 512K or 1MiB"),
         ("--max-request 65M", 64, "--max-request 65M: not between 1 byte and 64 MiB"),
         (
             "--max-value 9M",

@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::node::ReadLevel;
 use crate::telemetry::LogFormat;
 
-/// A number of bytes: digits, then nothing, `K`, `KiB`, `M` or `MiB` (in either case; powers of 1024).
+/// A number of bytes: digits, then nothing, `K`, `M`, `G` or `T`, or `KiB` and so on (in either case; powers of 1024).
 ///
 /// # Errors
 /// Not a size, or not in `allowed`.
@@ -22,6 +22,8 @@ pub(super) fn size(given: &Setting, allowed: RangeInclusive<usize>) -> Result<us
         "" => Some(1),
         "k" | "kib" => Some(1 << 10),
         "m" | "mib" => Some(1 << 20),
+        "g" | "gib" => Some(1 << 30),
+        "t" | "tib" => Some(1 << 40),
         _ => None,
     };
     let (Some(unit_bytes), false) = (unit_bytes, digits.is_empty()) else {
@@ -36,6 +38,7 @@ pub(super) fn size(given: &Setting, allowed: RangeInclusive<usize>) -> Result<us
 /// A size for people: `8 MiB`, `512 KiB`, `100 bytes`.
 pub(super) fn show_size(bytes: usize) -> String {
     match bytes {
+        _ if bytes > 0 && bytes.is_multiple_of(1 << 30) => format!("{} GiB", bytes >> 30),
         _ if bytes > 0 && bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
         _ if bytes > 0 && bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
         1 => "1 byte".to_owned(),
@@ -118,7 +121,7 @@ mod tests {
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "K", "1KB", "1 M", "-1", "+1", "1.5M", "1G"] {
+        for text in ["", "K", "1KB", "1 M", "-1", "+1", "1.5M", "1P"] {
             assert_eq!(size(text).unwrap_err().code, 64, "{text}");
         }
         for text in ["0", "9M", "99999999999999999999", "18446744073709551615K"] {

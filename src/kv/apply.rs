@@ -57,12 +57,16 @@ impl KvStore {
         if let Err(refused) = self.check_command(by, action) {
             return Reply::failed(refused);
         }
-        let Some(retry) = retry else { return self.act(index, by, action, events) };
+        let Some(retry) = retry else { return self.act_within_quota(index, by, action, events) };
         let retry = self.retry_of(by, retry);
         if let Some(reply) = self.retries.check(limits, self.log_time_ms, &retry) {
             return self.replay(action, reply);
         }
-        let reply = self.act(index, by, action, events);
+        let reply = self.act_within_quota(index, by, action, events);
+        // Nothing was done; once there is room, a repetition is to be.
+        if matches!(&reply, Reply::Failed(failure) if matches!(**failure, Failure::Quota { .. })) {
+            return reply;
+        }
         self.retries.keep(index, self.log_time_ms, &retry, &reply);
         reply
     }

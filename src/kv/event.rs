@@ -83,6 +83,16 @@ impl<'a> Events<'a> {
         Self { index, began: all.len(), by, all }
     }
 
+    /// How many there are by now, for [`take_back`](Self::take_back).
+    pub(super) fn mark(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Forgets those that came after a mark: they did not happen.
+    pub(super) fn take_back(&mut self, mark: usize) {
+        self.all.truncate(mark);
+    }
+
     pub(super) fn push(&mut self, change: Change) {
         let n = u32::try_from(self.all.len() - self.began + 1).unwrap_or(u32::MAX);
         let by = self.by.map(|by| match by {

@@ -26,6 +26,11 @@ impl Gone {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// As many as there were: what was added since did not happen.
+    pub(super) fn put_back(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
     /// All of the state is gone: another took its place.
     pub fn all(&self) {
         self.0.fetch_add(u64::MAX >> 8, Ordering::Relaxed);

@@ -8,7 +8,7 @@
 //!
 //! Parts: `apply` is the way of a command, `auth` says who may propose it. `keys` and `pages` hold keys and records, `lock` locks and their queues,
 //! `lease` leases, `idempotency` the outcomes kept for repeated requests. `leased` writes under leases, and ends them. `txn` runs
-//! transactions: `same_json`, `compare` and `number` compare values, `plan` checks operations before they run, `cost` tells what a command costs before it is applied. `event` tells
+//! transactions: `same_json`, `compare` and `number` compare values, `plan` checks operations before they run, `cost` tells what a command costs before it is applied, `quota` refuses what does not fit. `event` tells
 //! watchers of changes.
 //!
 //! Caveats:
@@ -30,6 +30,7 @@ mod lock;
 mod number;
 mod pages;
 mod plan;
+mod quota;
 mod same_json;
 mod sizes;
 #[cfg(test)]
@@ -79,6 +80,8 @@ pub struct KvStore {
     auth: Auth,
     /// Who made each lease.
     lease_owners: Owners,
+    /// The most bytes of keys and values; 0: any number.
+    quota: u64,
 }
 
 impl KvStore {
@@ -159,6 +162,10 @@ impl KvStore {
                 self.auth.rotate((index, now_ms), name, (*id, hash), *grace_ms)
             }
             Action::DeleteToken { name } => self.auth.delete(index, name_of(), name),
+            Action::Quota { bytes } => {
+                self.quota = *bytes;
+                Reply::Done
+            }
         }
     }
 
@@ -378,8 +385,14 @@ impl KvStore {
         let auth = [self.auth.digest(), self.locks.owners().digest(), self.lease_owners.digest()];
         let has_auth = !self.auth.is_empty() || !self.locks.owners().is_empty() || !self.lease_owners.is_empty();
         let auth = if has_auth { &auth[..] } else { &[] };
-        let hash =
-            parts.iter().chain(leases).chain(auth).fold(0, |hash, part| xxh3_64_with_seed(&part.to_le_bytes(), hash));
+        let quota = [self.quota];
+        let quota = if self.quota == 0 { &[][..] } else { &quota };
+        let hash = parts
+            .iter()
+            .chain(leases)
+            .chain(auth)
+            .chain(quota)
+            .fold(0, |hash, part| xxh3_64_with_seed(&part.to_le_bytes(), hash));
         if self.format == OLDEST { hash } else { xxh3_64_with_seed(&self.format.0.to_le_bytes(), hash) }
     }
 

@@ -22,6 +22,7 @@ pub mod moving;
 mod numbers;
 mod opening;
 mod options;
+mod quota;
 mod read;
 mod replication;
 mod rounds;
@@ -47,7 +48,7 @@ use crate::command::Reply;
 use crate::kv::RetryRoom;
 use crate::log_time::LogClock;
 use crate::node_id::{HostPort, PublicId};
-use crate::observe::{BackupNumbers, RequestLog, SecurityNumbers};
+use crate::observe::{BackupNumbers, RequestLogNow, SecurityNumbers};
 use crate::raft_types::TypeConfig;
 use crate::state_machine::{MapReader, StateMachine};
 use crate::storage::SnapshotStore;
@@ -148,9 +149,10 @@ struct Inner {
     proposed_format: formats::Proposed,
     numbers: Arc<numbers::NodeNumbers>,
     journal: Arc<journal::Journal>,
-    request_log: OnceLock<RequestLog>,
+    request_log: OnceLock<RequestLogNow>,
     /// The flags that are to be the same at all nodes.
     flags: OnceLock<Vec<(String, String)>>,
+    quota: quota::Own,
     followers: journal::Followers,
     backups: BackupNumbers,
     /// The client addresses of `--rjoin` that are not this node's.
@@ -294,6 +296,7 @@ impl Node {
             journal,
             request_log: OnceLock::new(),
             flags: OnceLock::new(),
+            quota: quota::Own::default(),
             followers: journal::Followers::default(),
             backups: BackupNumbers::default(),
             listed: OnceLock::new(),
@@ -328,6 +331,7 @@ impl Node {
             task::spawn(node.clone().seek_members()),
             task::spawn(node.clone().bound_the_log()),
             task::spawn(node.clone().raise_format()),
+            task::spawn(node.clone().keep_quota()),
             task::spawn(node.clone().keep_time()),
             task::spawn(node.clone().tick()),
             task::spawn(node.clone().end_watches_once_out()),
@@ -367,7 +371,7 @@ impl Node {
     }
 
     /// Has writes logged that members pass on, as this says. Only the first call counts.
-    pub fn log_requests(&self, log: RequestLog) {
+    pub fn log_requests(&self, log: RequestLogNow) {
         let _first = self.inner.request_log.set(log);
     }
 

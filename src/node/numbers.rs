@@ -29,12 +29,13 @@ pub const ELECTION_KINDS: [&str; 3] = ["pre_vote", "vote", "takeover"];
 pub const ELECTION_OUTCOMES: [&str; 2] = ["begun", "won"];
 
 /// The kinds of warnings of [`RaftNumbers::warnings`].
-pub const WARNING_KINDS: [&str; 9] = [
+pub const WARNING_KINDS: [&str; 10] = [
     "backup",
     "diverged",
     "even_voters",
     "hindered",
     "lost_memory",
+    "quota",
     "refused_start",
     "removed",
     "security",
@@ -157,7 +158,7 @@ pub struct RaftNumbers {
     /// Members that vote, and those that do not.
     pub members: [usize; 2],
     /// How many warnings there are of each of [`WARNING_KINDS`].
-    pub warnings: [usize; 9],
+    pub warnings: [usize; 10],
 }
 
 /// The numbers of another member.
@@ -205,6 +206,8 @@ pub struct StateNumbers {
     pub watching: Watching,
     /// Log time in milliseconds.
     pub log_time_ms: u64,
+    /// The most bytes of keys and values; 0 for any number.
+    pub quota: u64,
 }
 
 fn index(id: Option<LogId>) -> u64 {
@@ -234,6 +237,7 @@ impl Node {
                 expired: [expired.keys.get(), expired.locks.get()],
                 watching: self.watches().watching(),
                 log_time_ms: self.clock().now_ms(),
+                quota: self.inner.map.quota(),
             },
             backups: self.inner.backups.seen(),
         }
@@ -282,7 +286,7 @@ impl Node {
     }
 
     /// By [`WARNING_KINDS`].
-    fn warning_counts(&self) -> [usize; 9] {
+    fn warning_counts(&self) -> [usize; 10] {
         let me = &self.inner.me;
         let members = self.members();
         let voters = members.iter().filter(|member| member.server.voter);
@@ -294,6 +298,7 @@ impl Node {
             usize::from(even_voters(voters.count()).is_some()),
             self.hindrances().len(),
             usize::from(me.lost_why().is_some()),
+            usize::from(self.fullness().is_some()),
             self.inner.refused_starts.warnings().len(),
             usize::from(me.removed().borrow().is_some()),
             self.security_warnings().len(),

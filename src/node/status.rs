@@ -318,6 +318,7 @@ impl Node {
         for (member, told) in members.iter().zip(reasons) {
             warnings.extend(told.into_iter().map(|what: String| format!("{}: {what}", member.server.id)));
         }
+        warnings.extend(self.fullness());
         warnings.extend(self.inner.refused_starts.warnings());
         warnings.extend(self.inner.me.aside().map(|folder| {
             format!(

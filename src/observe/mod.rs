@@ -20,7 +20,7 @@ pub use histogram::{Histogram, Scale, Seen};
 pub use pulse::{PulseTasks, Pulses};
 pub use recent::Recent;
 pub use recently::Recently;
-pub use request_log::{Logged, RequestLog};
+pub use request_log::{Logged, RequestLog, RequestLogNow};
 pub use security::{
     AUTH_REFUSALS, AuthRefusal, CERTIFICATES, Certificate, HANDSHAKE_OUTCOMES, Handshake, PLAIN_PORTS, PlainOpen,
     PlainPort, SecurityFault, SecurityNumbers,

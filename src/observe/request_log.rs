@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 /// The requests that are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,22 @@ pub struct RequestLog {
 impl Default for RequestLog {
     fn default() -> Self {
         Self { logged: Logged::Slow, slow: Duration::from_millis(500) }
+    }
+}
+
+/// The log of requests as it is now. Clones share it; it may change at any time.
+#[derive(Debug, Clone, Default)]
+pub struct RequestLogNow(Arc<ArcSwap<RequestLog>>);
+
+impl RequestLogNow {
+    /// As it is.
+    pub fn get(&self) -> RequestLog {
+        **self.0.load()
+    }
+
+    /// From now on it is so.
+    pub fn set(&self, log: RequestLog) {
+        self.0.store(Arc::new(log));
     }
 }
 

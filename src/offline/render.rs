@@ -83,6 +83,9 @@ enum Fields<'a> {
     Raise {
         to: u32,
     },
+    Quota {
+        bytes: u64,
+    },
     Authentication {
         on: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,6 +132,7 @@ impl<'a> Shown<'a> {
             Action::Cancel { name, ticket } => ("cancel", Fields::Ticket { lock: name, ticket: *ticket }, None, &[]),
             Action::Tick { most } => ("tick", Fields::Tick { most: *most }, None, &[]),
             Action::Raise { to } => ("raise", Fields::Raise { to: to.0 }, None, &[]),
+            Action::Quota { bytes } => ("quota", Fields::Quota { bytes: *bytes }, None, &[]),
             Action::Mark => ("mark", Fields::Nothing {}, None, &[]),
             Action::Grant { ttl_ms, body } => {
                 ("grant", Fields::Lease { body: body.as_deref().map(Shape::Json) }, Some(*ttl_ms), &[])

@@ -262,6 +262,7 @@ fn a_stamped_entry_is_one_line_of_json() {
         (Action::Tick { most: 8 }, r#""tick",…"most":8"#.to_owned()),
         (Action::Mark, r#""mark",…"#.to_owned()),
         (Action::Raise { to: Format(2) }, r#""raise",…"to":2"#.to_owned()),
+        (Action::Quota { bytes: 7 }, r#""quota",…"bytes":7"#.to_owned()),
         (Action::Grant { ttl_ms: 5, body: Some("{}".into()) }, r#""grant",…"body":{},"ttl_ms":5"#.to_owned()),
         (Action::KeepAlive { lease: 8, ttl_ms: None }, r#""keep_alive",…"lease":8"#.to_owned()),
         (Action::Revoke { lease: 8 }, r#""revoke",…"lease":8"#.to_owned()),

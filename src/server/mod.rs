@@ -4,12 +4,15 @@
 //! [`run`] takes a configuration and a shutdown future, so that tests can run nodes in-process.
 
 mod backups;
+mod check;
 mod client_threads;
 mod connection_limits;
 mod low_space;
 mod machine_limits;
+mod notify;
 mod reload;
 mod security;
+mod settings;
 mod setup;
 mod signals;
 mod tokens;
@@ -23,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{Api, ApiSettings};
 use crate::config::{self, Config};
@@ -30,13 +34,15 @@ use crate::exit::{EX_FAILURE, Exit};
 use crate::http::{self, Handler, HttpLimits};
 use crate::network::{self, CommandLimits};
 use crate::node::NodeSlot;
-use crate::observe::{PulseTasks, Pulses, SecurityNumbers};
+use crate::observe::{PulseTasks, Pulses, RequestLogNow, SecurityNumbers};
 use crate::start;
 use crate::telemetry;
 use client_threads::ClientThreads;
+use notify::Notifier;
 use reload::Reloads;
 use security::Security;
 
+pub use check::check_config;
 pub use machine_limits::check as check_machine_limits;
 
 /// How long requests in flight may take to end on a stop.
@@ -74,7 +80,8 @@ pub fn run_until_terminated(runtime: &Runtime, config: Config) -> Result<(), Exi
 /// The exit code and the line that tells the operator what happened.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Exit> {
     signals::outlive_file_size_limit();
-    let reloads = Reloads::start();
+    let notifier = Notifier::start();
+    let reloads = Reloads::start(notifier.clone());
     let _drops = telemetry::report_dropped_lines();
     let numbers = Arc::new(SecurityNumbers::default());
     let security = Security::open(&config, &reloads, &numbers)?;
@@ -109,6 +116,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let limits = HttpLimits { door: security.client_door(limits.idle_timeout), ..limits };
     let router = network::router(slot.clone(), command_limits(&config), connection_limits::append_streams());
     let peer_port = serve(raft_listener, router, &[], peer_limits, peers_stopped);
+    let request_log = RequestLogNow::default();
+    request_log.set(config.request_log);
+    let alive = (pulses, Duration::from_millis(config.election_max_ms) * MAX_TURN_ELECTIONS);
     let settings = ApiSettings {
         max_value_bytes: config.max_value_bytes,
         max_request_bytes: config.max_request_bytes,
@@ -123,12 +133,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         port: limits.numbers.clone(),
         security: security.numbers.clone(),
         https: security.scheme() == "https",
-        log: config.request_log,
-        alive: (pulses, Duration::from_millis(config.election_max_ms) * MAX_TURN_ELECTIONS),
+        log: request_log.clone(),
+        alive: alive.clone(),
     };
     let api = Api::new(slot.clone(), settings);
     let client_port = serve(http_listener, api, &client_threads.handles(), limits, clients_stopped);
 
+    notifier.loading();
     let mut shutdown = pin!(shutdown);
     let (opened, peers) = tokio::select! {
         opened = start::as_member(&setup, &slot) => opened?,
@@ -139,11 +150,17 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     };
     let space = low_space::watch(setup.disk.clone(), opened.snapshots.clone());
     let mut running = opened.run(peers, &setup, client_threads.first()).await?;
-    running.node.log_requests(config.request_log);
+    running.node.log_requests(request_log.clone());
     running.node.has_flags(setup::common_flags(&config));
     running.node.tell_security(security.numbers.clone());
+    running.node.set_quota(config.quota_bytes);
+    let node = running.node.clone();
+    settings::Live { request_log, set_quota: Box::new(move |bytes| node.set_quota(bytes)) }
+        .follow(config.clone(), &reloads);
     slot.started(running.node.clone());
     let _backups = config.backups.clone().map(|plan| backups::start(running.node.clone(), plan));
+    notifier.ready();
+    let _telling = AbortOnDropHandle::new(tokio::spawn(notifier.clone().follow(running.node.clone(), alive)));
     let _turning_on = tokens::turn_on(&running.node, config.root_tokens.as_ref());
     tokio::select! {
         () = &mut shutdown => {}
@@ -151,6 +168,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         // One that begins anew takes no part any more.
         failed = running.ended(&setup) => return Err(failed),
     }
+    notifier.stopping();
     tracing::info!("stopping");
     let close_clients = async {
         drop(stop_clients);

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::notify::Notifier;
 use crate::platform::Hangups;
 
 /// How often files are looked at. One that has changed is believed when it was the same twice.
@@ -30,13 +31,13 @@ pub(super) struct Reloads(Arc<Mutex<Vec<Look>>>);
 
 impl Reloads {
     /// Takes SIGHUP from now on, and looks at the files for as long as the runtime runs.
-    pub(super) fn start() -> Self {
+    pub(super) fn start(notifier: Notifier) -> Self {
         let reloads = Self::default();
         let hangups = Hangups::new();
         if let Err(error) = &hangups {
             tracing::warn!(%error, "SIGHUP will kill this process");
         }
-        tokio::spawn(reloads.clone().run(hangups.ok()));
+        tokio::spawn(reloads.clone().run(hangups.ok(), notifier));
         reloads
     }
 
@@ -45,7 +46,7 @@ impl Reloads {
         self.0.lock().push(Box::new(look));
     }
 
-    async fn run(self, mut hangups: Option<Hangups>) {
+    async fn run(self, mut hangups: Option<Hangups>, notifier: Notifier) {
         let mut seconds = interval(LOOK_EVERY);
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -63,15 +64,21 @@ impl Reloads {
             match (why, has_any) {
                 (Why::Time, false) => {}
                 (Why::Signal, false) => {
-                    tracing::info!("SIGHUP is ignored: there is nothing to read again; SIGTERM stops this node");
+                    tracing::info!("SIGHUP is ignored: this node is not started yet; SIGTERM stops it");
                 }
                 (_, true) => {
                     if why == Why::Signal {
-                        tracing::info!("SIGHUP: secrets and certificates are read again; SIGTERM stops this node");
+                        notifier.reloading();
+                        tracing::info!(
+                            "SIGHUP: configuration, secrets and certificates are read again; SIGTERM stops this node"
+                        );
                     }
                     let all = self.0.clone();
                     // A disk that hangs must not keep a worker.
                     let _ = spawn_blocking(move || all.lock().iter_mut().for_each(|look| look(why))).await;
+                    if why == Why::Signal {
+                        notifier.reloaded();
+                    }
                 }
             }
         }

@@ -18,7 +18,7 @@ use crate::formats::Speaks;
 use crate::node::rpc::Peers;
 use crate::node::{NodeIdentity, NodeSlot, RaftOptions, ReadLevel, Start};
 use crate::node_id::{HostPort, PublicId};
-use crate::observe::{Pulses, RequestLog};
+use crate::observe::{Pulses, RequestLogNow};
 use crate::raft_types::{ClusterId, Role};
 use crate::start::{self, Setup};
 use crate::state_machine::Observer;
@@ -242,7 +242,7 @@ async fn part_of_life(
         port: Arc::default(),
         security: Arc::default(),
         https: false,
-        log: RequestLog::default(),
+        log: RequestLogNow::default(),
         alive: (Pulses::none(), Duration::from_secs(1)),
     };
     let server = Server::new(host.clone(), slot.clone(), Api::new(slot.clone(), settings));
@@ -257,6 +257,10 @@ async fn part_of_life(
     };
     let mut running = opened.run(peers, setup, tokio::runtime::Handle::current()).await?;
     slot.started(running.node.clone());
+    // Larger than all that is written, and another on each node: each leader changes it. What is refused, `kv` tests.
+    if world::random().is_multiple_of(2) {
+        running.node.set_quota((1 << 40) + u64::from(setup.public_id.haddr.port));
+    }
     let again = tokio::select! {
         biased;
         ended = running.ended(setup) => if ended.is_again() { Again::Yes } else { return Err(ended) },

@@ -170,6 +170,11 @@ impl MapReader {
         (kv.digest(), index)
     }
 
+    /// The most bytes of keys and values; 0: any number.
+    pub fn quota(&self) -> u64 {
+        self.state().kv.quota()
+    }
+
     /// How much there is of everything.
     pub fn sizes(&self) -> Sizes {
         self.state().kv.sizes()

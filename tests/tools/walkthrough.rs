@@ -129,6 +129,11 @@ fn docs_operations() {
 }
 
 #[test]
+fn docs_runbook() {
+    walk("walkthrough::docs_runbook", "docs/runbook.md");
+}
+
+#[test]
 fn docs_raft() {
     walk("walkthrough::docs_raft", "docs/raft.md");
 }
@@ -254,6 +259,7 @@ fn every_page_is_walked() {
         "docs/operations.md",
         "docs/raft.md",
         "docs/recipes.md",
+        "docs/runbook.md",
         "docs/security.md",
         "docs/security-tokens.md",
     ];

@@ -12,9 +12,9 @@ use crate::api::response::error::{Code, RefusedFor};
 use crate::observe::{Counter, Histogram, Scale, Seen, Sharded};
 
 /// The statuses that are counted apart, in order; all others are counted as the last.
-const STATUSES: [u16; 26] = [
+const STATUSES: [u16; 27] = [
     200, 201, 204, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 429, 431, 500, 501, 502,
-    503, 504, 599,
+    503, 504, 507, 599,
 ];
 
 /// What a request was refused for, before anything of it was done.

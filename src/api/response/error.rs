@@ -63,6 +63,7 @@ pub enum Code {
     Timeout,
     NotYet,
     Unauthorized,
+    Quota,
 }
 
 /// Goes with the response to a refused request.
@@ -115,6 +116,8 @@ pub enum ApiError {
     LockLost(String),
     /// There is no such lease, or it has ended.
     LeaseLost(String),
+    /// There is no room for what the request would add.
+    Quota(String),
     /// An integer was to be added to what is none.
     NotANumber(String),
     /// Somebody else holds the lock.
@@ -183,6 +186,7 @@ impl ApiError {
             Self::Locked { msg, .. } => (StatusCode::CONFLICT, Code::LockHeld, msg),
             Self::LockLost(msg) => (StatusCode::CONFLICT, Code::LockLost, msg),
             Self::LeaseLost(msg) => (StatusCode::CONFLICT, Code::LeaseLost, msg),
+            Self::Quota(msg) => (StatusCode::INSUFFICIENT_STORAGE, Code::Quota, msg),
             Self::NotANumber(msg) => (StatusCode::CONFLICT, Code::NotANumber, msg),
             Self::Compacted(msg) => (StatusCode::GONE, Code::Compacted, msg),
             Self::IdempotencyMismatch(msg) => (StatusCode::UNPROCESSABLE_ENTITY, Code::IdempotencyMismatch, msg),
@@ -288,6 +292,7 @@ mod tests {
             (ApiError::LockLost(m()), 409, "lock_lost"),
             (ApiError::LeaseLost(m()), 409, "lease_lost"),
             (ApiError::NotANumber(m()), 409, "not_a_number"),
+            (ApiError::Quota(m()), 507, "quota"),
             (ApiError::TooLarge(m()), 413, "too_large"),
             (ApiError::UnsupportedMediaType(m()), 415, "unsupported_media_type"),
             (ApiError::Overloaded(m()), 503, "overloaded"),

@@ -47,7 +47,7 @@ fn settings() -> ApiSettings {
         port: Arc::default(),
         security: Arc::default(),
         https: false,
-        log: RequestLog::default(),
+        log: RequestLogNow::default(),
         alive: (Pulses::none(), Duration::from_secs(1)),
     }
 }

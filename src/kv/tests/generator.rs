@@ -219,6 +219,11 @@ impl Random {
                 Action::Cancel { name, ticket }
             }
             20 => Action::Mark,
+            32 if self.one_in(6) => {
+                // Around what is there: below it, and a little above it.
+                let bytes = model.bytes() + self.below(60);
+                Action::Quota { bytes: if self.one_in(2) { 0 } else { bytes.saturating_sub(20) } }
+            }
             32 if self.one_in(8) => Action::Raise { to: Format(1 + u32::try_from(self.below(3)).unwrap()) },
             _ => Action::Tick { most: u32::try_from(self.below(8)).unwrap() },
         }

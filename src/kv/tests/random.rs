@@ -40,6 +40,7 @@ pub(super) fn rebuilt(kv: &KvStore) -> KvStore {
         new.restore_auth(record.clone());
     }
     kv.auth().tokens().for_each(|(id, token)| new.restore_token(id, token.as_ref().clone()));
+    new.restore_quota(kv.quota());
     kv.owners().for_each(|(is_lease, index, owner)| new.restore_owner(is_lease, index, owner));
     new
 }
@@ -50,6 +51,7 @@ fn same_as_the_model(kv: &KvStore, model: &Model, random: &mut Random) {
     assert_eq!(keys, wanted);
     assert_eq!((kv.len(), kv.log_time_ms(), kv.kept().count()), (wanted.len(), model.now, model.kept()));
     assert_eq!((kv.next_deadline(), kv.format()), (model.next_deadline(), model.format));
+    assert_eq!((kv.quota(), kv.sizes().bytes), (model.quota, model.bytes()));
     let (prefix, after) = (random.of(&PREFIXES), random.key());
     let after = random.one_in(2).then_some(after.as_str());
     let range: Vec<_> = kv.range(&prefix, after).map(|(key, _)| key).collect();
@@ -113,7 +115,7 @@ fn any_commands_do_what_the_model_says_on_every_replica() {
         }
     }
     let all = "Done Touched Put Deleted Number Txn Granted Queued Ticked Failed:Precondition Failed:Missing Failed:NotANumber \
-        Failed:Locked Failed:LockLost Failed:LeaseLost Leased Failed:RetryMismatch Failed:RetriesFull Replayed Set Expired Acquired Released \
+        Failed:Locked Failed:LockLost Failed:LeaseLost Failed:Quota Leased Failed:RetryMismatch Failed:RetriesFull Replayed Set Expired Acquired Released \
         LockExpired";
     for kind in all.split_whitespace() {
         assert!(seen.get(kind).is_some_and(|times| *times >= 30), "{kind}: {seen:?}");

@@ -116,6 +116,7 @@ fn keys(action: &Action, visit: &mut impl FnMut(&Key) -> Checked) -> Checked {
         | Action::Tick { .. }
         | Action::Mark
         | Action::Raise { .. }
+        | Action::Quota { .. }
         | Action::Grant { .. }
         | Action::KeepAlive { .. }
         | Action::Revoke { .. } => Ok(()),
@@ -232,7 +233,7 @@ fn forwarded(command: &Command, limits: CommandLimits) -> Checked {
                 body.as_deref().map_or(Ok(()), json)
             }
         },
-        Action::Tick { .. } | Action::Mark | Action::Raise { .. } => {
+        Action::Tick { .. } | Action::Mark | Action::Raise { .. } | Action::Quota { .. } => {
             Err(format!("a {action}, which only a leader proposes"))
         }
     }

@@ -213,6 +213,7 @@ fn commands_that_no_client_could_make_are_not_proposed() {
         Action::Tick { most: u32::MAX }.into(),
         Action::Mark.into(),
         Action::Raise { to: NEWEST }.into(),
+        Action::Quota { bytes: 1 }.into(),
         Command::Delete("k".into()),
         txn(vec![compared(b"[")], Vec::new()),
         txn(Vec::new(), vec![set(b"x")]),

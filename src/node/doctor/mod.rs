@@ -69,7 +69,11 @@ impl Node {
     pub async fn examine(&self) -> Vec<Finding> {
         let patients = self.ask_vitals().await;
         let why_out = self.refuse_out().err().map(|why| why.to_string());
-        diagnose(&View { me: self.inner.id.to_string(), why_out, patients })
+        let mut findings = diagnose(&View { me: self.inner.id.to_string(), why_out, patients });
+        // All have the same state: this node's is as good as any.
+        findings.extend(self.is_full());
+        findings.sort_by_key(|finding| finding.severity);
+        findings
     }
 
     /// Asks all members at once how they are; once for all who wait for that.

@@ -60,7 +60,7 @@ impl Node {
         let of = |(index, mark): &(u64, RequestMark)| {
             let stages = self.stages(*index, timeline.passed_on_at(*index)?)?;
             let took = Duration::from_micros(stages.sum_us());
-            if self.inner.request_log.get().is_some_and(|log| log.takes(took, false, false)) {
+            if self.inner.request_log.get().is_some_and(|log| log.get().takes(took, false, false)) {
                 tracing::info!(
                     from = %envelope.from,
                     index,

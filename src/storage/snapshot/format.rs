@@ -14,6 +14,7 @@
 //! 8 auth   length u32 | postcard of the word on authentication
 //! 9 tokens length u32 | postcard of id and token, repeated
 //! 10 owners length u32 | postcard of: whether of a lease, index of the entry, id of its token, repeated
+//! 11 quota length u32 | postcard of the bytes, where there is one
 //! 2 end    number of records u64
 //! ```
 //!
@@ -40,10 +41,12 @@ use crate::storage::file_header::{damaged, u32_at};
 use crate::storage::{StorageError, file_header};
 
 use super::items::{
-    Item, take_auth, take_claim, take_kept, take_key, take_lease, take_lock, take_old_key, take_owner, take_token,
+    Item, take_auth, take_claim, take_kept, take_key, take_lease, take_lock, take_old_key, take_owner, take_quota,
+    take_token,
 };
 use super::write::{
-    AUTH, BLOCK_BYTES, BLOCK_HEAD_BYTES, CLAIMS, END, FileSink, KEPT, KEYS, LEASES, LOCKS, OWNERS, TOKENS, Writer,
+    AUTH, BLOCK_BYTES, BLOCK_HEAD_BYTES, CLAIMS, END, FileSink, KEPT, KEYS, LEASES, LOCKS, OWNERS, QUOTA, TOKENS,
+    Writer,
 };
 
 pub(super) const MAGIC: &[u8; 8] = b"hraftdSN";
@@ -153,6 +156,7 @@ impl<'a> Reader<'a> {
                 AUTH => take_auth,
                 TOKENS => take_token,
                 OWNERS => take_owner,
+                QUOTA => take_quota,
                 kind => return Err(damaged(self.place, payload_at, format!("a block of unknown kind {kind}"))),
             };
             let mut rest = block.as_slice();

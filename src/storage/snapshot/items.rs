@@ -24,6 +24,7 @@ pub(in crate::storage) enum Item<'a> {
     Auth(AuthRecord),
     Token(TokenId, Token),
     Owner(bool, u64, TokenId),
+    Quota(u64),
 }
 
 impl Item<'_> {
@@ -38,6 +39,7 @@ impl Item<'_> {
             Item::Auth(record) => kv.restore_auth(record),
             Item::Token(id, token) => kv.restore_token(id, token),
             Item::Owner(is_lease, index, owner) => kv.restore_owner(is_lease, index, owner),
+            Item::Quota(bytes) => kv.restore_quota(bytes),
         }
     }
 }
@@ -113,6 +115,10 @@ pub(super) fn take_token<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static s
 
 pub(super) fn take_owner<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
     take(rest).map(|(is_lease, index, owner)| Item::Owner(is_lease, index, owner))
+}
+
+pub(super) fn take_quota<'b>(rest: &mut &'b [u8]) -> Result<Item<'b>, &'static str> {
+    take(rest).map(Item::Quota)
 }
 
 fn take<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, &'static str> {

@@ -21,6 +21,7 @@ pub(super) const CLAIMS: u8 = 7;
 pub(super) const AUTH: u8 = 8;
 pub(super) const TOKENS: u8 = 9;
 pub(super) const OWNERS: u8 = 10;
+pub(super) const QUOTA: u8 = 11;
 /// Kind, length, checksum.
 pub(super) const BLOCK_HEAD_BYTES: usize = 9;
 /// Small in tests, so that small maps have many blocks.
@@ -105,7 +106,8 @@ impl<S: Sink> Writer<S> {
         for (name, ticket, lease) in kv.leased_claims() {
             self.add_claim(name, ticket, lease)?;
         }
-        self.add_auth(kv)
+        self.add_auth(kv)?;
+        self.add_quota(kv)
     }
 
     /// Adds one key; the caller gives them in the keys' order.
@@ -156,6 +158,11 @@ impl<S: Sink> Writer<S> {
         kv.auth().record().map_or(Ok(()), |record| self.add(AUTH, record))?;
         kv.auth().tokens().try_for_each(|(id, token)| self.add(TOKENS, &(id, &**token)))?;
         kv.owners().try_for_each(|owner| self.add(OWNERS, &owner))
+    }
+
+    /// Adds the quota, if there is one.
+    pub fn add_quota(&mut self, kv: &KvStore) -> io::Result<()> {
+        if kv.quota() == 0 { Ok(()) } else { self.add(QUOTA, &kv.quota()) }
     }
 
     fn add(&mut self, kind: u8, item: &impl Serialize) -> io::Result<()> {

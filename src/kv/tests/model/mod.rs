@@ -73,6 +73,7 @@ pub(super) struct Model {
     limits: Limits,
     changes: Vec<Change>,
     pub(super) format: Format,
+    pub(super) quota: u64,
 }
 
 type Ended<T> = Result<T, Failure>;
@@ -88,6 +89,7 @@ impl Model {
             limits,
             changes: Vec::new(),
             format: Format::default(),
+            quota: 0,
         }
     }
 
@@ -110,7 +112,7 @@ impl Model {
             Command::Stamped(stamped) | Command::By(_, stamped) => stamped,
         };
         self.now = self.now.max(stamp_ms);
-        let Some(retry) = retry else { return self.act(index, action) };
+        let Some(retry) = retry else { return self.act_if_it_fits(index, action) };
         self.forget(4);
         if let Some(kept) = self.kept.iter().find(|kept| kept.key == retry.key && kept.deadline > self.now) {
             return match kept.digest == retry.digest {
@@ -123,7 +125,10 @@ impl Model {
         if !is_known && (self.kept.len() >= self.limits.kept || bytes >= self.limits.kept_bytes) {
             return Reply::failed(Failure::RetriesFull);
         }
-        let reply = self.act(index, action);
+        let reply = self.act_if_it_fits(index, action);
+        if matches!(&reply, Reply::Failed(failure) if matches!(**failure, Failure::Quota { .. })) {
+            return reply;
+        }
         let mut kept = reply.clone();
         outcomes::cut(&mut kept);
         self.kept.retain(|other| other.key != retry.key);
@@ -141,6 +146,22 @@ impl Model {
             let key = first.key.clone();
             self.kept.retain(|kept| kept.key != key);
         }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.keys.iter().map(|(key, entry)| (key.len() + entry.value.len()) as u64).sum()
+    }
+
+    fn act_if_it_fits(&mut self, index: u64, action: Action) -> Reply {
+        let (before, bytes) = (self.clone(), self.bytes());
+        let may_refuse = self.quota > 0;
+        let reply = self.act(index, action);
+        if may_refuse && self.bytes() > before.quota && self.bytes() > bytes {
+            let quota = before.quota;
+            *self = before;
+            return Reply::failed(Failure::Quota { bytes, quota });
+        }
+        reply
     }
 
     fn act(&mut self, index: u64, action: Action) -> Reply {
@@ -181,6 +202,10 @@ impl Model {
             Action::Mark => Ok(Reply::Done),
             Action::Raise { to } => {
                 self.format = self.format.max(to);
+                Ok(Reply::Done)
+            }
+            Action::Quota { bytes } => {
+                self.quota = bytes;
                 Ok(Reply::Done)
             }
             Action::Grant { ttl_ms, body } => Ok(self.grant(index, ttl_ms, body)),

@@ -2,8 +2,8 @@
 
 use clap::CommandFactory;
 
-use super::args::Args;
-use super::setting::variable;
+use super::variable;
+use crate::config::args::Args;
 
 /// Variables of the client's recipes, and of scripts that start this binary, not of a node.
 const CLIENT_VARIABLES: [&str; 10] = [
@@ -26,7 +26,7 @@ const SERVICE_LINK_PREFIXES: [&str; 2] = ["HRAFTD_SERVICE_", "HRAFTD_PORT"];
 const MIN_SIMILARITY: f64 = 0.7;
 
 /// A warning for each of `names` that begins with `HRAFTD_` and sets nothing.
-pub(super) fn warnings(names: impl Iterator<Item = String>) -> Vec<String> {
+pub(in crate::config) fn warnings(names: impl Iterator<Item = String>) -> Vec<String> {
     let flags = Args::command();
     let known: Vec<String> = flags.get_opts().filter_map(|flag| flag.get_long()).map(variable).collect();
     let mut unknown: Vec<String> =
@@ -41,10 +41,15 @@ fn is_known(name: &str, known: &[String]) -> bool {
         || SERVICE_LINK_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// The known name that is most like this one, if any is like it.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let similar = known.map(|one| (strsim::jaro_winkler(name, one), one));
+    let (similarity, nearest) = similar.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (similarity >= MIN_SIMILARITY).then_some(nearest)
+}
+
 fn warning(name: &str, known: &[String]) -> String {
-    let similarity = |one: &&String| strsim::jaro_winkler(name, one);
-    let nearest = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
-    let hint = match nearest.filter(|one| similarity(one) >= MIN_SIMILARITY) {
+    let hint = match nearest(name, known.iter().map(String::as_str)) {
         Some(nearest) => format!("did you mean {nearest}?"),
         None => "hraftd --help lists the flags that can be set so".to_owned(),
     };
