@@ -35,6 +35,8 @@ fn a_certificate_and_a_session_stand_for_a_token_and_all_is_counted() {
         text(&client_ca),
         "--root-token-file",
         text(&root_file),
+        "--log-level",
+        "debug",
     ]));
     let at = |path: &str| format!("https://{}{path}", node.haddr);
     let with = |args: &[&str], path: &str| {
@@ -65,8 +67,12 @@ fn a_certificate_and_a_session_stand_for_a_token_and_all_is_counted() {
     assert!(status == 200 && who.contains(r#""name":"root""#) && who.contains(r#""means":"session""#), "{who}");
     let foreign = ["-b", text(&jar), "-H", "Origin: http://127.0.0.1", "-X", "PUT", "-d", "1"];
     assert_eq!(with(&foreign, "/hraftd/key/a").0, 403, "a page in plain text is of another site");
+    let encoded = format!("/hraftd/key/a?token={}", root.replace('_', "%5f"));
+    assert_eq!(with(&[], &encoded).0, 400, "a token in the query, whatever it is written as");
+    assert_eq!(with(&[], &format!("/hraftd/key/{}", root.replace('_', "%255F"))).0, 401);
     let from_log = node.log_text();
-    assert!(!from_log.contains(&root) && !from_log.contains(kept.rsplit('\t').next().unwrap().trim()));
+    assert!(from_log.contains("hrt%5f") && from_log.contains("hrt%255F"), "they are logged");
+    assert!(!from_log.contains(&root[16..]) && !from_log.contains(kept.rsplit('\t').next().unwrap().trim()));
 
     // What of it is counted: a client that does not trust the certificate has come to nothing.
     assert_eq!(curl(&[&at("/")]).0, 60);
