@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::clients::{certificate, started, text};
+use super::clients::{certificate, gets, started, text};
 use super::{curl, has_programs, put_secrets, secret, tool};
 use crate::support::lab::Lab;
 use crate::support::wait::{SETTLE, check, eventually};
@@ -47,10 +47,7 @@ fn a_certificate_and_a_session_stand_for_a_token_and_all_is_counted() {
     };
     let by_root = format!("x:{root}");
     let as_root = |args: &[&str], path: &str| with(&[&["-u", &by_root], args].concat(), path);
-    eventually(SETTLE, "it knows its state", || {
-        let (status, said) = as_root(&[], "/hraftd/auth/token");
-        check(status == 200, || said)
-    });
+    gets(&["--cacert", text(&ca), "-u", &by_root, &at("/hraftd/auth/token")], "200");
     let web = r#"{"grants":["read:","status"],"certificate":"URI:spiffe://here/client"}"#;
     assert_eq!(as_root(&["-X", "PUT", "-d", web], "/hraftd/auth/token/web").0, 201);
     // The client's certificate, as the port has verified it.
