@@ -83,7 +83,7 @@ async fn serve(
 ) {
     let activity = Arc::new(ConnectionActivity::default());
     let soft_end = admitted.soft_end();
-    let Admitted { wire, peer, certificate, counted: _counted, .. } = admitted;
+    let Admitted { wire, peer, certificate, .. } = admitted;
     let under_tls = matches!(wire, Wire::Tls(_));
     let stream = Arc::new(Mutex::new(wire));
     let socket =

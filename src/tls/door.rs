@@ -111,14 +111,16 @@ pub struct Admitted {
     pub ends: Option<CancellationToken>,
     /// It ends after the request in hand.
     pub ends_softly: Option<CancellationToken>,
-    /// It is counted while it is open.
-    pub counted: Option<PlainOpen>,
 }
 
 impl Admitted {
     /// A connection in plain text.
     pub fn plain(stream: TcpStream) -> Self {
-        Self { wire: Wire::Plain(stream), peer: None, certificate: None, ends: None, ends_softly: None, counted: None }
+        Self::counted(stream, None)
+    }
+
+    fn counted(stream: TcpStream, counted: Option<PlainOpen>) -> Self {
+        Self { wire: Wire::Plain(stream, counted), peer: None, certificate: None, ends: None, ends_softly: None }
     }
 
     /// Done once it has to end after the request in hand; `None` where it never has to.
@@ -234,20 +236,14 @@ impl Door {
                 if self.complaints.is_due(from) {
                     tracing::warn!("a node at {from} speaks plain text: it has no cluster secret yet");
                 }
-                return Some(Admitted {
-                    counted: Some(self.numbers.plain(PlainPort::Raft)),
-                    ..Admitted::plain(stream)
-                });
+                return Some(Admitted::counted(stream, Some(self.numbers.plain(PlainPort::Raft))));
             }
             Open::Clients { tls: None, .. } => return Some(Admitted::plain(stream)),
             Open::Clients { plain_too: true, .. } => {
                 if self.complaints.is_due(from) {
                     tracing::warn!("a client at {from} speaks plain text: --tls-optional still lets it");
                 }
-                return Some(Admitted {
-                    counted: Some(self.numbers.plain(PlainPort::Client)),
-                    ..Admitted::plain(stream)
-                });
+                return Some(Admitted::counted(stream, Some(self.numbers.plain(PlainPort::Client))));
             }
             Open::Nodes(_) => {
                 if self.complaints.is_due(from) {
@@ -301,7 +297,6 @@ impl Door {
             certificate: done.certificate,
             ends: done.peer.map(|(_, ends)| ends),
             ends_softly: done.ends_softly,
-            counted: None,
         })
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::clients::{certificate, started, text};
+use super::clients::{certificate, gets, started, text};
 use super::{curl, has_programs, put_secrets, secret, tool};
 use crate::support::lab::Lab;
 use crate::support::wait::{SETTLE, check, eventually};
@@ -35,6 +35,8 @@ fn a_certificate_and_a_session_stand_for_a_token_and_all_is_counted() {
         text(&client_ca),
         "--root-token-file",
         text(&root_file),
+        "--log-level",
+        "debug",
     ]));
     let at = |path: &str| format!("https://{}{path}", node.haddr);
     let with = |args: &[&str], path: &str| {
@@ -45,10 +47,7 @@ fn a_certificate_and_a_session_stand_for_a_token_and_all_is_counted() {
     };
     let by_root = format!("x:{root}");
     let as_root = |args: &[&str], path: &str| with(&[&["-u", &by_root], args].concat(), path);
-    eventually(SETTLE, "it knows its state", || {
-        let (status, said) = as_root(&[], "/hraftd/auth/token");
-        check(status == 200, || said)
-    });
+    gets(&["--cacert", text(&ca), "-u", &by_root, &at("/hraftd/auth/token")], "200");
     let web = r#"{"grants":["read:","status"],"certificate":"URI:spiffe://here/client"}"#;
     assert_eq!(as_root(&["-X", "PUT", "-d", web], "/hraftd/auth/token/web").0, 201);
     // The client's certificate, as the port has verified it.
@@ -65,8 +64,12 @@ fn a_certificate_and_a_session_stand_for_a_token_and_all_is_counted() {
     assert!(status == 200 && who.contains(r#""name":"root""#) && who.contains(r#""means":"session""#), "{who}");
     let foreign = ["-b", text(&jar), "-H", "Origin: http://127.0.0.1", "-X", "PUT", "-d", "1"];
     assert_eq!(with(&foreign, "/hraftd/key/a").0, 403, "a page in plain text is of another site");
+    let encoded = format!("/hraftd/key/a?token={}", root.replace('_', "%5f"));
+    assert_eq!(with(&[], &encoded).0, 400, "a token in the query, whatever it is written as");
+    assert_eq!(with(&[], &format!("/hraftd/key/{}", root.replace('_', "%255F"))).0, 401);
     let from_log = node.log_text();
-    assert!(!from_log.contains(&root) && !from_log.contains(kept.rsplit('\t').next().unwrap().trim()));
+    assert!(from_log.contains("hrt%5f") && from_log.contains("hrt%255F"), "they are logged");
+    assert!(!from_log.contains(&root[16..]) && !from_log.contains(kept.rsplit('\t').next().unwrap().trim()));
 
     // What of it is counted: a client that does not trust the certificate has come to nothing.
     assert_eq!(curl(&[&at("/")]).0, 60);

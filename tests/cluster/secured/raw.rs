@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::secret;
+use super::{Writers, secret};
 use crate::support::cluster::Cluster;
 use crate::support::lab::Lab;
 
@@ -85,4 +85,34 @@ fn what_strangers_send_to_the_raft_port_ends_at_the_handshake() {
     for node in &cluster.nodes {
         assert!(node.log_text().contains("it speaks plain text"), "{}", node.name);
     }
+}
+
+/// Half handshakes by the hundred, at every Raft port, keep nobody from anything: no election, and writes go on.
+#[test]
+fn half_handshakes_disturb_nobody() {
+    let lab = Lab::new();
+    let file = secret(lab.path(), "secret");
+    let cluster = Cluster::start_with(lab, 3, &["--cluster-secret-file", file.to_str().unwrap()]);
+    let writers = Writers::start(&cluster.nodes, true);
+    writers.go_on(30);
+    let term = cluster.nodes[0].stat("term").unwrap();
+    let mut half: Vec<TcpStream> = Vec::new();
+    for node in &cluster.nodes {
+        for _ in 0..200 {
+            let mut stream = TcpStream::connect(&node.raddr).unwrap();
+            stream.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]).unwrap();
+            half.push(stream);
+        }
+    }
+    writers.go_on(100);
+    // Each had its time, the wait for its turn included.
+    for stream in &mut half {
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let mut rest = Vec::new();
+        let ended = stream.read_to_end(&mut rest);
+        assert!(ended.is_ok() || ended.unwrap_err().kind() == std::io::ErrorKind::ConnectionReset);
+    }
+    writers.go_on(30);
+    writers.end();
+    assert_eq!(cluster.nodes[0].stat("term").unwrap(), term, "an election");
 }

@@ -1,6 +1,5 @@
 //! What tokens with few grants are not told, and what they cannot do.
 
-use super::access::{Closed, bearer, by_root};
 use super::*;
 use crate::command::Action;
 
@@ -96,7 +95,7 @@ async fn a_foreign_lease_is_as_one_that_is_not_there() {
         name: "one".into(),
         id: 1,
         hash: [0; 32],
-        grants: super::access::grants(&["lock:", "read:"]),
+        grants: grants(&["lock:", "read:"]),
         ttl_ms: None,
         certificate: None,
     };

@@ -1,6 +1,5 @@
 //! Tokens: how they are shown, made and ended, and what ends with them.
 
-use super::access::{Closed, bearer, by_root, grants};
 use super::*;
 use crate::command::Action;
 use crate::secret::{Generated, Token};
