@@ -45,6 +45,7 @@ pub struct IncrParams {
         (status = 404, description = "no such key to touch", body = Problem),
         (status = 409, description = "the value is not an integer, or the sum is none of 64 bits, or the lease has ended", body = Problem),
         (status = 412, description = "a condition does not hold", body = Problem),
+        (status = 507, description = "keys and values would have more than the quota; nothing was done", body = Problem),
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]

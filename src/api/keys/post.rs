@@ -30,6 +30,7 @@ use crate::command::{Action, Leased, Reply};
         (status = 200, description = "stored", body = Done),
         (status = 409, description = "the lease has ended", body = Problem),
         (status = 412, description = "a condition does not hold", body = Problem),
+        (status = 507, description = "keys and values would have more than the quota; nothing was done", body = Problem),
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]

@@ -48,6 +48,7 @@ pub struct PutParams {
         (status = 201, description = "created", body = Done, headers(("ETag" = String))),
         (status = 409, description = "the lease has ended", body = Problem),
         (status = 412, description = "a condition does not hold", body = Problem),
+        (status = 507, description = "keys and values would have more than the quota; nothing was done", body = Problem),
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]

@@ -32,6 +32,7 @@ use crate::command::{Action, OpResult, Reply};
     responses(
         (status = 200, description = "it was run", body = shapes::TxnAnswer),
         (status = 409, description = "an operation failed, at the place named; nothing was done", body = Problem),
+        (status = 507, description = "keys and values would have more than the quota; nothing was done", body = Problem),
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
