@@ -94,6 +94,8 @@ pub struct ApiSettings {
     pub port: Arc<PortNumbers>,
     /// What certificates and tokens count.
     pub security: Arc<SecurityNumbers>,
+    /// Clients speak TLS.
+    pub https: bool,
     /// Which requests are logged.
     pub log: RequestLog,
     /// The threads that must turn, and how long each may take for that.

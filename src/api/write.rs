@@ -187,7 +187,7 @@ fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> Ap
             text::quoted(key)
         )),
         Failure::LeaseLost { place, lease } => ApiError::LeaseLost(format!(
-            "{}there is no lease {lease}: it has ended, or never was; nothing was changed",
+            "{}there is no lease {lease}: it has ended, or never was, or another token made it; nothing was changed",
             place.map(|place| place_of(place, "lease")).unwrap_or_default()
         )),
         Failure::ReadsTooMuch { place } => ApiError::TooLarge(format!(

@@ -51,10 +51,7 @@ impl Action {
             }
             Action::Put { key, conditions, .. }
             | Action::Delete { key, conditions }
-            | Action::Touch { key, conditions, .. } => {
-                need(Need::Write(key))?;
-                conditional(grants, Some(key), conditions)
-            }
+            | Action::Touch { key, conditions, .. } => grants.demand_write(key, conditions),
             Action::Incr { key, .. } => counted(grants, key),
             Action::DeletePrefix { prefix } => need(Need::WriteAll(prefix)),
             Action::Txn(txn) => txn.demand(grants),
@@ -68,12 +65,13 @@ impl Action {
                     written(grants, pairs.iter().map(|(key, _)| key))?;
                     conditional(grants, pairs.first().map(|(key, _)| key), conditions)
                 }
-                Leased::Put { key, conditions, .. } => {
-                    need(Need::Write(key))?;
-                    conditional(grants, Some(key), conditions)
-                }
+                Leased::Put { key, conditions, .. } => grants.demand_write(key, conditions),
                 Leased::Incr { key, .. } => counted(grants, key),
-                Leased::Acquire { name, .. } => need(Need::Lock(name)),
+                Leased::Acquire { name, .. } => {
+                    need(Need::Lock(name))?;
+                    // It is attached to a lease, which is for who writes.
+                    need(Need::WriteAny)
+                }
             },
             Action::Tick { .. } | Action::Mark | Action::Raise { .. } => need(Need::Admin),
             Action::Authentication { .. }
@@ -99,6 +97,17 @@ impl Action {
             _ => None,
         });
         one.into_iter().chain(of_ops)
+    }
+}
+
+impl Grants {
+    /// Ok where they cover a write of one key, under these conditions.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`] names the first that is missing.
+    pub fn demand_write(&self, key: &Key, conditions: &[Condition]) -> Result<(), Denied> {
+        self.demand(Need::Write(key))?;
+        conditional(self, Some(key), conditions)
     }
 }
 
@@ -128,9 +137,9 @@ impl Txn {
     fn demand(&self, grants: &Grants) -> Result<(), Denied> {
         self.tests.iter().try_for_each(|test| test.demand(grants))?;
         self.then.iter().chain(&self.otherwise).try_for_each(|op| op.demand(grants))?;
-        // An empty one is answered with an index, as a write is.
+        // An empty one is a write all the same: an entry, an index, an outcome that is kept.
         if self.tests.is_empty() && self.then.is_empty() && self.otherwise.is_empty() {
-            return grants.demand(Need::Nothing);
+            return grants.demand(Need::WriteAny);
         }
         Ok(())
     }
@@ -202,6 +211,9 @@ mod tests {
     #[test]
     fn a_transaction_is_looked_at_whole() {
         let of = |tests: Vec<Test>, then: Vec<Op>, otherwise: Vec<Op>| Action::Txn(Txn { tests, then, otherwise });
+        for (grant, lacks_it) in [("write:=k", false), ("read:", true), ("lock:", true), ("status", true)] {
+            assert_eq!(lacks(&of(vec![], vec![], vec![]), &[grant]).is_some(), lacks_it, "{grant}");
+        }
         let test = |of: TestOf| Test { key: "k".into(), of };
         let get = || Op::Get("k".into());
         assert_eq!(lacks(&of(vec![], vec![], vec![get()]), &["write:"]).as_deref(), Some("read:k"), "else, too");

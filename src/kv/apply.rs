@@ -54,8 +54,8 @@ impl KvStore {
             self.keys.gone.add(body.len());
         }
         self.log_time_ms = self.log_time_ms.max(*stamp_ms);
-        if let Err(denied) = self.check_command(by, action) {
-            return Reply::failed(Failure::Denied(denied));
+        if let Err(refused) = self.check_command(by, action) {
+            return Reply::failed(refused);
         }
         let Some(retry) = retry else { return self.act(index, by, action, events) };
         let retry = self.retry_of(by, retry);
@@ -68,18 +68,23 @@ impl KvStore {
     }
 
     /// Before anything else is looked at: may this client propose that now?
-    fn check_command(&self, by: Option<&Principal>, action: &Action) -> Result<(), Denied> {
-        let may_all = self.auth.check_command(by, action, self.log_time_ms)?;
-        if may_all || self.owns(by, action) { Ok(()) } else { Err(Denied::NotOwner) }
+    fn check_command(&self, by: Option<&Principal>, action: &Action) -> Result<(), Failure> {
+        let may_all = self.auth.check_command(by, action, self.log_time_ms).map_err(Failure::Denied)?;
+        if may_all { Ok(()) } else { self.check_owner(by, action) }
     }
 
-    /// Whether what it changes that others may have made was made by this client.
-    fn owns(&self, by: Option<&Principal>, action: &Action) -> bool {
-        let lock = match action {
-            Action::Renew { name, token, .. } | Action::Release { name, token } => self.locks.lets(name, *token, by),
-            _ => true,
-        };
-        lock && action.leases().all(|lease| self.lease_owners.lets(lease, by))
+    /// What it changes that others may have made was made by this client. A lease that was not is answered as one that
+    /// is not there: ids are easy to guess.
+    fn check_owner(&self, by: Option<&Principal>, action: &Action) -> Result<(), Failure> {
+        if let Action::Renew { name, token, .. } | Action::Release { name, token } = action
+            && !self.locks.lets(name, *token, by)
+        {
+            return Err(Failure::Denied(Denied::NotOwner));
+        }
+        match action.leases().find(|lease| !self.lease_owners.lets(*lease, by)) {
+            Some(lease) => Err(Failure::LeaseLost { place: None, lease }),
+            None => Ok(()),
+        }
     }
 
     /// The `Idempotency-Key` as it is kept. Outcomes from before clients said who they are match anybody.

@@ -14,7 +14,9 @@ use crate::formats::Feature;
 use crate::kv::{AuthRecord, HeldLock, Token};
 use crate::node::membership::AtLeader;
 use crate::node::rpc::NotLeader;
+use crate::node::state::Phase;
 use crate::node::{Node, NodeError, NodeSlot, ReadLevel, ReadOptions, Settled, StateView};
+use crate::observe::SecurityNumbers;
 
 /// How long the entry that turns authentication on may take before it is tried again.
 const TURN_ON_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,7 +41,7 @@ impl NodeSlot {
         match self.node().map(|node| node.inner.map.auth().borrow().record.clone()) {
             Some(Some(record)) if record.on => Gate::Asks(record),
             Some(Some(_)) => Gate::Open,
-            Some(None) | None if self.is_closed() => Gate::Shut,
+            Some(None) | None if self.is_closed() || self.is_catching_up() => Gate::Shut,
             Some(None) | None => Gate::Open,
         }
     }
@@ -49,13 +51,28 @@ impl NodeSlot {
         let known = async {
             let Ok(node) = self.wait(until).await else { return };
             let mut auth = node.inner.map.auth();
-            let _ = auth.wait_for(|auth| auth.record.is_some()).await;
+            let mut phase = node.inner.phase.subscribe();
+            let may_open = !self.is_closed();
+            tokio::select! {
+                _ = auth.wait_for(|auth| auth.record.is_some()) => {}
+                _ = phase.wait_for(|phase| *phase == Phase::Ready), if may_open => {}
+            }
         };
         let _ = tokio::time::timeout_at(until, known).await;
     }
 }
 
 impl Node {
+    /// From now on members tell what is wrong here with secrets and certificates.
+    pub fn tell_security(&self, numbers: Arc<SecurityNumbers>) {
+        let _first = self.inner.security.set(numbers);
+    }
+
+    pub(in crate::node) fn security_warnings(&self) -> Vec<String> {
+        let asks = self.inner.map.auth().borrow().record.as_ref().is_some_and(|record| record.on);
+        self.inner.security.get().map(|numbers| numbers.warnings(asks)).unwrap_or_default()
+    }
+
     /// Follows changes of authentication and tokens, as far as this node has applied them.
     pub fn auth_changes(&self) -> watch::Receiver<crate::state_machine::AuthNow> {
         self.inner.map.auth()

@@ -46,7 +46,7 @@ use crate::command::Reply;
 use crate::kv::RetryRoom;
 use crate::log_time::LogClock;
 use crate::node_id::{HostPort, PublicId};
-use crate::observe::RequestLog;
+use crate::observe::{RequestLog, SecurityNumbers};
 use crate::raft_types::TypeConfig;
 use crate::state_machine::{MapReader, StateMachine};
 use crate::storage::SnapshotStore;
@@ -136,6 +136,8 @@ struct Inner {
     committed_at_open: u64,
     histories: divergence::Histories,
     hindrances: watch::Sender<Vec<String>>,
+    /// What is wrong with secrets and certificates, where those are told.
+    security: OnceLock<Arc<SecurityNumbers>>,
     /// When this node heard last that a leader hands over.
     transfer_at: parking_lot::Mutex<Option<Instant>>,
     /// The log was empty when it was opened, or is a former self's: this Raft id became a member since, if at all.
@@ -277,6 +279,7 @@ impl Node {
             committed_at_open: committed.map_or(0, |id| id.index),
             histories: divergence::Histories::default(),
             hindrances: watch::Sender::default(),
+            security: OnceLock::new(),
             transfer_at: parking_lot::Mutex::default(),
             is_new,
             proposed_format: formats::Proposed::default(),

@@ -29,8 +29,8 @@ pub const ELECTION_KINDS: [&str; 3] = ["pre_vote", "vote", "takeover"];
 pub const ELECTION_OUTCOMES: [&str; 2] = ["begun", "won"];
 
 /// The kinds of warnings of [`RaftNumbers::warnings`].
-pub const WARNING_KINDS: [&str; 7] =
-    ["diverged", "even_voters", "hindered", "lost_memory", "refused_start", "removed", "silent_voter"];
+pub const WARNING_KINDS: [&str; 8] =
+    ["diverged", "even_voters", "hindered", "lost_memory", "refused_start", "removed", "security", "silent_voter"];
 
 /// What a node counts from its start on.
 #[derive(Debug, Default)]
@@ -146,7 +146,7 @@ pub struct RaftNumbers {
     /// Members that vote, and those that do not.
     pub members: [usize; 2],
     /// How many warnings there are of each of [`WARNING_KINDS`].
-    pub warnings: [usize; 7],
+    pub warnings: [usize; 8],
 }
 
 /// The numbers of another member.
@@ -267,7 +267,7 @@ impl Node {
     }
 
     /// By [`WARNING_KINDS`].
-    fn warning_counts(&self) -> [usize; 7] {
+    fn warning_counts(&self) -> [usize; 8] {
         let me = &self.inner.me;
         let members = self.members();
         let voters = members.iter().filter(|member| member.server.voter);
@@ -280,6 +280,7 @@ impl Node {
             usize::from(me.lost_why().is_some()),
             self.inner.refused_starts.warnings().len(),
             usize::from(me.removed().borrow().is_some()),
+            self.security_warnings().len(),
             silent,
         ]
     }

@@ -41,6 +41,8 @@ struct Inner {
     before: Mutex<Before>,
     /// Nobody is served before it is known who may be.
     closed: AtomicBool,
+    /// The same for a node that is new to its cluster, until it has caught up.
+    closed_until_ready: AtomicBool,
 }
 
 /// What is told before the node is there.
@@ -63,6 +65,7 @@ impl NodeSlot {
                 node: SetOnce::new(),
                 before: Mutex::default(),
                 closed: AtomicBool::new(false),
+                closed_until_ready: AtomicBool::new(false),
             }),
         }
     }
@@ -72,8 +75,20 @@ impl NodeSlot {
         self.inner.closed.store(true, Ordering::Release);
     }
 
+    /// The same for a node of a cluster that may ask for tokens, which has nothing of that cluster yet: what it applies
+    /// first may be of before authentication was on.
+    pub fn close_until_ready(&self) {
+        self.inner.closed_until_ready.store(true, Ordering::Release);
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.inner.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether it may have applied less than what says whom to serve.
+    pub(super) fn is_catching_up(&self) -> bool {
+        let is_behind = |node: &Node| *node.inner.phase.borrow() < Phase::Ready;
+        self.inner.closed_until_ready.load(Ordering::Acquire) && self.node().is_some_and(is_behind)
     }
 
     /// Puts the node in; a second one is ignored.

@@ -272,7 +272,7 @@ impl Node {
             if member.raft_id == me {
                 let diverged = self.inner.me.diverged().map(|why| has_diverged(&why));
                 let lost = self.inner.me.lost_why().map(|why| has_lost(&why));
-                return (self.state(), self.hindrances().into_iter().chain(diverged).chain(lost).collect());
+                return (self.state(), self.told().into_iter().chain(diverged).chain(lost).collect());
             }
             let target = Target { raft_id: Some(member.raft_id), id: member.server.id.clone() };
             match tokio::time::timeout(timeout, self.inner.peers.call(&target, PeerRequest::Status, timeout)).await {

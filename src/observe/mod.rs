@@ -20,6 +20,7 @@ pub use recent::Recent;
 pub use recently::Recently;
 pub use request_log::{Logged, RequestLog};
 pub use security::{
-    AUTH_REFUSALS, AuthRefusal, CERTIFICATES, Certificate, HANDSHAKE_OUTCOMES, Handshake, SecurityNumbers,
+    AUTH_REFUSALS, AuthRefusal, CERTIFICATES, Certificate, HANDSHAKE_OUTCOMES, Handshake, PLAIN_PORTS, PlainOpen,
+    PlainPort, SecurityFault, SecurityNumbers,
 };
 pub use sharded::Sharded;

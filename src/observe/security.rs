@@ -1,6 +1,10 @@
 //! What concerns certificates and tokens. Whoever handles them calls this.
 
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+
+use parking_lot::Mutex;
 
 use super::Counter;
 
@@ -9,6 +13,9 @@ pub const HANDSHAKE_OUTCOMES: [&str; 2] = ["ok", "failed"];
 
 /// Why a request was refused for want of a permission, in the order of their numbers.
 pub const AUTH_REFUSALS: [&str; 5] = ["missing", "unknown", "expired", "not_granted", "cross_site"];
+
+/// The ports at which plain text may be let in beside TLS, in the order of their numbers.
+pub const PLAIN_PORTS: [&str; 2] = ["raft", "client"];
 
 /// The certificates whose end is told, in the order of their numbers.
 pub const CERTIFICATES: [&str; 2] = ["server", "client_ca"];
@@ -46,16 +53,43 @@ pub enum Certificate {
     ClientCa,
 }
 
+/// A port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainPort {
+    /// Of nodes.
+    Raft,
+    /// Of clients.
+    Client,
+}
+
+/// What an operator should mend; one at a time of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SecurityFault {
+    /// Anybody may speak Raft.
+    OpenRaftPort,
+    /// The cluster secret's file cannot be used.
+    Secrets,
+    /// Nor the files of the certificate.
+    CertificateFiles,
+    /// The certificate is not good, or not for long.
+    Certificate,
+    /// The root tokens' file cannot be used.
+    RootTokens,
+}
+
 /// The numbers of certificates and tokens. All are 0 until somebody counts.
 #[derive(Debug, Default)]
 pub struct SecurityNumbers {
     handshakes: [Counter; 2],
     refused: [Counter; 5],
     ends: [AtomicI64; 2],
+    plain: [AtomicUsize; 2],
+    tokens_in_clear: std::sync::atomic::AtomicBool,
+    faults: Mutex<BTreeMap<SecurityFault, String>>,
 }
 
 impl SecurityNumbers {
-    /// A handshake at the client port has ended.
+    /// A handshake has ended, at either port.
     pub fn handshake(&self, outcome: Handshake) {
         self.handshakes[outcome as usize].one();
     }
@@ -68,6 +102,48 @@ impl SecurityNumbers {
     /// A certificate is in use that ends at this time, in seconds since 1970.
     pub fn certificate_ends(&self, which: Certificate, at_unix_secs: i64) {
         self.ends[which as usize].store(at_unix_secs, Relaxed);
+    }
+
+    /// A connection in plain text is open beside TLS, until this is dropped.
+    pub fn plain(self: &Arc<Self>, port: PlainPort) -> PlainOpen {
+        self.plain[port as usize].fetch_add(1, Relaxed);
+        PlainOpen(self.clone(), port)
+    }
+
+    /// By [`PLAIN_PORTS`]: how many are open.
+    pub fn plain_open(&self) -> [usize; 2] {
+        self.plain.each_ref().map(|count| count.load(Relaxed))
+    }
+
+    /// Tokens would travel in clear to this node, from other machines.
+    pub fn tokens_in_clear(&self) {
+        self.tokens_in_clear.store(true, Relaxed);
+    }
+
+    /// Something is wrong, or with `None` not any more.
+    pub fn fault(&self, which: SecurityFault, what: Option<String>) {
+        let mut faults = self.faults.lock();
+        match what {
+            Some(what) => drop(faults.insert(which, what)),
+            None => drop(faults.remove(&which)),
+        }
+    }
+
+    /// What an operator should mend; `asks`: clients need tokens.
+    pub fn warnings(&self, asks: bool) -> Vec<String> {
+        let mut warnings: Vec<String> = self.faults.lock().values().cloned().collect();
+        if asks && self.tokens_in_clear.load(Relaxed) {
+            let what = "its client port has no TLS and can be reached from other machines: tokens travel in clear";
+            warnings.push(format!("{what}; see --tls-auto"));
+        }
+        let [raft, client] = self.plain_open();
+        if raft > 0 {
+            warnings.push(format!("{raft} connections of nodes are in plain text (--cluster-secret-optional)"));
+        }
+        if client > 0 {
+            warnings.push(format!("{client} connections of clients are in plain text (--tls-optional)"));
+        }
+        warnings
     }
 
     /// By [`HANDSHAKE_OUTCOMES`].
@@ -83,5 +159,37 @@ impl SecurityNumbers {
     /// When each of [`CERTIFICATES`] ends, in seconds since 1970; 0 where there is none.
     pub fn ends(&self) -> [i64; 2] {
         self.ends.each_ref().map(|end| end.load(Relaxed))
+    }
+}
+
+/// A connection in plain text that is open.
+#[derive(Debug)]
+pub struct PlainOpen(Arc<SecurityNumbers>, PlainPort);
+
+impl Drop for PlainOpen {
+    fn drop(&mut self) {
+        self.0.plain[self.1 as usize].fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_come_and_go() {
+        let numbers = Arc::new(SecurityNumbers::default());
+        numbers.tokens_in_clear();
+        assert!(numbers.warnings(false).is_empty());
+        let [raft, other, client] =
+            [PlainPort::Raft, PlainPort::Raft, PlainPort::Client].map(|port| numbers.plain(port));
+        numbers.fault(SecurityFault::Secrets, Some("a".to_owned()));
+        numbers.fault(SecurityFault::Secrets, Some("b".to_owned()));
+        let warnings = numbers.warnings(true);
+        assert_eq!(warnings.len(), 4, "{warnings:?}");
+        assert!(warnings[0] == "b" && warnings[1].contains("in clear") && warnings[2].starts_with("2 connections"));
+        drop((raft, other, client));
+        numbers.fault(SecurityFault::Secrets, None);
+        assert_eq!((numbers.plain_open(), numbers.warnings(false).len()), ([0, 0], 0));
     }
 }

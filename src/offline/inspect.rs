@@ -3,22 +3,28 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::count;
 use super::survey::{self, Survey};
+use super::tokens::tokens;
+use super::{count, exit, rebuild};
 use crate::exit::{EX_CONFIG, Exit};
 use crate::raft_types::alias::{LogId, StoredMembership};
 use crate::raft_types::{RaftId, Role};
-use crate::storage::Identity;
 use crate::storage::log::Ending;
+use crate::storage::{Identity, IdentityStore};
 
 /// Shows the directory; where it is damaged, the first of the problems is the error.
 ///
 /// # Errors
 /// See [`survey::open`].
 pub(super) fn inspect(dir: &Path) -> Result<Exit, Exit> {
-    let (survey, _locked) = survey::open(dir)?;
+    let (survey, locked) = survey::open(dir)?;
     let mut text = format!("directory    {}\n", dir.display());
     text.push_str(&summary(&survey));
+    // Who never asked for tokens does not wait for the state.
+    let asks = IdentityStore::new(locked.disk.clone()).is_closed().map_err(exit)?;
+    if asks && survey.problems.is_empty() {
+        tokens(&mut text, &rebuild::state(&*locked.disk, &survey).map_err(exit)?);
+    }
     let mut end = Exit::printed(text);
     if let Some(problem) = survey.problems.first() {
         (end.code, end.err) = (EX_CONFIG, Exit::config(problem).err);

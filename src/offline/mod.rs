@@ -19,6 +19,7 @@ mod render;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use crate::config::Offline;
 use crate::exit::Exit;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::inspect::{identity, line, membership, place};
 use super::rebuild::{self, Plan};
 use super::survey::{self, Survey};
+use super::tokens::tokens;
 use super::{count, exit};
 use crate::exit::Exit;
 use crate::kv::KvStore;
@@ -88,6 +89,7 @@ fn shown(dir: &Path, survey: &Survey, plan: &Plan, kv: &KvStore) -> String {
     let committed = survey.log.committed().max(survey.covered());
     line(&mut text, "committed", format_args!("{}, as this node knew", place(committed)));
     line(&mut text, "keys", format_args!("{}, with all entries applied", kv.len()));
+    tokens(&mut text, kv);
     warnings(&mut text, survey);
 
     text.push_str(
@@ -98,6 +100,12 @@ fn shown(dir: &Path, survey: &Survey, plan: &Plan, kv: &KvStore) -> String {
         "\nLost: every write that reached only nodes that are gone. A write was acknowledged once a majority had it, so \
          where\na majority is gone, acknowledged writes may be among them.\n",
     );
+    if kv.auth().is_on() {
+        text.push_str(
+            "\nThe tokens above are valid in the new cluster, those too that were revoked, narrowed or rotated by entries \
+             that\nare lost: look through them, and revoke what was.\n",
+        );
+    }
     let (last, known) = (survey.last().map(|id| id.index), committed.map(|id| id.index));
     match last.zip(known.or(Some(0))).filter(|(last, known)| last > known) {
         Some((last, known)) => {

@@ -29,7 +29,7 @@ use crate::exit::{EX_FAILURE, Exit};
 use crate::http::{self, Handler, HttpLimits};
 use crate::network::{self, CommandLimits};
 use crate::node::NodeSlot;
-use crate::observe::{PulseTasks, Pulses};
+use crate::observe::{PulseTasks, Pulses, SecurityNumbers};
 use crate::start;
 use crate::telemetry;
 use client_threads::ClientThreads;
@@ -75,8 +75,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     signals::outlive_file_size_limit();
     let reloads = Reloads::start();
     let _drops = telemetry::report_dropped_lines();
-    let security = Security::open(&config, &reloads)?;
-    let root = tokens::root_tokens(config.root_tokens.as_ref(), &reloads)?;
+    let numbers = Arc::new(SecurityNumbers::default());
+    let security = Security::open(&config, &reloads, &numbers)?;
+    let root = tokens::root_tokens(config.root_tokens.as_ref(), &reloads, &numbers)?;
     let setup = Arc::new(setup::setup(&config, security.peers.clone()).await?);
     let http_listener = listen(&config.http_bind).await?;
     let raft_listener = listen(&config.raft_bind).await?;
@@ -89,6 +90,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     // Both ports answer while a large log is loaded: 503 where the answer is not known yet.
     let slot = NodeSlot::new(config.public_id.clone(), identity.cluster.is_some());
     tokens::close_if_needed(&slot, &setup, config.root_tokens.as_ref()).await?;
+    if security.peers.is_some() && identity.cluster.is_none() {
+        slot.close_until_ready();
+    }
     let (stop_peers, peers_stopped) = watch::channel(());
     let (stop_clients, clients_stopped) = watch::channel(());
     let limits = HttpLimits { drain: DRAIN_TIMEOUT, ..HttpLimits::default() };
@@ -116,7 +120,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         // The other connections are for requests that need not wait.
         max_waiting: limits.connections * 3 / 4,
         port: limits.numbers.clone(),
-        security: Arc::default(),
+        security: security.numbers.clone(),
+        https: security.scheme() == "https",
         log: config.request_log,
         alive: (pulses, Duration::from_millis(config.election_max_ms) * MAX_TURN_ELECTIONS),
     };
@@ -134,6 +139,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let space = low_space::watch(setup.disk.clone(), opened.snapshots.clone());
     let mut running = opened.run(peers, &setup, client_threads.first()).await?;
     running.node.log_requests(config.request_log);
+    running.node.tell_security(security.numbers.clone());
     slot.started(running.node.clone());
     let _turning_on = tokens::turn_on(&running.node, config.root_tokens.as_ref());
     tokio::select! {

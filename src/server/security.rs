@@ -14,6 +14,7 @@ use super::reload::{Reloads, Why};
 use crate::api::Sessions;
 use crate::config::{Config, NamedFile, TlsCertificate, TlsSettings};
 use crate::exit::Exit;
+use crate::observe::{Certificate, SecurityFault, SecurityNumbers};
 use crate::secret::{Access, ClusterSecret, FileError, FileWatch, SessionKey, parse_list};
 use crate::tls::{Authority, ClientCa, ClientTls, Door, DoorLimits, Kind, Open, PeerTls, ServerIdentity, TlsError};
 
@@ -32,6 +33,8 @@ pub(super) struct Security {
     pub(super) clients: Option<Arc<ClientTls>>,
     /// For browsers.
     pub(super) sessions: Sessions,
+    /// What all of it counts, and what is wrong with it.
+    pub(super) numbers: Arc<SecurityNumbers>,
     plain_too: bool,
 }
 
@@ -40,8 +43,17 @@ impl Security {
     ///
     /// # Errors
     /// 78: a file cannot be used.
-    pub(super) fn open(config: &Config, reloads: &Reloads) -> Result<Self, Exit> {
-        let Some(file) = &config.security.cluster_secret else { return Ok(Self::default()) };
+    pub(super) fn open(config: &Config, reloads: &Reloads, numbers: &Arc<SecurityNumbers>) -> Result<Self, Exit> {
+        if config.root_tokens.is_some() && config.security.tls.is_none() && !config.http_bind.is_loopback() {
+            numbers.tokens_in_clear();
+        }
+        let Some(file) = &config.security.cluster_secret else {
+            let what = "its Raft port can be reached from other machines, and there is no cluster secret: who connects \
+                        can read and write everything; see --cluster-secret-file";
+            let is_open = !config.raft_bind.is_loopback();
+            numbers.fault(SecurityFault::OpenRaftPort, is_open.then(|| what.to_owned()));
+            return Ok(Self { numbers: numbers.clone(), ..Self::default() });
+        };
         let bad = |why: String| Exit::config(format!("{}: {why}", file.label));
         let (watch, contents) = watch(&[(file, Access::Private)]).map_err(Exit::config)?;
         let secrets = secrets_of(&contents).map_err(|error| bad(error.to_string()))?;
@@ -51,16 +63,17 @@ impl Security {
         let peers = Arc::new(peers);
         let authority = Arc::new(ArcSwap::from_pointee(clients_authority(&secrets).map_err(fault)?));
         let sessions = Sessions::new(session_keys(&secrets));
-        let following = (peers.clone(), authority.clone(), sessions.clone());
+        let following = (peers.clone(), authority.clone(), sessions.clone(), numbers.clone());
         reloads.add(read_secrets(watch, file.label.clone(), following));
         let ids: Vec<String> = peers.secrets().iter().map(ToString::to_string).collect();
         tracing::info!("nodes speak TLS; this one has the cluster secret {}", ids.join(" and "));
         if peers.is_optional() {
             tracing::warn!("--cluster-secret-optional: nodes without a cluster secret still get in, as anybody does");
         }
-        let mut security = Self { peers: Some(peers), clients: None, sessions, plain_too: false };
+        let mut security =
+            Self { peers: Some(peers), clients: None, sessions, numbers: numbers.clone(), plain_too: false };
         if let Some(tls) = &config.security.tls {
-            security.clients = Some(clients(config, tls, authority, reloads)?);
+            security.clients = Some(clients(config, tls, authority, reloads, numbers)?);
             security.plain_too = tls.optional;
             if tls.optional {
                 tracing::warn!("--tls-optional: clients that speak plain HTTP are still answered");
@@ -72,7 +85,7 @@ impl Security {
     /// The door of the Raft port. Handshakes run on `threads`.
     pub(super) fn raft_door(&self, threads: Vec<Handle>) -> Option<Arc<Door>> {
         let peers = self.peers.clone()?;
-        Some(Arc::new(Door::new(Open::Nodes(peers), DoorLimits::RAFT, threads)))
+        Some(Arc::new(Door::new(Open::Nodes(peers), DoorLimits::RAFT, threads, self.numbers.clone())))
     }
 
     /// The door of the client port; `idle`: how long a client that speaks plain text may say nothing.
@@ -83,7 +96,7 @@ impl Security {
             limits.first_byte = idle;
         }
         // It is served by clients' threads.
-        Some(Arc::new(Door::new(Open::Clients { nodes, tls, plain_too }, limits, Vec::new())))
+        Some(Arc::new(Door::new(Open::Clients { nodes, tls, plain_too }, limits, Vec::new(), self.numbers.clone())))
     }
 
     /// `http` or `https`: what clients speak.
@@ -122,7 +135,7 @@ fn session_keys(secrets: &[ClusterSecret]) -> Vec<SessionKey> {
 fn read_secrets(
     mut watch: FileWatch,
     label: String,
-    (peers, authority, sessions): (Arc<PeerTls>, Arc<ArcSwap<Authority>>, Sessions),
+    (peers, authority, sessions, numbers): (Arc<PeerTls>, Arc<ArcSwap<Authority>>, Sessions, Arc<SecurityNumbers>),
 ) -> impl FnMut(Why) + Send {
     move |why| {
         let Some(read) = look(&mut watch, why) else { return };
@@ -139,10 +152,14 @@ fn read_secrets(
             Ok(())
         });
         let ids: Vec<String> = peers.secrets().iter().map(ToString::to_string).collect();
-        match done {
+        match &done {
             Ok(()) => tracing::info!("the cluster secrets are now {}; the first issues", ids.join(" and ")),
             Err(error) => tracing::warn!("{label}: {error}; the cluster secrets are still {}", ids.join(" and ")),
         }
+        numbers.fault(
+            SecurityFault::Secrets,
+            done.err().map(|error| format!("{label}: {error}; the secrets stay as they were")),
+        );
     }
 }
 
@@ -158,6 +175,7 @@ fn clients(
     tls: &TlsSettings,
     authority: Arc<ArcSwap<Authority>>,
     reloads: &Reloads,
+    numbers: &Arc<SecurityNumbers>,
 ) -> Result<Arc<ClientTls>, Exit> {
     let mut files = Vec::new();
     if let TlsCertificate::Files { cert, key } = &tls.certificate {
@@ -177,9 +195,10 @@ fn clients(
     for line in source.warnings(&identity) {
         tracing::warn!("{line}");
     }
+    source.note(numbers, &identity, ca.as_ref());
     let clients = ClientTls::new(identity, ca).map_err(|error| Exit::config(source.says(&error)))?;
     let clients = Arc::new(clients);
-    let told = clients.clone();
+    let (told, numbers) = (clients.clone(), numbers.clone());
     let (mut issued, mut issued_by) = (SystemTime::now(), source.authority.load().secret());
     reloads.add(move |why| {
         let is_auto = source.hosts.is_some();
@@ -190,6 +209,8 @@ fn clients(
         let is_due = is_auto && (age >= RENEW_AFTER || by != issued_by);
         let read = look(&mut watch, why);
         if read.is_none() && !is_due {
+            // Time alone brings its end near.
+            numbers.fault(SecurityFault::Certificate, source.warning(clients.valid(), now));
             return;
         }
         let files: Vec<_> = source.files.iter().map(|(file, access)| (file, *access)).collect();
@@ -206,10 +227,14 @@ fn clients(
             if !is_auto && identity.validity().is_some_and(|(begin, end)| now < begin || end <= now) {
                 return Err(format!("{}; the certificate that was is kept", warnings.join("; ")));
             }
+            let numbers_of = (identity.validity(), ca.as_ref().and_then(ClientCa::not_after));
             clients.replace(identity, ca).map_err(|error| source.says(&error))?;
+            source.note_ends(&numbers, numbers_of);
             Ok(warnings)
         });
         (issued, issued_by) = (now, by);
+        let fault = done.as_ref().err().map(|error| format!("{error}; clients are shown the certificate that was"));
+        numbers.fault(SecurityFault::CertificateFiles, fault);
         match done {
             Ok(warnings) => {
                 tracing::info!("clients are shown a new certificate");
@@ -263,21 +288,41 @@ impl Source {
 
     /// What clients may refuse.
     fn warnings(&self, identity: &ServerIdentity) -> Vec<String> {
+        self.warning(identity.validity(), SystemTime::now()).into_iter().collect()
+    }
+
+    /// Why clients may refuse a certificate that is valid for this time.
+    fn warning(&self, valid: Option<(SystemTime, SystemTime)>, now: SystemTime) -> Option<String> {
         let label = self.files.first().filter(|_| self.hosts.is_none()).map_or("--tls-auto", |(file, _)| &file.label);
-        let Some((begin, end)) = identity.validity() else { return Vec::new() };
-        let now = SystemTime::now();
+        let (begin, end) = valid?;
         let Ok(left) = end.duration_since(now) else {
-            return vec![format!("{label}: the certificate has expired: clients refuse it")];
+            return Some(format!("{label}: the certificate has expired: clients refuse it"));
         };
         if begin > now {
-            return vec![format!("{label}: the certificate is not valid yet: clients refuse it")];
+            return Some(format!("{label}: the certificate is not valid yet: clients refuse it"));
         }
         let third = end.duration_since(begin).unwrap_or_default() / 3;
         let is_short = self.hosts.is_none() && left < WARN_BEFORE.min(third);
-        is_short
-            .then(|| format!("{label}: the certificate expires in {} days", left.as_secs() / 86_400))
-            .into_iter()
-            .collect()
+        is_short.then(|| format!("{label}: the certificate expires in {} days", left.as_secs() / 86_400))
+    }
+
+    /// Has the metrics tell when these end, and `cluster` that it is soon.
+    fn note(&self, numbers: &SecurityNumbers, identity: &ServerIdentity, ca: Option<&ClientCa>) {
+        self.note_ends(numbers, (identity.validity(), ca.and_then(ClientCa::not_after)));
+    }
+
+    fn note_ends(
+        &self,
+        numbers: &SecurityNumbers,
+        (valid, ca): (Option<(SystemTime, SystemTime)>, Option<SystemTime>),
+    ) {
+        let seconds = |at: SystemTime| {
+            let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        };
+        numbers.certificate_ends(Certificate::Server, valid.map_or(0, |(_, end)| seconds(end)));
+        numbers.certificate_ends(Certificate::ClientCa, ca.map_or(0, seconds));
+        numbers.fault(SecurityFault::Certificate, self.warning(valid, SystemTime::now()));
     }
 }
 

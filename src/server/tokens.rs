@@ -1,5 +1,7 @@
 //! The root tokens of this node, from their file; and the start of a node that must not serve just anybody.
 
+use std::sync::Arc;
+
 use tokio::task::JoinHandle;
 
 use super::failure;
@@ -8,6 +10,7 @@ use crate::api::RootTokens;
 use crate::config::RootTokenFile;
 use crate::exit::Exit;
 use crate::node::{Node, NodeSlot};
+use crate::observe::{SecurityFault, SecurityNumbers};
 use crate::secret::{Access, FileError, FileWatch, Token, parse_list};
 use crate::start::Setup;
 use crate::storage::IdentityStore;
@@ -27,12 +30,16 @@ impl Drop for Task {
 ///
 /// # Errors
 /// 78: the file cannot be used.
-pub(super) fn root_tokens(file: Option<&RootTokenFile>, reloads: &Reloads) -> Result<RootTokens, Exit> {
+pub(super) fn root_tokens(
+    file: Option<&RootTokenFile>,
+    reloads: &Reloads,
+    numbers: &Arc<SecurityNumbers>,
+) -> Result<RootTokens, Exit> {
     let Some(RootTokenFile { path, label, .. }) = file.cloned() else { return Ok(RootTokens::default()) };
     let bad = |why: FileError| Exit::config(format!("{label}: {why}"));
     let (mut watch, contents) = FileWatch::open(vec![(path, Access::Private)]).map_err(|(_, why)| bad(why))?;
     let root = RootTokens::new(tokens(&contents).map_err(bad)?);
-    let following = root.clone();
+    let (following, numbers) = (root.clone(), numbers.clone());
     reloads.add(move |why| {
         let news = match why {
             Why::Signal => Some(watch.read_now()),
@@ -44,8 +51,13 @@ pub(super) fn root_tokens(file: Option<&RootTokenFile>, reloads: &Reloads) -> Re
             Ok(tokens) => {
                 tracing::info!("{label}: read again; it has {} root tokens", tokens.len());
                 following.replace(tokens);
+                numbers.fault(SecurityFault::RootTokens, None);
             }
-            Err(why) => tracing::warn!("{label}: {why}; the root tokens stay as they were"),
+            Err(why) => {
+                let what = format!("{label}: {why}; the root tokens stay as they were");
+                tracing::warn!("{what}");
+                numbers.fault(SecurityFault::RootTokens, Some(what));
+            }
         }
     });
     Ok(root)

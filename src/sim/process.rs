@@ -241,6 +241,7 @@ async fn part_of_life(
         max_waiting: 1_000,
         port: Arc::default(),
         security: Arc::default(),
+        https: false,
         log: RequestLog::default(),
         alive: (Pulses::none(), Duration::from_secs(1)),
     };

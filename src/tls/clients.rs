@@ -1,7 +1,7 @@
 //! What clients are shown, and what is asked of them; replaced while a node runs.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -96,6 +96,11 @@ impl ClientCa {
     pub fn given(bytes: &[u8], required: bool) -> Result<Self, TlsError> {
         Ok(Self { roots: pem::certificates(bytes)?, required })
     }
+
+    /// When the first of them ends to be valid.
+    pub fn not_after(&self) -> Option<SystemTime> {
+        self.roots.iter().filter_map(|root| pem::validity(root)).map(|(_, end)| end).min()
+    }
 }
 
 /// The keys of a node, for connections of clients.
@@ -138,10 +143,9 @@ impl ClientTls {
         Ok(())
     }
 
-    /// How long the certificate is still valid, and how long it is in all; `None` where that cannot be told.
-    pub fn left(&self, now: SystemTime) -> Option<(Duration, Duration)> {
-        let (begin, end) = self.now.load().valid?;
-        Some((end.duration_since(now).unwrap_or_default(), end.duration_since(begin).unwrap_or_default()))
+    /// When the certificate begins and ends to be valid; `None` where that cannot be told.
+    pub fn valid(&self) -> Option<(SystemTime, SystemTime)> {
+        self.now.load().valid
     }
 
     pub(super) fn now(&self) -> (Arc<ServerConfig>, CancellationToken) {

@@ -30,6 +30,7 @@ use super::peers::PeerTls;
 use super::verify::PeerIdentity;
 use super::wire::{Movable, Secured, Wire};
 use super::{ClientCertificate, HANDSHAKE, PEER_PROTOCOL, WELCOME};
+use crate::observe::{Handshake, PlainOpen, PlainPort, SecurityNumbers};
 
 /// So much of what somebody sends is read and dropped, so that the answer is not overtaken by a reset.
 const LINGER_BYTES: usize = 64 << 10;
@@ -94,8 +95,7 @@ pub struct Door {
     threads: Vec<Handle>,
     next: AtomicUsize,
     complaints: Complaints,
-    /// Connections in plain text that were let in beside TLS, ever.
-    plain: AtomicUsize,
+    numbers: Arc<SecurityNumbers>,
 }
 
 /// A connection that was let in.
@@ -116,7 +116,11 @@ pub struct Admitted {
 impl Admitted {
     /// A connection in plain text.
     pub fn plain(stream: TcpStream) -> Self {
-        Self { wire: Wire::Plain(stream), peer: None, certificate: None, ends: None, ends_softly: None }
+        Self::counted(stream, None)
+    }
+
+    fn counted(stream: TcpStream, counted: Option<PlainOpen>) -> Self {
+        Self { wire: Wire::Plain(stream, counted), peer: None, certificate: None, ends: None, ends_softly: None }
     }
 
     /// Done once it has to end after the request in hand; `None` where it never has to.
@@ -170,7 +174,7 @@ struct Done {
 
 impl Door {
     /// A door. Handshakes run on `threads` in turn, or where the connection is served if there are none.
-    pub fn new(open: Open, limits: DoorLimits, threads: Vec<Handle>) -> Self {
+    pub fn new(open: Open, limits: DoorLimits, threads: Vec<Handle>, numbers: Arc<SecurityNumbers>) -> Self {
         Self {
             open,
             limits,
@@ -179,13 +183,8 @@ impl Door {
             threads,
             next: AtomicUsize::new(0),
             complaints: Complaints::default(),
-            plain: AtomicUsize::new(0),
+            numbers,
         }
-    }
-
-    /// Connections in plain text that were let in where TLS is spoken, ever.
-    pub fn plain(&self) -> usize {
-        self.plain.load(Relaxed)
     }
 
     fn nodes(&self) -> &Arc<PeerTls> {
@@ -204,7 +203,9 @@ impl Door {
         if first[0] != HANDSHAKE {
             return self.admit_plain(stream, from.ip()).await;
         }
-        match timeout(self.limits.handshake, self.secure(stream, from.ip())).await {
+        let done = timeout(self.limits.handshake, self.secure(stream, from.ip())).await;
+        self.numbers.handshake(if matches!(done, Ok(Ok(_))) { Handshake::Ok } else { Handshake::Failed });
+        match done {
             Ok(Ok(admitted)) => Some(admitted),
             Ok(Err(error)) => {
                 self.note(from, &error);
@@ -232,19 +233,17 @@ impl Door {
     async fn admit_plain(&self, stream: TcpStream, from: IpAddr) -> Option<Admitted> {
         let text = match &self.open {
             Open::Nodes(nodes) if nodes.is_optional() => {
-                self.plain.fetch_add(1, Relaxed);
                 if self.complaints.is_due(from) {
                     tracing::warn!("a node at {from} speaks plain text: it has no cluster secret yet");
                 }
-                return Some(Admitted::plain(stream));
+                return Some(Admitted::counted(stream, Some(self.numbers.plain(PlainPort::Raft))));
             }
             Open::Clients { tls: None, .. } => return Some(Admitted::plain(stream)),
             Open::Clients { plain_too: true, .. } => {
-                self.plain.fetch_add(1, Relaxed);
                 if self.complaints.is_due(from) {
                     tracing::warn!("a client at {from} speaks plain text: --tls-optional still lets it");
                 }
-                return Some(Admitted::plain(stream));
+                return Some(Admitted::counted(stream, Some(self.numbers.plain(PlainPort::Client))));
             }
             Open::Nodes(_) => {
                 if self.complaints.is_due(from) {

@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use crate::observe::PlainOpen;
+
 /// A TCP stream that can be taken out for as long as it moves to another thread's events.
 #[derive(Debug)]
 pub struct Movable(pub(super) Option<TcpStream>);
@@ -17,8 +19,8 @@ pub struct Movable(pub(super) Option<TcpStream>);
 /// A connection that was accepted.
 #[derive(Debug)]
 pub enum Wire {
-    /// Plain text.
-    Plain(TcpStream),
+    /// Plain text; it may be counted while it is open.
+    Plain(TcpStream, Option<PlainOpen>),
     /// TLS.
     Tls(Box<Secured>),
 }
@@ -90,7 +92,7 @@ impl Wire {
     /// The TCP stream beneath.
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Self::Plain(stream) => Some(stream),
+            Self::Plain(stream, _) => Some(stream),
             Self::Tls(secured) => secured.stream.get_ref().0.0.as_ref(),
         }
     }
@@ -99,7 +101,7 @@ impl Wire {
     /// false where there is something to read.
     pub fn poll_is_ended(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         match self {
-            Self::Plain(stream) => {
+            Self::Plain(stream, _) => {
                 let mut space = [0];
                 stream.poll_peek(cx, &mut ReadBuf::new(&mut space)).map_ok(|bytes| bytes == 0)
             }
@@ -118,7 +120,7 @@ impl Wire {
     /// The connection's.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Plain(stream) => stream.try_write(bytes).map(drop),
+            Self::Plain(stream, _) => stream.try_write(bytes).map(drop),
             // Nobody waits to write: the waker can be anyone's.
             Self::Tls(secured) => {
                 let cx = &mut Context::from_waker(Waker::noop());
@@ -136,7 +138,7 @@ impl Wire {
     /// Reads what TCP brings, of which nobody wants to know what it says.
     pub fn poll_discard(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Plain(stream, _) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(secured) => Pin::new(secured.stream.get_mut().0).poll_read(cx, buf),
         }
     }
@@ -150,7 +152,7 @@ impl Wire {
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Plain(stream, _) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(secured) => {
                 secured.check(cx)?;
                 Pin::new(&mut secured.stream).poll_read(cx, buf)
@@ -162,7 +164,7 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Plain(stream, _) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(secured) => Pin::new(&mut secured.stream).poll_write(cx, buf),
         }
     }
@@ -173,7 +175,7 @@ impl AsyncWrite for Wire {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Plain(stream, _) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(secured) => Pin::new(&mut secured.stream).poll_write_vectored(cx, bufs),
         }
     }
@@ -184,14 +186,14 @@ impl AsyncWrite for Wire {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(stream, _) => Pin::new(stream).poll_flush(cx),
             Self::Tls(secured) => Pin::new(&mut secured.stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(stream, _) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(secured) => Pin::new(&mut secured.stream).poll_shutdown(cx),
         }
     }

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use compact_str::CompactString;
 
 use crate::api::response::error::ApiError;
-use crate::command::{Action, Command, Denied, Grants, Need, Principal, Stamped};
+use crate::command::{Action, Command, Condition, Denied, Grants, Key, Need, Principal, Stamped};
 use crate::kv::{AuthRecord, Token};
 use crate::secret::{Session, SessionOf, TokenMark};
 
@@ -123,6 +123,16 @@ impl Caller {
     /// 403, which names the grant.
     pub fn demand(&self, need: Need<'_>) -> Result<(), ApiError> {
         self.grants().map_or(Ok(()), |grants| grants.demand(need)).map_err(|denied| self.refused(denied))
+    }
+
+    /// Ok where he may write one key, under these conditions.
+    ///
+    /// # Errors
+    /// 403, which names the first grant that is missing.
+    pub fn demand_write(&self, key: &Key, conditions: &[Condition]) -> Result<(), ApiError> {
+        self.grants()
+            .map_or(Ok(()), |grants| grants.demand_write(key, conditions))
+            .map_err(|denied| self.refused(denied))
     }
 
     /// Ok where he may do all of an action.

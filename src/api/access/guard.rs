@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Caller;
 use crate::api::App;
+use crate::api::response::stream::GoesOn;
 use crate::api::service::Service;
 use crate::command::{Denied, Need};
 use crate::secret::Token;
@@ -19,7 +20,7 @@ use crate::watch::Filter;
 type Look = Box<dyn Fn() -> Allowed + Send + Sync>;
 
 /// Until when it may go on, if that is known.
-type Allowed = Result<Option<Duration>, Denied>;
+pub type Allowed = Result<Option<Duration>, Denied>;
 
 /// Looks again after each change of authentication and tokens, and when the token's time is up; of a token without a time it
 /// costs nothing between.
@@ -52,6 +53,16 @@ impl Guard {
     /// Over what somebody follows.
     pub fn new<S: Service>(app: &Arc<App<S>>, caller: &Caller, filter: Filter) -> Self {
         Self::over(app, caller, move |look| look(need_of(&filter)))
+    }
+
+    /// Over a listing of what needs all of this: as a body asks whether it may go on.
+    pub fn listing<S: Service>(
+        app: &Arc<App<S>>,
+        caller: &Caller,
+        with_need: impl Fn(&dyn Fn(Need<'_>) -> Allowed) -> Allowed + Send + Sync + 'static,
+    ) -> GoesOn {
+        let mut guard = Self::over(app, caller, with_need);
+        Box::new(move || guard.check().is_ok())
     }
 
     /// Over what needs `status`.

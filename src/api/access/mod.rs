@@ -16,9 +16,10 @@ mod guard;
 mod refusals;
 mod root;
 mod sessions;
+mod used;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
 use axum::http::header::AUTHORIZATION;
@@ -44,6 +45,7 @@ pub use root::RootTokens;
 pub use sessions::{SESSION_MS, Sessions, set_cookie};
 
 use credentials::Shown;
+use used::LastUsed;
 
 /// Requests that wait at a time because a token is not known here.
 const MAX_LOOKING_AGAIN: usize = 256;
@@ -61,6 +63,8 @@ pub struct Access {
     pub root: RootTokens,
     /// What signs sessions.
     pub sessions: Sessions,
+    /// Which tokens are used.
+    pub used: LastUsed,
     /// What was refused.
     pub refusals: Refusals,
     looking_again: Semaphore,
@@ -68,7 +72,13 @@ pub struct Access {
 
 impl Access {
     pub fn new(root: RootTokens, sessions: Sessions, numbers: Arc<SecurityNumbers>) -> Self {
-        Self { root, sessions, refusals: Refusals::new(numbers), looking_again: Semaphore::new(MAX_LOOKING_AGAIN) }
+        Self {
+            root,
+            sessions,
+            used: LastUsed::default(),
+            refusals: Refusals::new(numbers),
+            looking_again: Semaphore::new(MAX_LOOKING_AGAIN),
+        }
     }
 }
 
@@ -92,7 +102,12 @@ pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Parts) -> Result<
         head.extensions.insert(Caller::node());
         return Ok(());
     }
-    let caller = Box::pin(find(app, head, needs, gate)).await?;
+    let shown = credentials::of(head, &app.access.sessions)?;
+    // Who is known here waits for nothing, and costs nothing but the look.
+    let caller = match at_once(app, shown.as_ref(), &gate) {
+        Some(caller) => caller,
+        None => Box::pin(find(app, head, needs, gate, shown)).await?,
+    };
     match needs {
         Needs::Status => caller.demand(Need::Status)?,
         Needs::Members => caller.demand(Need::Members)?,
@@ -101,12 +116,28 @@ pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Parts) -> Result<
         // Its handler demands more.
         Needs::Data | Needs::Known | Needs::Public => {}
     }
+    if let Some(Principal::Token(holder)) = caller.by() {
+        app.access.used.note(holder.id, SystemTime::now());
+    }
     head.extensions.insert(caller);
     Ok(())
 }
 
-async fn find<S: Service>(app: &App<S>, head: &Parts, needs: Needs, gate: Gate) -> Result<Caller, ApiError> {
-    let shown = credentials::of(head, &app.access.sessions)?;
+fn at_once<S: Service>(app: &App<S>, shown: Option<&Shown>, gate: &Gate) -> Option<Caller> {
+    match (by_root(app, shown), gate, shown) {
+        (Some(by_root), _, _) => by_root.ok(),
+        (None, Gate::Asks(_), Some(shown)) => known(app, shown).ok(),
+        _ => None,
+    }
+}
+
+async fn find<S: Service>(
+    app: &App<S>,
+    head: &Parts,
+    needs: Needs,
+    gate: Gate,
+    shown: Option<Shown>,
+) -> Result<Caller, ApiError> {
     if let Some(by_root) = by_root(app, shown.as_ref()) {
         return by_root;
     }

@@ -167,6 +167,10 @@ pub struct ClusterShape {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u32, required = false)]
     format: Option<u32>,
+    /// `https` where the node that was asked speaks TLS to clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    scheme: Option<&'static str>,
     current: ServerShape,
     #[schema(required = true)]
     leader: Option<ServerShape>,
@@ -227,6 +231,7 @@ pub async fn cluster<S: Service>(State(app): State<Arc<App<S>>>, _: Params<()>) 
     let Cluster { format, current, leader, servers, warnings } = app.service.cluster().await;
     let shape = ClusterShape {
         format: format.map(|format| format.0),
+        scheme: app.settings.https.then_some("https"),
         current: current.into(),
         leader: leader.map(ServerShape::from),
         servers: servers.into_iter().map(ServerShape::from).collect(),
@@ -247,6 +252,10 @@ pub struct NodeShape {
     #[serde(rename = "IP")]
     ip: String,
     version: &'static str,
+    /// `https` where it speaks TLS to clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    scheme: Option<&'static str>,
     /// The formats that it understands.
     formats: FormatsShape,
     /// The cluster's format.
@@ -275,6 +284,7 @@ pub async fn node<S: Service>(State(app): State<Arc<App<S>>>, _: Params<()>) -> 
         hostname,
         ip: id.raddr.host.clone(),
         version: env!("CARGO_PKG_VERSION"),
+        scheme: app.settings.https.then_some("https"),
         formats: FormatsShape::from(&Speaks::own()),
         format: format.map(|format| format.0),
         applied_index: digest.map(|(_, index)| index),

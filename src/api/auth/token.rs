@@ -237,7 +237,12 @@ fn duration(what: &str, text: &str) -> Result<u64, ApiError> {
 
 /// Until when a deadline in log time is, as a time of the calendar; `None` where it has none.
 pub(super) fn expires(expires_ms: Option<u64>, log_time_ms: u64) -> Option<String> {
-    let left = expires_ms?.saturating_sub(log_time_ms);
-    let at = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_millis(i64::try_from(left).ok()?));
+    calendar(expires_ms?.max(log_time_ms), log_time_ms)
+}
+
+/// A moment of log time, as a time of the calendar: about, as log time stands still where there is no leader.
+pub(super) fn calendar(at_ms: u64, log_time_ms: u64) -> Option<String> {
+    let left = i64::try_from(at_ms).ok()?.checked_sub(i64::try_from(log_time_ms).ok()?)?;
+    let at = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_millis(left));
     at.ok().map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::request::Parts;
 
+use crate::api::access::Caller;
 use crate::api::request::conditions::{self, CasParams, ConditionHeaders};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
@@ -33,6 +34,7 @@ pub async fn delete<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body:
     let deadline = time.deadline();
     let conditions = conditions::of_write(head, &cas)?;
     let KeyPath { key } = KeyPath::parse(raw_key)?;
+    Caller::of(head).demand_write(&key, &conditions)?;
     deadline.no_body(body, &app.body_memory).await?;
     let outcome = write::write(app, Action::Delete { key: key.clone(), conditions }, head, &[], &deadline).await?;
     Ok(match outcome.reply {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::WriteRequest;
+use crate::api::access::Caller;
 use crate::api::request::conditions::{CasParams, ConditionHeaders};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
@@ -17,7 +18,7 @@ use crate::api::response::shapes;
 use crate::api::response::{Answer, Done, etag, json};
 use crate::api::service::Service;
 use crate::api::{App, write};
-use crate::command::{Action, Leased, Reply};
+use crate::command::{Action, Leased, Need, Reply};
 
 /// The parameters of this request alone.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -72,6 +73,7 @@ pub async fn post<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: B
             );
         }
     };
+    Caller::of(head).demand_action(&action)?;
     deadline.no_body(body, &app.body_memory).await?;
     let outcome = write::write(app, action, head, &[], &deadline).await?;
     let tagged = |mut response: Response, index: u64| {
@@ -89,7 +91,9 @@ pub async fn post<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: B
         }
         Reply::Touched { modify_index } => {
             let body = json::response(Done::at(outcome.index).json());
-            outcome.into_answer(tagged(body, modify_index))
+            // When somebody else changed it last is for those who may read it.
+            let may_know = Caller::of(head).may(Need::Read(&key));
+            outcome.into_answer(if may_know { tagged(body, modify_index) } else { Ok(body) })
         }
         _ => outcome.refused(app, &key),
     })

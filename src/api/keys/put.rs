@@ -8,6 +8,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::WriteRequest;
+use crate::api::access::Caller;
 use crate::api::request::conditions::{CasParams, ConditionHeaders};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
@@ -60,6 +61,7 @@ pub async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Bo
                 .to_owned(),
         ));
     }
+    Caller::of(head).demand_write(&key, &conditions)?;
     let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
     let (content_type, most) = (head.headers.get(CONTENT_TYPE).cloned(), app.settings.max_value_bytes);
     let parse = move |body: &_| value::parse(body, content_type.as_ref().map(HeaderValue::as_bytes), json, most);

@@ -1,6 +1,7 @@
 //! `GET /hraftd/lease`: all leases.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use axum::http::header::LINK;
 use axum::http::request::Parts;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use crate::api::App;
-use crate::api::access::Caller;
+use crate::api::access::{Caller, Guard};
 use crate::api::admission::Pass;
 use crate::api::request::query::{self, Query};
 use crate::api::request::read::{self, ReadParams};
@@ -60,7 +61,7 @@ fn id<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
         headers(("Link" = String, description = "the next page, with a limit and where there is more"))
     ))
 )]
-pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn list<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let query = Query::parse::<(LeasesParams, ReadParams)>(head.uri.query())?;
     let (LeasesParams { limit, after }, read): (_, ReadParams) = query.read()?;
     if limit == Some(0) {
@@ -74,6 +75,7 @@ pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -
     let view = read::in_time(&deadline, app.service.view(caller.by(), &[need], options, deadline.at)).await?;
     let StateView { kv, index, settled } = view;
     let gone = kv.gone();
+    let goes_on = Guard::listing(app, caller, |look| look(Need::ReadAll("")));
     let mut alive = Alive { kv, from: after.map_or(Bound::Unbounded, Bound::Excluded) };
     let next = query::next_page(head, &query, limit, alive.clone().map(|id| id.to_string())).await;
     let log_time_ms = app.service.log_time_ms();
@@ -83,7 +85,7 @@ pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -
         LeaseShape::new(&alive.kv, id, lease, Keys::Count, log_time_ms).write(out);
         true
     });
-    let mut response = json::response(stream::body(array, Some(gone)));
+    let mut response = json::response(stream::body(array, Some(gone), Some(goes_on)));
     response.headers_mut().extend(next.map(|next| (LINK, next)));
     Ok(Answer::read(Ok(response), index, settled))
 }

@@ -23,7 +23,7 @@ use crate::api::request::{conditions, json_body, query};
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::lease::{Keys, LeaseAnswer, LeaseShape};
 use crate::api::response::{Answer, Deleted, json};
-use crate::command::{Action, Denied, Failure, Need, Reply};
+use crate::command::{Action, Failure, Need, Reply};
 use crate::duration::as_ms;
 use crate::node::{NodeError, StateView};
 
@@ -69,6 +69,7 @@ pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<
         return Err(ApiError::BadRequest("say how long the lease lasts unless it is kept alive: ttl=15s".to_owned()));
     };
     conditions::none(head, "a lease is made, whatever there is")?;
+    Caller::of(head).demand(Need::WriteAny)?;
     let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
     let most = app.settings.max_value_bytes;
     let shown = write::parsed(&body, move |body| json_body::shown(body, most)).await?;
@@ -101,6 +102,7 @@ pub async fn keep_alive<S: Service>(app: &App<S>, head: &Parts, body: Body) -> R
     let deadline = time.deadline();
     let LeasePath { id } = LeasePath::parse(head)?;
     conditions::none(head, "a lease has its id")?;
+    Caller::of(head).demand(Need::WriteAny)?;
     deadline.no_body(body, &app.body_memory).await?;
     let action = Action::KeepAlive { lease: id, ttl_ms: ttl.map(as_ms) };
     let outcome = write::write(app, action, head, &[], &deadline).await?;
@@ -132,6 +134,7 @@ pub async fn revoke<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Resul
     let deadline = time.deadline();
     let LeasePath { id } = LeasePath::parse(head)?;
     conditions::none(head, "a lease has its id")?;
+    Caller::of(head).demand(Need::WriteAny)?;
     deadline.no_body(body, &app.body_memory).await?;
     let outcome = write::write(app, Action::Revoke { lease: id }, head, &[], &deadline).await?;
     Ok(match outcome.reply {
@@ -172,13 +175,11 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
     pass.read(&options, app.service.applied_index())?;
     let view = app.service.view(caller.by(), &[Need::WriteAny], options, deadline.at);
     let StateView { kv, index, settled } = read::in_time(&deadline, view).await?;
-    // Who made it may see it, and who may read all that can be attached to it.
+    // Who made it may see it, and who may read all that can be attached to it. To others it is as if it were not there.
     let is_own = kv.has_owner(id) && kv.is_lease_of(id, caller.by());
-    if kv.lease(id).is_some() && !is_own && !caller.may(Need::ReadAll("")) {
-        return Err(caller.refused(Denied::NotOwner));
-    }
+    let is_shown = is_own || caller.may(Need::ReadAll(""));
     let log_time_ms = app.service.log_time_ms();
-    let result = match kv.lease(id) {
+    let result = match kv.lease(id).filter(|_| is_shown) {
         Some(lease) => {
             let form = if keys { Keys::Names } else { Keys::Count };
             Ok(json::response_of(StatusCode::OK, &LeaseShape::new(&kv, id, lease, form, log_time_ms)))
@@ -189,7 +190,7 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
 }
 
 fn not_found(id: u64) -> ApiError {
-    NodeError::NotFound(format!("there is no lease {id}: it has ended, or never was")).into()
+    NodeError::NotFound(format!("there is no lease {id}: it has ended, or never was, or another token made it")).into()
 }
 
 /// The answer to a request about a lease that its entry refused: there is none.

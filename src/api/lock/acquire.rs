@@ -32,7 +32,7 @@ use crate::api::response::lock::LockAnswer;
 use crate::api::response::{Answer, text};
 use crate::api::service::Service;
 use crate::api::write::{self, WriteOutcome};
-use crate::command::{Action, Failure, Key, Leased, LockView, Reply};
+use crate::command::{Action, Failure, Key, Leased, LockView, Need, Reply};
 use crate::duration::as_ms;
 use crate::kv::Ticket;
 use crate::node::{NodeError, ReadLevel, ReadOptions};
@@ -108,6 +108,7 @@ pub async fn post<S: Service>(
         pass.will_wait()?;
     }
     conditions::none(head, "a lock is taken where nobody holds it")?;
+    Caller::of(head).demand(Need::Lock(&name))?;
     let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
     let most = app.settings.max_value_bytes;
     let shown = write::parsed(&body, move |body| json_body::shown(body, most)).await?;

@@ -1,6 +1,7 @@
 //! `GET /hraftd/lock?prefix=`: the locks that are held.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use axum::http::header::LINK;
 use axum::http::request::Parts;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use crate::api::App;
-use crate::api::access::Caller;
+use crate::api::access::{Caller, Guard};
 use crate::api::admission::Pass;
 use crate::api::request::query::{self, Query};
 use crate::api::request::read::{self, ReadParams};
@@ -57,7 +58,7 @@ fn number_of_locks<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D
         headers(("Link" = String, description = "the next page, with a limit and where there is more"))
     ))
 )]
-pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn list<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let query = Query::parse::<(LocksParams, ReadParams)>(head.uri.query())?;
     let (LocksParams { prefix, limit, after }, read): (_, ReadParams) = query.read()?;
     let bad = |what: &str| Err(ApiError::BadRequest(what.to_owned()));
@@ -74,6 +75,8 @@ pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -
     let view = read::in_time(&deadline, app.service.view(caller.by(), &[need], options, deadline.at)).await?;
     let StateView { kv, index, settled } = view;
     let gone = kv.gone();
+    let followed = prefix.clone();
+    let goes_on = Guard::listing(app, caller, move |look| look(Need::LockAll(&followed)));
     let mut held = Held::new(kv, prefix, after);
     let next = query::next_page(head, &query, limit, held.clone().map(|(name, _)| name)).await;
     let log_time_ms = app.service.log_time_ms();
@@ -84,7 +87,7 @@ pub async fn list<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -
         );
         true
     });
-    let mut response = json::response(stream::body(array, Some(gone)));
+    let mut response = json::response(stream::body(array, Some(gone), Some(goes_on)));
     response.headers_mut().extend(next.map(|next| (LINK, next)));
     Ok(Answer::read(Ok(response), index, settled))
 }

@@ -153,6 +153,7 @@ pub async fn release<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Resu
 async fn prepare<S: Service>(app: &App<S>, head: &Parts, body: Body, deadline: &Deadline) -> Result<Key, ApiError> {
     let LockPath { name } = LockPath::parse(head)?;
     conditions::none(head, "a lock has its token")?;
+    Caller::of(head).demand(Need::Lock(&name))?;
     deadline.no_body(body, &app.body_memory).await?;
     Ok(name)
 }

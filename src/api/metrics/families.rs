@@ -11,7 +11,9 @@ use crate::node::{
     DiskNumbers, ELECTION_KINDS, ELECTION_OUTCOMES, Numbers, PROPOSAL_OUTCOMES, PeerNumbers, READ_INDEX_OUTCOMES,
     RaftNumbers, State, StateNumbers, WARNING_KINDS,
 };
-use crate::observe::{AUTH_REFUSALS, CERTIFICATES, HANDSHAKE_OUTCOMES, Histogram, Scale, SecurityNumbers, Seen};
+use crate::observe::{
+    AUTH_REFUSALS, CERTIFICATES, HANDSHAKE_OUTCOMES, Histogram, PLAIN_PORTS, Scale, SecurityNumbers, Seen,
+};
 use crate::platform;
 
 /// The version of the compiler that made this binary, by `build.rs`.
@@ -158,7 +160,9 @@ pub fn security(page: &mut Page, numbers: &SecurityNumbers) {
     let help = "How long certificates are valid; NaN where there is none";
     page.gauges("tls_certificate_expiry_seconds", help, borrowed(&by("which", &CERTIFICATES, left)));
     let handshakes = by("outcome", &HANDSHAKE_OUTCOMES, numbers.handshakes().map(|count| count as f64));
-    page.counters("tls_handshakes_total", "Handshakes at the client port", borrowed(&handshakes));
+    page.counters("tls_handshakes_total", "Handshakes at both ports", borrowed(&handshakes));
+    let plain = by("port", &PLAIN_PORTS, numbers.plain_open().map(|count| count as f64));
+    page.gauges("plain_connections", "Connections in plain text at a port with TLS", borrowed(&plain));
     let refused = by("kind", &AUTH_REFUSALS, numbers.refusals().map(|count| count as f64));
     page.counters("auth_refused_total", "Requests that were not permitted", borrowed(&refused));
 }

@@ -20,21 +20,28 @@ pub trait Pieces: Send + 'static {
     fn piece(&mut self, out: &mut Vec<u8>) -> bool;
 }
 
+/// Whether an answer may go on: asked before each part but the first.
+pub type GoesOn = Box<dyn FnMut() -> bool + Send>;
+
 /// All of it as a body, of known length where it is short. `gone`, where it is made from a state: the counter of that.
-pub fn body(pieces: impl Pieces, gone: Option<Gone>) -> Body {
+/// It breaks off once `goes_on` says no.
+pub fn body(pieces: impl Pieces, gone: Option<Gone>, goes_on: Option<GoesOn>) -> Body {
     let mut rest = Some(pieces);
     let first = Bytes::from(chunk(&mut rest));
     if rest.is_none() {
         return Body::from(first);
     }
-    let more = stream::unfold(Some(Held::new(rest, gone)), |held| async {
-        let held = held?;
+    let more = stream::unfold(Some((Held::new(rest, gone), goes_on)), |held| async {
+        let (held, mut goes_on) = held?;
+        if goes_on.as_mut().is_some_and(|goes_on| !goes_on()) {
+            return Some((Err(io::Error::other("its client may not have the rest any more")), None));
+        }
         let made = held.using(|rest| {
             let chunk = Bytes::from(chunk(rest));
             ((chunk, rest.is_some()), rest.is_some())
         });
         Some(match made {
-            Some((chunk, more)) => (Ok(chunk), more.then_some(held)),
+            Some((chunk, more)) => (Ok(chunk), more.then_some((held, goes_on))),
             None => (Err(io::Error::other("the client took too long to read it")), None),
         })
     });
@@ -80,10 +87,10 @@ mod tests {
     #[tokio::test]
     async fn short_ones_have_a_length_and_long_ones_let_go_in_the_end() {
         let held = Arc::new(());
-        let short = body(Counted(65, held.clone()), None);
+        let short = body(Counted(65, held.clone()), None, None);
         assert_eq!((Arc::strong_count(&held), short.size_hint().exact()), (1, Some(65_000)));
 
-        let mut long = body(Counted(200, held.clone()), None);
+        let mut long = body(Counted(200, held.clone()), None, None);
         assert_eq!(long.size_hint().exact(), None);
         for length in [66_000, 66_000, 66_000, 2_000] {
             assert_eq!(Arc::strong_count(&held), 2);
@@ -93,10 +100,26 @@ mod tests {
         assert!(read(&mut long).await.is_none());
     }
 
+    #[tokio::test]
+    async fn it_breaks_off_where_it_may_not_go_on() {
+        let held = Arc::new(());
+        let may = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let asked = may.clone();
+        let goes_on: GoesOn = Box::new(move || asked.load(std::sync::atomic::Ordering::SeqCst));
+        let mut long = body(Counted(1000, held.clone()), None, Some(goes_on));
+        for _ in 0..2 {
+            assert_eq!(read(&mut long).await.unwrap().unwrap(), 66_000);
+        }
+        may.store(false, std::sync::atomic::Ordering::SeqCst);
+        assert!(read(&mut long).await.unwrap().is_err());
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert!(read(&mut long).await.is_none());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_read_loses_it() {
         let held = Arc::new(());
-        let mut long = body(Counted(1000, held.clone()), None);
+        let mut long = body(Counted(1000, held.clone()), None, None);
         // Made before anybody asked.
         assert_eq!(read(&mut long).await.unwrap().unwrap(), 66_000);
         for _ in 0..3 {

@@ -13,8 +13,6 @@ mod locks;
 mod one_key;
 mod overload;
 mod raft_requests;
-mod sessions;
-mod tokens;
 mod txns;
 mod visible;
 mod watch_requests;
@@ -45,6 +43,7 @@ fn settings() -> ApiSettings {
         max_waiting: 1000,
         port: Arc::default(),
         security: Arc::default(),
+        https: false,
         log: RequestLog::default(),
         alive: (Pulses::none(), Duration::from_secs(1)),
     }

@@ -48,7 +48,7 @@ pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<
     let head = format!("{{\"ok\":true,\"succeeded\":{succeeded},\"index\":{},\"results\":[", outcome.index);
     let bytes = results.iter().map(bytes_of).sum();
     let results = Results { head: Some(head), next: std::mem::take(results).into_iter(), empty: true };
-    let mut response = json::response(stream::body(results, None));
+    let mut response = json::response(stream::body(results, None, None));
     response.extensions_mut().insert(MadeFrom(bytes));
     Ok(outcome.into_answer(Ok(response)))
 }

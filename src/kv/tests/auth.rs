@@ -211,9 +211,16 @@ fn locks_and_leases_are_of_who_made_them() {
         Action::Revoke { lease },
     ];
     for change in &changes {
-        assert_eq!(denied(kv.by(&two, 0, change.clone())), Denied::NotOwner, "{change}");
+        let lost = Reply::failed(Failure::LeaseLost { place: None, lease });
+        assert_eq!(kv.by(&two, 0, change.clone()), lost, "{change}: as one that is not there");
     }
     assert!(kv.kv.is_lease_of(lease, Some(&one)) && !kv.kv.is_lease_of(lease, Some(&two)));
+    // Who may write nothing any more keeps none of them alive, and attaches nothing.
+    kv.by(&Principal::Root, 0, put_token("one", 1, &["status", "lock:"], None));
+    for change in &changes {
+        assert!(matches!(denied(kv.by(&one, 0, change.clone())), Denied::Forbidden(_)), "{change}");
+    }
+    kv.by(&Principal::Root, 0, put_token("one", 1, &["write:", "lock:"], None));
     for change in &changes {
         assert!(!matches!(kv.by(&one, 0, change.clone()), Reply::Failed(_)), "{change}");
     }

@@ -116,7 +116,7 @@ impl Node {
                 PeerReply::ReadIndex(self.read_index_for(envelope.from_raft, following, applied).await)
             }
             PeerRequest::WeakIndex => PeerReply::WeakIndex(self.weak_index_as_leader()),
-            PeerRequest::Status => PeerReply::Status(self.state(), self.hindrances()),
+            PeerRequest::Status => PeerReply::Status(self.state(), self.told()),
             PeerRequest::LeaderWatch => {
                 self.hold_leader_watch().await;
                 PeerReply::LeaderWatch

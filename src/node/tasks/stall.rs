@@ -52,6 +52,11 @@ impl Node {
         self.inner.hindrances.borrow().clone()
     }
 
+    /// The same, and what is wrong with its secrets and certificates: whoever asks a member hears of it.
+    pub(in crate::node) fn told(&self) -> Vec<String> {
+        self.hindrances().into_iter().chain(self.security_warnings()).collect()
+    }
+
     pub(in crate::node) fn refuse_hindered(&self) -> Result<(), NodeError> {
         let hindrances = self.inner.hindrances.borrow();
         if hindrances.is_empty() { Ok(()) } else { Err(NodeError::NotReady(hindrances.join("; "))) }

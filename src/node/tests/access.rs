@@ -212,6 +212,23 @@ fn is_of_nodes_alone(request: &PeerRequest) -> bool {
     }
 }
 
+/// What it applies first may be of before authentication was on.
+#[tokio::test(start_paused = true)]
+async fn a_new_node_serves_nobody_before_it_has_caught_up() {
+    let net: Arc<Net> = Arc::default();
+    let joins = TestNode::start(&net, 2, &[1], MemDisk::new()).await;
+    let slot = NodeSlot::new(joins.node.id().clone(), false);
+    slot.close_until_ready();
+    assert!(matches!(slot.gate(), Gate::Open), "there is nothing to see yet");
+    slot.started(joins.node.clone());
+    assert!(matches!(slot.gate(), Gate::Shut));
+    slot.gate_opens(in_secs(1)).await;
+    assert!(matches!(slot.gate(), Gate::Shut), "nobody is there to join");
+    let _first = TestNode::start(&net, 1, &[], MemDisk::new()).await;
+    slot.gate_opens(in_secs(60)).await;
+    assert!(matches!(slot.gate(), Gate::Open), "of a cluster that asks nobody");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_that_applied_it_starts_closed_ever_after() {
     assert!(is_of_nodes_alone(&PeerRequest::Status));

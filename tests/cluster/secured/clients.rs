@@ -12,14 +12,14 @@ use crate::support::process::finish;
 use crate::support::wait::{SETTLE, check, eventually};
 
 /// Runs openssl in a directory.
-fn openssl(dir: &Path, line: &str) -> String {
+pub(super) fn openssl(dir: &Path, line: &str) -> String {
     let end = finish(Command::new("openssl").args(line.split(' ')).current_dir(dir), Duration::from_secs(20));
     assert_eq!(end.code, Some(0), "openssl {line}: {end:?}");
     end.stdout
 }
 
 /// A certificate of a new authority, for these names: `NAME-ca.pem`, `NAME.pem`, `NAME.key`.
-fn certificate(dir: &Path, name: &str, san: &str, days: &str) -> [PathBuf; 3] {
+pub(super) fn certificate(dir: &Path, name: &str, san: &str, days: &str) -> [PathBuf; 3] {
     let key = |what: &str| format!("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {what}.key");
     openssl(dir, &format!("{} -x509 -days 30 -subj /CN={name}-ca -out {name}-ca.pem", key(&format!("{name}-ca"))));
     openssl(dir, &format!("{} -subj /CN={name} -addext subjectAltName={san} -out {name}.csr", key(name)));
@@ -33,19 +33,19 @@ fn certificate(dir: &Path, name: &str, san: &str, days: &str) -> [PathBuf; 3] {
     [format!("{name}-ca.pem"), format!("{name}.pem"), format!("{name}.key")].map(|file| dir.join(file))
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 /// Waits until this curl gets the status.
-fn gets(args: &[&str], status: &str) {
+pub(super) fn gets(args: &[&str], status: &str) {
     eventually(SETTLE, &format!("curl {args:?} gets {status}"), || {
         let (code, said) = curl(args);
         check(said.ends_with(&format!(" {status}")), || format!("{code} {said}"))
     });
 }
 
-fn started(mut node: Node) -> Node {
+pub(super) fn started(mut node: Node) -> Node {
     node.start();
     node
 }

@@ -4,7 +4,10 @@ use rustix::process::Signal;
 
 use super::{Writers, curl, has_programs, secret, tool};
 use crate::support::cluster::Cluster;
+use crate::support::http::call_with;
 use crate::support::lab::Lab;
+use crate::support::node::Node;
+use crate::support::wait::{SETTLE, check, eventually};
 
 /// Starts the nodes anew, one after the other, with these arguments, while writes go on.
 fn roll(cluster: &mut Cluster, args: &[&str], writers: &Writers) {
@@ -20,7 +23,76 @@ fn roll(cluster: &mut Cluster, args: &[&str], writers: &Writers) {
         }
         cluster.nodes[number].wait_ready();
         writers.go_on(10);
+        let others_are_plain = !cluster.nodes[1].log_text().contains("nodes speak TLS");
+        if number == 0 && args.contains(&"--cluster-secret-optional") && others_are_plain {
+            let first = &cluster.nodes[0];
+            eventually(SETTLE, "the others come in plain text", || check(plain(first)? > 0, || "none".to_owned()));
+            eventually(SETTLE, "and any node says so", || {
+                let told = warnings(&cluster.nodes[1]);
+                check(told.contains("in plain text (--cluster-secret-optional)"), || told)
+            });
+        }
     }
+}
+
+/// How many connections at the Raft port are in plain text.
+fn plain(node: &Node) -> Result<u64, String> {
+    let metrics = node.get("/metrics")?.ok()?.text();
+    let found = metrics.lines().find_map(|line| line.strip_prefix("hraftd_plain_connections{port=\"raft\"} "));
+    found.and_then(|count| count.parse().ok()).ok_or(metrics)
+}
+
+fn warnings(node: &Node) -> String {
+    node.get("/hraftd/raft/cluster").unwrap().json()["warnings"].to_string()
+}
+
+/// Step 4 of the way from a plain cluster to a closed one, and back, while clients write.
+#[test]
+fn clients_get_their_tokens_while_it_serves_and_lose_them_again() {
+    let lab = Lab::busy();
+    let (file, root_file) = (secret(lab.path(), "secret"), lab.path().join("root"));
+    tool(lab.path(), &["token", root_file.to_str().unwrap()]);
+    let root = std::fs::read_to_string(&root_file).unwrap().trim().to_owned();
+    let with_secret = ["--cluster-secret-file", file.to_str().unwrap()];
+    let mut cluster = Cluster::start_with(lab, 3, &with_secret);
+    let as_root = |node: &Node, method: &str, path: &str, body: Option<&str>| {
+        let bearer = format!("Bearer {root}");
+        call_with(&node.haddr, method, path, &[("Authorization", bearer.as_str())], body.map(str::as_bytes)).unwrap()
+    };
+    // They know nothing of tokens yet.
+    let plain = Writers::start(&cluster.nodes, true);
+    plain.go_on(30);
+    let all = ["--root-token-file", root_file.to_str().unwrap(), "--anonymous", "read:,write:,lock:,status"];
+    roll(&mut cluster, &[&with_secret[..], &all].concat(), &plain);
+    let body = r#"{"grants":["read:","write:"]}"#;
+    let made = as_root(&cluster.nodes[1], "PUT", "/hraftd/auth/token/writers", Some(body));
+    assert_eq!(made.status, 201, "{}", made.brief());
+    let token = made.json()["token"].as_str().unwrap().to_owned();
+    let known = Writers::start_as(&cluster.nodes, true, Some(&token));
+    known.go_on(30);
+    plain.go_on(30);
+    // All clients have moved: the rest is closed.
+    plain.end();
+    let gone = as_root(&cluster.nodes[2], "DELETE", "/hraftd/auth/token/anonymous", None);
+    assert_eq!(gone.status, 200, "{}", gone.brief());
+    for node in &cluster.nodes {
+        eventually(SETTLE, "it asks who is there", || {
+            let status = node.post("/hraftd/key", r#"{"a":1}"#)?.status;
+            check(status == 401, || status.to_string())
+        });
+    }
+    known.go_on(30);
+    // The way back: off first, then the flags; tokens that are still shown harm nobody.
+    assert_eq!(as_root(&cluster.nodes[0], "DELETE", "/hraftd/auth?yes", None).status, 200);
+    for node in &cluster.nodes {
+        eventually(SETTLE, "it asks nobody", || node.set("a", "2").map(drop));
+    }
+    let plain = Writers::start(&cluster.nodes, true);
+    roll(&mut cluster, &with_secret, &plain);
+    known.go_on(30);
+    plain.end();
+    known.end();
+    cluster.settled();
 }
 
 #[test]
@@ -35,6 +107,18 @@ fn nodes_get_their_secret_one_after_the_other_and_lose_it_again() {
     let closed: &[&str] = &["--cluster-secret-file", file];
     for args in [optional, closed, optional, &[]] {
         roll(&mut cluster, args, &writers);
+        if !args.is_empty() {
+            // The sign that the next step may be taken.
+            cluster.nodes.iter().for_each(|node| {
+                eventually(SETTLE, "no plain connections", || {
+                    let count = plain(node)?;
+                    check(count == 0, || count.to_string())
+                })
+            });
+        }
+        if args == optional {
+            cluster.nodes.iter().for_each(|node| assert!(!warnings(node).contains("in plain text")));
+        }
     }
     writers.end();
     cluster.settled();

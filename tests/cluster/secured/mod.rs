@@ -1,8 +1,10 @@
 //! Nodes that share a secret, and clients that speak TLS.
 
 mod clients;
+mod counted;
 mod migration;
 mod peers;
+mod raw;
 mod rotation;
 mod tokens;
 
@@ -83,10 +85,16 @@ impl Writers {
     /// One at each node: each write must succeed at the node that it was put to. With `elsewhere`, one that got no
     /// connection is put to the next node.
     fn start(nodes: &[Node], elsewhere: bool) -> Self {
+        Self::start_as(nodes, elsewhere, None)
+    }
+
+    /// With this token.
+    fn start_as(nodes: &[Node], elsewhere: bool, token: Option<&str>) -> Self {
+        let bearer = token.map(|token| format!("Bearer {token}"));
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let haddrs: Vec<String> = nodes.iter().map(|node| node.haddr.clone()).collect();
         let threads = (0..haddrs.len()).map(|at| {
-            let (stop, done, haddrs) = (stop.clone(), done.clone(), haddrs.clone());
+            let (stop, done, haddrs, bearer) = (stop.clone(), done.clone(), haddrs.clone(), bearer.clone());
             std::thread::spawn(move || {
                 let mut failed = Vec::new();
                 for number in 0.. {
@@ -98,7 +106,9 @@ impl Writers {
                     let path = format!("/hraftd/key/w{at}?timeout=10s");
                     let value = number.to_string();
                     let put = |more: usize| {
-                        http::call(&haddrs[(at + more) % haddrs.len()], "PUT", &path, Some(value.as_bytes()))
+                        let header = bearer.as_deref().map(|bearer| ("Authorization", bearer));
+                        let haddr = &haddrs[(at + more) % haddrs.len()];
+                        http::call_with(haddr, "PUT", &path, header.as_slice(), Some(value.as_bytes()))
                     };
                     let is_done =
                         |reply: &Result<http::Reply, String>| matches!(reply, Ok(reply) if reply.status / 100 == 2);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::bad;
+use crate::api::access::Caller;
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::{conditions, key_path, query};
@@ -14,7 +15,7 @@ use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::{Answer, json};
 use crate::api::service::Service;
 use crate::api::{App, write};
-use crate::command::{Action, Reply};
+use crate::command::{Action, Need, Reply};
 
 /// Which keys to delete.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -62,6 +63,7 @@ pub async fn delete<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Resul
     };
     key_path::check_prefix(prefix)?;
     conditions::none(head, "POST /hraftd/txn takes conditions on many")?;
+    Caller::of(head).demand(Need::WriteAll(prefix))?;
     deadline.no_body(body, &app.body_memory).await?;
     let action = Action::DeletePrefix { prefix: prefix.into() };
     let outcome = write::write(app, action, head, &[], &deadline).await?;

@@ -6,13 +6,15 @@
 pub mod delete;
 mod items;
 
+use std::sync::Arc;
+
 use axum::http::header::LINK;
 use axum::http::request::Parts;
 use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use crate::api::App;
-use crate::api::access::Caller;
+use crate::api::access::{Caller, Guard, need_of};
 use crate::api::admission::Pass;
 use crate::api::request::key_path;
 use crate::api::request::query::{self, Query};
@@ -28,6 +30,7 @@ use crate::kv::KvStore;
 use crate::node::StateView;
 use crate::record::Record;
 use crate::task;
+use crate::watch::Filter;
 use items::Items;
 
 /// So many keys are counted in less than a millisecond.
@@ -54,6 +57,14 @@ enum Which {
 }
 
 impl Which {
+    /// The same, to be looked at again while it is sent.
+    fn filters(&self) -> Vec<Filter> {
+        match self {
+            Which::Keys(keys) => keys.iter().cloned().map(Filter::Key).collect(),
+            Which::Prefix { prefix, .. } => vec![Filter::Prefix(prefix.as_str().into())],
+        }
+    }
+
     /// What a client needs for it.
     fn needs(&self) -> Vec<Need<'_>> {
         match self {
@@ -116,7 +127,7 @@ fn number_of_keys<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D:
         ),
     )
 )]
-pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn get<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let query = Query::parse::<(ListParams, ReadParams)>(head.uri.query())?;
     let (params, read): (ListParams, ReadParams) = query.read()?;
     let (form, which) = (params.form()?, params.which()?);
@@ -133,6 +144,10 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
         return Ok(Answer::read(Ok(Count::response(count(kv, which).await?)), index, settled));
     }
     let gone = kv.gone();
+    let followed: Vec<Filter> = which.filters();
+    let goes_on = Guard::listing(app, caller, move |look| {
+        followed.iter().try_fold(None, |until, filter| Ok(until.into_iter().chain(look(need_of(filter))?).min()))
+    });
     let (items, limit) = match which {
         Which::Keys(keys) => (Items::of_keys(&kv, keys), None),
         Which::Prefix { prefix, separator, after, limit } => {
@@ -142,7 +157,7 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
     let next = query::next_page(head, &query, limit, items.clone().map(|(name, _)| name)).await;
     let (left, log_time_ms) = (limit.unwrap_or(u64::MAX), app.service.log_time_ms());
     let listing = Listing { items, form, left, began: false, log_time_ms };
-    let mut response = json::response(stream::body(listing, Some(gone)));
+    let mut response = json::response(stream::body(listing, Some(gone), Some(goes_on)));
     if let Some(next) = next {
         response.headers_mut().insert(LINK, next);
     }

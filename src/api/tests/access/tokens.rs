@@ -1,6 +1,5 @@
 //! Tokens: how they are shown, made and ended, and what ends with them.
 
-use super::access::{Closed, bearer, by_root, grants};
 use super::*;
 use crate::command::Action;
 use crate::secret::{Generated, Token};
@@ -56,6 +55,7 @@ async fn tokens_are_made_changed_rotated_and_revoked() {
         "{shown:?}"
     );
     assert!(!shown.body.contains("expires") && !shown.body.contains("hash"), "{shown:?}");
+    assert!(shown.body.contains(r#""created":"20"#) && shown.body.contains(r#""last_used":"20"#), "{shown:?}");
     let listed = root("GET", "/hraftd/auth/token", "").await;
     assert_eq!(listed.body, format!("[{}]", shown.body));
     let other = token_in(&root("PUT", "/hraftd/auth/token/web?rotate&grace=10m", "").await);

@@ -1,5 +1,9 @@
 //! Who may do what: every route with every grant, and with every wrong way to ask.
 
+mod narrow;
+mod sessions;
+mod tokens;
+
 use super::*;
 use crate::api::methods::{Needs, ROUTES};
 use crate::command::{Action, Command, Grant, Grants, Principal, Reply, Stamped};

@@ -1,6 +1,5 @@
 //! Sessions of browsers.
 
-use super::access::{Closed, bearer, by_root};
 use super::*;
 use crate::command::Action;
 use crate::secret::{ClusterSecret, Generated, Session, SessionKey, SessionOf, Token};
