@@ -13,7 +13,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::admin::Params;
 use super::response::error::{ApiError, Problem};
 
 /// Nothing from elsewhere, no script or style in the document, and no frame around it.
@@ -67,7 +66,7 @@ pub fn lead_to(place: &'static str) -> Response {
 }
 
 /// Leads to the page.
-pub async fn short(_: Params<()>) -> Response {
+pub async fn short() -> Response {
     lead_to("ui/")
 }
 
@@ -76,7 +75,7 @@ pub async fn short(_: Params<()>) -> Response {
     (status = 200, description = "the page", body = String, content_type = "text/html"),
     (status = 304, description = "it is what If-None-Match has"),
 ))]
-pub async fn page(_: Params<()>, headers: HeaderMap) -> Response {
+pub async fn page(headers: HeaderMap) -> Response {
     serve(&FILES[0], &headers)
 }
 
@@ -86,7 +85,7 @@ pub async fn page(_: Params<()>, headers: HeaderMap) -> Response {
     (status = 304, description = "it is what If-None-Match has"),
     (status = 404, description = "the page has no such file", body = Problem),
 ))]
-pub async fn file(Path(name): Path<String>, _: Params<()>, headers: HeaderMap) -> Result<Response, ApiError> {
+pub async fn file(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, ApiError> {
     let found = FILES.iter().find(|file| file.name == name);
     found.map(|file| serve(file, &headers)).ok_or_else(|| ApiError::no_route(&format!("/ui/{name}")))
 }

@@ -17,7 +17,7 @@ use crate::node::{
     About, Cluster, ClusterServer, Found, Gate, NodeError, Numbers, ReadLevel, ReadOptions, Server as Member, Settled,
     State, StateCopy, StateView, Stats, Written,
 };
-use crate::node::{AllEvents, EntryView, EventRing, Finding, Patient, Proposed, Severity, Stages, Vitals};
+use crate::node::{AllEvents, EntryView, EventRing, Finding, Patient, Proposed, Severity, Stages};
 use crate::node_id::PublicId;
 use crate::secret::Token;
 use crate::state_machine::AuthNow;
@@ -417,39 +417,7 @@ impl Service for Fake {
     }
 
     async fn ask_vitals(&self) -> Vec<Patient> {
-        let vitals = Vitals {
-            version: "0.2.0".into(),
-            state: State::Leader,
-            term: 3,
-            last_log_index: 9,
-            applied_index: 7,
-            leader: Some(1),
-            reaches: vec![(2, false)],
-            flush_p99: Some((800, 9)),
-            free_bytes: None,
-            snapshot_bytes: 11,
-            max_files: None,
-            wall_ms: 12,
-            clock_rates: Vec::new(),
-            flags: Vec::new(),
-            timers_ms: (100, 400),
-            mark: None,
-            leader_changes: 1,
-            compacted: 0,
-            hindrances: Vec::new(),
-            voted_for: Some(1),
-            commit_index: 8,
-            contact_ms: Some(0),
-        };
-        let patient = |raft_id, id: &str, vitals| Patient {
-            raft_id,
-            id: id.to_owned(),
-            voter: true,
-            vitals,
-            sent_ms: 0,
-            round_trip: Duration::from_micros(1_500),
-        };
-        vec![patient(1, ID, Ok(Some(vitals))), patient(2, OTHER, Err("it is away".to_owned()))]
+        super::visible::patients()
     }
 
     fn about(&self) -> About {

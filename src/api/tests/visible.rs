@@ -2,7 +2,7 @@
 
 use super::fake::{ID, OTHER, Orders};
 use super::*;
-use crate::node::NodeError;
+use crate::node::{NodeError, Patient, State, Vitals};
 
 #[tokio::test]
 async fn probes() {
@@ -147,4 +147,41 @@ async fn the_page_is_for_browsers_and_public() {
     assert_eq!(server.ask_with("GET", "/ui/", &linked, b"").await.status, 200);
     assert_eq!(server.ask_with("GET", "/ui/app.js", &["Sec-Fetch-Site: cross-site"], b"").await.status, 403);
     assert_eq!(server.ask_with("GET", "/hraftd/raft/members", &linked, b"").await.status, 403);
+}
+
+/// Two members, of which one does not answer.
+pub(super) fn patients() -> Vec<Patient> {
+    let vitals = Vitals {
+        version: "0.2.0".into(),
+        state: State::Leader,
+        term: 3,
+        last_log_index: 9,
+        applied_index: 7,
+        leader: Some(1),
+        reaches: vec![(2, false)],
+        flush_p99: Some((800, 9)),
+        free_bytes: None,
+        snapshot_bytes: 11,
+        max_files: None,
+        wall_ms: 12,
+        clock_rates: Vec::new(),
+        flags: Vec::new(),
+        timers_ms: (100, 400),
+        mark: None,
+        leader_changes: 1,
+        compacted: 0,
+        hindrances: Vec::new(),
+        voted_for: Some(1),
+        commit_index: 8,
+        contact_ms: Some(0),
+    };
+    let patient = |raft_id, id: &str, vitals| Patient {
+        raft_id,
+        id: id.to_owned(),
+        voter: true,
+        vitals,
+        sent_ms: 0,
+        round_trip: Duration::from_micros(1_500),
+    };
+    vec![patient(1, ID, Ok(Some(vitals))), patient(2, OTHER, Err("it is away".to_owned()))]
 }
