@@ -113,7 +113,7 @@ impl Backup {
     /// [`BackupError`].
     pub fn check(&self) -> Result<Totals, BackupError> {
         let (mut kv, mut keys, mut sum) = (self.empty(), 0, 0_u64);
-        let end = self.reader().to_end(|item| match item {
+        let end = self.reader().read_to_end(|item| match item {
             Item::Key { key, marks, rare, value } => {
                 keys += 1;
                 sum = sum.wrapping_add(Record::new(marks, &rare, value).digest(key));
@@ -130,7 +130,7 @@ impl Backup {
     /// [`BackupError`].
     pub fn load(&self) -> Result<(KvStore, Totals), BackupError> {
         let mut kv = self.empty();
-        let end = self.reader().to_end(|item| item.restore(&mut kv))?;
+        let end = self.reader().read_to_end(|item| item.restore(&mut kv))?;
         let totals = self.compare(Totals::of(&kv), end)?;
         Ok((kv, totals))
     }

@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
 
     /// Hands out everything, keys first and in their order. An error may come after some were handed out.
     pub fn for_each(self, take: impl FnMut(Item<'_>)) -> Result<(), StorageError> {
-        let (place, (rest, at)) = (self.place, self.to_end(take)?);
+        let (place, (rest, at)) = (self.place, self.read_to_end(take)?);
         if !rest.is_empty() {
             return Err(damaged(place, at, "its end tells more than the number of records"));
         }
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The same; gives what the end tells beside the number of records, and the offset of that.
-    pub fn to_end(mut self, mut take: impl FnMut(Item<'_>)) -> Result<(Vec<u8>, u64), StorageError> {
+    pub fn read_to_end(mut self, mut take: impl FnMut(Item<'_>)) -> Result<(Vec<u8>, u64), StorageError> {
         let mut block = Vec::new();
         let mut last_key = String::new();
         let mut records = 0u64;
