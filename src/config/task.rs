@@ -6,9 +6,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::Parser;
 
-use super::args;
+use super::args::read_words as read;
 use super::client::{self, Bound, ClientTask};
 use super::commands;
 use super::security;
@@ -194,28 +194,6 @@ fn named(what: &str, file: OsString) -> Result<PathBuf, Exit> {
         return Err(Exit::usage(format!("{what}: the file has no name")));
     }
     Ok(PathBuf::from(file))
-}
-
-pub(super) fn read<T: CommandFactory + FromArgMatches>(words: impl Iterator<Item = OsString>) -> Result<T, Exit> {
-    read_of("hraftd", words)
-}
-
-/// Reads words of `program`, whose `--help` an error names.
-pub(super) fn read_of<T: CommandFactory + FromArgMatches>(
-    program: &str,
-    words: impl Iterator<Item = OsString>,
-) -> Result<T, Exit> {
-    read_with(T::command(), program, words)
-}
-
-/// Reads words as `command` has them.
-pub(super) fn read_with<T: FromArgMatches>(
-    command: clap::Command,
-    program: &str,
-    words: impl Iterator<Item = OsString>,
-) -> Result<T, Exit> {
-    let matches = command.try_get_matches_from(args::normalize(words));
-    matches.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| args::explain(program, &error))
 }
 
 #[cfg(test)]
