@@ -24,7 +24,7 @@ pub enum Task {
     /// Look at, or change, a stopped node's directory.
     Offline(Offline),
     /// Ask a cluster.
-    Client(ClientTask),
+    Client(Box<ClientTask>),
     /// Become a command that dies with its parent: the client starts its own so.
     Bound(Bound),
     /// Make or show a secret.
@@ -143,7 +143,7 @@ pub(super) fn task(
     }
     let is_offline = word == Some("token") && !argv.get(2).is_some_and(client::is_token_verb);
     if let Some(task) = word.filter(|_| !is_offline).and_then(|word| client::task(word, words.clone(), env)) {
-        return task.map(Task::Client);
+        return task.map(|task| Task::Client(Box::new(task)));
     }
     if let Some(exit) = word.and_then(|word| commands::printed(word, words.clone())) {
         return Err(exit);
