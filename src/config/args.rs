@@ -191,6 +191,38 @@ pub(super) fn read(argv: impl IntoIterator<Item = OsString>) -> Result<Args, Exi
     matches.and_then(|matches| Args::from_arg_matches(&matches)).map_err(|error| explain("hraftd", &error))
 }
 
+/// Reads the words of a tool.
+///
+/// # Errors
+/// As [`read_with`].
+pub(super) fn read_words<T: CommandFactory + FromArgMatches>(words: impl Iterator<Item = OsString>) -> Result<T, Exit> {
+    read_of("hraftd", words)
+}
+
+/// Reads words of `program`, whose `--help` an error names.
+///
+/// # Errors
+/// As [`read_with`].
+pub(super) fn read_of<T: CommandFactory + FromArgMatches>(
+    program: &str,
+    words: impl Iterator<Item = OsString>,
+) -> Result<T, Exit> {
+    read_with(T::command(), program, words)
+}
+
+/// Reads words as `command` has them.
+///
+/// # Errors
+/// Help (code 0, on stdout), or one line on what is wrong (code 64).
+pub(super) fn read_with<T: FromArgMatches>(
+    command: clap::Command,
+    program: &str,
+    words: impl Iterator<Item = OsString>,
+) -> Result<T, Exit> {
+    let matches = command.try_get_matches_from(normalize(words));
+    matches.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| explain(program, &error))
+}
+
 /// Turns Go's `-haddr` into `--haddr`. A single dash before several letters is always that: the
 /// one-letter flags (`-h`, `-V`) do not combine. A number (`-5`) is none. Nothing after a `--` is touched.
 pub(super) fn normalize(argv: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {

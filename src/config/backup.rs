@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use super::args::read_words as read;
 use super::setting::{Env, Setting};
-use super::task::{Offline, named, read};
+use super::task::{Offline, named};
 use super::values;
 use crate::exit::Exit;
 

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser, ValueEnum};
 
-use super::args::Args;
+use super::args::{self, Args};
 use super::backup::RestoreArgs;
 use super::client;
-use super::task::{self, CaArgs, InspectArgs, RecoverArgs, SecretArgs};
+use super::task::{CaArgs, InspectArgs, RecoverArgs, SecretArgs};
 use crate::exit::{EX_FAILURE, Exit};
 
 /// Print a script that completes hraftd's commands and flags
@@ -65,14 +65,14 @@ fn text(bytes: Vec<u8>) -> Result<String, Exit> {
 }
 
 fn completions(words: impl Iterator<Item = OsString>) -> Result<String, Exit> {
-    let CompletionsArgs { shell } = task::read_of("hraftd completions", words)?;
+    let CompletionsArgs { shell } = args::read_of("hraftd completions", words)?;
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut whole(), "hraftd", &mut script);
     text(script)
 }
 
 fn man(words: impl Iterator<Item = OsString>) -> Result<String, Exit> {
-    let ManArgs { command } = task::read_of("hraftd man", words)?;
+    let ManArgs { command } = args::read_of("hraftd man", words)?;
     let whole = whole();
     let (name, page) = match &command {
         None => ("hraftd".to_owned(), whole),

@@ -6,9 +6,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::Parser;
 
-use super::args;
+use super::args::{self, read_words as read};
 use super::backup;
 use super::client::{self, Bound, ClientTask};
 use super::commands;
@@ -25,7 +25,7 @@ pub enum Task {
     /// Look at, or change, a stopped node's directory.
     Offline(Offline),
     /// Ask a cluster.
-    Client(ClientTask),
+    Client(Box<ClientTask>),
     /// Become a command that dies with its parent: the client starts its own so.
     Bound(Bound),
     /// Make or show a secret.
@@ -163,7 +163,7 @@ pub(super) fn task(
     }
     let is_offline = word == Some("token") && !argv.get(2).is_some_and(client::is_token_verb);
     if let Some(task) = word.filter(|_| !is_offline).and_then(|word| client::task(word, words.clone(), env)) {
-        return task.map(Task::Client);
+        return task.map(|task| Task::Client(Box::new(task)));
     }
     if let Some(exit) = word.and_then(|word| commands::printed(word, words.clone())) {
         return Err(exit);
@@ -235,28 +235,6 @@ pub(super) fn named(what: &str, file: OsString) -> Result<PathBuf, Exit> {
         return Err(Exit::usage(format!("{what}: the file has no name")));
     }
     Ok(PathBuf::from(file))
-}
-
-pub(super) fn read<T: CommandFactory + FromArgMatches>(words: impl Iterator<Item = OsString>) -> Result<T, Exit> {
-    read_of("hraftd", words)
-}
-
-/// Reads words of `program`, whose `--help` an error names.
-pub(super) fn read_of<T: CommandFactory + FromArgMatches>(
-    program: &str,
-    words: impl Iterator<Item = OsString>,
-) -> Result<T, Exit> {
-    read_with(T::command(), program, words)
-}
-
-/// Reads words as `command` has them.
-pub(super) fn read_with<T: FromArgMatches>(
-    command: clap::Command,
-    program: &str,
-    words: impl Iterator<Item = OsString>,
-) -> Result<T, Exit> {
-    let matches = command.try_get_matches_from(args::normalize(words));
-    matches.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| args::explain(program, &error))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 mod support;
 
 mod clock;
+mod etcd;
 mod machines;
 mod metrics;
 mod names;

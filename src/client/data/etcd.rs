@@ -80,15 +80,13 @@ impl Number {
     }
 }
 
-/// Reads all keys below what `from` names, and writes them.
+/// Reads all keys that begin as `from` says, and writes them. The slash after the port is not the prefix's.
 pub(super) async fn import(writer: &mut Writer<'_>, from: &str) -> Result<(), Exit> {
     let bad = || Exit::usage(format!("--from {from}: not etcd://HOST:PORT or etcd://HOST:PORT/PREFIX"));
     let place = from.strip_prefix("etcd://").ok_or_else(bad)?;
-    let (addr, prefix) = place.find('/').map_or((place, ""), |at| (&place[..at], &place[at..]));
+    let (addr, prefix) = place.split_once('/').unwrap_or((place, ""));
     let addr = HostPort::from_str(addr).map_err(|_| bad())?;
     let etcd = Etcd { client: Client::builder(TokioExecutor::new()).build_http(), addr };
-    // A prefix of one `/` is written so to end the port: it means all.
-    let prefix = if prefix == "/" { "" } else { prefix };
     let end = after_prefix(prefix.as_bytes());
     let mut begin = if prefix.is_empty() { vec![0] } else { prefix.as_bytes().to_vec() };
     let mut revision = 0;

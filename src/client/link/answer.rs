@@ -62,14 +62,12 @@ impl Answer {
 #[derive(Debug)]
 pub(in crate::client) struct Stream {
     pub(in crate::client) endpoint: Endpoint,
-    pub(in crate::client) headers: HeaderMap,
     pub(super) body: Incoming,
 }
 
 impl Stream {
     pub(super) fn new(endpoint: Endpoint, response: Response<Incoming>) -> Self {
-        let (head, body) = response.into_parts();
-        Self { endpoint, headers: head.headers, body }
+        Self { endpoint, body: response.into_body() }
     }
 
     /// The next bytes; `None` at the end.

@@ -84,16 +84,6 @@ impl Cluster {
         Ok(Self { client, endpoints, first, token, timeout: access.timeout })
     }
 
-    /// The endpoints, as they were given.
-    pub(super) fn endpoints(&self) -> &[Endpoint] {
-        &self.endpoints
-    }
-
-    /// How long a request is tried.
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     /// Asks the endpoints in turn until one gives an answer that another would give too, a refusal included.
     ///
     /// # Errors
@@ -260,7 +250,13 @@ impl Cluster {
 async fn collect(endpoint: &Endpoint, response: Response<Incoming>, sent: Duration) -> Result<Answer, Failed> {
     let answer = collect_any(endpoint, response, sent).await?;
     if !answer.status.is_success() && answer.code().is_empty() && !answer.status.is_redirection() {
-        return Err(Failed::Unreachable(format!("{endpoint}: it answers {}, and not as hraftd does", answer.status)));
+        // A port of TLS says so in plain text.
+        let said = std::str::from_utf8(&answer.body).ok().filter(|said| said.len() < 200).map(str::trim);
+        let said = said.filter(|said| !said.is_empty()).map_or_else(String::new, |said| format!(": {said}"));
+        return Err(Failed::Unreachable(format!(
+            "{endpoint}: it answers {}, and not as hraftd does{said}",
+            answer.status
+        )));
     }
     Ok(answer)
 }

@@ -48,7 +48,7 @@ pub struct Access {
     pub json: bool,
 }
 
-/// The flags that every verb has.
+// The flags that every verb has. No comment of documentation: clap would take it for that of each verb.
 #[derive(Debug, Default, Args)]
 pub(in crate::config) struct AccessArgs {
     /// Client addresses of nodes, tried in turn; https:// before one asks for TLS

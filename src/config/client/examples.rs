@@ -23,9 +23,8 @@ pub(in crate::config) const EXAMPLES: &[(&str, &str)] = &[
     ("edit", "$ EDITOR='sed -i s/2/4/' hraftd edit app/limits\n$ hraftd get app/limits\n{\"cpu\": 4}"),
     (
         "watch",
-        "$ timeout 3 hraftd watch app/ --initial | cut -d' ' -f2-\nset app/limits {\"cpu\": 4}\nset app/motd \"Hello, \
-         world\"\n$ timeout 3 hraftd watch app/ --initial --exec 'echo \"$HRAFTD_KEY: $(cat)\"'\napp/limits: {\"cpu\": \
-         4}\napp/motd: Hello, world",
+        "$ timeout 3 hraftd watch app/ --initial | cut -d' ' -f2-\nset app/limits {\"cpu\":4}\nset app/motd \"Hello, \
+         world\"\n$ timeout 3 hraftd watch app/ --initial --exec 'echo \"$HRAFTD_KEY: $(cat)\"'\napp/limits: {\"cpu\":4}\napp/motd: Hello, world",
     ),
     (
         "lock",

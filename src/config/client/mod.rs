@@ -79,7 +79,7 @@ pub(super) fn task(
         let words = std::iter::once(OsString::from(word)).chain(words);
         let program = format!("hraftd {word}");
         let command = ClientArgs::command().mut_subcommand(word, |verb| with_examples(verb).bin_name(&program));
-        let ClientArgs { access, verb } = super::task::read_with(command, &program, words)?;
+        let ClientArgs { access, verb } = super::args::read_with(command, &program, words)?;
         Ok(ClientTask { verb, access: access.read(env)? })
     })
 }
