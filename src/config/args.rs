@@ -4,6 +4,7 @@
 //! could not run side by side.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -189,6 +190,14 @@ environment, as HRAFTD_HADDR, and in the file of --config, as haddr = \":11000\"
 pub(super) fn read(argv: impl IntoIterator<Item = OsString>) -> Result<Args, Exit> {
     let matches = Args::command().try_get_matches_from(normalize(argv.into_iter().skip(1)));
     matches.and_then(|matches| Args::from_arg_matches(&matches)).map_err(|error| explain("hraftd", &error))
+}
+
+/// The path of a file that a command names.
+pub(super) fn named(what: &str, file: OsString) -> Result<PathBuf, Exit> {
+    if file.is_empty() {
+        return Err(Exit::usage(format!("{what}: the file has no name")));
+    }
+    Ok(PathBuf::from(file))
 }
 
 /// Reads the words of a tool.

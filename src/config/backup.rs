@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::args::read_words as read;
+use super::args::{named, read_words as read};
 use super::setting::{Env, Setting};
-use super::task::{Offline, named};
 use super::values;
 use crate::exit::Exit;
 
@@ -52,13 +51,10 @@ pub struct BackupPlan {
 
 /// Reads `--backup-to` and what goes with it.
 pub(super) fn plan(
-    to: Option<OsString>,
-    every: Option<OsString>,
-    keep: Option<OsString>,
-    env: Env<'_>,
+    to: Option<Setting>,
+    every: Option<Setting>,
+    keep: Option<Setting>,
 ) -> Result<Option<BackupPlan>, Exit> {
-    let (to, every) = (Setting::find("--backup-to", to, env)?, Setting::find("--backup-every", every, env)?);
-    let keep = Setting::find("--backup-keep", keep, env)?;
     let Some(to) = to else {
         return match every.or(keep) {
             Some(alone) => Err(alone.bad("there are no backups without --backup-to DIR")),
@@ -74,15 +70,15 @@ pub(super) fn plan(
     Ok(Some(BackupPlan { to: PathBuf::from(to.text), every: Duration::from_millis(every), keep }))
 }
 
-/// Reads what comes behind `backup verify`.
-pub(super) fn verify(words: impl Iterator<Item = OsString>) -> Result<Offline, Exit> {
+/// The file behind `backup verify`.
+pub(super) fn verify(words: impl Iterator<Item = OsString>) -> Result<PathBuf, Exit> {
     let VerifyArgs { file } = read(words)?;
     let file = file.ok_or_else(|| Exit::usage("backup verify: the file is missing: hraftd backup verify FILE"))?;
-    Ok(Offline::Verify { file: named("backup verify", file)? })
+    named("backup verify", file)
 }
 
-/// Reads what comes behind `restore`.
-pub(super) fn restore(words: impl Iterator<Item = OsString>, env: Env<'_>) -> Result<Offline, Exit> {
+/// What comes behind `restore`: the file, the directory, and whether time counts.
+pub(super) fn restore(words: impl Iterator<Item = OsString>, env: Env<'_>) -> Result<(PathBuf, PathBuf, bool), Exit> {
     let RestoreArgs { file, rdir, expire } = read(words)?;
     let usage = "hraftd restore FILE --rdir DIR";
     let file = file.ok_or_else(|| Exit::usage(format!("restore: the file is missing: {usage}")))?;
@@ -91,5 +87,5 @@ pub(super) fn restore(words: impl Iterator<Item = OsString>, env: Env<'_>) -> Re
     if dir.text.is_empty() {
         return Err(dir.bad("the directory has no name"));
     }
-    Ok(Offline::Restore { file: named("restore", file)?, dir: PathBuf::from(dir.text), expire })
+    Ok((named("restore", file)?, PathBuf::from(dir.text), expire))
 }

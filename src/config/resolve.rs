@@ -94,7 +94,11 @@ pub(super) fn config(args: Args, env: Env<'_>, machine: &dyn Machine) -> Result<
         .map_or(Ok(DEFAULT_IDEMPOTENCY_WINDOW_MS), |given| values::time_ms(&given, 1_000..=86_400_000))?;
     let snapshot_threshold = find("--snapshot-threshold", args.snapshot_threshold)?
         .map_or(Ok(DEFAULT_SNAPSHOT_THRESHOLD_ENTRIES), |given| values::number(&given, 1..=1_000_000_000))?;
-    let backups = backup::plan(args.backup_to, args.backup_every, args.backup_keep, env)?;
+    let backups = backup::plan(
+        find("--backup-to", args.backup_to)?,
+        find("--backup-every", args.backup_every)?,
+        find("--backup-keep", args.backup_keep)?,
+    )?;
     let (heartbeat_ms, election_min_ms) = timers(
         find("--heartbeat-interval", args.heartbeat_interval)?,
         find("--election-timeout", args.election_timeout)?,

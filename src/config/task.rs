@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::args::{self, read_words as read};
+use super::args::{self, named, read_words as read};
 use super::backup;
 use super::client::{self, Bound, ClientTask};
 use super::commands;
@@ -156,7 +156,7 @@ pub(super) fn task(
     let words = argv.iter().skip(2).cloned();
     let word = argv.get(1).and_then(|word| word.to_str());
     if word == Some("backup") && argv.get(2).is_some_and(|word| word == "verify") {
-        return backup::verify(words.skip(1)).map(Task::Offline);
+        return backup::verify(words.skip(1)).map(|file| Task::Offline(Offline::Verify { file }));
     }
     if word == Some(client::BOUND) {
         return client::bound(words).map(Task::Bound);
@@ -185,7 +185,10 @@ pub(super) fn task(
             }
             Ok(Task::Offline(Offline::Recover { dir: PathBuf::from(dir.text), yes }))
         }
-        Some("restore") => backup::restore(words, env).map(Task::Offline),
+        Some("restore") => {
+            let (file, dir, expire) = backup::restore(words, env)?;
+            Ok(Task::Offline(Offline::Restore { file, dir, expire }))
+        }
         Some("secret") => {
             let SecretArgs { file, id } = read(words)?;
             let task = match (id, file) {
@@ -228,13 +231,6 @@ fn check(argv: &[OsString], env: Env<'_>, machine: &dyn Machine) -> Result<Task,
         Ok(config) => Ok(Task::Check(Box::new(config))),
         Err(exit) => Err(Exit { code: EX_CONFIG, ..exit }),
     }
-}
-
-pub(super) fn named(what: &str, file: OsString) -> Result<PathBuf, Exit> {
-    if file.is_empty() {
-        return Err(Exit::usage(format!("{what}: the file has no name")));
-    }
-    Ok(PathBuf::from(file))
 }
 
 #[cfg(test)]

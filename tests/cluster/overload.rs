@@ -142,7 +142,12 @@ fn ten_thousand_connections_and_a_thousand_that_stop_reading() {
         let most = TOGETHER + KIB_A_CONNECTION * count as u64;
         under(&format!("{count} connections to {who}"), &cluster.nodes, most, || {
             let clients = runtime.block_on(open_many(&addr, count));
-            let (clients, tally) = runtime.block_on(ask_all(&addr, clients, length));
+            let began = Instant::now();
+            let (mut clients, mut tally) = runtime.block_on(ask_all(&addr, clients, length));
+            // Where the load gets little of the processors it may not be more than the node can do.
+            while tally.of("503") == 0 && began.elapsed() < SETTLE {
+                (clients, tally) = runtime.block_on(ask_all(&addr, clients, length));
+            }
             say(&format!("overload: {count} connections to {who}: {tally}"));
             // 404: it reads what was not written, as that was refused.
             assert_eq!(tally.others(&["200", "201", "404", "503"]), [], "{tally}");

@@ -7,14 +7,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use reqwest::{Client, header, redirect};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::import::Writer;
 use super::item::{Content, Item};
@@ -31,7 +26,7 @@ const MAX_BYTES: usize = 256 << 20;
 const PAGE: u64 = 500;
 
 struct Etcd {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client,
     addr: HostPort,
 }
 
@@ -86,7 +81,9 @@ pub(super) async fn import(writer: &mut Writer<'_>, from: &str) -> Result<(), Ex
     let place = from.strip_prefix("etcd://").ok_or_else(bad)?;
     let (addr, prefix) = place.split_once('/').unwrap_or((place, ""));
     let addr = HostPort::from_str(addr).map_err(|_| bad())?;
-    let etcd = Etcd { client: Client::builder(TokioExecutor::new()).build_http(), addr };
+    let client = Client::builder().no_proxy().timeout(WITHIN).redirect(redirect::Policy::none()).build();
+    let client = client.map_err(|error| Exit::error(EX_FAILURE, format!("cannot make a client: {error}")))?;
+    let etcd = Etcd { client, addr };
     let end = after_prefix(prefix.as_bytes());
     let mut begin = if prefix.is_empty() { vec![0] } else { prefix.as_bytes().to_vec() };
     let mut revision = 0;
@@ -158,20 +155,17 @@ impl Etcd {
 
     async fn ask(&self, path: &str, body: &Value) -> Result<Value, Exit> {
         let failed = |code, why: &dyn std::fmt::Display| Exit::error(code, format!("the etcd at {}: {why}", self.addr));
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("http://{}{path}", self.addr))
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body.to_string())))
-            .map_err(|error| failed(EX_FAILURE, &error))?;
-        let answered = async {
-            let response = self.client.request(request).await.map_err(|error| failed(EX_UNAVAILABLE, &error))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_BYTES).collect().await;
-            Ok((status, body.map_err(|error| failed(EX_FAILURE, &error))?.to_bytes()))
-        };
-        let (status, body) =
-            timeout(WITHIN, answered).await.map_err(|_| failed(EX_UNAVAILABLE, &"it does not answer"))??;
+        let request = self.client.post(format!("http://{}{path}", self.addr)).body(body.to_string());
+        let sent = request.header(header::CONTENT_TYPE, "application/json").send().await;
+        let mut response = sent.map_err(|error| failed(EX_UNAVAILABLE, &innermost(&error)))?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(EX_FAILURE, &innermost(&error)))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_BYTES {
+                return Err(failed(EX_FAILURE, &"its answer is too long"));
+            }
+        }
         let said: Value = serde_json::from_slice(&body).unwrap_or_default();
         match status.is_success() {
             true => Ok(said),
@@ -181,6 +175,15 @@ impl Etcd {
             }
         }
     }
+}
+
+/// What reqwest says first is the address, which is there already.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
 }
 
 #[cfg(test)]

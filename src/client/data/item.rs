@@ -40,7 +40,7 @@ struct Line {
     base64: Option<String>,
     content_type: Option<String>,
     ttl_ms: Option<u64>,
-    /// The lease is not made: the keys live as long as they would have.
+    /// The lease is not made: its keys live as long as it would have when they were read.
     #[serde(default, rename = "lease")]
     _lease: Option<u64>,
 }

@@ -150,6 +150,10 @@ async fn is_back(drill: &Drill<'_>, voter: &Voter) -> Result<(), String> {
     let began = Instant::now();
     let endpoint = drill.cluster.endpoint_of(&voter.haddr).ok_or_else(|| "its address cannot be read".to_owned())?;
     loop {
+        // Whoever interrupts does not wait for it.
+        if drill.is_interrupted() {
+            return Ok(());
+        }
         let why = match drill.cluster.send_to(&endpoint, &Request::get("/readyz")).await {
             Ok(answer) if answer.status.is_success() => return Ok(()),
             Ok(answer) => format!("it answers {}", answer.status),

@@ -95,7 +95,10 @@ async fn once(drill: &Drill<'_>, client: usize, node: usize, key: Key, ask: Ask)
             Some((what, index)) => (Some(what), Some(returned), index),
             // A fault of the server: nobody knows.
             None if answer.status == StatusCode::INTERNAL_SERVER_ERROR => (unknown, None, None),
-            None => (None, None, None),
+            None => {
+                drill.history.borrow_mut().last_failure = answer.refused().err;
+                (None, None, None)
+            }
         },
         Err(Ended::Unknown(why)) => {
             drill.history.borrow_mut().last_failure = Some(why);

@@ -21,7 +21,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use futures_util::future::{join_all, try_join};
+use futures_util::future::join_all;
 use hyper::Method;
 use rustix::process::Signal;
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ use crate::config::{Access, DrillArgs, Endpoint};
 use crate::exit::{EX_FAILURE, EX_TEMPFAIL, Exit};
 use history::{History, Key};
 
-/// The most operations that a drill writes down: some 150 MB.
+/// The most operations that a drill writes down: some 200 MB.
 const MOST_OPERATIONS: u64 = 1_000_000;
 
 /// The first and the last key that a drill writes.
@@ -143,13 +143,26 @@ pub(super) async fn drill(cluster: &Cluster, access: &Access, args: &DrillArgs) 
             return Err(ended_by(signal));
         }
     };
-    let seconds = ended.as_ref().map_or(0.0, |seconds| *seconds);
     clean_up(&drill).await;
     if let Some(signal) = drill.interrupted.get() {
         return Err(ended_by(signal));
     }
-    ended?;
-    told_of(&drill.history.into_inner(), seconds, access.json)
+    let mut history = drill.history.into_inner();
+    match ended {
+        Ok(seconds) => told_of(&history, seconds, access.json),
+        Err(exit) => {
+            // It broke off. What was wrong by then is wrong, but of the watch nothing more is known.
+            history.watch_is_whole = true;
+            history.holes.push((history.events.last().map_or(first, |event| event.id.0), u64::MAX));
+            match findings::of(&history).is_empty() {
+                true => Err(exit),
+                false => {
+                    let told = told_of(&history, args.seconds as f64, access.json)?;
+                    Err(Exit { out: told.out, ..Exit::error(EX_FAILURE, exit.err.unwrap_or_default()) })
+                }
+            }
+        }
+    }
 }
 
 /// Load, faults and the watch, to the last write; the seconds of load.
@@ -165,6 +178,7 @@ async fn run_all(drill: &Drill<'_>, args: &DrillArgs, first: u64) -> Result<f64,
         is_done.send_replace(true);
         ended
     };
+    // A node that was stopped is started whatever the watch says: the load is not given up.
     let watching = async {
         let mut done = is_done.subscribe();
         let late = async {
@@ -173,12 +187,17 @@ async fn run_all(drill: &Drill<'_>, args: &DrillArgs, first: u64) -> Result<f64,
                 sleep(WATCH_WITHIN).await;
             }
         };
-        tokio::select! {
+        let ended = tokio::select! {
             ended = watching::watch(drill, first) => ended,
             () = late => Ok(()),
+        };
+        if ended.is_err() {
+            drill.ends.send_replace(true);
         }
+        ended
     };
-    try_join(load, watching).await.map(|(seconds, ())| seconds)
+    let (load, watching) = tokio::join!(load, watching);
+    watching.and(load)
 }
 
 async fn run_load(drill: &Drill<'_>, args: &DrillArgs) -> Result<f64, Exit> {
@@ -199,17 +218,15 @@ async fn run_load(drill: &Drill<'_>, args: &DrillArgs) -> Result<f64, Exit> {
         }
         ended
     };
-    let work = join_all((0..clients).map(|client| async move { load::work(drill, client, args.rate).await }));
-    let lock = join_all((0..locking::CLIENTS).map(|number| locking::contend(drill, clients + number)));
+    let failed = &failed;
+    let work = (0..clients).map(|client| async move { failed(load::work(drill, client, args.rate).await) });
+    let lock =
+        (0..locking::CLIENTS).map(|number| async move { failed(locking::contend(drill, clients + number).await) });
     // A node that was stopped is started, whatever else fails: none of these is given up.
-    let all = async {
-        let work = async { work.await.into_iter().map(failed).collect::<Result<(), _>>() };
-        let lock = async { lock.await.into_iter().map(failed).collect::<Result<(), _>>() };
-        let faults = async { failed(faults::disturb(drill, args).await) };
-        let (work, lock, faults, seconds) = tokio::join!(work, lock, faults, clock);
-        work.and(lock).and(faults).and(seconds)
-    };
-    all.await
+    let faults = async { failed(faults::disturb(drill, args).await) };
+    let (work, lock, faults, seconds) = tokio::join!(join_all(work), join_all(lock), faults, clock);
+    work.into_iter().chain(lock).collect::<Result<Vec<()>, _>>()?;
+    faults.and(seconds)
 }
 
 /// The last reads, and the last write.

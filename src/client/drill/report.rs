@@ -107,7 +107,9 @@ pub(super) fn text(history: &History, findings: &[Finding], seconds: f64) -> Str
             0 => String::new(),
             _ => format!("; without an acknowledged write {} ms at most, median {} ms", ms(longest), ms(median)),
         };
-        let failed = if failed > 0 { format!(", {failed} refused") } else { String::new() };
+        let all = history.disturbances.iter().filter(|one| one.fault == fault);
+        let why = all.filter_map(|one| one.failed.as_deref()).next_back();
+        let failed = why.map_or_else(String::new, |why| format!(", {failed} failed ({why})"));
         line(name, format!("{count}{failed}{waited}"));
     }
     let stalls = stalls(history);
@@ -140,7 +142,7 @@ pub(super) fn json(history: &History, findings: &[Finding], seconds: f64) -> Val
     let (answered, unknown) = counts(history);
     let around = |fault| {
         let Gaps { count, failed, longest, median } = gaps(history, fault);
-        json!({"count": count, "refused": failed, "longest_gap_ms": ms(longest), "median_gap_ms": ms(median)})
+        json!({"count": count, "failed": failed, "longest_gap_ms": ms(longest), "median_gap_ms": ms(median)})
     };
     let stalls: Vec<u64> = stalls(history).into_iter().map(ms).collect();
     let findings: Vec<Value> = findings

@@ -175,7 +175,7 @@ fn gaps_are_those_around_what_was_done() {
     assert_eq!(report::gaps(&history, Fault::Stop), report::Gaps::default());
     assert_eq!(report::stalls(&history), [2_200 * MS, 2_550 * MS]);
     let text = report::text(&history, &[], 6.0);
-    assert!(text.contains("2, 1 refused; without an acknowledged write 2550 ms at most"), "{text}");
+    assert!(text.contains("2, 1 failed (no); without an acknowledged write 2550 ms at most"), "{text}");
     assert!(text.contains("2 of more than 1 s, the longest 2550 ms"), "{text}");
 }
 

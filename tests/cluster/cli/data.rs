@@ -38,6 +38,23 @@ fn what_was_exported_is_imported_as_it_was() {
     assert_eq!(ok(&cluster, &["get", "d/n"]), "null");
 }
 
+/// The lease is not made anew, but what it leaves its keys of life is.
+#[test]
+fn a_key_of_a_lease_keeps_its_time() {
+    let cluster = Cluster::start(1);
+    let node = &cluster.nodes[0];
+    let lease = node.post("/hraftd/lease?ttl=1h", "").unwrap().json()["lease"].as_u64().unwrap();
+    let put = node.post(&format!("/hraftd/key?lease={lease}"), r#"{"leased":1,"other":2}"#).unwrap();
+    assert_eq!(put.status, 200, "{}", put.brief());
+    let lines = ok(&cluster, &["export"]);
+    ok(&cluster, &["delete", "--prefix", ""]);
+    let (code, _, said) = fed(client(&cluster, &["import"]), lines.as_bytes());
+    assert!(code == Some(0) && said.contains("2 keys were written"), "{said} {lines}");
+    let meta: serde_json::Value = serde_json::from_str(&ok(&cluster, &["get", "leased", "--meta"])).unwrap();
+    let left = meta["ttl_ms"].as_u64().unwrap_or_else(|| panic!("{meta} of {lines}"));
+    assert!((3_000_000..=3_600_000).contains(&left), "{meta}");
+}
+
 /// An import that is broken off by a bad line says where to go on, and goes on there.
 #[test]
 fn an_import_goes_on_where_it_broke_off() {

@@ -14,6 +14,7 @@ use super::{client, fails, ok, run, started, text};
 use crate::support::cluster::Cluster;
 use crate::support::http::{Conn, Reply};
 use crate::support::process::{Finished, finish};
+use crate::support::say;
 use crate::support::wait::{SETTLE, check, eventually};
 
 /// A drill of five seconds, its last reads and the restart of a node on a busy machine.
@@ -41,6 +42,7 @@ fn a_healthy_cluster_passes() {
     let end = drill(&cluster, &[]);
     assert_eq!((end.code, end.stderr.as_str()), (Some(0), ""), "{end:?}");
     assert!(end.stdout.contains("\nwrong          nothing\n"), "{end:?}");
+    say(&end.stdout);
     is_clean(&cluster);
     let end = drill(&cluster, &["-o", "json", "--prefix", "other/"]);
     assert_eq!(end.code, Some(0), "{end:?}");
