@@ -19,7 +19,7 @@ const CHECKS: &str = "status_code_conformance,content_type_conformance,response_
 /// A join makes the server call any address it is given; a watch has no end.
 const LEFT_OUT: &str = "/raft/join$|/watch$";
 
-const WITHIN: Duration = Duration::from_secs(240);
+const WITHIN: Duration = Duration::from_secs(480);
 
 fn python_program(name: &str) -> Option<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin");

@@ -207,7 +207,8 @@ fn a_leader_in_the_minority() {
                 let (write, read) = (write.join().unwrap(), read.join().unwrap());
                 // It was proposed, and nobody knows.
                 assert_eq!(write.status, 504, "write: {}", write.brief());
-                assert_eq!(read.status, 504, "read: {}", read.brief());
+                // It changes nothing: it may have waited for its quorum, or for a leader in the end.
+                assert!(matches!(read.status, 503 | 504), "read: {}", read.brief());
                 elected.join().unwrap();
                 passed_on.join().unwrap();
                 read_there.join().unwrap();

@@ -255,6 +255,7 @@ fn every_page_is_walked() {
     let walked = [
         "README.md",
         "docs/api.md",
+        "docs/cli.md",
         "docs/flags.md",
         "docs/operations.md",
         "docs/raft.md",

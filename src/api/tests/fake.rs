@@ -14,8 +14,8 @@ use crate::formats::{Feature, OLDEST, Speaks};
 use crate::kv::{self, HeldLock, KvStore, RetryRoom, Ticket};
 use crate::node::rpc::RequestMark;
 use crate::node::{
-    About, Cluster, ClusterServer, Found, Gate, NodeError, Numbers, ReadLevel, ReadOptions, Server as Member, Settled,
-    State, StateCopy, StateView, Stats, Written,
+    About, Cluster, ClusterServer, Found, Gate, NodeError, Numbers, ReadLevel, ReadOptions, Settled, State, StateCopy,
+    StateView, Stats, Written,
 };
 use crate::node::{AllEvents, EntryView, EventRing, Finding, Patient, Proposed, Severity, Stages};
 use crate::node_id::PublicId;
@@ -345,22 +345,7 @@ impl Service for Fake {
     }
 
     fn stats(&self) -> Stats {
-        Stats {
-            applied_index: 7,
-            commit_index: 7,
-            fsm_pending: 0,
-            last_contact: Some(Duration::from_nanos(3_685_538)),
-            last_log_index: 7,
-            last_log_term: 8,
-            last_snapshot_index: 0,
-            last_snapshot_term: 0,
-            latest_configuration: vec![Member { id: self.0.id.clone(), voter: true }],
-            latest_configuration_index: 0,
-            num_peers: 2,
-            state: State::Follower,
-            term: 8,
-            format: Some(OLDEST),
-        }
+        super::visible::stats(&self.0.id)
     }
 
     fn numbers(&self) -> Numbers {
@@ -392,24 +377,12 @@ impl Service for Fake {
     }
 
     fn entry(&self, index: u64) -> Option<EntryView> {
-        let members = vec![(OTHER.to_owned(), Some(100), Some(1_500))];
-        let proposed = SystemTime::UNIX_EPOCH + Duration::from_millis(951_782_400_123);
-        let (leader, from) = (Some(ID.to_owned()), None);
-        let (flushed_us, committed_us, applied_us) = (Some(900), Some(1_600), None);
-        let view = EntryView { term: Some(3), leader, from, proposed, flushed_us, committed_us, applied_us, members };
-        (index == 7).then_some(view)
+        (index == 7).then(super::visible::entry)
     }
 
     async fn examine(&self) -> Vec<Finding> {
-        let finding = |severity| Finding {
-            severity,
-            what: "it is slow".to_owned(),
-            evidence: vec![("flush_p99_ms", 12.5)],
-            node: OTHER.to_owned(),
-            remedy: "a faster disk".to_owned(),
-        };
         let failed = self.0.orders.lock().fail.is_some();
-        vec![finding(if failed { Severity::Warning } else { Severity::Info })]
+        vec![super::visible::finding(if failed { Severity::Warning } else { Severity::Info })]
     }
 
     fn newest_terms(&self) -> Vec<(u64, u64)> {

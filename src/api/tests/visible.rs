@@ -2,7 +2,11 @@
 
 use super::fake::{ID, OTHER, Orders};
 use super::*;
-use crate::node::{NodeError, Patient, State, Vitals};
+use std::time::SystemTime;
+
+use crate::formats::OLDEST;
+use crate::node::{EntryView, Finding, NodeError, Patient, Server as Member, Severity, State, Stats, Vitals};
+use crate::node_id::PublicId;
 
 #[tokio::test]
 async fn probes() {
@@ -184,4 +188,44 @@ pub(super) fn patients() -> Vec<Patient> {
         round_trip: Duration::from_micros(1_500),
     };
     vec![patient(1, ID, Ok(Some(vitals))), patient(2, OTHER, Err("it is away".to_owned()))]
+}
+
+/// Somebody's numbers.
+pub(super) fn stats(id: &PublicId) -> Stats {
+    Stats {
+        applied_index: 7,
+        commit_index: 7,
+        fsm_pending: 0,
+        last_contact: Some(Duration::from_nanos(3_685_538)),
+        last_log_index: 7,
+        last_log_term: 8,
+        last_snapshot_index: 0,
+        last_snapshot_term: 0,
+        latest_configuration: vec![Member { id: id.clone(), voter: true }],
+        latest_configuration_index: 0,
+        num_peers: 2,
+        state: State::Follower,
+        term: 8,
+        format: Some(OLDEST),
+    }
+}
+
+/// An entry that was passed on.
+pub(super) fn entry() -> EntryView {
+    let members = vec![(OTHER.to_owned(), Some(100), Some(1_500))];
+    let proposed = SystemTime::UNIX_EPOCH + Duration::from_millis(951_782_400_123);
+    let (leader, from) = (Some(ID.to_owned()), None);
+    let (flushed_us, committed_us, applied_us) = (Some(900), Some(1_600), None);
+    EntryView { term: Some(3), leader, from, proposed, flushed_us, committed_us, applied_us, members }
+}
+
+/// Something that is wrong.
+pub(super) fn finding(severity: Severity) -> Finding {
+    Finding {
+        severity,
+        what: "it is slow".to_owned(),
+        evidence: vec![("flush_p99_ms", 12.5)],
+        node: OTHER.to_owned(),
+        remedy: "a faster disk".to_owned(),
+    }
 }
