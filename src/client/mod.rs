@@ -3,6 +3,7 @@
 //! * `link`: the way to a cluster: endpoints, retries, TLS, and what an answer means for the exit code.
 //! * `keys`, `more_keys`, `list`, `edit`: verbs of keys. `admin`: members and tokens. `run`: verbs that run a command.
 //! * `data`: many keys in and out. `backup`: all of it. `pages`: keys in their order.
+//! * [`drill`]: a proof, on a running cluster.
 //! * `out`: standard output. `show`: answers as tables.
 //!
 //! Exit codes: 0; 1 refused, not found, or something to mend; 64 a bad command line; 69 no node reachable; 75 try again;
@@ -11,6 +12,7 @@
 mod admin;
 mod backup;
 mod data;
+pub mod drill;
 mod edit;
 mod keys;
 mod link;
@@ -65,6 +67,7 @@ async fn answer(task: &ClientTask) -> Result<Exit, Exit> {
         Verb::Elect(args) => run::elect(&cluster, args).await,
         Verb::Members { verb } => admin::members(&cluster, verb.as_ref(), json).await,
         Verb::Token { verb } => admin::token(&cluster, verb, json).await,
+        Verb::Drill(args) => drill::drill(&cluster, &task.access, args).await,
         Verb::Export(args) => data::export(&cluster, args).await,
         Verb::Import(args) => data::import(&cluster, args).await,
         Verb::Backup(args) => backup::backup(&cluster, args, json).await,

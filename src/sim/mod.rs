@@ -36,8 +36,6 @@ mod disk;
 mod faults;
 pub mod host;
 mod invariants;
-#[path = "../../tests/support/linear.rs"]
-mod linear;
 mod net;
 mod observer;
 mod peers;

@@ -5,7 +5,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::support::linear::{Op, What, check};
 
-use What::{Delete, Get, Put};
+use What::{Cas, Delete, Get, Put};
 
 const fn op(what: What, called: u64, returned: u64) -> Op {
     Op { what, called, returned: Some(returned) }
@@ -87,6 +87,19 @@ fn unknown_outcomes() {
     no(&[op(Put(1), 0, 1), unknown(Delete(None), 2), op(Get(None), 3, 4), op(Put(2), 5, 6), op(Get(None), 7, 8)]);
 }
 
+#[test]
+fn compare_and_set() {
+    let cas = |from, to| Cas { from, to };
+    yes(&[op(Put(1), 0, 1), op(cas(1, 2), 2, 3), op(Get(Some(2)), 4, 5)]);
+    // Two found the same value: an update is lost.
+    no(&[op(Put(1), 0, 1), op(cas(1, 2), 2, 9), op(cas(1, 3), 2, 9)]);
+    no(&[op(Put(1), 0, 1), op(Put(2), 2, 3), op(cas(1, 3), 4, 5)]);
+    // Of unknown outcome: one needs the other.
+    yes(&[op(Put(1), 0, 1), unknown(cas(2, 3), 2), unknown(cas(1, 2), 3), op(Get(Some(3)), 4, 5)]);
+    no(&[op(Put(1), 0, 1), unknown(cas(2, 3), 2), op(Get(Some(3)), 4, 5)]);
+    no(&[op(Put(1), 0, 1), unknown(cas(1, 2), 6), op(cas(2, 3), 4, 5)]);
+}
+
 /// A long history with many writes of unknown outcome takes no exponential time.
 #[test]
 fn many_unknown_outcomes() {
@@ -116,6 +129,7 @@ fn by_trying_all(history: &[Op], taken: u32, state: Option<u64>) -> bool {
             Put(value) => Some(Some(value)),
             Delete(found) => found.is_none_or(|found| found == state.is_some()).then_some(None),
             Get(value) => (value == state).then_some(state),
+            Cas { from, to } => (state == Some(from)).then_some(Some(to)),
         };
         next.is_some_and(|state| by_trying_all(history, taken | 1 << number, state))
     })
@@ -131,9 +145,10 @@ fn as_trying_all_orders_says() {
         for number in 0..3 + rng.random_range(0..5) {
             let called = rng.random_range(0..20);
             let returned = (rng.random_range(0..4) > 0).then(|| called + rng.random_range(0..8));
-            let what = match rng.random_range(0..5) {
+            let what = match rng.random_range(0..7) {
                 0 | 1 => Put(number),
-                2 => Delete(returned.map(|_| rng.random_range(0..2) == 0)),
+                2 | 3 => Cas { from: rng.random_range(0..6), to: number },
+                4 => Delete(returned.map(|_| rng.random_range(0..2) == 0)),
                 _ => Get(Some(rng.random_range(0..6)).filter(|&value| value > 0)),
             };
             if returned.is_some() || !matches!(what, Get(_)) {

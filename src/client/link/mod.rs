@@ -52,6 +52,17 @@ pub(super) struct Cluster {
     timeout: Duration,
 }
 
+/// How one request to one node ended that has no answer that counts.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Nothing was done.
+    NotDone(String),
+    /// It may have been done, or may still be.
+    Unknown(String),
+    /// It will not be answered otherwise: the end of the process.
+    Final(Exit),
+}
+
 /// Why an endpoint gave no answer that counts.
 enum Failed {
     /// There was no connection: nothing was sent.
@@ -113,6 +124,28 @@ impl Cluster {
             Failed::Unknown(why) => Exit::error(EX_TEMPFAIL, why),
             Failed::Final(exit) => exit,
         })
+    }
+
+    /// Asks this endpoint alone, once, and tells what was not done from what may have been.
+    ///
+    /// # Errors
+    /// There is no answer, or one that says nothing of the request.
+    pub(super) async fn try_at(&self, endpoint: &Endpoint, request: &Request) -> Result<Answer, Ended> {
+        let asked = async {
+            let sent = now();
+            let response = self.ask(endpoint, request).await.map_err(|failed| match failed {
+                Failed::Unreachable(why) | Failed::Busy(why) => Ended::NotDone(why),
+                Failed::Unknown(why) => Ended::Unknown(why),
+                Failed::Final(exit) => Ended::Final(exit),
+            })?;
+            // Whatever stands before the node may have passed it on.
+            collect(endpoint, response, sent).await.map_err(|failed| match failed {
+                Failed::Unreachable(why) | Failed::Busy(why) | Failed::Unknown(why) => Ended::Unknown(why),
+                Failed::Final(exit) => Ended::Final(exit),
+            })
+        };
+        let late = |_| Err(Ended::Unknown(format!("{endpoint}: it did not answer in time")));
+        timeout(request.attempt, asked).await.unwrap_or_else(late)
     }
 
     /// As [`send`](Self::send), for an answer that comes by and by: one of status 200.

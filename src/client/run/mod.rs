@@ -10,4 +10,5 @@ mod watch;
 
 pub use child::become_bound;
 pub(super) use lock::{elect, lock};
+pub(super) use signals::{Signals, ended_by};
 pub(super) use watch::watch;

@@ -3,6 +3,7 @@
 //! * [`verbs`] has the verbs and what each takes. [`access`] has what all of them take.
 
 mod access;
+mod drill;
 mod examples;
 mod verbs;
 
@@ -15,6 +16,7 @@ use crate::exit::Exit;
 
 use access::AccessArgs;
 pub use access::{Access, Endpoint};
+pub use drill::DrillArgs;
 pub use verbs::*;
 
 /// What is asked of a cluster.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::drill::DrillArgs;
 use crate::duration::parse_duration;
 
 /// What to do.
@@ -96,6 +97,14 @@ pub enum Verb {
                       verify FILE checks one again; hraftd restore makes a new cluster of it."
     )]
     Backup(BackupArgs),
+    /// Put a running cluster to the proof: load, moves of the lead, stops; then check what clients saw
+    #[command(
+        after_help = "It writes under a prefix of its own, and deletes what it wrote. A command of --stop and --start is run by \
+        /bin/sh, with the node's client address in HRAFTD_NODE; one node is stopped at a time, and never one that a \
+        quorum needs. 0: nothing was found. 1: something was, and the operations that prove it are told. 75: too little \
+        was answered to tell."
+    )]
+    Drill(DrillArgs),
     /// Tell whether a node lives
     Health {
         /// It must also serve

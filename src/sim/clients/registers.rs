@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Ask, Client, Outcome};
+use crate::client::drill::check::{Op, What};
 use crate::sim::invariants::linearizable::Linearizable;
-use crate::sim::linear::{Op, What};
 use crate::sim::world;
 
 /// How many there are.

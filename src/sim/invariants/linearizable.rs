@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Checked;
 use super::state::{Held, State};
-use crate::sim::linear::{Op, What, check};
+use crate::client::drill::check::{Op, What, check};
 
 #[derive(Debug, Default)]
 pub struct Linearizable {

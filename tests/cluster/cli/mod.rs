@@ -2,6 +2,7 @@
 
 mod commands;
 mod data;
+mod drill;
 mod faults;
 mod verbs;
 
