@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! main ── config ── telemetry
-//!   ├── client       hraftd status, doctor, why, health: over the API of a cluster
+//!   ├── client       hraftd get, watch, lock, import, backup, drill and the like: over the API of a cluster
 //!   ├── offline      hraftd inspect, recover, restore, backup verify: stopped nodes' directories, backups; knows storage and kv only
 //!   ├── credentials  hraftd secret, hraftd token: makes them, and writes them into files
 //!   │
