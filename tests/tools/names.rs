@@ -218,6 +218,10 @@ fn names_that_lead_nowhere_or_to_the_wrong_place() {
 fn a_name_server_that_does_not_answer() {
     in_own_network_within("names::a_name_server_that_does_not_answer", &NEEDS, WITHIN, || {
         let mut net = cluster();
+        // The one that is killed leads: the others must elect one of them, by connections that they do not have yet.
+        eventually(SETTLE, "the third leads", || {
+            net.call(0, "POST", "/hraftd/raft/leader?id=kv-3:11000", None).map(drop)
+        });
         net.signal_names(Signal::STOP);
         net.kill(2);
         let until = Instant::now() + Duration::from_secs(8);
