@@ -1,6 +1,6 @@
 //! The second format: as the first, in a cluster whose format was raised. A segment of the log, and a snapshot, say so.
 
-use hraftd::command::{Action, Command, Leased, Op, Order, Test, TestOf, Txn, Value};
+use hraftd::command::{Action, Command, Grant, Grants, Leased, Op, Order, Test, TestOf, Txn, Value};
 use hraftd::formats::Format;
 use openraft::EntryPayload;
 
@@ -34,7 +34,7 @@ pub fn content() -> Content {
     content
 }
 
-/// Every kind of command, condition and operation that is about leases, or came with them; the first entry is `lease`.
+/// Every kind of command, condition and operation that came with this format; the first entry is `lease`.
 fn leases(lease: u64) -> Vec<Action> {
     let json = |text: &'static str| bytes::Bytes::from_static(text.as_bytes());
     let leased = |write| Action::Leased { lease, write };
@@ -57,5 +57,22 @@ fn leases(lease: u64) -> Vec<Action> {
         Action::KeepAlive { lease, ttl_ms: Some(20_000) },
         Action::Txn(Txn { tests: [&tests[..], &numbers].concat(), then, otherwise: Vec::new() }),
         Action::Revoke { lease },
+        Action::Quota { bytes: 1 << 30 },
+        Action::Authentication { on: true, anonymous: Some(grants("status")), first: true },
+        Action::PutToken {
+            name: "web".into(),
+            id: 7,
+            hash: [8; 32],
+            grants: grants("read:app/"),
+            ttl_ms: Some(90_000),
+            certificate: Some("DNS:web".into()),
+        },
+        Action::RotateToken { name: "web".into(), id: 7, hash: [9; 32], grace_ms: 600_000 },
+        Action::DeleteToken { name: "web".into() },
+        Action::Authentication { on: false, anonymous: None, first: false },
     ]
+}
+
+fn grants(text: &str) -> Grants {
+    Grants(vec![Grant::parse(text).unwrap()])
 }
