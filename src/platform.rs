@@ -183,6 +183,12 @@ pub fn process_numbers() -> ProcessNumbers {
     }
 }
 
+/// The time of this machine, in milliseconds since 1970.
+pub fn wall_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The memory that this process may use, in bytes: its cgroup's, or the machine's, whichever is less. `None` where that is
 /// not known (on anything but Linux).
 pub fn memory_bytes() -> Option<u64> {

@@ -1,13 +1,12 @@
 //! The whole state with all that a backup says of it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use tokio::time::Instant;
 
 use crate::command::{Need, Principal};
 use crate::kv::KvStore;
 use crate::node::{Node, NodeError, ReadOptions, Settled};
 use crate::observe::BackupNumbers;
+use crate::platform::wall_ms;
 use crate::raft_types::{ClusterId, RaftId};
 use crate::storage::backup::Head;
 
@@ -54,12 +53,11 @@ impl Node {
         kv.auth().check(by, Need::Backup, now_ms).map_err(NodeError::Denied)?;
         let cluster = self.inner.me.cluster();
         let cluster = cluster.ok_or_else(|| NodeError::NotReady("this node is of no cluster yet".to_owned()))?;
-        let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let head = Head {
             cluster,
             index: at.map_or(0, |at| at.index),
             term: at.map_or(0, |at| at.leader_id.term),
-            made_ms: u64::try_from(made.as_millis()).unwrap_or(u64::MAX),
+            made_ms: wall_ms(),
             now_ms,
             log_time_ms: kv.log_time_ms(),
             format: kv.format(),

@@ -5,7 +5,7 @@
 //! * Where nothing was written since the newest one, that stands for another.
 //! * A failure is tried again, counted, logged, and a warning of `GET /hraftd/raft/cluster` until one succeeds.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep};
@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::command::Principal;
 use crate::config::BackupPlan;
 use crate::node::{Node, ReadLevel, State, StateCopy};
+use crate::platform;
 use crate::storage::backup::folder::{Folder, Kept};
 
 /// How long the state may take to be read.
@@ -92,7 +93,7 @@ async fn back_up(node: &Node, plan: &BackupPlan, open: &mut Option<Folder>) -> R
 
 /// True where the newest backup is too old.
 fn is_due(newest: Option<&Kept>, every: Duration) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = Duration::from_millis(platform::wall_ms());
     // One of the future was made by another clock, and says nothing.
     let age = newest.and_then(|newest| now.checked_sub(Duration::from_millis(newest.made_ms)));
     age.is_none_or(|age| age >= every)

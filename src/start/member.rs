@@ -1,13 +1,13 @@
 //! What became of this node while it was down: it moved to other addresses, was removed, or its directory lost its memory.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::directory::{self, Opened};
 use super::{Setup, blocking, find, moving, storage_exit};
 use crate::exit::Exit;
 use crate::node::rpc::Peers;
 use crate::node::{NodeSlot, Standing, ask_standing};
+use crate::platform;
 use crate::storage::{Identity, replace};
 
 /// Settles a move of the data directory, which may take long; `slot` tells that meanwhile. Then opens it, and asks the
@@ -79,8 +79,7 @@ async fn set_aside(setup: &Arc<Setup>, opened: Opened) -> Result<(), Exit> {
     let Opened { me, log, machine, snapshots, .. } = opened;
     let setup = setup.clone();
     blocking(move || {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let folder = format!("lost-{}", now.as_millis());
+        let folder = format!("lost-{}", platform::wall_ms());
         tracing::warn!(
             "this node joins its cluster anew, with another Raft id; what it had is now in {}",
             setup.disk.display(&folder)

@@ -8,7 +8,6 @@ use tokio::runtime::Runtime;
 
 use crate::support::cluster::Cluster;
 use crate::support::crowd::{Client, allow_files, open_many, request};
-use crate::support::lab::Lab;
 use crate::support::node::Node;
 use crate::support::say;
 use crate::support::wait::{SETTLE, check, eventually};
@@ -21,16 +20,7 @@ const VALUES: usize = 40;
 
 fn cluster() -> Cluster {
     allow_files();
-    let mut cluster = Cluster { nodes: Vec::new(), lab: Lab::alone() };
-    for number in 0..3 {
-        let node = cluster.lab.node(&format!("n{number}")).files(FILES);
-        let first = cluster.nodes.first().map_or(node.haddr.clone(), |first| first.haddr.clone());
-        cluster.nodes.push(node.rjoin(&[&first]));
-        cluster.nodes[number].start();
-        cluster.nodes[number].wait_ready();
-    }
-    cluster.settled();
-    cluster
+    Cluster::start_with_files(3, FILES)
 }
 
 fn open_files(node: &Node) -> usize {

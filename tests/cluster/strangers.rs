@@ -40,15 +40,7 @@ fn members_get_through_to_a_raft_port_full_of_half_messages() {
     const HALF: usize = 2_750;
     allow_files();
     // Their Raft ports have places for some of the half messages only.
-    let mut cluster = Cluster { nodes: Vec::new(), lab: Lab::alone() };
-    for number in 0..3 {
-        let node = cluster.lab.node(&format!("n{number}")).files(4_096);
-        let first = cluster.nodes.first().map_or(node.haddr.clone(), |first| first.haddr.clone());
-        cluster.nodes.push(node.rjoin(&[&first]));
-        cluster.nodes[number].start();
-        cluster.nodes[number].wait_ready();
-    }
-    cluster.settled();
+    let cluster = Cluster::start_with_files(3, 4_096);
     let term = cluster.nodes[0].stat("term").unwrap();
     let leads = cluster.leader();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -77,15 +69,7 @@ fn a_member_restarts_beside_a_lasting_flood_of_its_raft_port() {
     const PAUSE: Duration = Duration::from_secs(1);
     allow_files();
     // Their Raft ports have 64 places for strangers.
-    let mut cluster = Cluster { nodes: Vec::new(), lab: Lab::alone() };
-    for number in 0..3 {
-        let node = cluster.lab.node(&format!("n{number}")).files(1_024);
-        let first = cluster.nodes.first().map_or(node.haddr.clone(), |first| first.haddr.clone());
-        cluster.nodes.push(node.rjoin(&[&first]));
-        cluster.nodes[number].start();
-        cluster.nodes[number].wait_ready();
-    }
-    cluster.settled();
+    let mut cluster = Cluster::start_with_files(3, 1_024);
     let (leads, restarts) = (cluster.leader(), cluster.follower());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let floods =

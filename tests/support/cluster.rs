@@ -22,15 +22,27 @@ impl Cluster {
     /// As [`Cluster::start`], with more arguments for each.
     pub fn start_with(lab: Lab, count: usize, args: &[&str]) -> Self {
         let mut cluster = Self { nodes: Vec::new(), lab };
-        for number in 0..count {
-            let node = cluster.lab.node(&format!("n{number}")).args(args);
-            let first = cluster.nodes.first().map_or(node.haddr.clone(), |first| first.haddr.clone());
-            cluster.nodes.push(node.rjoin(&[&first]));
-            cluster.nodes[number].start();
-            cluster.nodes[number].wait_ready();
-        }
+        (0..count).for_each(|number| cluster.start_one_more(|lab| lab.node(&format!("n{number}")).args(args)));
         cluster.settled();
         cluster
+    }
+
+    /// As [`Cluster::start`], with the machine for itself; each node may open so many files.
+    pub fn start_with_files(count: usize, files: usize) -> Self {
+        let mut cluster = Self { nodes: Vec::new(), lab: Lab::alone() };
+        (0..count).for_each(|number| cluster.start_one_more(|lab| lab.node(&format!("n{number}")).files(files)));
+        cluster.settled();
+        cluster
+    }
+
+    /// Starts a node with `--rjoin` naming the first, and waits until it serves.
+    fn start_one_more(&mut self, node: impl FnOnce(&Lab) -> Node) {
+        let node = node(&self.lab);
+        let first = self.nodes.first().map_or(node.haddr.clone(), |first| first.haddr.clone());
+        let mut node = node.rjoin(&[&first]);
+        node.start();
+        node.wait_ready();
+        self.nodes.push(node);
     }
 
     /// Not started; all with the same `--rjoin` list of all.

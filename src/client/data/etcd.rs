@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::import::Writer;
 use super::item::{Content, Item};
+use crate::client::link::innermost;
 use crate::exit::{EX_FAILURE, EX_UNAVAILABLE, Exit};
 use crate::node_id::HostPort;
 
@@ -175,15 +176,6 @@ impl Etcd {
             }
         }
     }
-}
-
-/// What reqwest says first is the address, which is there already.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }
 
 #[cfg(test)]

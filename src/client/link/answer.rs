@@ -106,7 +106,7 @@ pub(super) fn message(status: StatusCode, body: &[u8]) -> String {
 }
 
 /// The first cause of an error.
-pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+pub(in crate::client) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

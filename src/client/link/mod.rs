@@ -27,7 +27,9 @@ use crate::exit::{EX_FAILURE, EX_NOPERM, EX_TEMPFAIL, EX_UNAVAILABLE, Exit};
 use crate::node_id::HostPort;
 use crate::tls;
 
-use answer::{innermost, message};
+use answer::message;
+
+pub(super) use answer::innermost;
 use connect::Connector;
 
 pub(super) use answer::{Answer, Stream, now};

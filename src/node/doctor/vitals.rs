@@ -7,7 +7,6 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 
 use crate::node::Node;
 use crate::node::rpc::{PeerReply, PeerRequest, Target, Vitals};
-use crate::node::tasks::clocks::wall_ms;
 use crate::platform;
 
 /// How long a member waits for an answer of another.
@@ -49,7 +48,7 @@ impl Node {
             free_bytes: self.inner.snapshots.numbers().free_bytes(),
             snapshot_bytes: self.inner.snapshots.current().map_or(0, |snapshot| snapshot.len()),
             max_files: platform::open_file_limit(),
-            wall_ms: wall_ms(),
+            wall_ms: platform::wall_ms(),
             clock_rates: self.inner.clocks.rates(),
             timers_ms: (self.inner.options.heartbeat_ms, self.inner.options.election_min_ms),
             flags: self.inner.flags.get().cloned().unwrap_or_default(),

@@ -1,8 +1,8 @@
 //! What a node did, as it tells others.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use serde::{Deserialize, Serialize};
+
+use crate::platform::wall_ms;
 
 /// The most bytes of each text of an event.
 pub const MAX_TEXT_BYTES: usize = 512;
@@ -128,13 +128,12 @@ pub struct Event {
 impl Event {
     /// One that has no number yet.
     pub(in crate::node) fn new(kind: EventKind, term: u64, index: u64, text: String) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             id: 0,
             kind,
             term,
             index,
-            time_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            time_ms: wall_ms(),
             text,
             peer: None,
             action: None,

@@ -7,7 +7,7 @@
 //! Nothing in hraftd goes by what is found here. It is for those who look at clocks.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -16,6 +16,7 @@ use tokio::time::interval;
 use crate::formats::Format;
 use crate::node::Node;
 use crate::node::rpc::{ClockRate, ClockReading, PeerReply, PeerRequest, Target};
+use crate::platform::wall_ms;
 use crate::raft_types::RaftId;
 
 /// How often members are asked.
@@ -103,12 +104,6 @@ impl Clocks {
         });
         rates.collect()
     }
-}
-
-/// The time of this machine, in milliseconds since 1970.
-pub(in crate::node) fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Node {
