@@ -63,7 +63,10 @@ impl Admission {
         let left = deadline.saturating_duration_since(began);
         let takes = Duration::from_micros(self.pace.takes_us.load(Relaxed));
         let hopeless = left < takes && self.pace.writing.load(Relaxed) >= ALWAYS_TRIED_WRITES;
-        if left.is_zero() || hopeless {
+        if left.is_zero() {
+            return Err(overloaded(format_args!("the timeout= of this write passed before its turn came")));
+        }
+        if hopeless {
             return Err(overloaded(format_args!(
                 "a write takes some {} ms now, and this one has {} ms left of its timeout=",
                 takes.as_millis(),
@@ -195,7 +198,9 @@ mod tests {
     async fn a_write_that_would_come_too_late_is_not_begun() {
         let admission = Admission::new(1000, 0);
         let within = |ms| Instant::now() + Duration::from_millis(ms);
-        assert!(admission.write(within(0)).is_err(), "its time is up");
+        let late = admission.write(within(0)).unwrap_err();
+        let late = format!("{late:?}");
+        assert!(late.contains("passed before its turn came"), "{late}");
         for _ in 0..200 {
             let writing = admission.write(within(1)).unwrap();
             tokio::time::advance(Duration::from_millis(300)).await;

@@ -145,7 +145,7 @@ async fn errors_of_the_node() {
     server.fake.order(failed(NodeError::Timeout("no quorum in 10s".to_owned())));
     server.ask("DELETE", "/key/k", "").await.is_error(504, "timeout", "outcome of this write is unknown");
     server.fake.order(Orders { hang: true, ..Orders::default() });
-    server.ask("DELETE", "/key/k?timeout=1ms", "").await.is_error(504, "timeout", "outcome of this write is unknown");
+    server.ask("DELETE", "/key/k?timeout=300ms", "").await.is_error(504, "timeout", "outcome of this write is unknown");
     server.get("/key/k?timeout=1ms").await.is_error(504, "timeout", "?level=none");
     server.fake.order(Orders { panic: true, ..Orders::default() });
     server.get("/key/k").await.is_error(500, "internal", "log");

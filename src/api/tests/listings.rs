@@ -226,7 +226,7 @@ async fn a_listing_that_is_not_settled_in_time() {
     let server = with_keys(&["a"]).await;
     server.fake.order(fake::Orders { hang: true, ..fake::Orders::default() });
     server.get("/key?prefix=&timeout=1ms").await.is_error(504, "timeout", "?level=none");
-    let answer = server.ask("DELETE", "/key?prefix=a&timeout=1ms", "").await;
+    let answer = server.ask("DELETE", "/key?prefix=a&timeout=300ms", "").await;
     answer.is_error(504, "timeout", "outcome of this write is unknown");
 }
 

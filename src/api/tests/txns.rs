@@ -208,7 +208,7 @@ async fn a_repetition_is_answered_the_same_but_for_what_was_read() {
     assert_eq!(again.header("idempotency-replayed"), Some("true"));
     ask(r#"{"then":[]}"#).await.is_error(422, "idempotency_mismatch", "another request");
     server.fake.order(fake::Orders { hang: true, ..fake::Orders::default() });
-    let slow = server.ask("POST", "/hraftd/txn?timeout=1ms", r#"{"then":[]}"#).await;
+    let slow = server.ask("POST", "/hraftd/txn?timeout=300ms", r#"{"then":[]}"#).await;
     slow.is_error(504, "timeout", "outcome of this write is unknown");
 }
 
