@@ -203,7 +203,7 @@ fn setup(net: &Net, args: &Args, host: &Host, disk: SimDisk) -> Setup {
     }
 }
 
-fn address(port: u16) -> HostPort {
+pub fn address(port: u16) -> HostPort {
     HostPort::new("127.0.0.1", port)
 }
 
@@ -245,7 +245,7 @@ async fn part_of_life(
         log: RequestLogNow::default(),
         alive: (Pulses::none(), Duration::from_secs(1)),
     };
-    let server = Server::new(host.clone(), slot.clone(), Api::new(slot.clone(), settings));
+    let server = Server::new(host.clone(), slot.clone(), Some(Api::new(slot.clone(), settings)));
     net.up(server.clone());
     let (opened, peers) = tokio::select! {
         biased;

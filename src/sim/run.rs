@@ -113,7 +113,8 @@ async fn life(mixed: bool) -> Summary {
     for port in &ports {
         cluster.add(*port, &list, Role::Voter);
     }
-    let shared = Shared::new(net, (1..=size.max(3)).collect());
+    let shared = Shared::new(net.clone(), (1..=size.max(3)).collect());
+    let mut joined_early = false;
     let client = |name: String| Client::new(&shared, name);
     // By name it would be one too many, and nobody forms.
     if size == 3 && !by_name && faults::is_on("joins during formation") && world::chance(500) {
@@ -121,6 +122,9 @@ async fn life(mixed: bool) -> Summary {
         cluster.add(4, &list, Role::Voter);
         let mut operator = client("early".to_owned());
         sleep(world::ms_between((0, 1_500))).await;
+        // Counted where it is asked for while none of them knows of a cluster.
+        let has_none = |port: &u16| net.server(*port).is_none_or(|it| it.slot.stats().latest_configuration.is_empty());
+        joined_early = ports.iter().all(has_none);
         let asked = operator.any_port();
         operator.ask(asked, &join(4), Duration::from_secs(2)).await;
     }
@@ -199,6 +203,9 @@ async fn life(mixed: bool) -> Summary {
     }
     let mut summary = summary(&counts, counted);
     summary.counts.extend(cluster.versions_seen());
+    if joined_early {
+        summary.counts.push(("joins during formation", 1));
+    }
     if let Some(copies) = backup {
         summary.counts.push(("restore", 1));
         restore(&mut cluster, copies, client("restored".to_owned())).await;

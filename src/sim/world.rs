@@ -1,11 +1,12 @@
 //! The state of one run of the simulation: its randomness, its trace, what it has seen, and its first failure.
 //!
 //! A run has a thread to itself, so all this is found by thread. Where there is none, as in other tests of this crate,
-//! nothing is simulated and nothing noted.
+//! nothing is noted, nothing takes time, and no chance comes about.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -100,10 +101,12 @@ pub fn random() -> u64 {
 
 /// A number that nothing else of this run has.
 pub fn next_number() -> u64 {
-    with(|world| {
+    static OF_NO_RUN: AtomicU64 = AtomicU64::new(1);
+    let next = |world: &mut World| {
         world.number += 1;
         world.number
-    })
+    };
+    try_with(next).unwrap_or_else(|| OF_NO_RUN.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A random rate for a clock, at most `drift_ppm` off.
@@ -113,22 +116,22 @@ pub fn rate(drift_ppm: u32) -> u32 {
 
 /// Below a number, which is not 0.
 pub fn below(end: u64) -> u64 {
-    with_rng(|rng| rng.random_range(0..end))
+    try_with(|world| world.rng.random_range(0..end)).unwrap_or_default()
 }
 
-/// True `per_mille` times out of a thousand.
+/// True `per_mille` times out of a thousand; never where there is no run.
 pub fn chance(per_mille: u64) -> bool {
-    per_mille > 0 && below(1_000) < per_mille
+    per_mille > 0 && try_with(|world| world.rng.random_range(0..1_000) < per_mille).unwrap_or_default()
 }
 
-/// Between both, in milliseconds.
+/// Between both, in milliseconds; the least where there is no run.
 pub fn ms_between((least, most): (u64, u64)) -> Duration {
-    Duration::from_millis(with_rng(|rng| rng.random_range(least..=most)))
+    Duration::from_millis(try_with(|world| world.rng.random_range(least..=most)).unwrap_or(least))
 }
 
 /// Notes that something happened now: part of what a replay must show again.
 pub fn note(what: &str, numbers: &[u64]) {
-    with(|world| {
+    try_with(|world| {
         let at = world.began.elapsed();
         let trace = &mut world.trace;
         trace.events += 1;
@@ -156,14 +159,18 @@ pub fn trace() -> Trace {
 }
 
 /// The run has shown that something is wrong. The first finding counts.
+///
+/// # Panics
+/// Where there is no run: it is a test's own failure there.
 pub fn fail(why: String) {
-    try_with(|world| {
+    let noted = try_with(|world| {
         let at = world.began.elapsed().as_secs_f64();
         if world.failure.is_none() {
             world.failure = Some(format!("after {at:.3} s: {why}"));
         }
         world.failed.notify_one();
     });
+    assert!(noted.is_some(), "{why}");
 }
 
 /// The first failure, if there was one.
@@ -224,14 +231,14 @@ pub fn fell() -> Option<u16> {
 
 /// A node says something, and is heard.
 pub fn said(host: &Host, word: Word) {
-    let falls = with(|world| {
+    let falls = try_with(|world| {
         let falls = world.fatal == Some(word) && !host.is_dead();
         if falls {
             (world.fatal, world.fell) = (None, Some(host.name()));
         }
         falls
     });
-    if falls {
+    if falls == Some(true) {
         note("last word", &[host.name().into(), word as u64]);
         host.kill();
     }

@@ -1,4 +1,5 @@
-//! Nodes in one process: no socket, no disk, and time that can be paused.
+//! Nodes in one process, on the network of the simulation ([`crate::sim`]): no socket, no disk, and time that can be
+//! paused. There is no run of it here, so nothing is late or lost but what a test says.
 
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -7,29 +8,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::command::{Command, Reply};
-use crate::formats::{OLDEST, Speaks};
+use crate::formats::Speaks;
 use crate::node::rpc::*;
 use crate::node::{
-    Found, Node, NodeError, NodeIdentity, Parts, RaftOptions, ReadLevel, ReadOptions, Start, Tasks, Written,
+    Found, Node, NodeError, NodeIdentity, NodeSlot, Parts, RaftOptions, ReadLevel, ReadOptions, Start, Tasks, Written,
 };
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{ClusterId, RaftId, Role};
+use crate::sim::clock::TRUE_RATE;
+use crate::sim::host::Host;
+use crate::sim::net::{Net as Wire, Server};
+use crate::sim::peers::SimPeers;
+use crate::sim::process::address;
 use crate::state_machine::StateMachine;
 use crate::storage::disk::MemDisk;
 use crate::storage::log::{AtOnce, LogOptions, LogStore};
 use crate::storage::{ClusterHandle, Identity, IdentityStore, SnapshotFile, SnapshotStore};
 
-/// The network: who is up, and who cannot reach whom.
+pub(super) use crate::sim::process::id;
+
+/// The network, and what a test wants to be lost on it, or counts.
 #[derive(Debug, Default)]
 pub(super) struct Net {
-    nodes: Mutex<BTreeMap<u16, Node>>,
+    wire: Wire,
+    /// From where to where each connection is refused: a sender knows that nothing was received.
     cut: Mutex<HashSet<(u16, u16)>>,
-    /// Ports that lead to each of these nodes, as a name does.
-    names: Mutex<BTreeMap<u16, Vec<u16>>>,
     /// Ports that lead to one of these nodes after the other, as a balancer does.
     balanced: Mutex<BTreeMap<u16, VecDeque<u16>>>,
     /// Nodes that get nothing of the log.
@@ -48,19 +55,12 @@ pub(super) struct Net {
     most_forwarding: AtomicU64,
 }
 
-/// Ports are all that tells nodes apart here.
-pub(super) fn id(port: u16) -> PublicId {
-    format!("127.0.0.1:{port},127.0.0.1:{}", port + 1000).parse().unwrap()
-}
-
-pub(super) fn address(port: u16) -> HostPort {
-    HostPort::new("127.0.0.1", port)
-}
-
+/// The way to other nodes, but for what the test wants to be lost.
 #[derive(Debug)]
-struct LocalPeers {
+struct TestPeers {
     net: Arc<Net>,
-    me: Arc<NodeIdentity>,
+    port: u16,
+    peers: SimPeers,
 }
 
 impl Net {
@@ -88,7 +88,7 @@ impl Net {
 
     /// From now on a name leads to these nodes.
     pub(super) fn set_name(&self, name: u16, ports: &[u16]) {
-        self.names.lock().insert(name, ports.to_vec());
+        self.wire.set_name(name, ports.to_vec());
     }
 
     /// From now on a balancer leads to these nodes.
@@ -143,82 +143,61 @@ impl Net {
 
     /// A node that is up.
     pub(super) fn node(&self, port: u16) -> Option<Node> {
-        self.nodes.lock().get(&port).cloned()
+        self.wire.server(port)?.node()
     }
 
-    fn reach(&self, from: u16, to: u16) -> Result<Node, PeerError> {
-        let to = self.balanced.lock().get_mut(&to).map_or(to, |nodes| {
+    /// Where this leads, this time.
+    fn balance(&self, addr: &HostPort) -> HostPort {
+        let port = self.balanced.lock().get_mut(&addr.port).map_or(addr.port, |nodes| {
             nodes.rotate_left(1);
             nodes[0]
         });
-        if self.cut.lock().contains(&(from, to)) {
-            return Err(PeerError::Unreachable("cut".to_owned()));
+        address(port)
+    }
+
+    /// True where this request gets lost on its way.
+    fn loses_request(&self, from: u16, to: u16, request: &PeerRequest) -> bool {
+        match request {
+            PeerRequest::Append(rpc) => {
+                self.starves(to) || (!rpc.entries.is_empty() && self.holes.lock().contains(&(from, to)))
+            }
+            _ => false,
         }
-        self.node(to).ok_or_else(|| PeerError::Unreachable("down".to_owned()))
     }
 }
 
-impl LocalPeers {
-    fn reach(&self, haddr_port: u16) -> Result<Node, PeerError> {
-        self.net.reach(self.me.id().haddr.port, haddr_port)
+impl TestPeers {
+    fn is_cut(&self, port: u16) -> bool {
+        self.net.cut.lock().contains(&(self.port, port))
     }
 }
 
-async fn within<T>(time: Duration, done: impl Future<Output = Result<T, PeerError>>) -> Result<T, PeerError> {
-    timeout(time, done).await.unwrap_or_else(|_| Err(PeerError::Lost("timeout".to_owned())))
-}
-
-/// A message of a newer format is refused, as on the wire; first words are of the oldest.
-fn understands(node: &Node, envelope: &Envelope, request: &PeerRequest) -> Result<(), PeerError> {
-    let is_first = matches!(request, PeerRequest::Identify | PeerRequest::Vouch | PeerRequest::Found(_));
-    let needed = match request {
-        _ if is_first => OLDEST,
-        PeerRequest::Append(rpc) => envelope.format.max(crate::storage::log::format_of(&rpc.entries)),
-        _ => envelope.format,
-    };
-    if needed <= node.speaks().newest {
-        return Ok(());
-    }
-    Err(PeerError::Refused(Refusal::Unreadable(format!("a message of format {needed}"))))
-}
-
-impl Peers for LocalPeers {
+impl Peers for TestPeers {
     fn call(
         &self,
         target: &Target,
         request: PeerRequest,
         time: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
-        let node = self.reach(target.id.haddr.port);
-        let envelope = self.me.envelope(target);
         let net = self.net.clone();
-        let (from, port) = (self.me.id().haddr.port, target.id.haddr.port);
-        let starves = match &request {
-            PeerRequest::Append(rpc) => {
-                net.starves(port) || (!rpc.entries.is_empty() && net.holes.lock().contains(&(from, port)))
-            }
-            _ => false,
-        };
-        Box::pin(within(time, async move {
-            if starves {
-                return Err(PeerError::Lost("starved".to_owned()));
-            }
-            let may_lose = matches!(request, PeerRequest::Forward { .. });
-            if may_lose {
-                let now = net.forwarding.fetch_add(1, Ordering::Relaxed) + 1;
-                net.most_forwarding.fetch_max(now, Ordering::Relaxed);
-            }
-            if net.loses_read(&request) {
-                return Err(PeerError::Lost("lost".to_owned()));
-            }
-            let node = node?;
-            understands(&node, &envelope, &request)?;
-            let answer = node.answer(&envelope, request).await.map_err(PeerError::Refused);
-            if may_lose {
-                net.forwarding.fetch_sub(1, Ordering::Relaxed);
-            }
-            if may_lose && net.loses() { Err(PeerError::Lost("lost".to_owned())) } else { answer }
-        }))
+        if self.is_cut(target.id.haddr.port) {
+            return refused();
+        }
+        if net.loses_request(self.port, target.id.haddr.port, &request) || net.loses_read(&request) {
+            return lost();
+        }
+        let is_write = matches!(request, PeerRequest::Forward { .. });
+        let answer = self.peers.call(target, request, time);
+        if !is_write {
+            return answer;
+        }
+        Box::pin(async move {
+            let now = net.forwarding.fetch_add(1, Ordering::Relaxed) + 1;
+            net.most_forwarding.fetch_max(now, Ordering::Relaxed);
+            let answer = answer.await;
+            net.forwarding.fetch_sub(1, Ordering::Relaxed);
+            if net.loses() { lost().await } else { answer }
+        })
     }
 
     fn send_snapshot(
@@ -227,31 +206,18 @@ impl Peers for LocalPeers {
         vote: Vote,
         meta: SnapshotMeta,
         snapshot: SnapshotFile,
-        _idle_timeout: Duration,
+        idle_timeout: Duration,
     ) -> BoxFuture<'static, Result<PeerReply, PeerError>> {
-        let node = self.reach(target.id.haddr.port);
-        let envelope = self.me.envelope(target);
-        let starves = self.net.starves(target.id.haddr.port);
         let net = self.net.clone();
+        if self.is_cut(target.id.haddr.port) {
+            return refused();
+        }
+        if net.starves(target.id.haddr.port) {
+            return lost();
+        }
+        let sent = self.peers.send_snapshot(target, vote, meta, snapshot, idle_timeout);
         Box::pin(async move {
-            if starves {
-                return Err(PeerError::Lost("starved".to_owned()));
-            }
-            let node = node?;
-            assert!(node.speaks().understands(snapshot.format()), "a snapshot that it does not understand");
-            let mut incoming = node.receive_snapshot(&envelope).await.map_err(PeerError::Refused)?;
-            let mut offset = 0;
-            let mut chunk = [0; 1000];
-            loop {
-                let n = snapshot.file().read_at(&mut chunk, offset).unwrap();
-                if n == 0 {
-                    break;
-                }
-                incoming.write(&chunk[..n]).unwrap();
-                offset += n as u64;
-            }
-            let file = incoming.finish(Some(&meta)).unwrap();
-            let answer = node.install_snapshot(&envelope, vote, meta, file).await.map_err(PeerError::Refused);
+            let answer = sent.await;
             net.installed.fetch_add(u64::from(answer.is_ok()), Ordering::Relaxed);
             answer
         })
@@ -264,33 +230,31 @@ impl Peers for LocalPeers {
         raft_id: RaftId,
         time: Duration,
     ) -> BoxFuture<'static, Result<Result<(), JoinRefusal>, PeerError>> {
-        let node = self.reach(haddr.port);
-        let id = id.clone();
-        Box::pin(within(time, async move {
-            let joined = node?.join(id, Some(raft_id), Instant::now() + Duration::from_secs(10)).await;
-            Ok(joined.map_err(JoinRefusal::from))
-        }))
+        let haddr = self.net.balance(haddr);
+        if self.is_cut(haddr.port) { refused() } else { self.peers.ask_to_join(&haddr, id, raft_id, time) }
     }
 
     fn resolve(&self, addr: &HostPort) -> BoxFuture<'static, Vec<HostPort>> {
-        let ports = self.net.names.lock().get(&addr.port).cloned().unwrap_or_else(|| vec![addr.port]);
-        Box::pin(std::future::ready(ports.into_iter().map(address).collect()))
+        self.peers.resolve(addr)
     }
 
-    fn probe(&self, haddr: &HostPort, _time: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
-        let node = self.reach(haddr.port);
-        Box::pin(async move { Ok(probe_of(&node?)) })
+    fn probe(&self, haddr: &HostPort, time: Duration) -> BoxFuture<'static, Result<Probe, PeerError>> {
+        let haddr = self.net.balance(haddr);
+        if self.is_cut(haddr.port) { refused() } else { self.peers.probe(&haddr, time) }
     }
 
-    fn ids_at(&self, haddr: &HostPort, _time: Duration) -> BoxFuture<'static, Vec<PublicId>> {
-        let node = self.reach(haddr.port);
-        Box::pin(async move { node.into_iter().map(|node| node.id().clone()).collect() })
+    fn ids_at(&self, haddr: &HostPort, time: Duration) -> BoxFuture<'static, Vec<PublicId>> {
+        let haddr = self.net.balance(haddr);
+        if self.is_cut(haddr.port) { Box::pin(std::future::ready(Vec::new())) } else { self.peers.ids_at(&haddr, time) }
     }
 }
 
-fn probe_of(node: &Node) -> Probe {
-    let members: Vec<PublicId> = node.stats().latest_configuration.into_iter().map(|server| server.id).collect();
-    Probe { id: node.id().clone(), has_cluster: !members.is_empty(), members }
+fn refused<T: Send + 'static>() -> BoxFuture<'static, Result<T, PeerError>> {
+    Box::pin(std::future::ready(Err(PeerError::Unreachable("cut".to_owned()))))
+}
+
+fn lost() -> BoxFuture<'static, Result<PeerReply, PeerError>> {
+    Box::pin(std::future::ready(Err(PeerError::Lost("lost".to_owned()))))
 }
 
 /// A node of the test, and what is left of it when it is down.
@@ -356,10 +320,14 @@ impl TestNode {
             StateMachine::open(snapshots.clone(), cluster.clone(), crate::watch::HistoryLimits::default()).unwrap();
         let me = Arc::new(NodeIdentity::new(store, identity, cluster, role, format!("disk {port}"), rand::random()));
         me.set_speaks(speaks);
-        let peers: Arc<dyn Peers> = Arc::new(LocalPeers { net: net.clone(), me: me.clone() });
+        let host = Host::new(port, TRUE_RATE, false);
+        let peers = SimPeers { net: net.wire.clone(), me: me.clone(), host: (port, host.number()), streams: false };
+        let peers: Arc<dyn Peers> = Arc::new(TestPeers { net: net.clone(), port, peers });
         let parts = Parts { me, peers, log: log.clone(), machine, snapshots, clients: Handle::current() };
         let (node, tasks) = Node::start(parts, options).await.unwrap();
-        net.nodes.lock().insert(port, node.clone());
+        let slot = NodeSlot::new(node.id().clone(), false);
+        slot.started(node.clone());
+        net.wire.up(Server::new(host, slot, None));
         let first = list.first().copied();
         let start = Start {
             others: list.iter().filter(|other| **other != port).map(|other| address(*other)).collect(),
@@ -382,7 +350,7 @@ impl TestNode {
 
     /// Stops the node as a power loss would, and gives the disk that is left.
     pub(super) async fn crash(self) -> MemDisk {
-        self.net.nodes.lock().remove(&self.port);
+        self.net.wire.down(self.port, false);
         let left = self.disk.crash(|_, _, _| 0);
         self.node.shutdown().await;
         drop(self.log);
