@@ -137,9 +137,12 @@ impl Keys {
         }
     }
 
-    /// The keys that are attached to a lease, in their order.
-    pub(super) fn of_lease(&self, lease: u64) -> impl Iterator<Item = &Key> {
-        let from = Bound::Included((lease, Key::default()));
+    /// The keys that are attached to a lease, in their order, from the one that comes after `after`.
+    pub(super) fn of_lease(&self, lease: u64, after: Option<&Key>) -> impl Iterator<Item = &Key> {
+        let from = match after {
+            Some(after) => Bound::Excluded((lease, after.clone())),
+            None => Bound::Included((lease, Key::default())),
+        };
         self.attached.range((from, Bound::Unbounded)).take_while(move |(of, _)| *of == lease).map(|(_, key)| key)
     }
 

@@ -97,7 +97,7 @@ impl KvStore {
 
     fn end_lease(&mut self, index: u64, lease: u64, events: &mut Events<'_>) -> u64 {
         self.leases.remove(lease);
-        let keys: Vec<Key> = self.keys.of_lease(lease).cloned().collect();
+        let keys: Vec<Key> = self.keys.of_lease(lease, None).cloned().collect();
         for key in &keys {
             self.keys.remove(key);
             events.push(Change::Expired { key: key.clone(), lease: Some(lease) });
@@ -118,9 +118,9 @@ impl KvStore {
         self.leases.from(from)
     }
 
-    /// The keys that are attached to a lease, in their order.
-    pub fn keys_of_lease(&self, id: u64) -> impl Iterator<Item = &Key> {
-        self.keys.of_lease(id)
+    /// The keys that are attached to a lease, in their order, from the one that comes after `after`.
+    pub fn keys_of_lease(&self, id: u64, after: Option<&Key>) -> impl Iterator<Item = &Key> {
+        self.keys.of_lease(id, after)
     }
 
     /// How many keys and how many locks, and places in their queues, are attached to a lease.

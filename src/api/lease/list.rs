@@ -15,7 +15,7 @@ use crate::api::request::query::{self, Query};
 use crate::api::request::read::{self, ReadParams};
 use crate::api::response::array::Array;
 use crate::api::response::error::ApiError;
-use crate::api::response::lease::{Keys, LeaseShape};
+use crate::api::response::lease::LeaseShape;
 use crate::api::response::{Answer, json, stream};
 use crate::api::service::Service;
 use crate::command::Need;
@@ -82,7 +82,7 @@ pub async fn list<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'
     let array = Array::new(limit.unwrap_or(u64::MAX), move |out| {
         let Some(id) = alive.next() else { return false };
         let Some(lease) = alive.kv.lease(id) else { return false };
-        LeaseShape::new(&alive.kv, id, lease, Keys::Count, log_time_ms).write(out);
+        LeaseShape::new(&alive.kv, id, lease, log_time_ms).write(out);
         true
     });
     let mut response = json::response(stream::body(array, Some(gone), Some(goes_on)));

@@ -2,6 +2,7 @@
 
 pub(super) mod list;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use super::App;
-use super::access::Caller;
+use super::access::{Caller, Guard};
 use super::admission::Pass;
 use super::service::Service;
 use super::write::{self, WriteOutcome};
@@ -21,8 +22,8 @@ use crate::api::request::key_path::LeasePath;
 use crate::api::request::read::{self, ReadParams};
 use crate::api::request::{conditions, json_body, query};
 use crate::api::response::error::{ApiError, Problem};
-use crate::api::response::lease::{Keys, LeaseAnswer, LeaseShape};
-use crate::api::response::{Answer, Deleted, json};
+use crate::api::response::lease::{LeaseAnswer, LeaseShape, Names};
+use crate::api::response::{Answer, Deleted, json, stream};
 use crate::command::{Action, Failure, Need, Reply};
 use crate::duration::as_ms;
 use crate::node::{NodeError, StateView};
@@ -59,6 +60,7 @@ fn ttl<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error
     responses(
         (status = 201, description = "it is alive", body = LeaseAnswer),
         (status = 409, description = "a repeated request: the lease has ended", body = Problem),
+        (status = 507, description = "its body would grow the state beyond the quota; nothing was done", body = Problem),
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
@@ -166,7 +168,7 @@ pub struct LeaseParams {
         (status = 404, description = "it has ended, or never was", body = Problem),
     )
 )]
-pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn get<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let (LeaseParams { keys }, read): (_, ReadParams) = query::parse(head.uri.query())?;
     let (options, deadline) = read.resolve(app.settings.read_level)?;
     let LeasePath { id } = LeasePath::parse(head)?;
@@ -180,9 +182,13 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
     let is_shown = is_own || caller.may(Need::ReadAll(""));
     let log_time_ms = app.service.log_time_ms();
     let result = match kv.lease(id).filter(|_| is_shown) {
-        Some(lease) => {
-            let form = if keys { Keys::Names } else { Keys::Count };
-            Ok(json::response_of(StatusCode::OK, &LeaseShape::new(&kv, id, lease, form, log_time_ms)))
+        Some(lease) if !keys => Ok(json::response_of(StatusCode::OK, &LeaseShape::new(&kv, id, lease, log_time_ms))),
+        Some(_) => {
+            let gone = kv.gone();
+            let goes_on = Guard::listing(app, caller, |look| look(Need::WriteAny));
+            Names::new(kv, id, log_time_ms)
+                .map(|names| json::response(stream::body(names, Some(gone), Some(goes_on))))
+                .ok_or_else(|| not_found(id))
         }
         None => Err(not_found(id)),
     };

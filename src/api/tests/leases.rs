@@ -54,6 +54,24 @@ async fn a_lease_and_its_keys() {
     server.get("/hraftd/lease").await.is_ok("[]");
 }
 
+/// Made in one piece it held up a thread of the clients', and took the memory of all of it.
+#[tokio::test]
+async fn a_long_list_of_keys_is_sent_in_pieces() {
+    let server = with_lease().await;
+    for count in [255, 256, 257, 9_000] {
+        let names: Vec<String> = (0..count).map(|number| format!("\"svc/{number:05}\"")).collect();
+        for names in names.chunks(500) {
+            let pairs: Vec<String> = names.iter().map(|name| format!("{name}:1")).collect();
+            assert_eq!(server.ask("POST", "/key?lease=11", &format!("{{{}}}", pairs.join(","))).await.status, 200);
+        }
+        let shown = server.get("/hraftd/lease/11?keys").await;
+        let wanted =
+            format!(r#"{{"lease":11,"ttl_ms":15000,"body":{{"host": "a"}},"keys":[{}],"locks":0}}"#, names.join(","));
+        assert_eq!((shown.status, shown.body == wanted), (200, true), "{count}");
+        assert_eq!(shown.header("content-length").is_some(), count < 5_000, "{count}");
+    }
+}
+
 #[tokio::test]
 async fn what_a_lease_that_is_none_gets() {
     let server = with_lease().await;

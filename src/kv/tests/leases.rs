@@ -209,7 +209,7 @@ fn transactions_ask_for_leases_and_holders() {
     let done = kv.at(500, txn(Vec::new(), vec![set("k", lease), Op::Delete("k".into()), set("m", lease)]));
     let results = vec![OpResult::Set(1), OpResult::Deleted(1), OpResult::Set(1)];
     assert_eq!(done, Reply::Txn { succeeded: true, results });
-    assert_eq!(kv.kv.keys_of_lease(lease).collect::<Vec<_>>(), ["m"]);
+    assert_eq!(kv.kv.keys_of_lease(lease, None).collect::<Vec<_>>(), ["m"]);
     kv.changes();
     let refused = kv.at(500, txn(Vec::new(), vec![set("n", lease), set("o", 77)]));
     let place = Some(OpIndex { then: true, at: 1 });

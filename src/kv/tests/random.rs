@@ -61,7 +61,10 @@ fn same_as_the_model(kv: &KvStore, model: &Model, random: &mut Random) {
     assert_eq!(alive, model.leases.keys().copied().collect::<Vec<_>>());
     for id in alive {
         let (lease, (keys, claims)) = (kv.lease(id).unwrap(), kv.counts_of_lease(id));
-        let names: Vec<_> = kv.keys_of_lease(id).cloned().collect();
+        let names: Vec<_> = kv.keys_of_lease(id, None).cloned().collect();
+        let after = random.key();
+        let wanted: Vec<_> = names.iter().filter(|name| name.as_str() > after.as_str()).collect();
+        assert_eq!(kv.keys_of_lease(id, Some(&after.as_str().into())).collect::<Vec<_>>(), wanted);
         assert_eq!(keys, names.len());
         assert_eq!(Some((lease.ttl_ms, lease.deadline_ms, lease.body.clone(), names, claims)), model.lease(id));
     }

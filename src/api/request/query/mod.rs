@@ -102,6 +102,13 @@ impl<'a> Query<'a> {
     }
 }
 
+/// Whether a request has this parameter, in whatever spelling.
+pub fn names(raw: Option<&str>, parameter: &str) -> bool {
+    let parts = raw.into_iter().flat_map(|raw| raw.split('&'));
+    let mut names = parts.map(|part| part.split_once('=').map_or(part, |(name, _)| name));
+    names.any(|name| decode(name, name).is_ok_and(|name| name == parameter))
+}
+
 fn decode<'a>(raw: &'a str, part: &str) -> Result<Cow<'a, str>, ApiError> {
     let spaced = if raw.contains('+') { Cow::Owned(raw.replace('+', " ")) } else { Cow::Borrowed(raw) };
     match &spaced {
@@ -292,6 +299,17 @@ mod tests {
         }
         let ApiError::BadRequest(msg) = parse::<()>(Some("a")).unwrap_err() else { panic!() };
         assert_eq!(msg, "unknown query parameter \"a\"; this request takes none");
+    }
+
+    #[test]
+    fn a_name_has_many_spellings() {
+        for raw in ["verbose", "a&verbose=false", "%76erbose", "verbos%65=true&a", "verbose&verbose"] {
+            assert!(names(Some(raw), "verbose"), "{raw}");
+        }
+        for raw in ["verbos", "a=verbose", "verbose%", "+verbose", ""] {
+            assert!(!names(Some(raw), "verbose"), "{raw}");
+        }
+        assert!(!names(None, "verbose"));
     }
 
     #[test]

@@ -68,7 +68,11 @@ fn sample(line: &str) -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         "GET /livez" => vec![("/livez", "", vec![])],
         "GET /healthz" => vec![("/healthz", "", vec![])],
         "GET /readyz" => vec![("/readyz", "", vec![])],
-        "GET /metrics" => vec![("/metrics", "", vec!["status"]), ("/readyz?verbose", "", vec!["status"])],
+        "GET /metrics" => vec![
+            ("/metrics", "", vec!["status"]),
+            ("/readyz?verbose", "", vec!["status"]),
+            ("/readyz?%76erbose=1", "", vec!["status"]),
+        ],
         "GET /hraftd/raft/events" => vec![("/hraftd/raft/events", "", vec!["status"])],
         "GET /hraftd/raft/entry/{index}" => vec![("/hraftd/raft/entry/1", "", vec!["status"])],
         "GET /ui/" => vec![("/ui/", "", vec![])],
