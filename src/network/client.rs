@@ -146,6 +146,7 @@ impl HttpPeers {
             | PeerRequest::Events { .. }
             | PeerRequest::Examine
             | PeerRequest::Clock
+            | PeerRequest::Acknowledged { .. }
             | PeerRequest::Witness { .. } => links.for_clients.clone(),
         }
     }

@@ -117,6 +117,7 @@ fn requests(format: Format) -> Vec<PeerRequest> {
             PeerRequest::ReadBy { by: by.clone(), key: "k".into(), min_index: 7, timeout_ms: 9 },
             PeerRequest::AdminBy { by, change: MemberChange::Lead(Some(":2".to_owned())), timeout_ms: 9 },
             PeerRequest::Clock,
+            PeerRequest::Acknowledged { vote: Vote::new_committed(3, 8), entry: log_id(4) },
         ]);
     }
     requests
@@ -165,6 +166,7 @@ fn answers(format: Format) -> Vec<Answer> {
             Ok(PeerReply::Events(Page { next: Cursor { boot: 1, id: 301 }, events: vec![event()], missed: true })),
             Ok(PeerReply::Examine(Box::new(vitals()))),
             Ok(PeerReply::Clock(ClockReading { stamp: Stamp { boot: 7, micros: 300 }, wall_ms: 1_700_000_000_000 })),
+            Ok(PeerReply::Acknowledged(true)),
         ]);
     }
     answers

@@ -45,6 +45,7 @@ pub(super) fn max_reply_bytes(request: &PeerRequest) -> usize {
         | PeerRequest::Clock
         | PeerRequest::Witness { .. }
         | PeerRequest::AdminBy { .. }
+        | PeerRequest::Acknowledged { .. }
         | PeerRequest::Forgotten { .. } => MAX_SMALL_REPLY_BYTES,
     }
 }

@@ -111,6 +111,9 @@ struct Inner {
     acks: Arc<read::quorum_acks::QuorumAcks>,
     stamps: Arc<read::follower_stamps::FollowerStamps>,
     refused_starts: memory::RefusedStarts,
+    questions: memory::verify::Questions,
+    /// What followers have acknowledged to this process.
+    acknowledged: Arc<memory::acknowledged::Acknowledged>,
     phase: watch::Sender<Phase>,
     /// The runtime that it was started in.
     home: Handle,
@@ -220,6 +223,7 @@ impl Node {
         let stamps = Arc::new(read::follower_stamps::FollowerStamps::default());
         let freshness = read::freshness::LeaderFreshness::new(me.boot());
         let numbers = Arc::new(numbers::NodeNumbers::default());
+        let acknowledged = Arc::new(memory::acknowledged::Acknowledged::default());
         let journal = Arc::new(journal::Journal::new(
             (me.raft_id(), &me.id()),
             me.boot(),
@@ -233,7 +237,7 @@ impl Node {
             strangers: strangers.clone(),
             acks: acks.clone(),
             stamps: stamps.clone(),
-            acknowledged: Arc::default(),
+            acknowledged: acknowledged.clone(),
             journal: journal.clone(),
             members: members.clone(),
             append_timeout: options.election_max().max(Duration::from_secs(2)),
@@ -269,6 +273,8 @@ impl Node {
             acks,
             stamps,
             refused_starts: memory::RefusedStarts::default(),
+            questions: memory::verify::Questions::default(),
+            acknowledged,
             phase: watch::Sender::new(Phase::Joining),
             home: Handle::current(),
             reads,

@@ -18,13 +18,14 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::formats::Speaks;
 use crate::node::leader::{LEADER_CHANGE_WAIT, LEADER_WAIT, Leader, LeaderWait};
-use crate::node::rpc::{Identification, PeerReply, PeerRequest};
+use crate::node::rpc::{Identification, MemberAnswer, PeerReply, PeerRequest};
 use crate::node::state::Phase;
 use crate::node::{
-    About, Cluster, ClusterServer, Finding, Node, NodeError, Numbers, Patient, Server, Severity, State, Stats,
+    About, Cluster, ClusterServer, Finding, Node, NodeError, NodeIdentity, Numbers, Patient, Server, Severity, State,
+    Stats,
 };
 use crate::node_id::PublicId;
-use crate::raft_types::Role;
+use crate::raft_types::{RaftId, Role, StartMark};
 
 /// Holds one node once it has started. Clones share it.
 #[derive(Debug, Clone)]
@@ -50,6 +51,8 @@ struct Inner {
 struct Before {
     /// Who this is, for those that look for members.
     identification: Option<Identification>,
+    /// Its Raft id, and which start of it this is.
+    start: Option<(RaftId, StartMark)>,
     /// Why it waits; `None` where it only loads.
     waits: Option<String>,
 }
@@ -106,6 +109,13 @@ impl NodeSlot {
         self.inner.before.lock().identification = Some(identification);
     }
 
+    /// From now on the process is known under this identity: it is about to ask others, who ask back.
+    pub fn speaks_as(&self, me: &NodeIdentity) {
+        let mut before = self.inner.before.lock();
+        before.start = Some((me.raft_id(), me.start()));
+        before.identification = Some(me.identification(false));
+    }
+
     /// Says why the node is not there yet, or with `None` that it only loads.
     pub fn waits(&self, why: Option<String>) {
         self.inner.before.lock().waits = why;
@@ -115,6 +125,11 @@ impl NodeSlot {
     pub fn answer_before(&self, request: &PeerRequest) -> Option<PeerReply> {
         match request {
             PeerRequest::Identify => self.inner.before.lock().identification.clone().map(PeerReply::Identify),
+            // Asked for itself it tells its start, as the node does once it is there.
+            PeerRequest::IsMember(raft_id) => {
+                let start = self.inner.before.lock().start.filter(|(own, _)| own == raft_id)?.1;
+                Some(PeerReply::IsMember(MemberAnswer::Unknown, Some(start)))
+            }
             _ => None,
         }
     }

@@ -32,6 +32,7 @@ pub async fn as_member(setup: &Arc<Setup>, slot: &NodeSlot) -> Result<(Opened, A
         let was_member = !opened.log.is_empty() && opened.me.replaces().is_empty();
         let has_past = was_member || opened.me.lost_why().is_some();
         if has_past && opened.me.removed().borrow().is_none() {
+            slot.speaks_as(&opened.me);
             standing = ask(setup, &mut opened, &peers).await?;
         }
         if opened.me.lost_why().is_some() && opened.me.removed().borrow().is_none() {

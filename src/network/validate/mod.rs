@@ -147,6 +147,7 @@ pub(super) fn request(envelope: &Envelope, request: &PeerRequest, local: &Local)
         | PeerRequest::Events { .. }
         | PeerRequest::Examine
         | PeerRequest::Clock
+        | PeerRequest::Acknowledged { .. }
         | PeerRequest::ReadIndex { .. }
         | PeerRequest::WeakIndex
         | PeerRequest::Status

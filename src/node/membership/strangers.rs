@@ -88,7 +88,7 @@ impl Strangers {
     }
 
     /// A place to dial `caller` from; `None` where it is being dialled.
-    pub(super) fn dial(&self, caller: &PublicId) -> Option<Dialled<'_>> {
+    pub(in crate::node) fn dial(&self, caller: &PublicId) -> Option<Dialled<'_>> {
         let mut dialled = self.dialled.lock();
         if dialled.iter().any(|(other, _)| other == caller) {
             return None;
@@ -115,11 +115,11 @@ impl Strangers {
 
 /// The place of a caller that is being dialled, for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Dialled<'a> {
+pub(in crate::node) struct Dialled<'a> {
     strangers: &'a Strangers,
     caller: PublicId,
     /// Cancelled where another needs the place.
-    pub(super) gone: CancellationToken,
+    pub(in crate::node) gone: CancellationToken,
 }
 
 impl Drop for Dialled<'_> {

@@ -60,6 +60,11 @@ impl Acknowledged {
         }
     }
 
+    /// Whether a follower has acknowledged this entry, or a later one, to the leader of `vote`.
+    pub(in crate::node) fn has(&self, follower: RaftId, vote: Vote, entry: LogId) -> bool {
+        self.newest.lock().get(&follower).is_some_and(|(to, newest)| *to == vote && *newest >= entry)
+    }
+
     /// True where it is time to tell a follower what it lost.
     pub(in crate::node) fn is_to_be_told(&self, follower: RaftId) -> bool {
         let mut told = self.told.lock();
@@ -92,6 +97,9 @@ mod tests {
         assert_eq!(after.lost_by(&conflict(1)), Some((vote, id(3, 7))));
         assert_eq!(after.lost_by(&conflict(8)), None, "it never said that it has it");
         assert_eq!(after.lost_by(&Ok(Some(id(3, 5)))), None);
+        assert!(acknowledged.has(2, vote, id(3, 7)) && acknowledged.has(2, vote, id(3, 6)));
+        assert!(!acknowledged.has(2, vote, id(3, 8)) && !acknowledged.has(4, vote, id(3, 1)));
+        assert!(!acknowledged.has(2, Vote::new_committed(4, 1), id(3, 1)), "another term");
         assert_eq!(acknowledged.asking(4, vote).lost_by(&conflict(1)), None, "another follower");
         let later = Vote::new_committed(4, 1);
         assert_eq!(acknowledged.asking(2, later).lost_by(&conflict(1)), None, "another term");

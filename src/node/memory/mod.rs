@@ -10,6 +10,7 @@
 //! * **What was acknowledged is remembered** by the leader that got it, for its term ([`acknowledged`]). A follower that then
 //!   says that it lacks it is told so, looks into its own log, and agrees.
 //! * **A start looks at its directory** ([`start`]): at what the identity says of the log, and at what the members say.
+//! * **No message is believed alone** ([`verify`]): what would end a node's part is asked for first.
 //!
 //! A node that lost its memory notes that durably, and abstains: it answers no message but to say why, sends none of Raft's
 //! ([`peers`]), serves nothing. A leader that a quorum confirms then needs no vote of it, for it gets none: once there is
@@ -23,6 +24,7 @@ pub(in crate::node) mod acknowledged;
 mod alone;
 pub(in crate::node) mod peers;
 pub(in crate::node) mod start;
+pub(in crate::node) mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,24 +106,27 @@ fn saved(saved: Result<(), StorageError>) {
 
 impl Node {
     /// Refuses a message of a process that a later one has superseded, and notes a process that is new. Where the sender
-    /// knows of a later start of this node than this one, this node has lost its memory. `asks`: the message asks for what
-    /// anybody may know, and is refused to nobody.
+    /// knows of a later start of this node than this one, and the members say so when they are asked, this node has lost its
+    /// memory. `asks`: the message asks for what anybody may know, and is refused to nobody.
     ///
     /// # Errors
-    /// [`Refusal::Superseded`], [`Refusal::LostMemory`]; [`Refusal::Stopped`] where nothing can be written.
+    /// [`Refusal::Superseded`], [`Refusal::LostMemory`]; [`Refusal::Stopped`] where nothing can be written, or nobody stands
+    /// by what the message says.
     pub(in crate::node) async fn check_start(&self, envelope: &Envelope, asks: bool) -> Result<(), Refusal> {
         let me = &self.inner.me;
-        if let Some(seen) = envelope.to_start.filter(|seen| me.start().is_stale_beside(*seen)) {
-            let why = superseded(me.start(), seen);
+        // Those who verify ask so, and must not wait for one another.
+        if asks {
+            self.look_at_start_later(envelope);
+            return Ok(());
+        }
+        if envelope.to_start.is_some_and(|seen| me.start().is_stale_beside(seen)) {
+            let Some(why) = self.ask_about_own_start().await else { return Err(Refusal::Stopped) };
             lose(me, why.clone());
             return Err(Refusal::LostMemory(why));
         }
         match me.seen(envelope.from_raft) {
             Some(seen) if seen == envelope.start => Ok(()),
             Some(seen) if envelope.start.is_stale_beside(seen) => {
-                if asks {
-                    return Ok(());
-                }
                 if self.inner.refused_starts.note(envelope.from_raft, &envelope.from)
                     && let Some(unsaid) = STALE_LINES.turn()
                 {
@@ -135,44 +140,68 @@ impl Node {
                 }
                 Err(Refusal::Superseded(seen))
             }
+            _ if !self.stands_by_its_start(envelope).await => Err(Refusal::Stopped),
             // Durable before it is answered: what it is told, it must have been heard for good.
-            _ => {
-                let (node, from, start) = (self.clone(), envelope.from_raft, envelope.start);
-                let noted = task::spawn_blocking(move || {
-                    node.inner.me.note_start(from, start, &|raft_id| node.has_member(raft_id))
-                });
-                match noted.await {
-                    Ok(Ok(())) => Ok(()),
-                    Ok(Err(error)) => {
-                        if let Some(unsaid) = UNNOTED_LINES.turn() {
-                            tracing::error!("cannot note a start of {}: {error}{unsaid}", envelope.from);
-                        }
-                        Err(Refusal::Stopped)
-                    }
-                    Err(_) => Err(Refusal::Stopped),
-                }
-            }
+            _ => self.note_start(envelope).await,
         }
+    }
+
+    async fn note_start(&self, envelope: &Envelope) -> Result<(), Refusal> {
+        let (node, from, start) = (self.clone(), envelope.from_raft, envelope.start);
+        let noted =
+            task::spawn_blocking(move || node.inner.me.note_start(from, start, &|raft_id| node.has_member(raft_id)));
+        match noted.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                if let Some(unsaid) = UNNOTED_LINES.turn() {
+                    tracing::error!("cannot note a start of {}: {error}{unsaid}", envelope.from);
+                }
+                Err(Refusal::Stopped)
+            }
+            Err(_) => Err(Refusal::Stopped),
+        }
+    }
+
+    /// Notes the start of one who asks, beside its answer: a process that starts asks all members, and followers hear
+    /// little else of one another.
+    fn look_at_start_later(&self, envelope: &Envelope) {
+        let is_news = self.inner.me.seen(envelope.from_raft).is_none_or(|seen| seen.starts < envelope.start.starts);
+        if !is_news || !self.is_free_to_ask(envelope.from_raft) {
+            return;
+        }
+        let (node, envelope) = (self.clone(), envelope.clone());
+        task::spawn(async move {
+            if node.stands_by_its_start(&envelope).await {
+                // Said where it fails.
+                let _ = node.note_start(&envelope).await;
+            }
+        });
     }
 
     /// Answers the leader of `vote`, to whom this node acknowledged the entry and everything before it, and which was then
     /// told that it lacks it. True where that is so: this node has lost its memory.
-    pub(in crate::node) async fn check_memory(&self, vote: Vote, acknowledged: LogId) -> bool {
+    ///
+    /// # Errors
+    /// [`Refusal::Stopped`]: it cannot be asked whether it says so.
+    pub(in crate::node) async fn check_memory(&self, vote: Vote, acknowledged: LogId) -> Result<bool, Refusal> {
         let me = &self.inner.me;
         let own = self.inner.log.vote().map_or(0, |vote| vote.leader_id.term);
         // A later leader may have had its entries removed.
         if own > vote.leader_id.term {
-            return false;
+            return Ok(false);
         }
         match self.has_entry(acknowledged).await {
             Ok(false) => {}
-            Ok(true) => return false,
+            Ok(true) => return Ok(false),
             Err(error) => {
                 if let Some(unsaid) = UNREAD_LINES.turn() {
                     tracing::error!("cannot look for entry {acknowledged} in the log: {error}{unsaid}");
                 }
-                return false;
+                return Ok(false);
             }
+        }
+        if !self.leader_stands_by(vote, acknowledged).await.ok_or(Refusal::Stopped)? {
+            return Ok(false);
         }
         let why = format!(
             "this node acknowledged entry {acknowledged} in term {}, and its log does not have it: its data directory was \
@@ -180,7 +209,7 @@ impl Node {
             vote.leader_id.term
         );
         lose(me, why);
-        true
+        Ok(true)
     }
 
     async fn has_entry(&self, id: LogId) -> std::io::Result<bool> {

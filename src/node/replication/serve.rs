@@ -66,7 +66,9 @@ impl Node {
                 admitted.inspect_err(|why| self.note_refused_candidate(envelope, &request, why))?;
                 self.inner.journal.knows(envelope.from_raft, &envelope.from);
             }
-            PeerRequest::IsMember(_) | PeerRequest::Status => self.admit(envelope, Sender::Asker).await?,
+            PeerRequest::IsMember(_) | PeerRequest::Status | PeerRequest::Acknowledged { .. } => {
+                self.admit(envelope, Sender::Asker).await?;
+            }
             _ => self.admit(envelope, Sender::Any).await?,
         }
         // A Raft that has stopped has no answer to give; the sender must not take that for one.
@@ -122,11 +124,18 @@ impl Node {
                 PeerReply::LeaderWatch
             }
             PeerRequest::IsLeaderGone(seen) => PeerReply::IsLeaderGone(self.is_leader_gone(seen).await),
+            // Asked for itself it tells its start at once, for those who wait to hear it.
+            PeerRequest::IsMember(raft_id) if raft_id == self.inner.me.raft_id() => {
+                PeerReply::IsMember(MemberAnswer::Unknown, Some(self.inner.me.start()))
+            }
             PeerRequest::IsMember(raft_id) => {
                 PeerReply::IsMember(self.is_member(raft_id).await, self.inner.me.seen(raft_id))
             }
+            PeerRequest::Acknowledged { vote, entry } => {
+                PeerReply::Acknowledged(self.inner.acknowledged.has(envelope.from_raft, vote, entry))
+            }
             PeerRequest::Forgotten { vote, acknowledged } => {
-                PeerReply::Forgotten(self.check_memory(vote, acknowledged).await)
+                PeerReply::Forgotten(self.check_memory(vote, acknowledged).await?)
             }
             PeerRequest::Join { id, timeout_ms } => {
                 PeerReply::Admin(self.administer(None, MemberChange::Join(id), after(timeout_ms)).await)

@@ -64,6 +64,7 @@ impl Lane {
             | PeerRequest::Marks(_)
             | PeerRequest::Clock
             | PeerRequest::Witness { .. }
+            | PeerRequest::Acknowledged { .. }
             | PeerRequest::Forgotten { .. } => None,
             PeerRequest::Read { .. } | PeerRequest::ReadBy { .. } | PeerRequest::WeakIndex => Some(Self::Read),
             PeerRequest::Join { .. }

@@ -226,6 +226,13 @@ pub enum PeerRequest {
     },
     /// What time is it? From [`Format`] 2 on.
     Clock,
+    /// Have I acknowledged this entry to you, or a later one? From [`Format`] 2 on.
+    Acknowledged {
+        /// The vote of the leader that is asked.
+        vote: Vote,
+        /// The entry.
+        entry: LogId,
+    },
 }
 
 /// The answer to a [`PeerRequest`], variant by variant.
@@ -280,6 +287,8 @@ pub enum PeerReply {
     Examine(Box<Vitals>),
     /// To [`PeerRequest::Clock`].
     Clock(ClockReading),
+    /// To [`PeerRequest::Acknowledged`]; also false where the one who answers was not that leader.
+    Acknowledged(bool),
 }
 
 /// The receiver does not lead, so it did nothing.
@@ -302,7 +311,8 @@ pub enum Refusal {
     WrongTarget(Box<Identification>),
     /// The receiver belongs to another cluster.
     WrongCluster(Box<Identification>),
-    /// The receiver was removed from its cluster, or stops.
+    /// The receiver was removed from its cluster, or stops; or the message says what its sender, or the members, do not
+    /// say when they are asked.
     Stopped,
     /// The receiver speaks another version of the protocol, or could not read the message.
     Unreadable(String),
@@ -322,7 +332,7 @@ impl fmt::Display for Refusal {
                 Some(cluster) => write!(f, "{} belongs to another cluster, {cluster}", who.id),
                 None => write!(f, "{} belongs to no cluster", who.id),
             },
-            Refusal::Stopped => write!(f, "it was removed or is stopping"),
+            Refusal::Stopped => write!(f, "it was removed, is stopping, or nobody stands by the message"),
             Refusal::Unreadable(why) => write!(f, "it could not read the message: {why}"),
             Refusal::Diverged(why) => write!(f, "it has diverged: {why}"),
             Refusal::Superseded(seen) => write!(f, "it knows start {} of this node's Raft id", seen.starts),

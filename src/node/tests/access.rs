@@ -208,6 +208,7 @@ fn is_of_nodes_alone(request: &PeerRequest) -> bool {
         | PeerRequest::Events { .. }
         | PeerRequest::Examine
         | PeerRequest::Clock
+        | PeerRequest::Acknowledged { .. }
         | PeerRequest::Witness { .. }
         | PeerRequest::Forgotten { .. } => true,
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use openraft::raft::VoteRequest;
 use tokio::time::timeout;
 
-use super::net::{Net, TestNode, until};
+use super::net::{Net, TestNode, id, until};
 use super::{leader, three};
 use crate::node::rpc::{Envelope, PeerReply, PeerRequest, Refusal};
 use crate::node::{NodeError, ReadLevel, State};
@@ -137,12 +137,75 @@ async fn of_two_processes_the_later_one_is_heard() {
     }
     assert!(leads.node.cluster().await.warnings.concat().contains("is refused"));
     // A later start takes its place, and the older one hears of it with whatever it asks or is asked next.
-    let later = StartMark { starts: message.start.starts + 1, boot: 1 };
-    let status = leads.node.answer(&Envelope { start: later, ..message.clone() }, PeerRequest::Status).await;
-    assert!(matches!(status, Ok(PeerReply::Status(State::Leader, _))), "{status:?}");
-    assert_eq!(on_disk(leads).seen.get(&message.from_raft), Some(&later), "on disk before it is answered");
+    let later = TestNode::start(&net, older.port, &[1], older.copy_of_disk()).await;
+    let start = later.node.inner.me.start();
+    let answer = leads.node.answer(&envelope(&later, leads), vote).await;
+    assert!(matches!(answer, Ok(PeerReply::Vote(_))), "{answer:?}");
+    assert_eq!(on_disk(leads).seen.get(&message.from_raft), Some(&start), "on disk before it is answered");
     until("it abstains", || older.node.state() == State::Shutdown).await;
     assert!(older.node.ready().unwrap_err().to_string().contains("start 2"), "{:?}", older.node.ready());
+}
+
+/// Issue 18, B1: one message of 148 bytes to each, and all nodes took no part any more.
+#[tokio::test(start_paused = true)]
+async fn what_a_message_says_of_starts_and_entries_counts_once_it_is_asked_for() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    let (leads, follows) = (&nodes[leader(&nodes)], &nodes[follower(&nodes)]);
+    let me = &leads.node.inner.me;
+    let message = envelope(follows, leads);
+    until("it was heard", || me.seen(message.from_raft) == Some(message.start)).await;
+    let ask = PeerRequest::WeakIndex;
+    for start in [
+        StartMark { starts: 1000, boot: 1 },
+        // As it tells anybody.
+        StartMark { starts: 1000, ..message.start },
+    ] {
+        let forged = Envelope { start, ..message.clone() };
+        assert!(matches!(leads.node.answer(&forged, ask.clone()).await, Err(Refusal::Stopped)));
+        // One who asks is answered, and not believed either.
+        assert!(leads.node.answer(&forged, PeerRequest::Status).await.is_ok());
+    }
+    let unknown = Envelope { from: id(9), from_raft: 4711, ..message.clone() };
+    assert!(matches!(leads.node.answer(&unknown, ask.clone()).await, Err(Refusal::Stopped)));
+    for seen in [StartMark { starts: 1, boot: 42 }, StartMark { starts: 1000, boot: me.boot() }] {
+        let forged = Envelope { to_start: Some(seen), ..message.clone() };
+        assert!(matches!(leads.node.answer(&forged, ask.clone()).await, Err(Refusal::Stopped)));
+    }
+    // To a follower, in the name of its leader, of an entry that there is not, and of one that it need not have yet.
+    let (vote, last) = (leads.node.inner.log.vote().unwrap(), leads.node.inner.log.last_log_id().unwrap());
+    let leader_id = leads.node.inner.me.raft_id();
+    let acknowledged =
+        openraft::testing::log_id::<crate::raft_types::TypeConfig>(vote.leader_id.term, leader_id, last.index + 9);
+    let answer = follows.node.answer(&envelope(leads, follows), PeerRequest::Forgotten { vote, acknowledged }).await;
+    assert!(matches!(answer, Ok(PeerReply::Forgotten(false))), "{answer:?}");
+    assert_eq!((me.seen(message.from_raft), me.seen(4711)), (Some(message.start), None));
+    for node in &nodes {
+        assert_eq!(node.node.ready(), Ok(()));
+        assert!(node.node.inner.me.lost_why().is_none());
+    }
+    leads.set("k", "1").await.unwrap();
+}
+
+/// Who moved is asked where its message says that it is, once nobody answers where it was.
+#[tokio::test(start_paused = true)]
+async fn who_cannot_be_asked_is_not_heard() {
+    let net: Arc<Net> = Arc::default();
+    let mut nodes = three(&net).await;
+    let (leads, number) = (leader(&nodes), follower(&nodes));
+    let port = nodes[number].port;
+    let now = nodes[number].copy_of_disk();
+    put_back(&net, &mut nodes, number, now).await;
+    let (leads, back) = (&nodes[leads], &nodes[number]);
+    let raft_id = back.node.inner.me.raft_id();
+    until("it is back", || back.node.ready() == Ok(())).await;
+    until("it was heard", || leads.node.inner.me.seen(raft_id) == Some(back.node.inner.me.start())).await;
+    // As of a start after that, which cannot be asked.
+    net.set_cut(leads.port, port, true);
+    let start = StartMark { starts: 3, boot: 3 };
+    let message = Envelope { start, ..envelope(back, leads) };
+    assert!(matches!(leads.node.answer(&message, PeerRequest::WeakIndex).await, Err(Refusal::Stopped)));
+    assert_eq!(leads.node.inner.me.seen(raft_id), Some(back.node.inner.me.start()));
 }
 
 /// The leader's own start is older than what it is told of: it must not go on to lead.
@@ -152,13 +215,16 @@ async fn a_leader_that_is_superseded_leads_no_more() {
     let nodes = three(&net).await;
     let old = leader(&nodes);
     let (leads, follows) = (&nodes[old], &nodes[(old + 1) % 3]);
-    let message = envelope(leads, follows);
-    let later = StartMark { starts: message.start.starts + 1, boot: 1 };
-    follows.node.answer(&Envelope { start: later, ..message }, PeerRequest::Status).await.unwrap();
+    let later = TestNode::start(&net, leads.port, &[1], leads.copy_of_disk()).await;
+    let vote = PeerRequest::PreVote(VoteRequest::new(
+        Vote::new(follows.node.voted_term().unwrap() + 1, later.node.inner.me.raft_id()),
+        later.node.inner.log.last_log_id(),
+    ));
+    follows.node.answer(&envelope(&later, follows), vote).await.unwrap();
     until("it abstains", || leads.node.state() == State::Shutdown).await;
     assert!(matches!(leads.set("k", "1").await, Err(NodeError::NotReady(_))));
     let others = || (1..3).map(|next| &nodes[(old + next) % 3]);
-    until("another leads", || others().any(|node| node.node.state() == State::Leader)).await;
+    until("another leads", || others().chain([&later]).any(|node| node.node.state() == State::Leader)).await;
     follows.set("k", "2").await.unwrap();
 }
 
