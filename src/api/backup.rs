@@ -21,13 +21,14 @@ use tokio::time::timeout;
 use utoipa::IntoParams;
 
 use super::App;
-use super::access::Caller;
+use super::access::{Caller, Guard};
 use super::admission::Pass;
 use super::request::query;
 use super::request::read::{self, ReadParams};
 use super::response::Answer;
 use super::response::error::ApiError;
 use super::response::held::Held;
+use super::response::stream::GoesOn;
 use super::service::Service;
 use crate::command::Need;
 use crate::kv::KvStore;
@@ -86,7 +87,7 @@ pub struct BackupParams {
         (status = 304, description = "nothing is newer than if_newer"),
     )
 )]
-pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn get<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let (BackupParams { if_newer }, read): (_, ReadParams) = query::parse(head.uri.query())?;
     let (options, deadline) = read.resolve(app.settings.read_level)?;
     let caller = Caller::of(head);
@@ -107,7 +108,8 @@ pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) ->
     let file = HeaderValue::try_from(format!("attachment; filename=\"hraftd-{index}.backup\""));
     headers.extend(file.ok().map(|file| (CONTENT_DISPOSITION, file)));
     if head.method != Method::HEAD {
-        *response.body_mut() = body(of, kv, place);
+        let goes_on = Guard::listing(app, caller, |look| look(Need::Backup));
+        *response.body_mut() = body(of, kv, place, goes_on);
     }
     Ok(Answer::read(Ok(response), index, settled))
 }
@@ -118,13 +120,18 @@ enum Part {
     End,
 }
 
-fn body(head: Head, kv: KvStore, place: OwnedSemaphorePermit) -> Body {
+fn body(head: Head, kv: KvStore, place: OwnedSemaphorePermit, mut goes_on: GoesOn) -> Body {
     let (sender, receiver) = mpsc::channel(1);
     let giver = Giver { runtime: Handle::current(), sender, held: Held::new((), Some(kv.gone())) };
     task::spawn_blocking(move || {
         let _place = place;
         let index = head.index;
-        let made = backup::write(&head, &kv, |bytes| giver.give(Part::Bytes(Bytes::copy_from_slice(bytes))));
+        let made = backup::write(&head, &kv, |bytes| {
+            if !goes_on() {
+                return Err(io::Error::other("its client may not have the rest any more"));
+            }
+            giver.give(Part::Bytes(Bytes::copy_from_slice(bytes)))
+        });
         // Without its end the client is told that it was cut.
         match made.and_then(|()| giver.give(Part::End)) {
             Ok(()) => tracing::info!("a backup was taken, of index {index}"),

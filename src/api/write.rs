@@ -205,8 +205,8 @@ fn refusal(failure: &Failure, key: &str, replayed: bool, log_time_ms: u64) -> Ap
             NodeError::Conflict("another token has this certificate; nothing was done".to_owned()).into()
         }
         Failure::Quota { bytes, quota } => ApiError::Quota(format!(
-            "there is no room: keys and values have {bytes} bytes, and the cluster's quota is {quota}; nothing was done. \
-             Delete keys, write smaller values or raise --quota on every node; what does not grow the state goes on"
+            "there is no room: the state has {bytes} bytes, and the cluster's quota is {quota}; nothing was done. \
+             Delete keys, write smaller values or bodies, or raise --quota on every node; what does not grow the state goes on"
         )),
         Failure::NoToken => NodeError::NotFound("there is no such token".to_owned()).into(),
         Failure::TokensFull => NodeError::Conflict(format!(

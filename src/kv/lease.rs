@@ -25,15 +25,27 @@ pub struct Lease {
     pub body: Option<Bytes>,
 }
 
-/// Invariants: `deadlines` has one item for each lease; `digest` is the sum over all.
+/// Invariants: `deadlines` has one item for each lease; `digest` and `bytes` are sums over all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Leases {
     alive: OrdMap<u64, Lease>,
     deadlines: OrdSet<(u64, u64)>,
     digest: u64,
+    /// The bytes of what their holders show.
+    bytes: u64,
+}
+
+impl Lease {
+    fn bytes(&self) -> u64 {
+        self.body.as_ref().map_or(0, |body| body.len() as u64)
+    }
 }
 
 impl Leases {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(super) fn get(&self, id: u64) -> Option<&Lease> {
         self.alive.get(&id)
     }
@@ -83,6 +95,7 @@ impl Leases {
         self.remove(id);
         self.deadlines.insert((lease.deadline_ms, id));
         self.digest = self.digest.wrapping_add(digest_of(id, &lease));
+        self.bytes += lease.bytes();
         self.alive.insert(id, lease);
     }
 
@@ -90,6 +103,7 @@ impl Leases {
         let lease = self.alive.remove(&id)?;
         self.deadlines.remove(&(lease.deadline_ms, id));
         self.digest = self.digest.wrapping_sub(digest_of(id, &lease));
+        self.bytes = self.bytes.saturating_sub(lease.bytes());
         Some(lease)
     }
 

@@ -1,8 +1,8 @@
-//! The quota: how many bytes of keys and values the state may have.
+//! The quota: how many bytes the state may have of keys and values, and of what leases and locks show.
 //!
 //! * The limit is state, set by an entry ([`Action::Quota`]), so all replicas refuse the same writes.
 //! * What grows the state beyond it is refused whole, and changes nothing. A transaction is judged by its net growth. What
-//!   does not grow the state goes on: deletes, smaller values, expiry, all of locks, the end of leases.
+//!   does not grow the state goes on: deletes, smaller values, expiry, the end of leases, locks that show nothing.
 //! * A limit below what is there deletes nothing.
 //!
 //! Whether a write fits is found out by running it: only where it may not fit, and then beside a clone that takes the
@@ -16,7 +16,7 @@ use crate::command::{Action, Failure, Leased, Op, Principal, Reply};
 const MAX_INTEGER_BYTES: u64 = 20;
 
 impl KvStore {
-    /// The most bytes of keys and values; 0: any number.
+    /// The most bytes; 0: any number.
     pub fn quota(&self) -> u64 {
         self.quota
     }
@@ -34,14 +34,14 @@ impl KvStore {
         action: &Action,
         events: &mut Events<'_>,
     ) -> Reply {
-        let before = self.keys.bytes();
+        let before = self.bytes();
         if self.quota == 0 || before.saturating_add(most_growth(action)) <= self.quota {
             return self.act(index, by, action, events);
         }
         let (gone, told) = (self.keys.gone.bytes(), events.mark());
         let as_it_was = self.clone();
         let reply = self.act(index, by, action, events);
-        if self.keys.bytes() <= self.quota.max(before) {
+        if self.bytes() <= self.quota.max(before) {
             return reply;
         }
         *self = as_it_was;
@@ -65,8 +65,9 @@ fn most_growth(action: &Action) -> u64 {
         Action::Leased { write, .. } => match write {
             Leased::Set { .. } | Leased::Put { .. } => 0,
             Leased::Incr { .. } => MAX_INTEGER_BYTES,
-            Leased::Acquire { .. } => return 0,
+            Leased::Acquire { .. } => 0,
         },
+        Action::Grant { .. } | Action::Acquire { .. } => 0,
         _ => return 0,
     };
     action.bytes() as u64 + more
@@ -106,6 +107,35 @@ mod tests {
         Reply::failed(Failure::Quota { bytes, quota })
     }
 
+    /// They count as values do, or who may lock has all memory.
+    #[test]
+    fn what_leases_and_locks_show_counts() {
+        let mut kv = Kv::with(10);
+        let body = |text: &'static str| Some(bytes::Bytes::from_static(text.as_bytes()));
+        let lease = |text| Action::Grant { ttl_ms: 9, body: body(text) };
+        let lock = |name: &str, wait_ms, text: Option<&'static str>| Action::Acquire {
+            name: name.into(),
+            ttl_ms: 9,
+            wait_ms,
+            body: text.and_then(body),
+        };
+        assert!(matches!(kv.apply(lease("1234")), Reply::Leased { .. }));
+        assert!(matches!(kv.apply(lock("l", 0, Some("123"))), Reply::Granted { .. }));
+        assert_eq!(kv.apply(lock("l", 9, Some("123"))), Reply::Queued);
+        assert_eq!(kv.0.sizes().bytes, 10);
+        assert_eq!(kv.apply(lease("1")), refused(10, 10));
+        assert_eq!(kv.apply(lock("m", 0, Some("1"))), refused(10, 10));
+        assert_eq!(kv.apply(lock("l", 9, Some("1"))), refused(10, 10));
+        assert_eq!(kv.set("k", ""), refused(10, 10));
+        assert!(matches!(kv.apply(lock("m", 0, None)), Reply::Granted { .. }), "it shows nothing");
+        // All of it ends, and there is room again.
+        kv.1 += 1;
+        let tick = Stamped { stamp_ms: 20, retry: None, action: Action::Tick { most: 9 } };
+        kv.0.apply(kv.1, &Command::Stamped(tick), &mut kv.2);
+        assert_eq!(kv.0.sizes().bytes, 0);
+        assert!(matches!(kv.apply(lease("1234567890")), Reply::Leased { .. }));
+    }
+
     #[test]
     fn what_grows_is_refused_and_what_does_not_goes_on() {
         let mut kv = Kv::with(10);
@@ -124,8 +154,9 @@ mod tests {
         assert_eq!(kv.0.sizes().bytes, 10);
         assert_eq!(kv.set("a", "76543210"), refused(10, 4));
         assert_eq!(kv.set("a", "765432"), Reply::Done, "smaller, though still too much");
-        let lock = Action::Acquire { name: "l".into(), ttl_ms: 9, body: Some("1234567890".into()), wait_ms: 0 };
-        assert!(matches!(kv.apply(lock), Reply::Granted { .. }));
+        let lock = |body| Action::Acquire { name: "l".into(), ttl_ms: 9, body, wait_ms: 0 };
+        assert_eq!(kv.apply(lock(Some("1".into()))), refused(9, 4), "what it shows is new");
+        assert!(matches!(kv.apply(lock(None)), Reply::Granted { .. }));
         assert_eq!(kv.apply(Action::Delete { key: "a".into(), conditions: Vec::new() }), Reply::Deleted(1));
         assert_eq!(kv.set("c", "1"), Reply::Done);
         kv.apply(Action::Quota { bytes: 0 });

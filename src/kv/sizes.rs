@@ -7,7 +7,7 @@ use super::KvStore;
 pub struct Sizes {
     /// Keys.
     pub keys: usize,
-    /// The bytes of all keys and values.
+    /// The bytes of all keys and values, and of what leases and locks show.
     pub bytes: u64,
     /// Locks that are held.
     pub locks: usize,
@@ -18,9 +18,13 @@ pub struct Sizes {
 }
 
 impl KvStore {
+    pub(super) fn bytes(&self) -> u64 {
+        self.keys.bytes() + self.leases.bytes() + self.locks.bytes()
+    }
+
     /// How much it holds. Costs nothing.
     pub fn sizes(&self) -> Sizes {
         let (locks, lock_waiters) = self.locks.counts();
-        Sizes { keys: self.keys.len(), bytes: self.keys.bytes(), locks, lock_waiters, outcomes: self.retries.len() }
+        Sizes { keys: self.keys.len(), bytes: self.bytes(), locks, lock_waiters, outcomes: self.retries.len() }
     }
 }

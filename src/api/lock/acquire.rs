@@ -82,6 +82,7 @@ pub struct AcquireParams {
             body = Problem,
             headers(("Retry-After" = u64, description = "seconds that the holder has left"))
         ),
+        (status = 507, description = "its body would grow the state beyond the quota; nothing was done", body = Problem),
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]

@@ -128,8 +128,8 @@ pub fn http(page: &mut Page, requests: &RequestNumbers, port: &PortNumbers) {
 pub fn state(page: &mut Page, numbers: &StateNumbers) {
     let (sizes, watching) = (numbers.sizes, numbers.watching);
     page.gauge("keys", "Keys", sizes.keys as f64);
-    page.gauge("state_bytes", "Bytes of keys and values", sizes.bytes as f64);
-    page.gauge("quota_bytes", "The most bytes of keys and values; 0 for any number", numbers.quota as f64);
+    page.gauge("state_bytes", "Bytes of keys and values, and of what leases and locks show", sizes.bytes as f64);
+    page.gauge("quota_bytes", "The most of these bytes; 0 for any number", numbers.quota as f64);
     page.gauge("locks", "Locks that are held", sizes.locks as f64);
     page.gauge("lock_waiters", "Places in the queues of locks", sizes.lock_waiters as f64);
     page.gauge("idempotency_outcomes", "Outcomes kept for repeated requests", sizes.outcomes as f64);

@@ -389,6 +389,11 @@ impl Locks {
         (self.held.len(), self.places.count.saturating_sub(self.held.len()))
     }
 
+    /// The bytes of what holders and waiters show.
+    pub(super) fn bytes(&self) -> u64 {
+        self.places.bytes
+    }
+
     /// A hash of all locks.
     pub(super) fn digest(&self) -> u64 {
         self.places.digest

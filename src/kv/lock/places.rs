@@ -19,6 +19,12 @@ pub struct Claim {
     pub(super) body: Option<Bytes>,
 }
 
+impl Claim {
+    fn bytes(&self) -> u64 {
+        self.body.as_ref().map_or(0, |body| body.len() as u64)
+    }
+}
+
 /// The deadlines of all holders and waiters, with their names and tickets, and the sum of their digests: it is asked for
 /// at any time, and there may be many.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +33,8 @@ pub(super) struct Places {
     pub(super) digest: u64,
     /// How many holders and waiters there are.
     pub(super) count: usize,
+    /// The bytes of what they show.
+    pub(super) bytes: u64,
 }
 
 impl Places {
@@ -36,12 +44,14 @@ impl Places {
             self.deadlines.insert((claim.deadline_ms, name.clone(), ticket));
         }
         self.count += 1;
+        self.bytes += claim.bytes();
         self.digest = self.digest.wrapping_add(place_digest(name, ticket, token, claim));
     }
 
     pub(super) fn remove(&mut self, name: &Key, ticket: u64, token: Option<u64>, claim: &Claim) {
         self.deadlines.remove(&(claim.deadline_ms, name.clone(), ticket));
         self.count = self.count.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(claim.bytes());
         self.digest = self.digest.wrapping_sub(place_digest(name, ticket, token, claim));
     }
 }

@@ -14,7 +14,7 @@ pub(in crate::kv::tests) struct Claim {
     /// `None`: it lasts as long as its lease.
     pub(super) deadline: Option<u64>,
     pub(super) lease: Option<u64>,
-    body: Option<Bytes>,
+    pub(super) body: Option<Bytes>,
 }
 
 impl Model {

@@ -149,7 +149,11 @@ impl Model {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.keys.iter().map(|(key, entry)| (key.len() + entry.value.len()) as u64).sum()
+        let shown = |body: &Option<Bytes>| body.as_ref().map_or(0, Bytes::len);
+        let keys = self.keys.iter().map(|(key, entry)| key.len() + entry.value.len());
+        let leases = self.leases.values().map(|lease| shown(&lease.body));
+        let claims = self.claims.iter().map(|claim| shown(&claim.body));
+        keys.chain(leases).chain(claims).sum::<usize>() as u64
     }
 
     fn act_if_it_fits(&mut self, index: u64, action: Action) -> Reply {
