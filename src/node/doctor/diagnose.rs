@@ -97,7 +97,7 @@ fn quorum(view: &View, findings: &mut Findings) {
         let severity = if diverged { Severity::Critical } else { Severity::Warning };
         let is_stranger = security::is_stranger(why);
         let remedy = if diverged {
-            format!("stop {}, delete its data directory, and start it again: it then joins anew", silent.id)
+            aside(&silent.id)
         } else if is_stranger {
             "put the same cluster secrets into the files of all nodes; hraftd secret --id FILE shows those of a file"
                 .to_owned()
@@ -147,6 +147,13 @@ fn quorum(view: &View, findings: &mut Findings) {
         let remedy = "look again in a few seconds; then at the links between the voters";
         findings.add(Severity::Critical, &view.me, what, &[("term", term as f64)], remedy);
     }
+}
+
+/// How a node whose state is another begins anew. What it has may be what the others lost.
+fn aside(id: &str) -> String {
+    format!(
+        "save from its copy what the others lack; stop {id}, move its data directory away, and start it: it joins anew"
+    )
 }
 
 fn links(view: &View, findings: &mut Findings) {
@@ -320,8 +327,7 @@ fn differences(view: &View, findings: &mut Findings) {
             && own.digest != theirs.digest
         {
             let what = format!("its state at index {} is another than that of {}", own.index, first.id);
-            let remedy =
-                format!("stop {}, delete its data directory, and start it again: it then joins anew", patient.id);
+            let remedy = aside(&patient.id);
             findings.add(Severity::Critical, &patient.id, what, &[("index", own.index as f64)], remedy);
         }
     }
