@@ -18,6 +18,7 @@ use crate::command::{Action, Command, Holder, Principal, Reply};
 use crate::formats::{FORMATS, Format, NEWEST, OLDEST, Speaks};
 use crate::node::rpc::*;
 use crate::node::{NodeError, State};
+use crate::observe::SecurityFault;
 use crate::raft_types::alias::{LogId, Vote};
 use crate::raft_types::{ClusterId, Founding, Role, StartMark};
 
@@ -213,6 +214,9 @@ fn vitals() -> Vitals {
         voted_for: Some(6),
         commit_index: 15,
         contact_ms: Some(16),
+        secrets: vec!["0011223344556677".to_owned()],
+        security: vec![(SecurityFault::ClientCa, "soon".to_owned())],
+        certificate_ends: [17, 0],
     }
 }
 

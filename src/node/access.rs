@@ -16,7 +16,7 @@ use crate::node::membership::AtLeader;
 use crate::node::rpc::NotLeader;
 use crate::node::state::Phase;
 use crate::node::{Node, NodeError, NodeSlot, ReadLevel, ReadOptions, Settled, StateView};
-use crate::observe::SecurityNumbers;
+use crate::observe::{SecurityFault, SecurityNumbers};
 
 /// How long the entry that turns authentication on may take before it is tried again.
 const TURN_ON_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,8 +69,19 @@ impl Node {
     }
 
     pub(in crate::node) fn security_warnings(&self) -> Vec<String> {
+        self.security_faults().into_iter().map(|(_, what)| what).collect()
+    }
+
+    /// What is wrong here with secrets, certificates and tokens.
+    pub(in crate::node) fn security_faults(&self) -> Vec<(SecurityFault, String)> {
         let asks = self.inner.map.auth().borrow().record.as_ref().is_some_and(|record| record.on);
-        self.inner.security.get().map(|numbers| numbers.warnings(asks)).unwrap_or_default()
+        self.inner.security.get().map(|numbers| numbers.faults(asks)).unwrap_or_default()
+    }
+
+    /// The fingerprints of the cluster secrets that this node trusts; and when its certificate and the authority of
+    /// clients' certificates end, in seconds since 1970, 0 where there is none.
+    pub(in crate::node) fn secrets_and_ends(&self) -> (Vec<String>, [i64; 2]) {
+        self.inner.security.get().map(|numbers| (numbers.secrets(), numbers.ends())).unwrap_or_default()
     }
 
     /// Follows changes of authentication and tokens, as far as this node has applied them.

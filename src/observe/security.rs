@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use super::Counter;
 
@@ -63,7 +64,7 @@ pub enum PlainPort {
 }
 
 /// What an operator should mend; one at a time of each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SecurityFault {
     /// Anybody may speak Raft.
     OpenRaftPort,
@@ -75,6 +76,14 @@ pub enum SecurityFault {
     Certificate,
     /// The root tokens' file cannot be used.
     RootTokens,
+    /// An authority of clients' certificates is not good, or not for long.
+    ClientCa,
+    /// Tokens travel in clear.
+    TokensInClear,
+    /// Nodes speak plain text with this one.
+    PlainNodes,
+    /// Clients speak plain text with this node.
+    PlainClients,
 }
 
 /// The numbers of certificates and tokens. All are 0 until somebody counts.
@@ -86,6 +95,7 @@ pub struct SecurityNumbers {
     plain: [AtomicUsize; 2],
     tokens_in_clear: std::sync::atomic::AtomicBool,
     faults: Mutex<BTreeMap<SecurityFault, String>>,
+    secrets: Mutex<Vec<String>>,
 }
 
 impl SecurityNumbers {
@@ -129,21 +139,38 @@ impl SecurityNumbers {
         }
     }
 
+    /// The cluster secrets with these fingerprints are trusted, of which the first issues.
+    pub fn trusts(&self, secrets: Vec<String>) {
+        *self.secrets.lock() = secrets;
+    }
+
+    /// The fingerprints of the cluster secrets, of which the first issues.
+    pub fn secrets(&self) -> Vec<String> {
+        self.secrets.lock().clone()
+    }
+
     /// What an operator should mend; `asks`: clients need tokens.
-    pub fn warnings(&self, asks: bool) -> Vec<String> {
-        let mut warnings: Vec<String> = self.faults.lock().values().cloned().collect();
+    pub fn faults(&self, asks: bool) -> Vec<(SecurityFault, String)> {
+        let mut faults: Vec<_> = self.faults.lock().iter().map(|(which, what)| (*which, what.clone())).collect();
         if asks && self.tokens_in_clear.load(Relaxed) {
             let what = "its client port has no TLS and can be reached from other machines: tokens travel in clear";
-            warnings.push(format!("{what}; see --tls-auto"));
+            faults.push((SecurityFault::TokensInClear, format!("{what}; see --tls-auto")));
         }
         let [raft, client] = self.plain_open();
         if raft > 0 {
-            warnings.push(format!("{raft} connections of nodes are in plain text (--cluster-secret-optional)"));
+            let what = format!("{raft} connections of nodes are in plain text (--cluster-secret-optional)");
+            faults.push((SecurityFault::PlainNodes, what));
         }
         if client > 0 {
-            warnings.push(format!("{client} connections of clients are in plain text (--tls-optional)"));
+            let what = format!("{client} connections of clients are in plain text (--tls-optional)");
+            faults.push((SecurityFault::PlainClients, what));
         }
-        warnings
+        faults
+    }
+
+    /// The same, without their kinds.
+    pub fn warnings(&self, asks: bool) -> Vec<String> {
+        self.faults(asks).into_iter().map(|(_, what)| what).collect()
     }
 
     /// By [`HANDSHAKE_OUTCOMES`].

@@ -57,7 +57,8 @@ function paintLane(parts, member, facts) {
   parts.here.hidden = member.id !== facts.me;
   parts.figures.hidden = !vitals;
   parts.more.hidden = !vitals;
-  parts.lead.disabled = state === 'Leader' || suffrage !== 'Voter' || !vitals;
+  parts.remove.disabled = facts.isOut;
+  parts.lead.disabled = facts.isOut || state === 'Leader' || suffrage !== 'Voter' || !vitals;
   text(parts.why, why ? shown(why, 300) : '');
   if (!vitals) {
     put(parts.term);
@@ -87,9 +88,12 @@ function paintLane(parts, member, facts) {
   text(parts.links, unreached.length > 0 ? `does not reach ${unreached.map(name).join(', ')}` : '');
 }
 
+const isOut = (members, me) => members.some((member) => member.id === me && member.state === 'Shutdown');
+
 /** The state of all in a sentence or two. */
 function headline(members, me) {
   if (members.length === 0) return ['This node is not a member of a cluster yet.', 'It is starting, or joining: its log says why that takes time.'];
+  if (isOut(members, me)) return ['This node takes no part in its cluster any more.', 'Below is what it knew last, and who answers it. How the cluster is now another member knows.'];
   const voters = members.filter((member) => member.suffrage === 'Voter');
   const up = voters.filter((member) => member.state !== 'Lost' && member.state !== 'Shutdown');
   const quorum = Math.floor(voters.length / 2) + 1;
@@ -159,7 +163,7 @@ const finding = ({ severity, what, evidence, node, do: remedy }) =>
   h('li', {}, h('span', { class: `sev ${severity}` }, { critical: 'Critical', warning: 'Warning', info: 'To know' }[severity] ?? severity),
     h('div', {}, h('p', {}, h('span', { class: 'mono' }, client(node)), ': ', shown(what, 600)),
       h('p', { class: 'do' }, shown(remedy, 600)),
-      Object.keys(evidence).length > 0 && h('p', { class: 'num soft' }, Object.entries(evidence).map(([key, value]) => `${key} ${value}`).join('   '))));
+      Object.keys(evidence).length > 0 && h('p', { class: 'num soft' }, Object.entries(evidence).map(([key, value]) => `${key.replaceAll('_', ' ')}: ${value}`).join(', '))));
 
 export function mount(root, context) {
   const { signal, shared } = context;
@@ -187,7 +191,7 @@ export function mount(root, context) {
     const end = Math.max(1, ...all.map((vitals) => vitals.last_log_index));
     const lowest = Math.min(end, ...all.map((vitals) => vitals.applied_index));
     const from = Math.max(0, end - Math.max(24, (end - lowest) * 1.25));
-    const facts = { me, newest, scale: [from, end], alive: new Set(members.filter((member) => member.vitals).map((member) => member.id)) };
+    const facts = { me, isOut: isOut(members, me), newest, scale: [from, end], alive: new Set(members.filter((member) => member.vitals).map((member) => member.id)) };
     for (const [id, parts] of lanes) {
       if (members.some((member) => member.id === id)) continue;
       parts.root.remove();
@@ -215,19 +219,24 @@ export function mount(root, context) {
       shared.me = json.node;
       if (json.members.length > 0) context.noteMembers(json.members.map((member) => member.id));
       paint(json.members, json.node);
+      // Lanes and findings are not to contradict one another for long.
+      const states = json.members.map((member) => member.state).join();
+      if (local.states !== undefined && local.states !== states) examine().catch(() => null);
+      local.states = states;
     } catch (error) {
       if (error instanceof Refused && context.refused(error)) return;
       throw error;
     }
   });
 
-  often(DOCTOR_EVERY_MS, signal, async () => {
+  const examine = async () => {
     const [found, cluster] = await Promise.all([get('hraftd/raft/doctor', { signal }), ask('hraftd/raft/cluster', { signal })]);
     const { findings } = found.json;
-    // The doctor says the same of silent members and even numbers, and more.
-    const warnings = (cluster.json?.warnings ?? []).filter((what) => findings.length === 0 || !/ voters (do not answer|survive)/.test(what));
+    // The doctor says the same of silent members, even numbers and certificates, and more.
+    const warnings = (cluster.json?.warnings ?? []).filter((what) => !findings.some((one) => what.includes(one.what)) && (findings.length === 0 || !/ voters (do not answer|survive)/.test(what)));
     put(doctor, findings.length + warnings.length === 0
       ? h('p', { class: 'good-text' }, 'Nothing: the doctor finds no fault.')
       : h('ul', { class: 'findings' }, findings.map(finding), warnings.map((what) => h('li', {}, h('span', { class: 'sev warning' }, 'Warning'), h('p', {}, shown(what, 600))))));
-  });
+  };
+  often(DOCTOR_EVERY_MS, signal, examine);
 }

@@ -176,7 +176,11 @@ const LEGEND = [
   ['asks for a vote', [s('path', { d: 'M8 1V11M5 8l3 4 3-4', class: 'msg asked' })]],
   ['gives it', sign(8, 8, true)],
   ['refuses it', sign(8, 8, false)],
+  ['begins an election', MARKS.timeout(8, 8)],
   ['leads', [s('path', { d: 'M8 1 15 8 8 15 1 8z', class: 'mark lead' })]],
+  ['another role', MARKS.role(8, 8)],
+  ['other members', MARKS.membership(8, 8)],
+  ['lost, or back', MARKS.peer(8, 8)],
   ['entries, not yet known to be committed', [s('rect', { x: 3, y: 3, width: 10, height: 10, class: 'mark' })]],
   ['committed', [s('rect', { x: 3, y: 3, width: 10, height: 10, class: 'mark full' })]],
 ];
@@ -390,6 +394,9 @@ export function mount(root, context) {
       }
     }
     const now = isLive ? history.picture(history.events.length) : history.picture(columns[at]?.end ?? 0);
+    // Over the arrows, so that none goes through a word; and over all of it what takes a click.
+    const names = [];
+    const hits = [];
     for (const id of ids) {
       const node = now.nodes.get(id);
       const role = node?.lost ? 'Lost' : (node?.role ?? '');
@@ -401,13 +408,13 @@ export function mount(root, context) {
         const tall = was === 'Leader' || was === 'Candidate' ? 26 : 18;
         out.push(s('rect', { x: a, y: row - tall / 2, width: b - a, height: tall, class: `era ${was} ${hue(of)}` }));
         out.push(s('rect', { x: a, y: row - tall / 2, width: 3, height: tall, class: `era-edge ${hue(of)}` }));
-        if (b - a > 44 && of > 0) out.push(s('text', { x: a + 6, y: row + tall / 2 + 11, class: 'era-text' }, `term ${of}`));
+        if (b - a > 44 && of > 0) names.push(s('text', { x: a + 6, y: row + tall / 2 + 11, class: 'era-text' }, `term ${of}`));
       }
       const g = glyph(role);
       g.setAttribute('x', narrow ? 12 : 14);
       g.setAttribute('y', narrow ? row - 38 : row - 15);
       if (!role) g.setAttribute('visibility', 'hidden');
-      out.push(g, s('text', { x: 36, y: narrow ? row - 26 : row - 3, class: 'lane-name' }, client(id)),
+      names.push(g, s('text', { x: 36, y: narrow ? row - 26 : row - 3, class: 'lane-name' }, client(id)),
         s('text', { x: narrow ? width - 12 : 36, y: narrow ? row - 26 : row + 13, class: 'lane-state', 'text-anchor': narrow ? 'end' : 'start' }, role ? `${role}${node?.term ? `, term ${node.term}` : ''}` : 'not known yet'));
     }
     for (let column = begin; column < end; column += 1) {
@@ -424,11 +431,11 @@ export function mount(root, context) {
       if (y(first.node) !== undefined) out.push(marks);
       const hit = s('rect', { x: place - COLUMN / 2, y: TOP - 6, width: COLUMN, height: height - TOP - 8, class: 'column hit' }, s('title', {}, `${clock(from)} ${brief(textOf(columns[column]))}`));
       hit.addEventListener('click', () => choose(columns[column]));
-      out.push(hit);
+      hits.push(hit);
     }
     if (columns[begin]) out.push(s('text', { x: left + 8, y: height - 6 }, clock(columns[begin].from)));
     if (columns[end - 1] && end - begin > 6) out.push(s('text', { x: x(end - 1) + COLUMN / 2, y: height - 6, 'text-anchor': 'end' }, clock(columns[end - 1].at)));
-    put(stage, out);
+    put(stage, out, names, hits);
     return { now, y, x, end };
   }
 
@@ -478,7 +485,7 @@ export function mount(root, context) {
     range.max = Math.max(0, columns.length - 1);
     range.value = Math.max(0, at);
     range.setAttribute('aria-valuetext', columns[at] ? brief(textOf(columns[at])) : 'nothing yet');
-    text(where, columns.length === 0 ? '' : `${count(at + 1)} of ${count(columns.length)}`);
+    text(where, columns.length === 0 ? '' : `step ${count(at + 1)} of ${count(columns.length)}`);
     text(kept, `${many(history.events.length, 'event')}; the newest ${count(KEPT)} are kept${history.dropped > 0 ? `, ${count(history.dropped)} older ones are gone` : ''}${history.missed > 0 ? `; ${many(history.missed, 'gap')}` : ''}`);
     if (isLive) travel(drawn, ids);
     seenEvents = history.dropped + history.events.length;

@@ -58,8 +58,8 @@ export function mount(root, context) {
     put(rows);
     text(wrong, '');
     text(said, '');
-    put(feed, empty('Nothing has changed yet', `Whatever begins with “${shown(wanted, 80)}” and changes from now on is shown here. Nothing is missed, and nothing comes twice.`));
-    if (wanted === '') put(feed, empty('Nothing has changed yet', 'Every change of any key from now on is shown here. Nothing is missed, and nothing comes twice.'));
+    const none = empty('Nothing has changed yet', `${wanted === '' ? 'Every change of any key from now on' : `Whatever begins with “${shown(wanted, 80)}” and changes from now on`} is shown here. Nothing is missed, and nothing comes twice.`);
+    put(feed, none);
     let position = null;
     follow(() => `hraftd/watch?prefix=${encodeURIComponent(wanted)}${position ? `&after=${encodeURIComponent(position)}` : ''}`, stop.signal, (event) => {
       if (event === null) return;
@@ -83,7 +83,12 @@ export function mount(root, context) {
         position = error.code === 'compacted' ? null : position;
         if (error.status !== 401) text(wrong, shown(error.message, 400));
         if (error.status === 403 || error.status === 400) stop.abort();
-      } else if (state === 'open') text(wrong, '');
+        // Nothing will be shown here while it is refused.
+        none.hidden = true;
+      } else if (state === 'open') {
+        text(wrong, '');
+        none.hidden = false;
+      }
     });
   }
 

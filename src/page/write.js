@@ -38,15 +38,17 @@ function fall(label, rows, edges, width) {
   for (let at = 0; at <= end * 1.0001; at += step) {
     out.push(s('path', { d: `M${x(at)} ${top - 6}V${height - 18}`, class: 'grid' }), s('text', { x: x(at), y: height - 5, 'text-anchor': at === 0 ? 'start' : 'middle' }, `${Number(at.toFixed(2))}${at === 0 ? ' ms' : ''}`));
   }
+  // Over the lines, so that none goes through a word.
+  const notes = [];
   rows.forEach(({ name, bars, note }, at) => {
     const y = top + at * 28;
     out.push(s('text', { x: 0, y: y + 14, class: 'name' }, name));
     for (const [from, to, kind] of bars) out.push(s('rect', { x: x(from), y: y + 3, width: Math.max(1.5, x(to) - x(from)), height: 15, class: `bar ${kind}`, rx: 1.5 }, s('title', {}, `${kind} ${ms(to - from)}`)));
     const last = Math.max(0, ...bars.map(([, to]) => to));
-    if (note) out.push(s('text', { x: x(last) + 6, y: y + 15 }, note));
+    if (note) notes.push(s('text', { x: x(last) + 6, y: y + 15 }, note));
   });
-  edges.forEach(([at, name], row) => out.push(s('path', { d: `M${x(at)} ${18 + (row % 2) * 0}V${height - 18}`, class: 'edge' }), s('text', { x: x(at), y: 12, 'text-anchor': at > end / 2 ? 'end' : 'start', class: 'edge-name' }, `${name} ${ms(at)}`)));
-  return h('div', { class: 'fall' }, s('svg', { viewBox: `0 0 ${width} ${height}`, height, role: 'img', 'aria-label': label }, out));
+  edges.forEach(([at, name]) => out.push(s('path', { d: `M${x(at)} 18V${height - 18}`, class: 'edge' }), s('text', { x: x(at), y: 12, 'text-anchor': at > end / 2 ? 'end' : 'start', class: 'edge-name' }, `${name} ${ms(at)}`)));
+  return h('div', { class: 'fall' }, s('svg', { viewBox: `0 0 ${width} ${height}`, height, role: 'img', 'aria-label': label }, out, notes));
 }
 
 const median = (numbers) => {

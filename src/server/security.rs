@@ -66,6 +66,7 @@ impl Security {
         let following = (peers.clone(), authority.clone(), sessions.clone(), numbers.clone());
         reloads.add(read_secrets(watch, file.label.clone(), following));
         let ids: Vec<String> = peers.secrets().iter().map(ToString::to_string).collect();
+        numbers.trusts(ids.clone());
         tracing::info!("nodes speak TLS; this one has the cluster secret {}", ids.join(" and "));
         if peers.is_optional() {
             tracing::warn!("--cluster-secret-optional: nodes without a cluster secret still get in, as anybody does");
@@ -152,6 +153,7 @@ fn read_secrets(
             Ok(())
         });
         let ids: Vec<String> = peers.secrets().iter().map(ToString::to_string).collect();
+        numbers.trusts(ids.clone());
         match &done {
             Ok(()) => tracing::info!("the cluster secrets are now {}; the first issues", ids.join(" and ")),
             Err(error) => tracing::warn!("{label}: {error}; the cluster secrets are still {}", ids.join(" and ")),
@@ -211,6 +213,8 @@ fn clients(
         if read.is_none() && !is_due {
             // Time alone brings its end near.
             numbers.fault(SecurityFault::Certificate, source.warning(clients.valid(), now));
+            numbers
+                .fault(SecurityFault::ClientCa, source.ca_warning(numbers.ends()[Certificate::ClientCa as usize], now));
             return;
         }
         let files: Vec<_> = source.files.iter().map(|(file, access)| (file, *access)).collect();
@@ -306,6 +310,21 @@ impl Source {
         is_short.then(|| format!("{label}: the certificate expires in {} days", left.as_secs() / 86_400))
     }
 
+    /// Why the authority of clients' certificates, which ends then (0: there is none), is not good, or not for long.
+    fn ca_warning(&self, end: i64, now: SystemTime) -> Option<String> {
+        let (NamedFile { label, .. }, _) = self.files.last()?;
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(end).ok().filter(|end| *end > 0)?);
+        match end.duration_since(now) {
+            Err(_) => {
+                Some(format!("{label}: an authority has expired: certificates of clients that it issued are refused"))
+            }
+            Ok(left) if left < WARN_BEFORE => {
+                Some(format!("{label}: an authority expires in {} days", left.as_secs() / 86_400))
+            }
+            Ok(_) => None,
+        }
+    }
+
     /// Has the metrics tell when these end, and `cluster` that it is soon.
     fn note(&self, numbers: &SecurityNumbers, identity: &ServerIdentity, ca: Option<&ClientCa>) {
         self.note_ends(numbers, (identity.validity(), ca.and_then(ClientCa::not_after)));
@@ -321,8 +340,10 @@ impl Source {
             i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
         };
         numbers.certificate_ends(Certificate::Server, valid.map_or(0, |(_, end)| seconds(end)));
-        numbers.certificate_ends(Certificate::ClientCa, ca.map_or(0, seconds));
-        numbers.fault(SecurityFault::Certificate, self.warning(valid, SystemTime::now()));
+        let (ca_end, now) = (ca.map_or(0, seconds), SystemTime::now());
+        numbers.certificate_ends(Certificate::ClientCa, ca_end);
+        numbers.fault(SecurityFault::Certificate, self.warning(valid, now));
+        numbers.fault(SecurityFault::ClientCa, self.ca_warning(ca_end, now));
     }
 }
 

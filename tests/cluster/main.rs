@@ -7,6 +7,7 @@ mod support;
 
 mod addresses;
 mod backups;
+mod beside_proxy;
 mod boot;
 mod cli;
 mod configured;
@@ -27,6 +28,7 @@ mod moved;
 mod notified;
 mod offline;
 mod overload;
+mod pages;
 mod quota;
 mod refusals;
 mod refused_starts;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::cluster::Cluster;
-use crate::support::http::{self, Conn};
+use crate::support::events::Events;
+use crate::support::http;
 use crate::support::lab::Lab;
 use crate::support::node::{Node, hraftd};
 use crate::support::process::{Finished, finish};
@@ -95,55 +96,12 @@ fn a_follower_that_stands_still_shows_as_the_quorum() {
     });
 }
 
-/// An open stream of events, as JSON lines.
-struct Events {
-    conn: Conn,
-    text: Vec<u8>,
-}
-
-impl Events {
-    fn open(node: &Node, query: &str, headers: &[(&str, &str)]) -> Self {
-        let mut conn = Conn::open(&node.haddr).unwrap();
-        let mut request = format!("GET /hraftd/raft/events{query} HTTP/1.1\r\nHost: {}\r\n", node.haddr);
-        request.push_str("Accept: application/x-ndjson\r\n");
-        headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
-        conn.send(format!("{request}\r\n").as_bytes()).unwrap();
-        assert_eq!(conn.head().unwrap().status, 200);
-        let mut events = Self { conn, text: Vec::new() };
-        assert_eq!(events.next()["event"], "alive");
-        events
-    }
-
-    fn next(&mut self) -> Value {
-        loop {
-            if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.text.drain(..=end).collect();
-                return serde_json::from_slice(&line).unwrap();
-            }
-            let piece = self.conn.chunk().unwrap().expect("it has no end");
-            self.text.extend(piece);
-        }
-    }
-
-    /// All up to the first that is wanted, which is the last.
-    fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
-        let (began, mut seen) = (Instant::now(), Vec::new());
-        loop {
-            assert!(began.elapsed() < SETTLE, "{what}: {seen:#?}");
-            seen.push(self.next());
-            if seen.last().is_some_and(&wanted) {
-                return seen;
-            }
-        }
-    }
-}
-
 #[test]
 fn an_election_is_seen_with_its_reasons() {
     let mut cluster = Cluster::start(3);
     let (leads, asked) = (cluster.leader(), cluster.follower());
     let former = cluster.nodes[leads].id();
-    let mut events = Events::open(&cluster.nodes[asked], "?all", &[]);
+    let mut events = Events::open(&cluster.nodes[asked].haddr, "?all", &[]);
     put(&cluster.nodes[asked], "/key/a", &[]);
     // From then on, all are followed.
     let mut commits = BTreeSet::new();
@@ -192,7 +150,7 @@ fn an_election_is_seen_with_its_reasons() {
 fn events_go_on_from_where_one_was() {
     let cluster = Cluster::start(1);
     let node = &cluster.nodes[0];
-    let mut first = Events::open(node, "?history", &[]);
+    let mut first = Events::open(&node.haddr, "?history", &[]);
     let seen = first.until("its election", |event| event["event"] == "elected");
     let kinds: Vec<&str> = seen.iter().filter_map(|event| event["event"].as_str()).collect();
     for kind in ["term", "timeout", "role"] {
@@ -204,7 +162,7 @@ fn events_go_on_from_where_one_was() {
     drop(first);
     let last = seen.last().unwrap();
     put(node, "/key/a", &[]);
-    let mut second = Events::open(node, "", &[("Last-Event-ID", &id(last))]);
+    let mut second = Events::open(&node.haddr, "", &[("Last-Event-ID", &id(last))]);
     let more = second.until("the write", |event| event["event"] == "apply");
     assert_eq!(number(&more[0]), number(last) + 1, "nothing is missed, nothing comes twice");
     for refused in ["?all&history", "?evil"] {

@@ -136,6 +136,35 @@ impl Trouble {
     }
 }
 
+/// Issue 22: a disk is found to be nearly full, and whose, before it is.
+#[test]
+fn the_doctor_finds_a_disk_that_is_nearly_full() {
+    in_own_network("disk::the_doctor_finds_a_disk_that_is_nearly_full", &NEEDS, || {
+        let disk = Mounted::tmpfs("400m");
+        let trouble = Trouble::start(Lab::new(), Some(disk.0.path().join("data")));
+        let nodes = &trouble.cluster.nodes;
+        let finds = |severity: &str| {
+            eventually(SETTLE, &format!("a disk nearly full, {severity}"), || {
+                let found = nodes[1].get("/hraftd/raft/doctor")?.ok()?.json();
+                let of =
+                    |one: &&serde_json::Value| one["what"].as_str().is_some_and(|what| what.contains("nearly full"));
+                let full: Vec<_> = found["findings"].as_array().into_iter().flatten().filter(of).collect();
+                let free = full.first().and_then(|one| one["evidence"]["free_bytes"].as_f64()).unwrap_or(f64::MAX);
+                let fits =
+                    full.len() == 1 && full[0]["node"] == nodes[0].id().as_str() && full[0]["severity"] == severity;
+                check(fits && free < f64::from(400 << 20), || found.to_string())
+            });
+        };
+        finds("warning");
+        let free = rustix::fs::statvfs(disk.0.path()).unwrap();
+        let taken = free.f_bavail * free.f_frsize - (40 << 20);
+        run(&format!("fallocate -l {taken} {}/filler", disk.0.path().display())).unwrap();
+        finds("critical");
+        disk.free();
+        finds("warning");
+    });
+}
+
 /// `before` large values are written before the disk is full: 0, and a growing segment meets it; many, and it is the making of
 /// a new segment.
 fn full_disk(before: usize) {

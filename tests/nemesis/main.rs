@@ -18,16 +18,20 @@ mod leases;
 mod locks;
 mod proxy;
 mod samples;
+mod told;
 mod world;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use changes::Changes;
 use faults::Nemesis;
 use samples::Samples;
+use serde_json::Value;
 use world::World;
 
+use crate::support::events::follow;
 use crate::support::faketime::library;
 use crate::support::history::{Recorder, StopOnDrop};
 use crate::support::namespace::{in_own_network_within, say_figure, skip};
@@ -51,6 +55,13 @@ const PACE: Duration = Duration::from_millis(8);
 
 fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
+}
+
+/// All events of a node.
+fn followed(haddr: &str, stop: &AtomicBool) -> Vec<Value> {
+    let all = Mutex::default();
+    follow(haddr, stop, &all);
+    all.into_inner().unwrap()
 }
 
 /// Ends the clients when the test ends, by a panic too.
@@ -121,6 +132,7 @@ fn everything_at_random() {
                 seeds(5).map(|seed| scope.spawn(move || leases::register(haddrs, stop, seed))).collect();
             let counts: Vec<_> = seeds(2).map(|seed| scope.spawn(move || counter::count(haddrs, stop, seed))).collect();
             let writers: Vec<_> = seeds(3).map(|seed| scope.spawn(move || changes.write(haddrs, stop, seed))).collect();
+            let events = haddrs.iter().map(|haddr| scope.spawn(move || followed(haddr, stop))).collect::<Vec<_>>();
             let watchers: Vec<_> = seeds(4).map(|seed| scope.spawn(move || changes::watch(haddrs, seed))).collect();
 
             let mut nemesis = Nemesis::new(&mut world, seed);
@@ -147,6 +159,8 @@ fn everything_at_random() {
             let registered: u64 = leases.into_iter().map(|lease| lease.join().unwrap()).sum();
             let watched: Vec<_> = watchers.into_iter().map(|watcher| watcher.join().unwrap()).collect();
             let operations = registers.join().unwrap();
+            let events: Vec<Vec<Value>> = events.into_iter().map(|events| events.join().unwrap()).collect();
+            say_figure(&told::check(&world.nodes.iter().map(world::Place::id).collect::<Vec<_>>(), &events));
 
             let counted = counter::check(&told);
             for place in &world.nodes {

@@ -8,6 +8,7 @@
 
 pub mod cluster;
 pub mod crowd;
+pub mod events;
 pub mod extent;
 pub mod faketime;
 pub mod history;

@@ -178,6 +178,9 @@ pub(super) fn patients() -> Vec<Patient> {
         voted_for: Some(1),
         commit_index: 8,
         contact_ms: Some(0),
+        secrets: Vec::new(),
+        security: Vec::new(),
+        certificate_ends: [0, 0],
     };
     let patient = |raft_id, id: &str, vitals| Patient {
         raft_id,

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::findings::Findings;
+use super::security::{self, NO_SECRET_IN_COMMON};
 use super::{Finding, Severity};
 use crate::node::State;
 use crate::node::rpc::Vitals;
@@ -63,43 +65,25 @@ pub(super) struct View {
     pub(super) patients: Vec<Patient>,
 }
 
-/// Findings so far.
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn add(
-        &mut self,
-        severity: Severity,
-        node: &str,
-        what: impl Into<String>,
-        evidence: &[(&'static str, f64)],
-        remedy: impl Into<String>,
-    ) {
-        let (what, remedy) = (what.into(), remedy.into());
-        self.0.push(Finding { severity, what, evidence: evidence.to_vec(), node: node.to_owned(), remedy });
-    }
-}
-
 /// What is wrong, the worst first.
 pub(super) fn diagnose(view: &View) -> Vec<Finding> {
-    let mut findings = Findings(Vec::new());
+    let mut findings = Findings::default();
     if let Some(why) = &view.why_out {
         let remedy = "docs/operations.md says how such a node comes back; ask another for the state of the cluster";
         findings.add(Severity::Critical, &view.me, why.clone(), &[], remedy);
-        return findings.0;
+        return findings.sorted();
     }
     if view.patients.is_empty() {
         let what = "this node is a member of no cluster yet";
         findings.add(Severity::Warning, &view.me, what, &[], "start it with --rjoin naming a node of the cluster");
-        return findings.0;
+        return findings.sorted();
     }
     quorum(view, &mut findings);
     links(view, &mut findings);
     rates(view, &mut findings);
     each(view, &mut findings);
     differences(view, &mut findings);
-    findings.0.sort_by_key(|finding| finding.severity);
-    findings.0
+    findings.sorted()
 }
 
 fn quorum(view: &View, findings: &mut Findings) {
@@ -111,15 +95,23 @@ fn quorum(view: &View, findings: &mut Findings) {
         let Err(why) = &silent.vitals else { continue };
         let diverged = why.contains("diverged");
         let severity = if diverged { Severity::Critical } else { Severity::Warning };
+        let is_stranger = security::is_stranger(why);
         let remedy = if diverged {
-            format!("stop {}, delete its data directory, and start it again: it then joins anew", silent.id)
+            aside(&silent.id)
+        } else if is_stranger {
+            "put the same cluster secrets into the files of all nodes; hraftd secret --id FILE shows those of a file"
+                .to_owned()
         } else {
             format!(
                 "start {} again; if it is lost for good: curl -X DELETE '…/hraftd/raft/remove?id={}'",
                 silent.id, silent.id
             )
         };
-        let what = if diverged { why.clone() } else { format!("it does not answer: {why}") };
+        let what = match (diverged, is_stranger) {
+            (true, _) => why.clone(),
+            (false, true) => format!("{NO_SECRET_IN_COMMON}: {why}"),
+            (false, false) => format!("it does not answer: {why}"),
+        };
         findings.add(severity, &silent.id, what, &[("waited_ms", silent.round_trip.as_millis() as f64)], remedy);
     }
     if up < needed {
@@ -155,6 +147,13 @@ fn quorum(view: &View, findings: &mut Findings) {
         let remedy = "look again in a few seconds; then at the links between the voters";
         findings.add(Severity::Critical, &view.me, what, &[("term", term as f64)], remedy);
     }
+}
+
+/// How a node whose state is another begins anew. What it has may be what the others lost.
+fn aside(id: &str) -> String {
+    format!(
+        "save from its copy what the others lack; stop {id}, move its data directory away, and start it: it joins anew"
+    )
 }
 
 fn links(view: &View, findings: &mut Findings) {
@@ -217,6 +216,7 @@ fn each(view: &View, findings: &mut Findings) {
         }
         room(id, vitals, findings);
         skew(patient, vitals, findings);
+        security::faults(id, vitals, findings);
         if vitals.compacted > 0 {
             let what = "watchers asked for more than its history of changes has, and had to begin anew";
             let numbers = [("in_10_minutes", vitals.compacted as f64)];
@@ -321,13 +321,13 @@ fn differences(view: &View, findings: &mut Findings) {
             let what = format!("it has {name} {value}, and {} has {theirs}", first.id);
             findings.add(Severity::Warning, &patient.id, what, &[], "start it with the flags of the others");
         }
+        security::differ((&patient.id, vitals), (&first.id, like), findings);
         if let (Some(own), Some(theirs)) = (vitals.mark, like.mark)
             && own.index == theirs.index
             && own.digest != theirs.digest
         {
             let what = format!("its state at index {} is another than that of {}", own.index, first.id);
-            let remedy =
-                format!("stop {}, delete its data directory, and start it again: it then joins anew", patient.id);
+            let remedy = aside(&patient.id);
             findings.add(Severity::Critical, &patient.id, what, &[("index", own.index as f64)], remedy);
         }
     }

@@ -1,11 +1,14 @@
 //! What is wrong with this cluster, and what mends it.
 //!
 //! * `vitals`: what each member tells of itself, and which others it reaches.
-//! * `diagnose`: what follows from that; it knows no network and no clock.
+//! * `diagnose`: what follows from that; it knows no network and no clock. `security`: of that, what concerns secrets and
+//!   certificates.
 //!
 //! A member that does not answer is a finding, and holds nobody up for longer than [`MEMBER_TIMEOUT`].
 
 mod diagnose;
+mod findings;
+mod security;
 #[cfg(test)]
 mod tests;
 mod vitals;

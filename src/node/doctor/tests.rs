@@ -2,6 +2,7 @@ use super::diagnose::{Patient, View, diagnose};
 use super::*;
 use crate::node::State;
 use crate::node::rpc::{ClockRate, Mark};
+use crate::observe::SecurityFault;
 
 fn vitals(own: u64, of: u64) -> Vitals {
     Vitals {
@@ -27,7 +28,14 @@ fn vitals(own: u64, of: u64) -> Vitals {
         voted_for: Some(1),
         commit_index: 10_000,
         contact_ms: Some(100),
+        secrets: vec!["0011223344556677".to_owned()],
+        security: Vec::new(),
+        certificate_ends: [2_000_000, 3_000_000],
     }
+}
+
+fn fault(which: SecurityFault) -> Vec<(SecurityFault, String)> {
+    vec![(which, "so it is".to_owned())]
 }
 
 /// The rate of a member's clock.
@@ -85,6 +93,14 @@ fn each_fault_is_named_at_its_node() {
     finds(|v| v.compacted = 3, Warning, "n2", "history");
     finds(|v| v.hindrances = vec!["the disk hangs".to_owned()], Critical, "n2", "hangs");
     finds(|v| v.reaches = vec![(1, true), (3, false)], Warning, "n2", "one way");
+    finds(|v| v.secrets.push("8899aabbccddeeff".to_owned()), Warning, "n2", "0011223344556677 and 8899aabbccddeeff");
+    finds(|v| v.secrets.clear(), Warning, "n2", "it has no cluster secret, and n1:1");
+    finds(|v| v.security = fault(SecurityFault::Secrets), Warning, "n2", "so");
+    finds(|v| v.security = fault(SecurityFault::Certificate), Warning, "n2", "so");
+    finds(|v| (v.security, v.certificate_ends) = (fault(SecurityFault::Certificate), [999, 0]), Critical, "n2", "so");
+    finds(|v| (v.security, v.certificate_ends) = (fault(SecurityFault::ClientCa), [0, 999]), Critical, "n2", "so");
+    finds(|v| v.security = fault(SecurityFault::TokensInClear), Warning, "n2", "so");
+    finds(|v| v.security = fault(SecurityFault::PlainNodes), Severity::Info, "n2", "so");
     // What says nothing.
     let silent: [fn(&mut Vitals); 3] =
         [|v| v.flush_p99 = Some((150_000, 3)), |v| v.mark = None, |v| v.mark = Some(Mark { index: 8_000, digest: 9 })];
@@ -120,6 +136,14 @@ fn a_clock_that_is_fast_or_slow_is_found_by_what_the_others_say() {
             vitals.clock_rates.iter().map(|r| ClockRate { ppm: 60_000, unsure_ppm: 60_000, ..*r }).collect();
     }
     assert_eq!(diagnose(&unsure), []);
+}
+
+#[test]
+fn a_member_with_another_secret_is_told_what_to_do() {
+    let mut view = view(3);
+    view.patients[2].vitals = Err("it has a certificate of the cluster secret 8899aabbccddeeff".to_owned());
+    let found = diagnose(&view);
+    assert!(found[0].what.contains("no cluster secret in common") && found[0].remedy.contains("hraftd secret --id"));
 }
 
 #[test]

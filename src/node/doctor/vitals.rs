@@ -35,6 +35,7 @@ impl Node {
             (metrics.current_term, metrics.current_leader)
         };
         let stats = self.stats();
+        let (secrets, certificate_ends) = self.secrets_and_ends();
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         Vitals {
             version: self.speaks().version,
@@ -59,6 +60,9 @@ impl Node {
             voted_for: self.inner.log.vote().map(|vote| vote.leader_id.voted_for),
             commit_index: stats.commit_index,
             contact_ms: stats.last_contact.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
+            secrets,
+            security: self.security_faults(),
+            certificate_ends,
         }
     }
 }

@@ -164,6 +164,7 @@ impl Journal {
         }
     }
 
+    /// Tells what has been counted so far.
     fn tell(&self) {
         let (term, leads) = {
             let now = self.now.lock();

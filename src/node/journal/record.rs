@@ -245,6 +245,8 @@ impl LogWatch for Journal {
     fn voted(&self, vote: &Vote) {
         self.numbers.votes(vote, self.me);
         let (term, is_own) = (vote.leader_id.term, vote.leader_id.voted_for == self.me);
+        // What went on until now was of the term and the leader until now.
+        self.tell();
         let whose = self.name(vote.leader_id.voted_for);
         let had_round = std::mem::replace(&mut *self.pre_voted.lock(), false);
         let (is_news, role) = {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Mark, Stamp};
 use crate::node::State;
+use crate::observe::SecurityFault;
 use crate::raft_types::RaftId;
 
 /// What the clocks of a node say.
@@ -75,4 +76,10 @@ pub struct Vitals {
     pub commit_index: u64,
     /// How long ago, at most, it heard a leader, in milliseconds; 0 where it leads, `None` for never.
     pub contact_ms: Option<u64>,
+    /// The fingerprints of the cluster secrets that it trusts, of which the first issues.
+    pub secrets: Vec<String>,
+    /// What is wrong with its secrets, certificates and tokens.
+    pub security: Vec<(SecurityFault, String)>,
+    /// When its certificate and the authority of clients' certificates end, in seconds since 1970; 0: there is none.
+    pub certificate_ends: [i64; 2],
 }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod counted;
+mod findings;
 mod migration;
 mod peers;
 mod raw;

@@ -40,6 +40,11 @@ fn root() -> &'static Path {
 impl Browser {
     /// Opens a window of this size. `dir` takes what it writes.
     pub fn open(dir: &Path, width: u32, height: u32) -> Self {
+        Self::open_with(dir, width, height, &[])
+    }
+
+    /// The same, with more arguments.
+    pub fn open_with(dir: &Path, width: u32, height: u32, more: &[&str]) -> Self {
         let port = ports::free_pair();
         let addr = format!("127.0.0.1:{port}");
         let mut command = Command::new("chromedriver");
@@ -62,6 +67,7 @@ impl Browser {
             "--force-device-scale-factor=1",
             &window,
         ];
+        let args: Vec<&str> = args.iter().chain(more).copied().collect();
         let wanted = json!({
             "goog:chromeOptions": {"args": args, "prefs": {"profile.default_content_setting_values.clipboard": 1}},
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
@@ -96,6 +102,17 @@ impl Browser {
     /// Goes to an address.
     pub fn go(&self, url: &str) {
         self.ask("POST", "/url", Some(&json!({"url": url})));
+    }
+
+    /// The same, where it may be refused.
+    pub fn try_go(&self, url: &str) -> Result<(), String> {
+        let path = format!("{}/url", self.session);
+        self.call("POST", &path, Some(&json!({"url": url}))).map(drop)
+    }
+
+    /// The cookies that it would send to this place.
+    pub fn cookies(&self) -> Value {
+        self.ask("GET", "/cookie", None)
     }
 
     /// What a script returns; `arguments` are its arguments. It may be a promise.

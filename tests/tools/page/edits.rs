@@ -35,6 +35,20 @@ fn conflicts() {
         browser.click("Leave it");
         browser.sees(".detail", &["This key is not there"]);
         assert_eq!(node.get("/hraftd/key/app/motd").unwrap().status, 404);
+
+        // Somebody is quicker by a hair: the page has not heard of it when it writes.
+        put(node, "app/race", "", b"first");
+        browser.go(&page(node, "keys/app%2Frace"));
+        browser.sees(".detail", &["first", "version"]);
+        browser.click("Edit");
+        browser.fill("#new-value", "mine");
+        let quicker = "const real = window.fetch; window.fetch = async (where, how) => { if (how?.method === 'PUT') { \
+                       window.fetch = real; await real('../hraftd/key/app/race', {method: 'PUT', body: 'quicker'}); } \
+                       return real(where, how); }";
+        browser.run(quicker, &[]);
+        browser.click("Save");
+        browser.sees(".conflict", &["Somebody changed this key while you edited it", "quicker", "mine"]);
+        assert_eq!(node.get("/hraftd/key/app/race?raw").unwrap().text(), "quicker");
         // What was no success, the test brought about.
         assert_eq!(browser.complaints(&["404 (Not Found)", "412 (Precondition Failed)"]), Vec::<String>::new());
     });

@@ -1,8 +1,10 @@
 //! The page, in real headless Chromium, on a live cluster: Debian's `chromium` and `chromium-driver`.
 
+mod apart;
 mod browser;
 mod edits;
 mod faults;
+mod secure;
 mod sign_in;
 mod views;
 
