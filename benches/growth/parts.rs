@@ -35,7 +35,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn line(&self) -> String {
+    pub fn line(&self) -> String {
         let at = |quantile: f64| self.times.value_at_quantile(quantile) as f64 / 1e6;
         let cpu: Vec<String> = self.cpu.iter().map(|cores| format!("{:.0}", cores * 100.0)).collect();
         format!(

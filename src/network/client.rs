@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::link::{Link, LinkError};
+use super::link::{GONE_AFTER, Link, LinkError};
 use super::origin::RAFT_CONTENT_TYPE;
 use super::reply::{self, MAX_SMALL_REPLY_BYTES, read_body, read_reply};
 use super::resolver::Resolver;
@@ -35,6 +35,10 @@ use crate::tls::PeerTls;
 /// Connections to one address that are kept for the next request, in each pool. It is as many as clients may have under way
 /// in one lane: a bound below that would open and close them under load.
 const MAX_IDLE: usize = MAX_WIDTH;
+
+/// A receiver of a snapshot, or of appends, that takes nothing for so long is gone. Appends without an answer are given up
+/// much earlier.
+const STREAM_GONE_AFTER: Duration = Duration::from_secs(10);
 
 /// Names that are looked up at a time.
 const MAX_LOOKUPS: usize = 16;
@@ -74,6 +78,8 @@ struct Links {
     own: Link,
     /// For requests made on behalf of a client, by the task that serves it.
     for_clients: Link,
+    /// For appends and snapshots: a receiver whose disk is slow may read nothing for a while.
+    for_streams: Link,
     /// For client addresses that were listed. It keeps no connection: a balancer would lead to the same node for ever.
     for_strangers: Link,
     /// Of the certificate.
@@ -84,8 +90,14 @@ impl Links {
     fn new(resolver: &Arc<Resolver>, tls: Option<&Arc<PeerTls>>) -> Self {
         // Before the first connection: one that is opened amid a change is opened anew.
         let generation = tls.map_or(0, |tls| tls.generation());
-        let link = |idle| Link::new(resolver.clone(), tls.cloned(), idle);
-        Self { own: link(MAX_IDLE), for_clients: link(MAX_IDLE), for_strangers: link(0), generation }
+        let link = |idle, gone_after| Link::new(resolver.clone(), tls.cloned(), idle, gone_after);
+        Self {
+            own: link(MAX_IDLE, GONE_AFTER),
+            for_clients: link(MAX_IDLE, GONE_AFTER),
+            for_streams: link(1, STREAM_GONE_AFTER),
+            for_strangers: link(0, GONE_AFTER),
+            generation,
+        }
     }
 }
 
@@ -209,7 +221,7 @@ impl Peers for HttpPeers {
         target: &Target,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Option<Box<dyn AppendStream>>, PeerError>> {
-        Box::pin(appends::open(self.links().own.clone(), self.me.clone(), target.clone(), timeout))
+        Box::pin(appends::open(self.links().for_streams.clone(), self.me.clone(), target.clone(), timeout))
     }
 
     fn send_snapshot(
@@ -223,7 +235,7 @@ impl Peers for HttpPeers {
         let envelope = self.me.envelope(target);
         let format = envelope.format;
         let head = wire::encode(&(envelope, vote, meta), format);
-        let link = self.links().own.clone();
+        let link = self.links().for_streams.clone();
         let to = link.uri(&target.id.raddr, target.raft_id, SNAPSHOT_PATH);
         let sent = snapshot::send(link, to, head, snapshot, idle_timeout);
         Box::pin(async move {

@@ -6,11 +6,14 @@
 //! Where no answer comes within [`PATIENCE`], the name's last addresses count: else two members of three could not elect a
 //! leader beside a name server that is silent. Who answers there shows its Raft id, so an old address misleads nobody. The
 //! look-up goes on, and what it finds counts from then on.
+//!
+//! Of a name's addresses the one that took the last connection comes first: before a dead one, which would cost each new
+//! connection its time.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +39,21 @@ pub(super) struct Resolver {
     ask: Ask,
     under_way: Arc<Mutex<HashMap<String, Shared<BoxFuture<'static, Found>>>>>,
     /// The last addresses of names.
-    known: Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>,
+    known: Arc<Mutex<HashMap<String, Known>>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    last: Vec<SocketAddr>,
+    /// It took the last connection.
+    good: Option<IpAddr>,
+}
+
+impl Known {
+    /// The good one first; the others stay as they were.
+    fn sort(&self, found: &mut [SocketAddr]) {
+        found.sort_by_key(|addr| Some(addr.ip()) != self.good);
+    }
 }
 
 impl fmt::Debug for Resolver {
@@ -63,13 +80,24 @@ impl Resolver {
     pub(super) fn look_up(&self, name: &str) -> BoxFuture<'static, Found> {
         let (asked, known, name) = (self.join(name), self.known.clone(), name.to_owned());
         async move {
-            let last = known.lock().get(&name).cloned();
-            match last {
+            let last = known.lock().get(&name).map(|known| known.last.clone());
+            let mut found = match last {
                 None => asked.await,
                 Some(last) => timeout(PATIENCE, asked).await.unwrap_or(Ok(last)),
+            }?;
+            if let Some(known) = known.lock().get(&name) {
+                known.sort(&mut found);
             }
+            Ok(found)
         }
         .boxed()
+    }
+
+    /// This address of the name took a connection.
+    pub(super) fn took(&self, name: &str, addr: IpAddr) {
+        if let Some(known) = self.known.lock().get_mut(name) {
+            known.good = Some(addr);
+        }
     }
 
     /// Joins the look-up of this name, or begins one. It goes on where nobody waits any more: the next ones join it.
@@ -89,7 +117,7 @@ impl Resolver {
                 {
                     let mut known = known.lock();
                     if known.len() < MAX_KNOWN || known.contains_key(&name) {
-                        known.insert(name.clone(), found.clone());
+                        known.entry(name.clone()).or_default().last.clone_from(found);
                     }
                 }
                 all.lock().remove(&name);
@@ -156,5 +184,19 @@ mod tests {
         assert!(began.elapsed() <= PATIENCE + Duration::from_millis(1));
         tokio::time::sleep(Duration::from_secs(6)).await;
         assert_eq!(resolver.look_up("n1").await, at(2), "what the late answer said");
+    }
+
+    #[tokio::test]
+    async fn the_address_that_took_the_last_connection_comes_first() {
+        let all = [1, 2, 3].map(|last| SocketAddr::from(([10, 0, 0, last], 0)));
+        let resolver = Resolver::new(Box::new(move |_| async move { Ok(all.to_vec()) }.boxed()));
+        let [dead, live, other] = all;
+        resolver.took("n1", live.ip());
+        assert_eq!(resolver.look_up("n1").await, Ok(vec![dead, live, other]), "of a name that was never found");
+        resolver.took("n1", live.ip());
+        assert_eq!(resolver.look_up("n1").await, Ok(vec![live, dead, other]));
+        resolver.took("n1", [10, 0, 0, 9].into());
+        assert_eq!(resolver.look_up("n1").await, Ok(vec![dead, live, other]), "it has that address no more");
+        assert_eq!(resolver.look_up("n2").await, Ok(vec![dead, live, other]));
     }
 }

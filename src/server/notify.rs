@@ -100,6 +100,14 @@ impl Notifier {
         self.send("STOPPING=1\nSTATUS=stopping");
     }
 
+    /// Feeds the watchdog, if the pulses turn.
+    async fn feed(&self, pulses: &Pulses, most: Duration) {
+        match pulses.check(most).await {
+            Ok(()) => self.send("WATCHDOG=1"),
+            Err(why) => tracing::warn!("the watchdog is not fed: {why}"),
+        }
+    }
+
     fn is_ready(&self) -> bool {
         self.0.as_ref().is_some_and(|shared| shared.ready.load(Ordering::Relaxed))
     }
@@ -120,10 +128,7 @@ impl Notifier {
                 told = status;
             }
             if watchdog.is_some() {
-                match pulses.check(most).await {
-                    Ok(()) => self.send("WATCHDOG=1"),
-                    Err(why) => tracing::warn!("the watchdog is not fed: {why}"),
-                }
+                self.feed(&pulses, most).await;
             }
             looked = (looked + interval).max(Instant::now());
             sleep(looked - Instant::now()).await;
@@ -134,4 +139,43 @@ impl Notifier {
 fn status(node: &Node) -> String {
     let stats = node.stats();
     format!("{}, term {}", stats.state.as_str().to_lowercase(), stats.term)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime;
+
+    use super::*;
+
+    /// The threads that serve clients stand still; those that feed the watchdog turn.
+    #[test]
+    fn a_thread_that_stands_still_feeds_no_watchdog() {
+        let threads =
+            |workers| runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
+        let (clients, others) = (threads(1), threads(1));
+        let (messages, told) = sync_channel(MAX_WAITING);
+        let notifier = Notifier(Some(Arc::new(Shared { messages, ready: AtomicBool::new(true) })));
+        let all = vec![("the client port".to_owned(), clients.handle().clone())];
+        let (pulses, _tasks) = Pulses::begin(Duration::from_millis(20), all);
+        let most = Duration::from_millis(500);
+        let fed = || {
+            others.block_on(notifier.feed(&pulses, most));
+            told.try_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(fed(), ["WATCHDOG=1"]);
+        let (go_on, stands) = sync_channel::<()>(0);
+        clients.spawn(async move {
+            // A thread that blocks: what must never be done.
+            let _ = stands.recv();
+        });
+        let until = std::time::Instant::now() + Duration::from_secs(30);
+        while !fed().is_empty() {
+            assert!(std::time::Instant::now() < until, "it is fed by what stands still");
+        }
+        assert!(fed().is_empty());
+        go_on.send(()).unwrap();
+        while fed().is_empty() {
+            assert!(std::time::Instant::now() < until, "it goes on, and is not fed");
+        }
+    }
 }

@@ -46,6 +46,8 @@ pub struct Settings {
     pub mixed: bool,
     /// How fast or slow a machine's clock may be.
     pub drift_ppm: u32,
+    /// The smallest `--quota` in bytes; 0: some have one that nothing reaches.
+    pub quota: u64,
 }
 
 /// The command line of a process.
@@ -106,7 +108,7 @@ impl Process {
         world::note("start", &[port.into()]);
         let setup = Arc::new(setup(net, args, &host, disk.clone()));
         let (stop, stopped) = oneshot::channel();
-        let life = host.spawn(life(net.clone(), host.clone(), setup, stopped));
+        let life = host.spawn(life(net.clone(), host.clone(), setup, args.settings.quota, stopped));
         let end = Arc::new(Mutex::new(End::default()));
         tokio::spawn({
             let (net, host, end) = (net.clone(), host.clone(), end.clone());
@@ -207,9 +209,15 @@ pub fn address(port: u16) -> HostPort {
     HostPort::new("127.0.0.1", port)
 }
 
-async fn life(net: Net, host: Host, setup: Arc<Setup>, mut stopped: oneshot::Receiver<()>) -> Result<(), Exit> {
+async fn life(
+    net: Net,
+    host: Host,
+    setup: Arc<Setup>,
+    quota: u64,
+    mut stopped: oneshot::Receiver<()>,
+) -> Result<(), Exit> {
     // As `main` does.
-    while part_of_life(&net, &host, &setup, &mut stopped).await? == Again::Yes {}
+    while part_of_life(&net, &host, &setup, quota, &mut stopped).await? == Again::Yes {}
     Ok(())
 }
 
@@ -224,6 +232,7 @@ async fn part_of_life(
     net: &Net,
     host: &Host,
     setup: &Arc<Setup>,
+    quota: u64,
     mut stopped: &mut oneshot::Receiver<()>,
 ) -> Result<Again, Exit> {
     let name = host.name();
@@ -257,8 +266,10 @@ async fn part_of_life(
     };
     let mut running = opened.run(peers, setup, tokio::runtime::Handle::current()).await?;
     slot.started(running.node.clone());
-    // Larger than all that is written, and another on each node: each leader changes it. What is refused, `kv` tests.
-    if world::random().is_multiple_of(2) {
+    // Another on each node: each leader changes it, up and down.
+    if quota > 0 {
+        running.node.set_quota(quota + world::below(quota));
+    } else if world::random().is_multiple_of(2) {
         running.node.set_quota((1 << 40) + u64::from(setup.public_id.haddr.port));
     }
     let again = tokio::select! {

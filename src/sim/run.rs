@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
+use super::clients::fillers::QUOTA_BYTES;
 use super::clients::watchers::Watcher;
 use super::clients::{Client, Shared, counters, locks, ttls};
 use super::cluster::Cluster;
@@ -98,12 +99,15 @@ fn settings(mixed: bool) -> Settings {
         streams: world::chance(800),
         mixed,
         drift_ppm,
+        // Where all understand it.
+        quota: if !mixed && world::chance(400) { QUOTA_BYTES } else { 0 },
     }
 }
 
 async fn life(mixed: bool) -> Summary {
     let net = Net::default();
-    let mut cluster = Cluster::new(net.clone(), settings(mixed));
+    let settings = settings(mixed);
+    let mut cluster = Cluster::new(net.clone(), settings);
     let size = [3, 3, 3, 3, 5, 1][world::below(6) as usize];
     let ports: Vec<u16> = (1..=size).collect();
     let by_name = size > 1 && faults::is_on("shared name") && world::chance(500);
@@ -156,6 +160,7 @@ async fn life(mixed: bool) -> Summary {
         tasks.push(tokio::spawn(client(format!("poll-{number}")).poll()));
     }
     tasks.push(tokio::spawn(client("listing".to_owned()).list()));
+    let filling = (settings.quota > 0).then(|| tokio::spawn(client("filler".to_owned()).fill()));
     let filters = [Filter::Prefix("".into()), Filter::Prefix("reg".into()), Filter::Lock(locks::NAMES[0].into())];
     for filter in filters {
         tasks.push(tokio::spawn(client(format!("{filter:?}")).watch(Watcher::new(filter))));
@@ -186,6 +191,13 @@ async fn life(mixed: bool) -> Summary {
             Err(_) => world::fail(format!("available: a counter is not done within {ENDS_WITHIN:?}")),
         }
     }
+    let mut full = 0;
+    if let Some(filling) = filling {
+        match tokio::time::timeout_at(deadline, filling).await {
+            Ok(done) => full = done.unwrap_or(0),
+            Err(_) => world::fail(format!("quota: what fills the state is not deleted within {ENDS_WITHIN:?}")),
+        }
+    }
     cluster.settle().await;
     client("last".to_owned()).read_all(cluster.ports()).await;
     // One that was sent a snapshot in vain has yet to catch up.
@@ -206,6 +218,7 @@ async fn life(mixed: bool) -> Summary {
     if joined_early {
         summary.counts.push(("joins during formation", 1));
     }
+    summary.counts.push(("refused by a quota", full));
     if let Some(copies) = backup {
         summary.counts.push(("restore", 1));
         restore(&mut cluster, copies, client("restored".to_owned())).await;

@@ -111,6 +111,7 @@ fn settings() -> Settings {
         history: HistoryLimits { events: 1_000, bytes: 1 << 20 },
         streams: true,
         drift_ppm: 0,
+        quota: 0,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -252,6 +252,44 @@ fn what_goes_wrong_leaves_no_file_and_no_half_of_one() {
     for path in ["/hraftd/backup?if_newer=x", "/hraftd/backup?what"] {
         assert_eq!(node.get(path).unwrap().status, 400, "{path}");
     }
+}
+
+/// A client that begins to read one and takes no more: what the state was then costs memory with each write.
+#[test]
+fn a_client_that_takes_no_more_is_cut_off() {
+    const MEGABYTE: usize = 1_000_000;
+    let lab = Lab::new();
+    let mut node = lab.node("n");
+    node.start();
+    node.wait_ready();
+    let put = |key: usize, byte: u8| {
+        let value = vec![byte; MEGABYTE];
+        let reply = http::call(&node.haddr, "PUT", &format!("/hraftd/key/k{key}"), Some(&value)).unwrap();
+        assert!(reply.status < 300, "{}", reply.brief());
+    };
+    // More than the buffers of two sockets.
+    (0..20).for_each(|key| put(key, b'a'));
+    let mut slow = TcpStream::connect(&node.haddr).unwrap();
+    let head = format!("GET /hraftd/backup HTTP/1.1\r\nHost: {}\r\n\r\n", node.haddr);
+    slow.write_all(head.as_bytes()).unwrap();
+    let mut first = [0; 4096];
+    slow.read_exact(&mut first).unwrap();
+    assert!(first.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&first));
+    for round in b'b'..=b'e' {
+        (0..20).for_each(|key| put(key, round));
+    }
+    eventually(PATIENCE, "it is said that it was cut off", || {
+        check(node.log_text().contains("was not taken to its end"), || node.log_text())
+    });
+    slow.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut rest = Vec::new();
+    // An end of the connection, or its reset: never the end of a body.
+    let _ = slow.read_to_end(&mut rest);
+    assert!(rest.len() < 20 * MEGABYTE && !rest.ends_with(b"0\r\n\r\n"), "{} bytes", rest.len());
+    // Nobody else is worse off.
+    let file = lab.path().join("f.backup");
+    done(tool(&lab, &["backup", text(&file), "--endpoints", &node.haddr]));
+    assert!(fs::metadata(&file).unwrap().len() as usize > 20 * MEGABYTE);
 }
 
 /// The backups in a directory, whole.

@@ -23,6 +23,8 @@ struct Pod {
     holder: Reaped,
     node: Option<Background>,
     addr: String,
+    /// Arguments of its node beside those of all.
+    args: &'static str,
 }
 
 struct Net {
@@ -58,7 +60,7 @@ impl Net {
                 let its = std::fs::read_to_string(format!("/proc/{}/comm", holder.pid())).unwrap_or_default();
                 check(its.trim() == "sleep", || its.clone())
             });
-            Pod { holder, node: None, addr: String::new() }
+            Pod { holder, node: None, addr: String::new(), args: "" }
         });
         let pods = pods.collect();
         Self { pods, names, outside, lab }
@@ -96,10 +98,11 @@ impl Net {
         let name = format!("kv-{}", pod + 1);
         let line = format!(
             "nsenter --net=/proc/{0}/ns/net --mount=/proc/{0}/ns/mnt -- {1} --haddr :11000 --hadv {name}:11000 --radv \
-             {name}:12000 --rjoin kv-1:11000,kv-2:11000,kv-3:11000 --bootstrap-expect 3 --rdir {2}/{name}",
+             {name}:12000 --rjoin kv-1:11000,kv-2:11000,kv-3:11000 --bootstrap-expect 3 --rdir {2}/{name} {3}",
             self.pods[pod].holder.pid(),
             env!("CARGO_BIN_EXE_hraftd"),
-            self.lab.path().display()
+            self.lab.path().display(),
+            self.pods[pod].args
         );
         self.pods[pod].node = Some(self.outside.start(&name, &line));
     }
@@ -118,13 +121,19 @@ impl Net {
     fn serves(&self, what: &str) {
         let began = Instant::now();
         let running = || (0..NODES).filter(|pod| self.pods[*pod].node.is_some());
-        eventually(SETTLE, what, || {
-            // What is not answered in time is asked again: the node may have been called at an address that it no longer has.
-            running().try_for_each(|pod| {
-                let body = format!("{{\"{what} {pod}\": {pod}}}");
-                self.call(pod, "POST", "/hraftd/key?timeout=2s", Some(&body))?;
-                self.call(pod, "GET", "/hraftd/raft/ready", None).map(drop)
-            })
+        // Each for itself: one that waits for its time to be up holds no other one up.
+        std::thread::scope(|scope| {
+            for pod in running() {
+                scope.spawn(move || {
+                    eventually(SETTLE, what, || {
+                        // What is not answered in time is asked again: the node may have been called at an address that
+                        // it no longer has.
+                        let body = format!("{{\"{what} {pod}\": {pod}}}");
+                        self.call(pod, "POST", "/hraftd/key?timeout=2s", Some(&body))?;
+                        self.call(pod, "GET", "/hraftd/raft/ready", None).map(drop)
+                    });
+                });
+            }
         });
         say_figure(&format!("names, {what}: serving after {:.1} s", began.elapsed().as_secs_f64()));
         for pod in running() {
@@ -203,6 +212,13 @@ fn names_that_lead_nowhere_or_to_the_wrong_place() {
         assert!(net.call(0, "GET", "/hraftd/raft/ready", None).is_err());
         net.say_all();
         net.serves("names that came late");
+        // A name that leads nowhere any more, under processes that go on: a node that is gone, and its record too.
+        net.kill(2);
+        net.say(&[(0, live[0]), (1, live[1])]);
+        net.serves("a name that leads nowhere");
+        net.say_all();
+        net.run(2);
+        net.serves("it leads somewhere again");
         // A name that leads to another node for a while: it is not taken for the one that is meant.
         net.kill(2);
         net.say(&[(0, live[0]), (1, live[1]), (2, live[0])]);
@@ -210,6 +226,54 @@ fn names_that_lead_nowhere_or_to_the_wrong_place() {
         net.say_all();
         net.run(2);
         net.serves("it leads where it should again");
+    });
+}
+
+/// The connection that the snapshot is on leads nowhere from a moment on, and nobody says so.
+#[test]
+fn a_name_that_changes_amid_the_transfer_of_a_snapshot() {
+    let needs = [NEEDS[0], NEEDS[1], NEEDS[2], ("tc", "iproute2")];
+    in_own_network_within("names::a_name_that_changes_amid_the_transfer_of_a_snapshot", &needs, WITHIN, || {
+        let mut net = cluster();
+        eventually(SETTLE, "the first leads", || {
+            net.call(1, "POST", "/hraftd/raft/leader?id=kv-1:11000", None).map(drop)
+        });
+        net.kill(2);
+        std::fs::remove_dir_all(net.lab.path().join("kv-3")).unwrap();
+        // What it lacks has left the log: it needs a snapshot.
+        let value = "x".repeat(500_000);
+        for at in 0..24 {
+            let body = format!("{{\"large {at}\": \"{value}\"}}");
+            eventually(SETTLE, "a write", || net.call(0, "POST", "/hraftd/key?timeout=5s", Some(&body)).map(drop));
+        }
+        for pod in [0, 1] {
+            net.kill(pod);
+            net.pods[pod].args = "--snapshot-threshold 10";
+            net.run(pod);
+            net.serves(&format!("pod {pod} takes a snapshot"));
+        }
+        for at in 0..24 {
+            let body = format!("{{\"small {at}\": 1}}");
+            eventually(SETTLE, "a write", || net.call(0, "POST", "/hraftd/key?timeout=5s", Some(&body)).map(drop));
+        }
+        // Twelve megabytes, at half a megabyte a second.
+        net.outside.run("tc qdisc add dev m2 root tbf rate 4mbit burst 64k latency 200ms");
+        net.run(2);
+        let received = |net: &Net| {
+            let figures = net.outside.run("awk '$1 == \"m2:\" { print $10 }' /proc/net/dev");
+            figures.trim().parse::<u64>().unwrap()
+        };
+        let before = received(&net);
+        eventually(SETTLE, "the snapshot is under way", || {
+            let bytes = received(&net) - before;
+            check(bytes > 2_000_000, || format!("{bytes} bytes"))
+        });
+        assert!(net.call(2, "GET", "/hraftd/raft/ready", None).is_err(), "it has not all of it yet");
+        net.plug(2, "10.7.0.13");
+        net.say_all();
+        net.serves("amid a snapshot");
+        let has = net.call(2, "GET", "/hraftd/key/large%2023?level=none", None).unwrap();
+        assert_eq!(has["large 23"], value.as_str());
     });
 }
 

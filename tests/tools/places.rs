@@ -211,6 +211,11 @@ fn the_archive_of_a_release_runs_on_a_bare_root() {
         for file in ["hraftd", "hraftd.service", "LICENSE", "README.md", "CHANGELOG.md"] {
             assert!(list.lines().any(|line| line == file), "{file}: {list}");
         }
+        let completions =
+            shell.run(&format!("cd {out}/hraftd-*/ && ls completions && bash -n completions/hraftd.bash"));
+        assert_eq!(completions.lines().collect::<Vec<_>>(), ["hraftd.bash", "hraftd.fish", "hraftd.zsh"]);
+        let manual = shell.run(&format!("cat {out}/hraftd-*/hraftd.1"));
+        assert!(manual.contains("\n.TH hraftd 1 ") && manual.contains("rjoin"), "{manual}");
         let program = shell.run(&format!("echo {out}/hraftd-*/hraftd")).trim().to_owned();
         assert!(!shell.run(&format!("readelf -S {program}")).contains(".debug_info"), "it is stripped");
         bare_root(&root, Path::new(&program));

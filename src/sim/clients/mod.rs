@@ -1,6 +1,7 @@
 //! Clients, each on a machine of its own that never fails: one request at a time, at any node.
 
 pub mod counters;
+pub mod fillers;
 pub mod leases;
 pub mod listings;
 pub mod locks;
@@ -188,6 +189,8 @@ impl Client {
                 match status {
                     200 | 201 | 304 | 404 => Outcome::Done(answer),
                     409 | 412 | 501 | 503 => Outcome::Refused(Some(answer)),
+                    // What frees room is taken by a full state, too.
+                    507 if ask.method != "DELETE" => Outcome::Refused(Some(answer)),
                     410 => Outcome::Refused(Some(answer)),
                     500 if answer.json["msg"].as_str().is_some_and(|msg| !msg.contains("stop")) => {
                         world::fail(format!("{} {} at {port} was answered {answer:?}", ask.method, ask.path));
@@ -211,7 +214,7 @@ impl Client {
             let port = self.any_port();
             match self.ask(port, ask, patience).await {
                 Outcome::Done(answer) => return answer,
-                Outcome::Refused(Some(answer)) if answer.status != 503 => return answer,
+                Outcome::Refused(Some(answer)) if ![503, 507].contains(&answer.status) => return answer,
                 _ => self.pause(50).await,
             }
         }

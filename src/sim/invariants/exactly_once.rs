@@ -24,6 +24,8 @@ impl ExactlyOnce {
             (None, reply @ Reply::Replayed { .. }) => {
                 Err(format!("exactly once: {} is new at {index}, and answered {reply:?}", retry.key))
             }
+            // It is not kept: nothing was done, and the same request may be taken later.
+            (None, Reply::Failed(failure)) if matches!(**failure, Failure::Quota { .. }) => Ok(()),
             (None, reply) => {
                 self.done.insert(retry.key.clone(), (index, reply.clone()));
                 Ok(())

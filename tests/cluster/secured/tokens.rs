@@ -139,3 +139,49 @@ fn a_closed_cluster_stays_closed_through_a_restart_and_a_join() {
         assert_eq!(node.post("/hraftd/raft/leader", "").unwrap().status, 403, "{}", node.name);
     }
 }
+
+/// Its tokens are what they were; who the operator is, its own file says, as ever.
+#[test]
+fn a_restored_cluster_is_closed_and_its_tokens_are_valid() {
+    let (mut cluster, root) = closed("status");
+    let token = make(&cluster.nodes[0], &root, "web", r#"["read:w/","write:w/"]"#);
+    let backs_up = make(&cluster.nodes[0], &root, "cron", r#"["backup"]"#);
+    assert!(ask(&cluster.nodes[1], &token, "PUT", "/hraftd/key/w/a", Some("1")).unwrap().status < 300);
+    assert_eq!(ask(&cluster.nodes[1], &token, "GET", "/hraftd/backup", None).unwrap().status, 403);
+    let backup = ask(&cluster.nodes[1], &backs_up, "GET", "/hraftd/backup", None).unwrap();
+    assert_eq!(backup.status, 200, "{}", backup.brief());
+    let file = cluster.lab.path().join("f.backup");
+    std::fs::write(&file, &backup.body).unwrap();
+    cluster.nodes.iter_mut().for_each(Node::kill);
+
+    let mut alone = cluster.lab.node("restored");
+    let (file, rdir) = (file.display().to_string(), alone.rdir.display().to_string());
+    let said = tool(cluster.lab.path(), &["restore", &file, "--rdir", &rdir]);
+    assert!(said.contains("are valid again") && said.contains("web"), "{said}");
+    assert!(said.contains("Authentication is on in it."), "{said}");
+    // Without a root token: those of the backup count, and nobody else gets in.
+    let secret = cluster.lab.path().join("secret").display().to_string();
+    alone = alone.args(&["--cluster-secret-file", &secret]);
+    alone.start();
+    let read = |alone: &Node, token: &str, wanted: u16| {
+        eventually(SETTLE, &format!("{wanted} is answered"), || {
+            let reply = ask(alone, token, "GET", "/hraftd/key/w/a", None)?;
+            check(reply.status == wanted, || reply.brief())
+        });
+    };
+    read(&alone, &token, 200);
+    read(&alone, "hrt_x", 401);
+    read(&alone, &root, 401);
+    assert_eq!(alone.get("/hraftd/key/w/a").unwrap().status, 403, "as anonymous as before: status alone");
+    assert!(ask(&alone, &token, "PUT", "/hraftd/key/w/b", Some("2")).unwrap().status < 300);
+    assert_eq!(ask(&alone, &token, "PUT", "/hraftd/key/other", Some("2")).unwrap().status, 403);
+    // With one it can be operated.
+    alone.stop();
+    let file = cluster.lab.path().join("root").display().to_string();
+    let mut alone = alone.args(&["--root-token-file", &file]);
+    alone.start();
+    read(&alone, &root, 200);
+    let gone = ask(&alone, &root, "DELETE", "/hraftd/auth/token/web", None).unwrap();
+    assert_eq!(gone.status, 200, "{}", gone.brief());
+    read(&alone, &token, 401);
+}

@@ -2,7 +2,10 @@
 //! cluster secret.
 //!
 //! Connections are pooled by address, and by the Raft id that is expected there: the authority of a URI has it in front of
-//! the address (`7@127.0.0.1:12000`). It goes no further than the dialler.
+//! the address (`7@127.0.0.1:12000`), and behind a dot the number of times that nobody answered there ([`silence`]). It goes
+//! no further than the dialler.
+
+mod silence;
 
 use std::error::Error;
 use std::future::Future;
@@ -14,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::uri::PathAndQuery;
+use axum::http::uri::{Authority, PathAndQuery};
 use axum::http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::dns::Name;
@@ -25,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use self::silence::Silence;
 use super::resolver::Resolver;
 use crate::node::rpc::PeerError;
 use crate::node_id::HostPort;
@@ -38,8 +42,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The kernel asks a silent peer whether it is there.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-const KEEPALIVE_RETRIES: u32 = 3;
+const KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// A host whose kernel confirms nothing for so long is gone, and so are the connections to it. A process that is slow, or
+/// stopped, does not count: its kernel answers, while it has room.
+pub(super) const GONE_AFTER: Duration = Duration::from_secs(2);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -48,6 +55,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     client: Client<Dialler, Body>,
+    silence: Silence,
     tls: bool,
 }
 
@@ -82,21 +90,21 @@ impl LinkError {
 
 impl Link {
     /// A pool that looks names up with `resolver`; over TLS where there are keys. At most `idle` connections to an address
-    /// are kept.
-    pub(super) fn new(resolver: Arc<Resolver>, tls: Option<Arc<PeerTls>>, idle: usize) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(Lookups(resolver));
+    /// are kept. What was sent is confirmed, and read where there is much of it, within `gone_after`.
+    pub(super) fn new(resolver: Arc<Resolver>, tls: Option<Arc<PeerTls>>, idle: usize, gone_after: Duration) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Lookups(resolver.clone()));
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_keepalive(Some(KEEPALIVE));
         tcp.set_keepalive_interval(Some(KEEPALIVE));
-        tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+        tcp.set_tcp_user_timeout(Some(gone_after));
         let is_tls = tls.is_some();
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(idle)
-            .build(Dialler { tcp, tls });
-        Self { client, tls: is_tls }
+            .build(Dialler { tcp, tls, resolver });
+        Self { client, silence: Silence::default(), tls: is_tls }
     }
 
     /// The URI of a path at an address, where the node of this Raft id is expected.
@@ -116,8 +124,34 @@ impl Link {
     ///
     /// # Errors
     /// See [`LinkError`].
-    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, LinkError> {
-        self.client.request(request).await.map_err(|error| link_error(&error))
+    pub(super) async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, LinkError> {
+        let asking = request.uri().authority().map(|at| self.silence.ask(at));
+        if let Some(era) = asking.as_ref().map(|asking| asking.era).filter(|era| *era > 0) {
+            *request.uri_mut() = of_era(request.uri(), era)
+                .ok_or_else(|| LinkError::NoConnection(format!("{} is no address", request.uri())))?;
+        }
+        let answer = self.client.request(request).await.map_err(|error| link_error(&error))?;
+        if let Some(asking) = asking {
+            asking.answered();
+        }
+        Ok(answer)
+    }
+}
+
+/// The URI, for which connections of this era alone are used.
+fn of_era(uri: &Uri, era: u32) -> Option<Uri> {
+    let (raft_id, address) = expected(uri.authority()?);
+    let raft_id = raft_id.map_or_else(String::new, |raft_id| raft_id.to_string());
+    let mut parts = uri.clone().into_parts();
+    parts.authority = Some(Authority::try_from(format!("{raft_id}.{era}@{address}")).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// Who is expected there, and the address.
+fn expected(authority: &Authority) -> (Option<RaftId>, &str) {
+    match authority.as_str().split_once('@') {
+        Some((before, address)) => (before.split('.').next().and_then(|raft_id| raft_id.parse().ok()), address),
+        None => (None, authority.as_str()),
     }
 }
 
@@ -143,6 +177,7 @@ fn link_error(error: &legacy::Error) -> LinkError {
 struct Dialler {
     tcp: HttpConnector<Lookups>,
     tls: Option<Arc<PeerTls>>,
+    resolver: Arc<Resolver>,
 }
 
 impl Service<Uri> for Dialler {
@@ -155,15 +190,14 @@ impl Service<Uri> for Dialler {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { mut tcp, tls } = self.clone();
+        let Self { mut tcp, tls, resolver } = self.clone();
         Box::pin(async move {
             let stream = tcp.call(uri.clone()).await?.into_inner();
+            if let (Some(name), Ok(addr)) = (uri.host(), stream.peer_addr()) {
+                resolver.took(name, addr.ip());
+            }
             let Some(tls) = tls else { return Ok(TokioIo::new(Stream::Plain(stream))) };
-            let authority = uri.authority().map_or("", |authority| authority.as_str());
-            let (raft_id, address) = match authority.split_once('@') {
-                Some((raft_id, address)) => (raft_id.parse().ok(), address),
-                None => (None, authority),
-            };
+            let (raft_id, address) = uri.authority().map_or((None, ""), expected);
             if tls.is_plain(address, raft_id) {
                 return Ok(TokioIo::new(Stream::Plain(stream)));
             }
