@@ -12,7 +12,8 @@ use super::net::{Net, Server};
 use super::observer::StateObserver;
 use super::peers::SimPeers;
 use super::world;
-use crate::api::{Api, ApiSettings, Hosts};
+use crate::api::{Api, ApiSettings, Hosts, RootTokens};
+use crate::command::Grants;
 use crate::exit::Exit;
 use crate::formats::Speaks;
 use crate::node::rpc::Peers;
@@ -20,11 +21,12 @@ use crate::node::{NodeIdentity, NodeSlot, RaftOptions, ReadLevel, Start};
 use crate::node_id::{HostPort, PublicId};
 use crate::observe::{Pulses, RequestLogNow};
 use crate::raft_types::{ClusterId, Role};
+use crate::secret::{Generated, Token};
 use crate::start::{self, Setup};
 use crate::state_machine::Observer;
-use crate::storage::ClusterHandle;
 use crate::storage::disk::MemDisk;
 use crate::storage::log::LogOptions;
+use crate::storage::{ClusterHandle, IdentityStore};
 use crate::watch::HistoryLimits;
 
 /// As in `server`.
@@ -32,6 +34,14 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A host's Raft port is its client port and this.
 pub const RAFT_PORTS: u16 = 1_000;
+
+/// The root token of all nodes that have one.
+pub const ROOT: &str = "hrt_rwgy5jmmon67w6qxjxyfvxg55sozibaywortj5a2e5ct7tfu43zdy2pvdip7o4uzecuk3ya";
+
+fn root_tokens(closed: bool) -> RootTokens {
+    let root = closed.then(|| Token::parse(ROOT).expect("a token that hraftd made"));
+    RootTokens::new(root.into_iter().collect())
+}
 
 /// How nodes of one run are configured.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +56,8 @@ pub struct Settings {
     pub mixed: bool,
     /// How fast or slow a machine's clock may be.
     pub drift_ppm: u32,
+    /// True where nodes have a root token, and turn authentication on.
+    pub closed: bool,
 }
 
 /// The command line of a process.
@@ -106,7 +118,7 @@ impl Process {
         world::note("start", &[port.into()]);
         let setup = Arc::new(setup(net, args, &host, disk.clone()));
         let (stop, stopped) = oneshot::channel();
-        let life = host.spawn(life(net.clone(), host.clone(), setup, stopped));
+        let life = host.spawn(life(net.clone(), host.clone(), (setup, args.settings.closed), stopped));
         let end = Arc::new(Mutex::new(End::default()));
         tokio::spawn({
             let (net, host, end) = (net.clone(), host.clone(), end.clone());
@@ -207,9 +219,14 @@ fn address(port: u16) -> HostPort {
     HostPort::new("127.0.0.1", port)
 }
 
-async fn life(net: Net, host: Host, setup: Arc<Setup>, mut stopped: oneshot::Receiver<()>) -> Result<(), Exit> {
+async fn life(
+    net: Net,
+    host: Host,
+    (setup, closed): (Arc<Setup>, bool),
+    mut stopped: oneshot::Receiver<()>,
+) -> Result<(), Exit> {
     // As `main` does.
-    while part_of_life(&net, &host, &setup, &mut stopped).await? == Again::Yes {}
+    while part_of_life(&net, &host, (&setup, closed), &mut stopped).await? == Again::Yes {}
     Ok(())
 }
 
@@ -223,15 +240,18 @@ enum Again {
 async fn part_of_life(
     net: &Net,
     host: &Host,
-    setup: &Arc<Setup>,
+    (setup, closed): (&Arc<Setup>, bool),
     mut stopped: &mut oneshot::Receiver<()>,
 ) -> Result<Again, Exit> {
     let name = host.name();
     let identity = start::identity(setup).await?;
     let slot = NodeSlot::new(setup.public_id.clone(), identity.cluster.is_some());
+    if closed || IdentityStore::new(setup.disk.clone()).is_closed().is_ok_and(|closed| closed) {
+        slot.close();
+    }
     let settings = ApiSettings {
         sessions: Default::default(),
-        root: crate::api::RootTokens::default(),
+        root: root_tokens(closed),
         max_value_bytes: 1 << 20,
         max_request_bytes: 8 << 20,
         read_level: ReadLevel::Linearizable,
@@ -257,6 +277,9 @@ async fn part_of_life(
     };
     let mut running = opened.run(peers, setup, tokio::runtime::Handle::current()).await?;
     slot.started(running.node.clone());
+    if closed {
+        let _turns_it_on = crate::task::spawn(running.node.clone().turn_on_authentication(Grants::default()));
+    }
     // Larger than all that is written, and another on each node: each leader changes it. What is refused, `kv` tests.
     if world::random().is_multiple_of(2) {
         running.node.set_quota((1 << 40) + u64::from(setup.public_id.haddr.port));

@@ -111,6 +111,7 @@ fn settings() -> Settings {
         history: HistoryLimits { events: 1_000, bytes: 1 << 20 },
         streams: true,
         drift_ppm: 0,
+        closed: false,
     }
 }
 
@@ -130,7 +131,7 @@ async fn start(fates: Fates) -> String {
         cluster.add(port, &[1, 2, 3], Role::Voter);
     }
     cluster.settle().await;
-    let shared = Shared::new(net, vec![1, 2, 3]);
+    let shared = Shared::new(net, vec![1, 2, 3], false);
     let mut client = Client::new(&shared, "writer".to_owned());
     write(&mut client, 0, 90).await;
     let earlier = cluster.process(PORT).unwrap().disk.copy();
