@@ -2,6 +2,8 @@
 
 mod clients;
 mod counted;
+mod floods;
+mod joining;
 mod migration;
 mod peers;
 mod raw;
