@@ -1,12 +1,13 @@
 //! How cost grows, measured on the built binary from outside: `cargo bench --bench growth`.
 //!
-//! Arguments name the parts to run: `keys`, `snapshot`, `watchers`, `nodes`, `slow`, `start`, `looked-at`; without any, all run. Each
+//! Arguments name the parts to run: `keys`, `snapshot`, `watchers`, `nodes`, `slow`, `start`, `looked-at`, `closed`; without any, all run. Each
 //! prints a table, which `benches/README.md` explains.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 #[path = "../support/mod.rs"]
 mod bench_support;
+mod closed;
 mod faults;
 mod looked_at;
 mod parts;
@@ -17,7 +18,7 @@ use bench_support::system;
 
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("keys", parts::keys),
     ("snapshot", parts::snapshot),
     ("watchers", parts::watchers),
@@ -25,6 +26,7 @@ const PARTS: [Part; 7] = [
     ("slow", parts::slow_follower),
     ("start", parts::start_and_idle),
     ("looked-at", looked_at::looked_at),
+    ("closed", closed::closed),
 ];
 
 fn main() {
