@@ -15,10 +15,11 @@ use openraft::alias::CommittedLeaderIdOf;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 
-use hraftd::command::{Action, Command, Key};
+use hraftd::command::{Action, Command, Grant, Grants, Key, Need, Principal, Stamped};
 use hraftd::kv::KvStore;
 use hraftd::raft_types::TypeConfig;
 use hraftd::raft_types::alias::{LogEntry, LogId};
+use hraftd::secret::{Generated, Token};
 use hraftd::storage::disk::{Disk, RealDisk};
 use hraftd::storage::log::{LogOptions, LogStore};
 
@@ -95,6 +96,39 @@ fn apply_beside_snapshot(bencher: Bencher, keys: usize) {
 fn read(bencher: Bencher, keys: usize) {
     let (store, mut next) = (filled(keys), numbers(keys));
     bencher.counter(ItemsCount::new(1u32)).with_inputs(|| key(next())).bench_local_refs(|key| store.get(key));
+}
+
+fn by_root(action: Action) -> Command {
+    Command::By(Principal::Root, Stamped { stamp_ms: 0, retry: None, action })
+}
+
+/// From the text of a token to what it may do, among so many tokens: all that a request costs more for being asked who it is of,
+/// but the lock of the state. Its 64 grants are looked through to the last.
+#[divan::bench(args = [1, 100_000])]
+fn authorise(bencher: Bencher, tokens: usize) {
+    let mut store = KvStore::new();
+    let on = Action::Authentication { on: true, anonymous: None, first: true };
+    store.apply(1, &by_root(on), &mut Vec::new());
+    let mut texts = (0..63).map(|number| format!("read:other{number}/")).collect::<Vec<_>>();
+    texts.push("read:app/".to_owned());
+    let grants = Grants(texts.iter().map(|text| Grant::parse(text).unwrap()).collect());
+    let mut shown = String::new();
+    for number in 0..tokens {
+        let token = Token::generate().unwrap();
+        let (id, hash, grants) =
+            (token.id().0, token.digest(), if number == 0 { grants.clone() } else { Grants::default() });
+        let name = format!("t{number}").as_str().into();
+        let put = Action::PutToken { name, id, hash, grants, ttl_ms: None, certificate: None };
+        store.apply(number as u64 + 2, &by_root(put), &mut Vec::new());
+        if number == 0 {
+            shown = token.text().to_string();
+        }
+    }
+    bencher.bench(|| {
+        let token = Token::parse(black_box(&shown)).unwrap();
+        let (held, _) = store.auth().identify(token.id().0, &token.digest(), 0).unwrap();
+        assert!(held.grants.allow(Need::Read(black_box("app/x"))));
+    });
 }
 
 /// Encodes an entry as it is in the log and on the wire.

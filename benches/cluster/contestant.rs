@@ -128,7 +128,8 @@ impl Contestant {
             Kind::Etcd | Kind::Etcd34 => Protocol::Grpc,
             Kind::Redis => Protocol::Resp,
         };
-        Target { protocol, addrs, value_bytes: cell.size, linearizable: cell.op != Op::GetNone, channels }
+        let linearizable = cell.op != Op::GetNone;
+        Target { protocol, addrs, value_bytes: cell.size, linearizable, channels, secure: None }
     }
 }
 

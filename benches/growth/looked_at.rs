@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::parts::{fill, leader_of, window};
+use super::parts::{fill, leader_of, median, window};
 use crate::support::cluster::Cluster;
 use crate::support::http::Conn;
 
@@ -78,11 +78,6 @@ impl Drop for Lookers {
             thread.join().unwrap();
         }
     }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Compares the CPU of all servers for a put, in rounds of all arms whose order rotates.

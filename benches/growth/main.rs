@@ -1,6 +1,6 @@
 //! How cost grows, measured on the built binary from outside: `cargo bench --bench growth`.
 //!
-//! Arguments name the parts to run: `keys`, `snapshot`, `watchers`, `nodes`, `slow`, `start`, `looked-at`, `backup`; without any, all run. Each
+//! Arguments name the parts to run: `keys`, `snapshot`, `watchers`, `nodes`, `slow`, `start`, `looked-at`, `backup`, `closed`; without any, all run. Each
 //! prints a table, which `benches/README.md` explains.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -8,6 +8,7 @@
 mod backups;
 #[path = "../support/mod.rs"]
 mod bench_support;
+mod closed;
 mod faults;
 mod looked_at;
 mod parts;
@@ -18,7 +19,7 @@ use bench_support::system;
 
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("keys", parts::keys),
     ("snapshot", parts::snapshot),
     ("watchers", parts::watchers),
@@ -27,6 +28,7 @@ const PARTS: [Part; 8] = [
     ("start", parts::start_and_idle),
     ("looked-at", looked_at::looked_at),
     ("backup", backups::backup),
+    ("closed", closed::closed),
 ];
 
 fn main() {

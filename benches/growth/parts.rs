@@ -10,7 +10,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::bench_support::load::{self, Requests};
 use crate::bench_support::system;
-use crate::bench_support::template::{Protocol, Target};
+use crate::bench_support::template::{Protocol, Secure, Target};
 use crate::faults::Proxy;
 use crate::support::cluster::Cluster;
 use crate::support::http::Conn;
@@ -51,7 +51,8 @@ impl Seen {
 }
 
 fn target(addrs: Vec<String>) -> Target {
-    Target { protocol: Protocol::Http, addrs, value_bytes: VALUE_BYTES, linearizable: true, channels: 1 }
+    let secure = None;
+    Target { protocol: Protocol::Http, addrs, value_bytes: VALUE_BYTES, linearizable: true, channels: 1, secure }
 }
 
 pub fn window(cluster: &Cluster, addrs: Vec<String>, keys: usize, puts: u64, length: Duration) -> Seen {
@@ -66,6 +67,38 @@ pub fn window(cluster: &Cluster, addrs: Vec<String>, keys: usize, puts: u64, len
     });
     let times = times.unwrap();
     Seen { rate: times.len() as f64 / length.as_secs_f64(), times, cpu: used }
+}
+
+/// The result of a window at the leader.
+pub struct Load {
+    pub rate: f64,
+    /// CPU of all servers for a request, in microseconds.
+    pub us_each: f64,
+    /// CPU of the load itself, in cores.
+    pub own: f64,
+}
+
+/// Requests at the leader, as `secure` says.
+pub fn window_of(cluster: &Cluster, secure: Option<Secure>, keys: usize, puts: u64) -> Load {
+    let target = Target { secure, ..target(vec![leader_of(cluster)]) };
+    let pids: Vec<u32> = cluster.running().map(|node| node.pid().as_raw_nonzero().get().cast_unsigned()).collect();
+    let cpu = || pids.iter().map(|&pid| system::cpu_seconds(pid)).sum::<f64>();
+    let own_cpu = || system::cpu_seconds(std::process::id());
+    let (mut used, mut own) = (0.0, 0.0);
+    let times = load::run(&target, CONNECTIONS, &Requests::Random { keys, puts }, WARM, WINDOW, |begin, end| {
+        thread::sleep(begin.saturating_duration_since(Instant::now()));
+        let before = (cpu(), own_cpu());
+        thread::sleep(end.saturating_duration_since(Instant::now()));
+        (used, own) = (cpu() - before.0, own_cpu() - before.1);
+    });
+    let done = times.unwrap().len() as f64;
+    let seconds = WINDOW.as_secs_f64();
+    Load { rate: done / seconds, us_each: used / done * 1e6, own: own / seconds }
+}
+
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 pub fn leader_of(cluster: &Cluster) -> String {

@@ -4,7 +4,7 @@ use super::template::{Protocol, Target};
 use super::{grpc, http1, resp};
 
 pub enum Client {
-    Http(http1::Connection),
+    Http(Box<http1::Connection>),
     Grpc(Box<grpc::Client>),
     Resp(resp::Connection),
 }
@@ -33,7 +33,7 @@ pub async fn open(target: &Target, count: usize, channels: usize) -> Result<Vec<
     match target.protocol {
         Protocol::Http => {
             for addr in target.addrs.iter().cycle().take(count) {
-                clients.push(Client::Http(http1::Connection::open(addr, target).await?));
+                clients.push(Client::Http(Box::new(http1::Connection::open(addr, target).await?)));
             }
         }
         Protocol::Resp => {

@@ -1,8 +1,12 @@
 //! A client of HTTP/1.1 with keep-alive that costs as little CPU as it can: requests are templates, and only the status
 //! and the length of an answer are looked at.
 
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use super::template::{Target, Template};
 
@@ -10,7 +14,7 @@ use super::template::{Target, Template};
 const HEAD_BYTES: usize = 4096;
 
 pub struct Connection {
-    stream: TcpStream,
+    stream: Either<TcpStream, TlsStream<TcpStream>>,
     put: Template,
     get: Template,
     buffer: Vec<u8>,
@@ -21,6 +25,16 @@ impl Connection {
     pub async fn open(addr: &str, target: &Target) -> Result<Self, String> {
         let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let mut authorization = String::new();
+        let stream = match &target.secure {
+            None => Either::Left(stream),
+            Some(secure) => {
+                authorization = format!("authorization: Bearer {}\r\n", secure.token);
+                let name = ServerName::from(stream.peer_addr().map_err(|error| error.to_string())?.ip());
+                let connected = TlsConnector::from(secure.config.clone()).connect(name, stream).await;
+                Either::Right(connected.map_err(|error| error.to_string())?)
+            }
+        };
         let (key, host) = (target.first_key(), addr);
         let body = format!("{{\"{key}\":\"{}\"}}", target.value());
         let length = body.len();
@@ -29,11 +43,14 @@ impl Connection {
             stream,
             put: Template::new(
                 &key,
-                format!("POST /hraftd/key HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n\r\n{body}").into(),
+                format!(
+                    "POST /hraftd/key HTTP/1.1\r\nhost: {host}\r\n{authorization}content-length: {length}\r\n\r\n{body}"
+                )
+                .into(),
             ),
             get: Template::new(
                 &key,
-                format!("GET /hraftd/key/{key}?level={level} HTTP/1.1\r\nhost: {host}\r\n\r\n").into(),
+                format!("GET /hraftd/key/{key}?level={level} HTTP/1.1\r\nhost: {host}\r\n{authorization}\r\n").into(),
             ),
             buffer: vec![0; HEAD_BYTES + target.value_bytes],
             value_bytes: target.value_bytes,
@@ -42,11 +59,13 @@ impl Connection {
 
     pub async fn put(&mut self, key: usize) -> Result<(), String> {
         self.stream.write_all(self.put.with_key(key)).await.map_err(|error| error.to_string())?;
+        self.stream.flush().await.map_err(|error| error.to_string())?;
         self.answer().await.map(drop)
     }
 
     pub async fn get(&mut self, key: usize) -> Result<(), String> {
         self.stream.write_all(self.get.with_key(key)).await.map_err(|error| error.to_string())?;
+        self.stream.flush().await.map_err(|error| error.to_string())?;
         let length = self.answer().await?;
         if length < self.value_bytes { Err(format!("an answer of {length} bytes")) } else { Ok(()) }
     }

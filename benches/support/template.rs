@@ -1,6 +1,9 @@
 //! Requests that are prepared once and sent often.
 
 use std::ops::Range;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 
 /// Digits of a key's number.
 const NUMBER_DIGITS: usize = 8;
@@ -26,6 +29,15 @@ pub struct Target {
     pub linearizable: bool,
     /// gRPC channels that all clients share.
     pub channels: usize,
+    /// What clients of HTTP trust and show, where they speak TLS.
+    pub secure: Option<Secure>,
+}
+
+/// What clients trust, and the token that they show.
+#[derive(Debug, Clone)]
+pub struct Secure {
+    pub config: Arc<ClientConfig>,
+    pub token: String,
 }
 
 impl Target {

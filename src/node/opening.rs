@@ -91,7 +91,13 @@ impl NodeSlot {
     /// Whether it may have applied less than what says whom to serve.
     pub(super) fn is_catching_up(&self) -> bool {
         let is_behind = |node: &Node| *node.inner.phase.borrow() < Phase::Ready;
-        self.inner.closed_until_ready.load(Ordering::Acquire) && self.node().is_some_and(is_behind)
+        self.inner.closed_until_ready.load(Ordering::Acquire) && self.node().is_none_or(is_behind)
+    }
+
+    /// Waits until the node has once caught up with its cluster.
+    pub async fn caught_up(&self) {
+        let mut phase = self.inner.node.wait().await.inner.phase.subscribe();
+        let _gone = phase.wait_for(|phase| *phase == Phase::Ready).await;
     }
 
     /// Puts the node in; a second one is ignored.

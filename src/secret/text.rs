@@ -5,8 +5,8 @@
 
 use std::io;
 
-use rand::TryRng;
-use rand::rngs::SysRng;
+#[cfg(not(test))]
+use rand::TryRng as _;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -80,9 +80,19 @@ pub trait Generated: Sized {
 /// Random bytes of the system.
 pub(crate) fn random<const N: usize>() -> io::Result<Zeroizing<[u8; N]>> {
     let mut bytes = Zeroizing::new([0; N]);
-    SysRng.try_fill_bytes(&mut *bytes).map_err(|error| io::Error::other(format!("no random bytes: {error}")))?;
+    fill(&mut *bytes)?;
     Ok(bytes)
 }
+
+#[cfg(not(test))]
+fn fill(bytes: &mut [u8]) -> io::Result<()> {
+    let filled = rand::rngs::SysRng.try_fill_bytes(bytes);
+    filled.map_err(|error| io::Error::other(format!("no random bytes: {error}")))
+}
+
+/// In a run of the simulation the seed gives them.
+#[cfg(test)]
+use crate::sim::world::fill;
 
 fn checksum(prefix: &str, bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     crc32c::crc32c_append(crc32c::crc32c(prefix.as_bytes()), bytes).to_be_bytes()

@@ -98,9 +98,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     // Both ports answer while a large log is loaded: 503 where the answer is not known yet.
     let slot = NodeSlot::new(config.public_id.clone(), identity.cluster.is_some());
     tokens::close_if_needed(&slot, &setup, config.root_tokens.as_ref()).await?;
-    if security.peers.is_some() && identity.cluster.is_none() {
-        slot.close_until_ready();
-    }
+    let is_joining =
+        security.peers.is_some() && tokens::close_until_caught_up(&slot, &setup, identity.cluster.is_none()).await?;
     let (stop_peers, peers_stopped) = watch::channel(());
     let (stop_clients, clients_stopped) = watch::channel(());
     let limits = HttpLimits { drain: DRAIN_TIMEOUT, ..HttpLimits::default() };
@@ -161,6 +160,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let _backups = config.backups.clone().map(|plan| backups::start(running.node.clone(), plan));
     notifier.ready();
     let _telling = AbortOnDropHandle::new(tokio::spawn(notifier.clone().follow(running.node.clone(), alive)));
+    let _catching_up = is_joining.then(|| tokens::forget_once_caught_up(&slot, &setup));
     let _turning_on = tokens::turn_on(&running.node, config.root_tokens.as_ref());
     tokio::select! {
         () = &mut shutdown => {}

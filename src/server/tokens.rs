@@ -81,6 +81,39 @@ pub(super) async fn close_if_needed(slot: &NodeSlot, setup: &Setup, file: Option
     Ok(())
 }
 
+/// Closes a node with a secret that has not caught up with its first cluster: what it applies first may be of before
+/// authentication was on. That is noted before it can be let in, so that a restart does not forget it. `is_new`: it has no
+/// cluster yet. True: the note is to go once it has caught up.
+///
+/// # Errors
+/// The directory cannot be read or written.
+pub(super) async fn close_until_caught_up(slot: &NodeSlot, setup: &Setup, is_new: bool) -> Result<bool, Exit> {
+    let store = IdentityStore::new(setup.disk.clone());
+    let noted = task::spawn_blocking(move || {
+        if is_new {
+            store.note_joining()?;
+        }
+        store.is_joining()
+    });
+    let is_joining = noted.await.map_err(failure)?.map_err(failure)?;
+    if is_joining {
+        slot.close_until_ready();
+    }
+    Ok(is_joining)
+}
+
+/// Forgets that once it is so no more.
+pub(super) fn forget_once_caught_up(slot: &NodeSlot, setup: &Setup) -> Task {
+    let (slot, store) = (slot.clone(), IdentityStore::new(setup.disk.clone()));
+    Task(task::spawn(async move {
+        slot.caught_up().await;
+        // Where it stays the node is closed for a while once more.
+        if let Ok(Err(error)) = task::spawn_blocking(move || store.forget_joining()).await {
+            tracing::warn!("it cannot be noted that this node has caught up: {error}");
+        }
+    }))
+}
+
 /// Has authentication turned on where it never was on or off.
 pub(super) fn turn_on(node: &Node, file: Option<&RootTokenFile>) -> Option<Task> {
     let anonymous = file?.anonymous.clone();

@@ -45,7 +45,7 @@ pub mod runtime;
 mod subsets;
 mod tests;
 mod versions;
-mod world;
+pub mod world;
 
 use std::sync::OnceLock;
 

@@ -12,10 +12,11 @@ use super::host;
 use super::net::{Net, NoAnswer, Server};
 use super::process::RAFT_PORTS;
 use super::world::{self, Word};
+use crate::command::Principal;
 use crate::formats::{NEWEST, OLDEST};
 use crate::network::{self, wire};
-use crate::node::NodeIdentity;
 use crate::node::rpc::*;
+use crate::node::{Gate, NodeIdentity};
 use crate::node_id::{HostPort, PublicId};
 use crate::raft_types::alias::{SnapshotMeta, Vote};
 use crate::raft_types::{RaftId, TypeConfig};
@@ -268,7 +269,11 @@ impl Peers for SimPeers {
                 let id = id.clone();
                 async move {
                     let deadline = Instant::now() + Duration::from_secs(10);
-                    let joined = async { server.slot.wait(deadline).await?.join(id, Some(raft_id), deadline).await };
+                    // As the client port has it: who has the secret is a node.
+                    let by = (!matches!(server.slot.gate(), Gate::Open)).then_some(Principal::Node);
+                    let joined = async {
+                        server.slot.wait(deadline).await?.join_by(by.as_ref(), id, Some(raft_id), deadline).await
+                    };
                     joined.await.map_err(JoinRefusal::from)
                 }
             };

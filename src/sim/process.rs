@@ -12,7 +12,8 @@ use super::net::{Net, Server};
 use super::observer::StateObserver;
 use super::peers::SimPeers;
 use super::world;
-use crate::api::{Api, ApiSettings, Hosts};
+use crate::api::{Api, ApiSettings, Hosts, RootTokens};
+use crate::command::Grants;
 use crate::exit::Exit;
 use crate::formats::Speaks;
 use crate::node::rpc::Peers;
@@ -20,11 +21,12 @@ use crate::node::{NodeIdentity, NodeSlot, RaftOptions, ReadLevel, Start};
 use crate::node_id::{HostPort, PublicId};
 use crate::observe::{Pulses, RequestLogNow};
 use crate::raft_types::{ClusterId, Role};
+use crate::secret::{Generated, Token};
 use crate::start::{self, Setup};
 use crate::state_machine::Observer;
-use crate::storage::ClusterHandle;
 use crate::storage::disk::MemDisk;
 use crate::storage::log::LogOptions;
+use crate::storage::{ClusterHandle, IdentityStore};
 use crate::watch::HistoryLimits;
 
 /// As in `server`.
@@ -32,6 +34,14 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A host's Raft port is its client port and this.
 pub const RAFT_PORTS: u16 = 1_000;
+
+/// The root token of all nodes that have one.
+pub const ROOT: &str = "hrt_rwgy5jmmon67w6qxjxyfvxg55sozibaywortj5a2e5ct7tfu43zdy2pvdip7o4uzecuk3ya";
+
+fn root_tokens(closed: bool) -> RootTokens {
+    let root = closed.then(|| Token::parse(ROOT).expect("a token that hraftd made"));
+    RootTokens::new(root.into_iter().collect())
+}
 
 /// How nodes of one run are configured.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +58,8 @@ pub struct Settings {
     pub drift_ppm: u32,
     /// The smallest `--quota` in bytes; 0: some have one that nothing reaches.
     pub quota: u64,
+    /// True where nodes have a root token, and turn authentication on.
+    pub closed: bool,
 }
 
 /// The command line of a process.
@@ -108,7 +120,8 @@ impl Process {
         world::note("start", &[port.into()]);
         let setup = Arc::new(setup(net, args, &host, disk.clone()));
         let (stop, stopped) = oneshot::channel();
-        let life = host.spawn(life(net.clone(), host.clone(), setup, args.settings.quota, stopped));
+        let own = (args.settings.closed, args.settings.quota);
+        let life = host.spawn(life(net.clone(), host.clone(), (setup, own), stopped));
         let end = Arc::new(Mutex::new(End::default()));
         tokio::spawn({
             let (net, host, end) = (net.clone(), host.clone(), end.clone());
@@ -212,12 +225,11 @@ pub fn address(port: u16) -> HostPort {
 async fn life(
     net: Net,
     host: Host,
-    setup: Arc<Setup>,
-    quota: u64,
+    (setup, own): (Arc<Setup>, (bool, u64)),
     mut stopped: oneshot::Receiver<()>,
 ) -> Result<(), Exit> {
     // As `main` does.
-    while part_of_life(&net, &host, &setup, quota, &mut stopped).await? == Again::Yes {}
+    while part_of_life(&net, &host, (&setup, own), &mut stopped).await? == Again::Yes {}
     Ok(())
 }
 
@@ -231,16 +243,18 @@ enum Again {
 async fn part_of_life(
     net: &Net,
     host: &Host,
-    setup: &Arc<Setup>,
-    quota: u64,
+    (setup, (closed, quota)): (&Arc<Setup>, (bool, u64)),
     mut stopped: &mut oneshot::Receiver<()>,
 ) -> Result<Again, Exit> {
     let name = host.name();
     let identity = start::identity(setup).await?;
     let slot = NodeSlot::new(setup.public_id.clone(), identity.cluster.is_some());
+    if closed || IdentityStore::new(setup.disk.clone()).is_closed().is_ok_and(|closed| closed) {
+        slot.close();
+    }
     let settings = ApiSettings {
         sessions: Default::default(),
-        root: crate::api::RootTokens::default(),
+        root: root_tokens(closed),
         max_value_bytes: 1 << 20,
         max_request_bytes: 8 << 20,
         read_level: ReadLevel::Linearizable,
@@ -266,6 +280,9 @@ async fn part_of_life(
     };
     let mut running = opened.run(peers, setup, tokio::runtime::Handle::current()).await?;
     slot.started(running.node.clone());
+    if closed {
+        let _turns_it_on = crate::task::spawn(running.node.clone().turn_on_authentication(Grants::default()));
+    }
     // Another on each node: each leader changes it, up and down.
     if quota > 0 {
         running.node.set_quota(quota + world::below(quota));

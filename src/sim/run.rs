@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
+use super::clients::access::{APPS, SLOTS};
 use super::clients::fillers::QUOTA_BYTES;
 use super::clients::watchers::Watcher;
 use super::clients::{Client, Shared, counters, locks, ttls};
@@ -101,12 +102,15 @@ fn settings(mixed: bool) -> Settings {
         drift_ppm,
         // Where all understand it.
         quota: if !mixed && world::chance(400) { QUOTA_BYTES } else { 0 },
+        // Those of the first version know no tokens.
+        closed: !mixed && world::chance(400),
     }
 }
 
 async fn life(mixed: bool) -> Summary {
     let net = Net::default();
     let settings = settings(mixed);
+    let closed = settings.closed;
     let mut cluster = Cluster::new(net.clone(), settings);
     let size = [3, 3, 3, 3, 5, 1][world::below(6) as usize];
     let ports: Vec<u16> = (1..=size).collect();
@@ -117,9 +121,10 @@ async fn life(mixed: bool) -> Summary {
     for port in &ports {
         cluster.add(*port, &list, Role::Voter);
     }
-    let shared = Shared::new(net.clone(), (1..=size.max(3)).collect());
+    let shared = Shared::new(net.clone(), (1..=size.max(3)).collect(), closed);
     let mut joined_early = false;
     let client = |name: String| Client::new(&shared, name);
+    let app = |name: String| client(name).with_token(APPS[world::below(APPS.len() as u64) as usize]);
     // By name it would be one too many, and nobody forms.
     if size == 3 && !by_name && faults::is_on("joins during formation") && world::chance(500) {
         // Asked for by an operator, at a node that may have no cluster yet, and by itself.
@@ -136,6 +141,9 @@ async fn life(mixed: bool) -> Summary {
     if world::chance(800) {
         cluster.settle().await;
     }
+    if closed {
+        client("keeper".to_owned()).make_tokens().await;
+    }
     let mut tasks = Vec::new();
     for number in 0..4_u64 {
         let mut made = 0;
@@ -143,27 +151,36 @@ async fn life(mixed: bool) -> Summary {
             made += 1;
             number * 1_000_000 + made
         };
-        tasks.push(tokio::spawn(client(format!("register-{number}")).use_registers(values)));
+        tasks.push(tokio::spawn(app(format!("register-{number}")).use_registers(values)));
     }
     for number in 0..2 {
-        tasks.push(tokio::spawn(client(format!("ttl-{number}")).use_ttls()));
+        tasks.push(tokio::spawn(app(format!("ttl-{number}")).use_ttls()));
     }
     for number in 0..3 {
-        tasks.push(tokio::spawn(client(format!("lock-{number}")).use_locks()));
+        tasks.push(tokio::spawn(app(format!("lock-{number}")).use_locks()));
     }
     for number in 0..2 {
-        tasks.push(tokio::spawn(client(format!("lease-{number}")).use_leases()));
+        tasks.push(tokio::spawn(app(format!("lease-{number}")).use_leases()));
     }
-    let counting: Vec<_> = (0..2).map(|number| tokio::spawn(client(format!("counter-{number}")).count())).collect();
+    let counting: Vec<_> = (0..2).map(|number| tokio::spawn(app(format!("counter-{number}")).count())).collect();
     for number in 0..2 {
-        tasks.push(tokio::spawn(client(format!("transfer-{number}")).transfer()));
-        tasks.push(tokio::spawn(client(format!("poll-{number}")).poll()));
+        tasks.push(tokio::spawn(app(format!("transfer-{number}")).transfer()));
+        tasks.push(tokio::spawn(app(format!("poll-{number}")).poll()));
     }
-    tasks.push(tokio::spawn(client("listing".to_owned()).list()));
-    let filling = (settings.quota > 0).then(|| tokio::spawn(client("filler".to_owned()).fill()));
+    tasks.push(tokio::spawn(app("listing".to_owned()).list()));
+    if closed {
+        tasks.push(tokio::spawn(client("keeper-of-apps".to_owned()).keep()));
+        for slot in SLOTS {
+            tasks.push(tokio::spawn(client(format!("keeper-{slot}")).keep_guests(slot)));
+            for number in 0..2 {
+                tasks.push(tokio::spawn(client(format!("guest-{slot}-{number}")).be_guest(slot)));
+            }
+        }
+    }
+    let filling = (settings.quota > 0).then(|| tokio::spawn(app("filler".to_owned()).fill()));
     let filters = [Filter::Prefix("".into()), Filter::Prefix("reg".into()), Filter::Lock(locks::NAMES[0].into())];
     for filter in filters {
-        tasks.push(tokio::spawn(client(format!("{filter:?}")).watch(Watcher::new(filter))));
+        tasks.push(tokio::spawn(app(format!("{filter:?}")).watch(Watcher::new(filter))));
     }
 
     let mut faults =
@@ -271,6 +288,8 @@ fn summary(faults: &BTreeMap<&'static str, u64>, counted: u64) -> Summary {
             ("told to watchers", seen.watches.count()),
             ("keys listed", seen.listings.keys()),
             ("moves between accounts", seen.sums.moves()),
+            ("refused when applied", seen.access.counts().0),
+            ("writes without a right", seen.access.counts().1),
         ];
         let kinds = KINDS.iter().chain(faults::new_kinds());
         counts.extend(kinds.map(|kind| (*kind, faults.get(kind).copied().unwrap_or(0))));

@@ -112,6 +112,7 @@ fn settings() -> Settings {
         streams: true,
         drift_ppm: 0,
         quota: 0,
+        closed: false,
     }
 }
 
@@ -131,7 +132,7 @@ async fn start(fates: Fates) -> String {
         cluster.add(port, &[1, 2, 3], Role::Voter);
     }
     cluster.settle().await;
-    let shared = Shared::new(net, vec![1, 2, 3]);
+    let shared = Shared::new(net, vec![1, 2, 3], false);
     let mut client = Client::new(&shared, "writer".to_owned());
     write(&mut client, 0, 90).await;
     let earlier = cluster.process(PORT).unwrap().disk.copy();

@@ -99,6 +99,14 @@ pub fn random() -> u64 {
     try_with(|world| world.rng.random()).unwrap_or_else(rand::random)
 }
 
+/// Random bytes: of the seed where there is a run, else of the system.
+pub fn fill(bytes: &mut [u8]) -> std::io::Result<()> {
+    for chunk in bytes.chunks_mut(8) {
+        chunk.copy_from_slice(&random().to_le_bytes()[..chunk.len()]);
+    }
+    Ok(())
+}
+
 /// A number that nothing else of this run has.
 pub fn next_number() -> u64 {
     static OF_NO_RUN: AtomicU64 = AtomicU64::new(1);

@@ -39,7 +39,7 @@ pub struct PeerTls {
     /// Serialises changes of `now`.
     changing: Mutex<()>,
     /// Changes whenever connections should be opened anew.
-    generation: AtomicU64,
+    generation: Arc<AtomicU64>,
     /// Plain text is spoken with those who know nothing else.
     optional: bool,
     /// Ends the connections that follow from a secret.
@@ -54,8 +54,16 @@ struct Seen {
     addresses: HashSet<IpAddr>,
     /// Raft ids that were seen over TLS.
     raft_ids: HashSet<u64>,
-    /// Addresses, as dialled, that do not speak TLS, and when that was seen.
-    plain: HashMap<String, Instant>,
+    /// Addresses, as dialled, that do not speak TLS.
+    plain: HashMap<String, SeenPlain>,
+}
+
+/// An address that spoke no TLS.
+#[derive(Debug)]
+struct SeenPlain {
+    since: Instant,
+    /// Ends the connections that were made to it in plain text since then, unasked.
+    believed: Option<CancellationToken>,
 }
 
 /// What holds at a time.
@@ -78,7 +86,7 @@ impl PeerTls {
         Ok(Self {
             now: ArcSwap::from_pointee(now),
             changing: Mutex::default(),
-            generation: AtomicU64::new(0),
+            generation: Arc::default(),
             optional,
             ends: Mutex::default(),
             seen: Mutex::default(),
@@ -171,8 +179,9 @@ impl PeerTls {
         if seen.addresses.len() < MAX_KNOWN {
             seen.addresses.extend(address);
         }
-        if seen.raft_ids.len() < MAX_KNOWN {
-            seen.raft_ids.insert(peer.raft_id);
+        // A connection in plain text that was made to it before is left for one under TLS.
+        if seen.raft_ids.len() < MAX_KNOWN && seen.raft_ids.insert(peer.raft_id) && self.optional {
+            self.generation.fetch_add(1, Ordering::Release);
         }
         Some((peer, end))
     }
@@ -182,14 +191,27 @@ impl PeerTls {
         self.seen.lock().addresses.contains(&address)
     }
 
-    /// True where an address, as dialled, was found to speak no TLS a moment ago.
-    pub fn is_plain(&self, address: &str, raft_id: Option<u64>) -> bool {
-        if !self.optional {
-            return false;
+    /// Where an address, as dialled, was found to speak no TLS a moment ago: plain text may be spoken, until this ends. It may
+    /// speak TLS by now; so others are dialled once that is forgotten, and what is under way has some time to end.
+    pub fn plain_until(&self, address: &str, raft_id: Option<u64>) -> Option<CancellationToken> {
+        let mut seen = self.seen.lock();
+        if !self.optional || raft_id.is_some_and(|id| seen.raft_ids.contains(&id)) {
+            return None;
         }
-        let seen = self.seen.lock();
-        let was = seen.plain.get(address).is_some_and(|since| since.elapsed() < PLAIN_REMEMBERED);
-        was && !raft_id.is_some_and(|id| seen.raft_ids.contains(&id))
+        let was = seen.plain.get_mut(address)?;
+        let left = PLAIN_REMEMBERED.checked_sub(was.since.elapsed()).filter(|left| !left.is_zero())?;
+        let until = was.believed.get_or_insert_with(|| {
+            let (until, generation) = (CancellationToken::new(), self.generation.clone());
+            let ends = until.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(left).await;
+                generation.fetch_add(1, Ordering::Release);
+                tokio::time::sleep(DELETED_GRACE).await;
+                ends.cancel();
+            });
+            until
+        });
+        Some(until.clone())
     }
 
     /// An address spoke no TLS: true where plain text may be spoken instead.
@@ -198,9 +220,9 @@ impl PeerTls {
         if !self.optional || raft_id.is_some_and(|id| seen.raft_ids.contains(&id)) {
             return false;
         }
-        seen.plain.retain(|_, since| since.elapsed() < PLAIN_REMEMBERED);
+        seen.plain.retain(|_, was| was.since.elapsed() < PLAIN_REMEMBERED);
         if seen.plain.len() < MAX_KNOWN {
-            seen.plain.insert(address.to_owned(), Instant::now());
+            seen.plain.insert(address.to_owned(), SeenPlain { since: Instant::now(), believed: None });
         }
         true
     }

@@ -158,12 +158,12 @@ async fn plain_text_gets_a_plain_refusal_unless_nodes_migrate() {
         assert!(said.recv().await.unwrap().is_none());
     }
     // Who was seen over TLS is never again spoken to in plain text.
-    assert!(optional.note_plain("10.0.0.1:1", Some(5)) && optional.is_plain("10.0.0.1:1", Some(5)));
+    assert!(optional.note_plain("10.0.0.1:1", Some(5)) && optional.plain_until("10.0.0.1:1", Some(5)).is_some());
     let (at, _said) = port(&keys(from_ref(&ours), 5)).await;
     call(&optional, at, Some(5)).await.unwrap();
-    assert!(!optional.is_plain("10.0.0.1:1", Some(5)) && !optional.note_plain("10.0.0.1:1", Some(5)));
+    assert!(optional.plain_until("10.0.0.1:1", Some(5)).is_none() && !optional.note_plain("10.0.0.1:1", Some(5)));
     let strict = keys(&[ours], 1);
-    assert!(!strict.note_plain("10.0.0.1:1", None) && !strict.is_plain("10.0.0.1:1", None));
+    assert!(!strict.note_plain("10.0.0.1:1", None) && strict.plain_until("10.0.0.1:1", None).is_none());
 }
 
 #[tokio::test]
@@ -221,6 +221,37 @@ async fn a_deleted_secret_ends_its_connections() {
     assert_eq!(admitted_new.wire.read_u8().await.unwrap(), b'x');
     // Nobody gets in with the old one.
     assert!(call(&keys(&[old], 3), at, None).await.is_err());
+}
+
+/// A node that has just got its secret may be dialled in plain text for a while: not for ever.
+#[tokio::test(start_paused = true)]
+async fn connections_in_plain_text_are_made_anew_once_tls_is_spoken() {
+    let [ours] = secrets();
+    let optional = || Arc::new(PeerTls::new(from_ref(&ours), 1, true).unwrap());
+    let (here, address) = (optional(), "10.0.0.1:1");
+    assert!(here.note_plain(address, Some(2)));
+    let asked = here.generation();
+    // It is dialled twice more, unasked, and may speak TLS by now.
+    let believed = [(); 2].map(|()| here.plain_until(address, Some(2)).unwrap());
+    assert_eq!(here.generation(), asked);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(here.generation(), asked + 1, "once");
+    assert!(here.plain_until(address, Some(2)).is_none(), "it is asked");
+    assert!(!believed[0].is_cancelled(), "what is under way has time");
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert!(believed.iter().all(|until| until.is_cancelled()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(here.generation(), asked + 1, "only what was believed is dialled anew");
+    tokio::time::resume();
+    // It is seen over TLS before that: as a caller.
+    assert!(here.note_plain(address, Some(2)) && here.plain_until(address, Some(2)).is_some());
+    let (at, mut said) = port(&here).await;
+    for _ in 0..2 {
+        call(&keys(from_ref(&ours), 2), at, Some(1)).await.unwrap();
+        said.recv().await.unwrap().unwrap();
+        assert_eq!(here.generation(), asked + 2, "once for each node");
+    }
+    assert!(here.plain_until(address, Some(2)).is_none());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Everything at once, on real processes on machines of their own: kills, pauses, partitions, lost and late packets, full
-//! disks, wall clocks that jump; beside it registers, locks, leases, watches and a counter, each with a check of what its clients saw,
-//! and bounds on what a process takes. Every kind of fault is there at least once, and must be seen to have done something.
+//! disks, wall clocks that jump; beside it registers, locks, leases, watches and a counter, each with a check of what its clients saw;
+//! secrets, certificates and tokens that are rotated ([`secrets`]); and bounds on what a process takes. Every kind of fault is there at least once, and must be seen to have done something.
 //!
 //! Three quarters of a minute by default. `HRAFTD_NEMESIS_SECS=600 HRAFTD_SEED=7 cargo test --test nemesis -- --ignored` runs for
 //! longer and otherwise; an hour of it (3600) is the soak.
@@ -18,6 +18,7 @@ mod leases;
 mod locks;
 mod proxy;
 mod samples;
+mod secrets;
 mod told;
 mod world;
 
@@ -119,7 +120,9 @@ fn everything_at_random() {
     in_own_network_within(TEST, &NEEDS, length * 2 + SPARE, || {
         say(&format!("nemesis: seed {seed}, {length:?}"));
         end_with_the_first_panic();
-        let mut world = World::start(faketime);
+        // `HRAFTD_NEMESIS_OPEN=1`: without secrets, certificates and tokens.
+        let mut world = World::start(faketime, std::env::var_os("HRAFTD_NEMESIS_OPEN").is_none());
+        let root = world.secrets.as_ref().map(|secrets| secrets.root().to_owned());
         let (haddrs, stop, changes) = (world.haddrs(), AtomicBool::new(false), Changes::default());
         let mut samples = Samples::new();
         std::thread::scope(|scope| {
@@ -135,11 +138,21 @@ fn everything_at_random() {
             let events = haddrs.iter().map(|haddr| scope.spawn(move || followed(haddr, stop))).collect::<Vec<_>>();
             let watchers: Vec<_> = seeds(4).map(|seed| scope.spawn(move || changes::watch(haddrs, seed))).collect();
 
+            let revoked = root
+                .as_deref()
+                .map(|root| scope.spawn(move || secrets::revoke(haddrs, stop, root, seed << 8 | 6 << 4)));
+
             let mut nemesis = Nemesis::new(&mut world, seed);
             if length >= samples::LONG {
                 nemesis.warm();
             }
-            nemesis.run(length, |world| samples.look(world));
+            nemesis.run(length, |world| {
+                samples.look(world);
+                if let Some(mut secrets) = world.secrets.take() {
+                    secrets.look(world);
+                    world.secrets = Some(secrets);
+                }
+            });
             nemesis.assert_bitten(length >= samples::LONG);
             let faults = nemesis.counts();
             let healed = Instant::now();
@@ -161,6 +174,12 @@ fn everything_at_random() {
             let operations = registers.join().unwrap();
             let events: Vec<Vec<Value>> = events.into_iter().map(|events| events.join().unwrap()).collect();
             say_figure(&told::check(&world.nodes.iter().map(world::Place::id).collect::<Vec<_>>(), &events));
+            if let Some(revoked) = revoked {
+                secrets::check_revoked(&world, &revoked.join().unwrap());
+            }
+            if let Some(secrets) = &world.secrets {
+                secrets.check();
+            }
 
             let counted = counter::check(&told);
             for place in &world.nodes {

@@ -1,11 +1,12 @@
 //! Three machines with a node each, whose network, disk and clock can be troubled; Raft goes through a proxy.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::proxy::Proxy;
+use crate::secrets::Secrets;
 use crate::support::http::{Conn, Reply};
 use crate::support::lab::Lab;
 use crate::support::machine::{Machine, lan};
@@ -26,6 +27,8 @@ pub struct World {
     _outside: Shell,
     library: PathBuf,
     list: String,
+    /// Where it is closed.
+    pub secrets: Option<Secrets>,
     _lab: Lab,
 }
 
@@ -33,38 +36,51 @@ pub struct World {
 pub struct Place {
     pub number: usize,
     pub process: Option<Background>,
+    started: Instant,
+    /// What this test shows, which is good at a node that knows nothing else.
+    root: Option<String>,
     machine: Machine,
     dir: PathBuf,
     clock: PathBuf,
 }
 
 impl World {
-    pub fn start(library: PathBuf) -> Self {
+    pub fn start(library: PathBuf, closed: bool) -> Self {
         let lab = Lab::alone();
         let (outside, machines) = lan(&lab);
         let ways: Vec<_> = (0..NODES).map(|n| (radv(n), format!("{}:12000", machines[n].addr))).collect();
         let proxy = Proxy::start(&ways);
         let list: Vec<String> = machines.iter().map(|machine| format!("{}:11000", machine.addr)).collect();
-        let nodes =
-            machines.into_iter().enumerate().map(|(number, machine)| Place::new(&lab, number, machine)).collect();
-        let mut world = Self { nodes, proxy, _outside: outside, library, list: list.join(","), _lab: lab };
+        let secrets = closed.then(|| Secrets::make(lab.path(), list.clone()));
+        let root = secrets.as_ref().map(|secrets| secrets.root().to_owned());
+        let nodes = machines
+            .into_iter()
+            .enumerate()
+            .map(|(number, machine)| Place::new(&lab, number, machine, root.clone()))
+            .collect();
+        let mut world = Self { nodes, proxy, _outside: outside, library, list: list.join(","), secrets, _lab: lab };
         (0..NODES).for_each(|number| world.start_node(number));
         world.settled();
+        if let Some(secrets) = &mut world.secrets {
+            secrets.make_token();
+        }
         world
     }
 
     pub fn start_node(&mut self, number: usize) {
         let (list, library) = (&self.list, self.library.display());
+        let secrets = self.secrets.as_ref().map(|secrets| secrets.args(number)).unwrap_or_default();
         let place = &mut self.nodes[number];
         assert!(place.process.is_none());
         let (dir, clock) = (place.dir.display(), place.clock.display());
         let line = format!(
             "env LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE={clock} FAKETIME_NO_CACHE=1 DONT_FAKE_MONOTONIC=1 \
              FAKETIME_DONT_FAKE_MONOTONIC=1 hraftd --haddr {0}:11000 --hadv {0}:11000 --raddr {0}:12000 --radv {1} --rjoin {list} \
-             --rdir {dir}/data --snapshot-threshold {SNAPSHOT_AFTER} --idempotency-window 2m",
+             --rdir {dir}/data --snapshot-threshold {SNAPSHOT_AFTER} --idempotency-window 2m{secrets}",
             place.machine.addr,
             radv(number)
         );
+        place.started = Instant::now();
         place.process = Some(place.machine.start("hraftd", &line));
     }
 
@@ -98,7 +114,7 @@ fn radv(number: usize) -> String {
 }
 
 impl Place {
-    fn new(lab: &Lab, number: usize, machine: Machine) -> Self {
+    fn new(lab: &Lab, number: usize, machine: Machine, root: Option<String>) -> Self {
         let dir = lab.path().join(format!("disk{number}"));
         std::fs::create_dir(&dir).unwrap();
         machine.run(&format!("mount -t tmpfs -o size={DISK} tmpfs {}", dir.display()));
@@ -106,9 +122,16 @@ impl Place {
             "nft add table inet t && nft add chain inet t in \"{ type filter hook input priority 0; }\" && \
              nft add chain inet t out \"{ type filter hook output priority 0; }\"",
         );
-        let place = Self { number, process: None, machine, dir, clock: lab.path().join(format!("clock{number}")) };
+        let (started, clock) = (Instant::now(), lab.path().join(format!("clock{number}")));
+        let place = Self { number, process: None, started, root, machine, dir, clock };
         place.set_clock(0);
         place
+    }
+
+    /// Whether it runs, with the secrets that its file has since then.
+    pub fn has_secrets(&self, since: Instant, logged: &str) -> bool {
+        let has = |process: &Background| self.started > since || process.log_text().contains(logged);
+        self.process.as_ref().is_some_and(has)
     }
 
     pub fn haddr(&self) -> String {
@@ -225,7 +248,10 @@ impl Place {
 
     fn request(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<Reply, String> {
         let mut conn = Conn::open_within(&self.haddr(), std::time::Duration::from_secs(2))?;
-        conn.request(method, path, &[("Connection", "close")], body)
+        let bearer = self.root.as_ref().map(|root| format!("Bearer {root}"));
+        let shown = bearer.as_deref().map(|bearer| ("Authorization", bearer));
+        let headers: Vec<_> = [("Connection", "close")].into_iter().chain(shown).collect();
+        conn.request(method, path, &headers, body)
     }
 
     pub fn state(&self) -> Result<String, String> {

@@ -27,6 +27,20 @@ impl Cluster {
         cluster
     }
 
+    /// As [`Cluster::start_with`], where each node is prepared before it is started and asked for anything.
+    pub fn start_prepared(lab: Lab, count: usize, args: &[&str], prepare: impl Fn(&mut Node)) -> Self {
+        let mut cluster = Self { nodes: Vec::new(), lab };
+        for number in 0..count {
+            cluster.start_one_more(|lab| {
+                let mut node = lab.node(&format!("n{number}")).args(args);
+                prepare(&mut node);
+                node
+            });
+        }
+        cluster.settled();
+        cluster
+    }
+
     /// As [`Cluster::start`], with the machine for itself; each node may open so many files.
     pub fn start_with_files(count: usize, files: usize) -> Self {
         let mut cluster = Self { nodes: Vec::new(), lab: Lab::alone() };

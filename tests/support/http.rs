@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::secure::{self, Stream};
+
 /// Longer than any answer may take at the default `timeout=` of 10 s.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -64,7 +66,7 @@ pub fn call_with(
 #[derive(Debug)]
 pub struct Conn {
     addr: String,
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
 }
 
 impl Conn {
@@ -77,16 +79,14 @@ impl Conn {
         let socket: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
         let stream =
             TcpStream::connect_timeout(&socket, patience).map_err(|error| format!("connect {addr}: {error}"))?;
-        let stream = Self { addr: addr.to_owned(), stream: BufReader::new(stream) };
-        stream.patience(patience);
-        stream.stream.get_ref().set_nodelay(true).unwrap();
-        Ok(stream)
+        stream.set_nodelay(true).unwrap();
+        set_patience(&stream, patience);
+        Ok(Self { addr: addr.to_owned(), stream: BufReader::new(Stream::open(addr, stream)?) })
     }
 
     /// How long one read or write may block.
     pub fn patience(&self, patience: Duration) {
-        self.stream.get_ref().set_read_timeout(Some(patience)).unwrap();
-        self.stream.get_ref().set_write_timeout(Some(patience)).unwrap();
+        set_patience(self.stream.get_ref().tcp(), patience);
     }
 
     pub fn request(
@@ -100,21 +100,32 @@ impl Conn {
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
+        let shows = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        let own = if shows { None } else { secure::token_of(&self.addr) };
+        if let Some(token) = &own {
+            head.push_str(&format!("Authorization: Bearer {token}\r\n"));
+        }
         if let Some(body) = body {
             head.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
         head.push_str("\r\n");
         // A server that has heard enough may answer and close before it has read all: then its answer counts.
         let sent = self.send(head.as_bytes()).and_then(|()| self.send(body.unwrap_or_default()));
-        self.reply(method == "HEAD").map_err(|error| match sent {
+        let reply = self.reply(method == "HEAD").map_err(|error| match sent {
             Ok(()) => error,
             Err(sent) => format!("{sent}; {error}"),
-        })
+        })?;
+        if own.is_some() && matches!(reply.status, 401 | 403) {
+            secure::note_refused(format!("{method} {path} at {}: {}", self.addr, reply.brief()));
+        }
+        Ok(reply)
     }
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.stream.get_mut().write_all(bytes).map_err(|error| format!("send to {}: {error}", self.addr))
+        let stream = self.stream.get_mut();
+        let sent = stream.write_all(bytes).and_then(|()| stream.flush());
+        sent.map_err(|error| format!("send to {}: {error}", self.addr))
     }
 
     /// Reads one answer.
@@ -199,4 +210,9 @@ impl Conn {
         }
         Ok(line.trim_end_matches(['\r', '\n']).to_owned())
     }
+}
+
+fn set_patience(stream: &TcpStream, patience: Duration) {
+    stream.set_read_timeout(Some(patience)).unwrap();
+    stream.set_write_timeout(Some(patience)).unwrap();
 }

@@ -20,6 +20,7 @@ pub mod namespace;
 pub mod node;
 pub mod ports;
 pub mod process;
+pub mod secure;
 pub mod shell;
 pub mod slow_disk;
 pub mod slowest;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::http::{Conn, PATIENCE, Reply};
+use super::secure;
 
 /// One event, as server-sent events or as a line.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +58,9 @@ impl Watch {
     pub fn open_with(addr: &str, query: &str, headers: &[(&str, &str)], patience: Duration) -> Result<Self, NotOpen> {
         let mut request = format!("GET /hraftd/watch?{query} HTTP/1.1\r\nHost: {addr}\r\n");
         headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
+        if let Some(token) = secure::token_of(addr) {
+            request.push_str(&format!("Authorization: Bearer {token}\r\n"));
+        }
         let open = || {
             let mut conn = Conn::open_within(addr, patience)?;
             conn.send(format!("{request}\r\n").as_bytes())?;
@@ -64,6 +68,9 @@ impl Watch {
             Ok((conn, head))
         };
         let (mut conn, head) = open().map_err(NotOpen::Failed)?;
+        if matches!(head.status, 401 | 403) && secure::token_of(addr).is_some() {
+            secure::note_refused(format!("a watch at {addr}: {}", head.status));
+        }
         if head.status != 200 {
             return Err(conn.rest_of(head).map_or_else(NotOpen::Failed, NotOpen::Refused));
         }

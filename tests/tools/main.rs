@@ -10,6 +10,7 @@
 mod support;
 
 mod clock;
+mod closed;
 mod etcd;
 mod machines;
 mod metrics;
@@ -22,5 +23,6 @@ mod proxies;
 mod stalls;
 mod supervisor;
 mod walkthrough;
+mod warned;
 
 use support::{namespace, shell};

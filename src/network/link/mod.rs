@@ -26,6 +26,7 @@ use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tower_service::Service;
 
 use self::silence::Silence;
@@ -196,16 +197,16 @@ impl Service<Uri> for Dialler {
             if let (Some(name), Ok(addr)) = (uri.host(), stream.peer_addr()) {
                 resolver.took(name, addr.ip());
             }
-            let Some(tls) = tls else { return Ok(TokioIo::new(Stream::Plain(stream))) };
+            let Some(tls) = tls else { return Ok(TokioIo::new(Stream::Plain(stream, None))) };
             let (raft_id, address) = uri.authority().map_or((None, ""), expected);
-            if tls.is_plain(address, raft_id) {
-                return Ok(TokioIo::new(Stream::Plain(stream)));
+            if let Some(until) = tls.plain_until(address, raft_id) {
+                return Ok(TokioIo::new(Stream::Plain(stream, Some(Box::pin(until.cancelled_owned())))));
             }
             match tls::dial(&tls, stream, raft_id).await {
                 Ok(stream) => Ok(TokioIo::new(Stream::Tls(Box::new(stream)))),
                 Err(DialError::NotTls) if tls.note_plain(address, raft_id) => {
                     tracing::debug!("{address} speaks no TLS: plain text, while nodes get their cluster secret");
-                    Ok(TokioIo::new(Stream::Plain(tcp.call(uri).await?.into_inner())))
+                    Ok(TokioIo::new(Stream::Plain(tcp.call(uri).await?.into_inner(), None)))
                 }
                 Err(error) => Err(error.into()),
             }
@@ -216,7 +217,8 @@ impl Service<Uri> for Dialler {
 /// A connection to another node.
 #[derive(Debug)]
 enum Stream {
-    Plain(TcpStream),
+    /// Plain text, while that is right.
+    Plain(TcpStream, Option<Pin<Box<WaitForCancellationFutureOwned>>>),
     Tls(Box<PeerStream>),
 }
 
@@ -229,7 +231,15 @@ impl Connection for Stream {
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Plain(stream, until) => {
+                if until.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
+                    // A future that is done must not be polled again.
+                    *until = None;
+                    let why = "the other node may speak TLS by now";
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)));
+                }
+                Pin::new(stream).poll_read(cx, buf)
+            }
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -238,7 +248,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Plain(stream, _) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -249,7 +259,7 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Plain(stream, _) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
@@ -260,14 +270,14 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(stream, _) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(stream, _) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

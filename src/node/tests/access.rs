@@ -221,7 +221,7 @@ async fn a_new_node_serves_nobody_before_it_has_caught_up() {
     let joins = TestNode::start(&net, 2, &[1], MemDisk::new()).await;
     let slot = NodeSlot::new(joins.node.id().clone(), false);
     slot.close_until_ready();
-    assert!(matches!(slot.gate(), Gate::Open), "there is nothing to see yet");
+    assert!(matches!(slot.gate(), Gate::Shut), "who asks now may be answered with what is loaded");
     slot.started(joins.node.clone());
     assert!(matches!(slot.gate(), Gate::Shut));
     slot.gate_opens(in_secs(1)).await;

@@ -1,5 +1,6 @@
 //! Clients, each on a machine of its own that never fails: one request at a time, at any node.
 
+pub mod access;
 pub mod counters;
 pub mod fillers;
 pub mod leases;
@@ -23,7 +24,9 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::net::{Net, NoAnswer};
+use super::process::ROOT;
 use super::world;
+use access::Tokens;
 
 /// Shared by all clients of a run.
 #[derive(Debug, Clone)]
@@ -33,11 +36,14 @@ pub struct Shared {
     ports: Arc<Mutex<Vec<u16>>>,
     stop: Arc<AtomicBool>,
     began: Instant,
+    /// Where clients are asked who they are: the tokens that they have, by name.
+    tokens: Option<Tokens>,
 }
 
 impl Shared {
-    pub fn new(net: Net, ports: Vec<u16>) -> Self {
-        Self { net, ports: Arc::new(Mutex::new(ports)), stop: Arc::default(), began: Instant::now() }
+    pub fn new(net: Net, ports: Vec<u16>, closed: bool) -> Self {
+        let tokens = closed.then(Tokens::default);
+        Self { net, ports: Arc::new(Mutex::new(ports)), stop: Arc::default(), began: Instant::now(), tokens }
     }
 
     /// Clients ask this one too from now on.
@@ -59,6 +65,8 @@ pub struct Client {
     pub name: String,
     pub rng: StdRng,
     requests: u64,
+    /// The name of its token; without one it has the root token.
+    token: Option<&'static str>,
 }
 
 /// A request without the node that it is for.
@@ -68,6 +76,8 @@ pub struct Ask {
     path: String,
     key: Option<String>,
     body: String,
+    /// The token to show, where it is not the client's own; it may be refused.
+    token: Option<String>,
     if_none_match: Option<u64>,
     /// How long the server waits beside its limit, as it was asked to.
     waits: Duration,
@@ -75,7 +85,7 @@ pub struct Ask {
 
 impl Ask {
     pub fn new(method: &'static str, path: String, body: String) -> Self {
-        Self { method, path, key: None, body, if_none_match: None, waits: Duration::ZERO }
+        Self { method, path, key: None, body, token: None, if_none_match: None, waits: Duration::ZERO }
     }
 
     pub fn get(path: String) -> Self {
@@ -85,6 +95,16 @@ impl Ask {
     /// With an `Idempotency-Key`.
     pub fn keyed(self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self }
+    }
+
+    /// With this token, which may be refused.
+    pub fn showing(self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self }
+    }
+
+    /// Whether it may be refused: its token may be no good, or not known where it asks for what is there, however old.
+    fn may_be_refused(&self) -> bool {
+        self.token.is_some() || self.path.contains("level=none")
     }
 
     /// As a long poll: until the key is another than the one that was changed at this index.
@@ -118,7 +138,20 @@ pub enum Outcome {
 
 impl Client {
     pub fn new(shared: &Shared, name: String) -> Self {
-        Self { shared: shared.clone(), name, rng: StdRng::seed_from_u64(world::random()), requests: 0 }
+        Self { shared: shared.clone(), name, rng: StdRng::seed_from_u64(world::random()), requests: 0, token: None }
+    }
+
+    /// With the token of this name, where clients have tokens.
+    pub fn with_token(self, name: &'static str) -> Self {
+        Self { token: Some(name), ..self }
+    }
+
+    /// What it shows.
+    pub fn authorization(&self, shown: Option<&String>) -> Option<String> {
+        let tokens = self.shared.tokens.as_ref()?;
+        let own = || self.token.and_then(|name| tokens.now(name).secret);
+        let token = shown.cloned().or_else(own).unwrap_or_else(|| ROOT.to_owned());
+        Some(format!("Bearer {token}"))
     }
 
     pub fn below(&mut self, end: u64) -> u64 {
@@ -175,6 +208,9 @@ impl Client {
         if let Some(index) = ask.if_none_match {
             request = request.header("if-none-match", format!("\"{index}\""));
         }
+        if let Some(header) = self.authorization(ask.token.as_ref()) {
+            request = request.header("authorization", header);
+        }
         let request = request.body(ask.body.clone().into_bytes()).unwrap();
         let patience = patience + ask.waits + Duration::from_millis(200);
         match self.shared.net.request(port, request, patience).await {
@@ -192,6 +228,7 @@ impl Client {
                     // What frees room is taken by a full state, too.
                     507 if ask.method != "DELETE" => Outcome::Refused(Some(answer)),
                     410 => Outcome::Refused(Some(answer)),
+                    401 | 403 if ask.may_be_refused() => Outcome::Refused(Some(answer)),
                     500 if answer.json["msg"].as_str().is_some_and(|msg| !msg.contains("stop")) => {
                         world::fail(format!("{} {} at {port} was answered {answer:?}", ask.method, ask.path));
                         Outcome::Unknown

@@ -112,6 +112,10 @@ impl Client {
             let uri = format!("/hraftd/watch?{}{after}&level={level}&timeout=2s", query(&watcher.filter));
             let request =
                 Request::builder().uri(uri).header("host", "127.0.0.1").header("accept", "application/x-ndjson");
+            let request = match self.authorization(None) {
+                Some(header) => request.header("authorization", header),
+                None => request,
+            };
             let (sender, mut pieces) = mpsc::unbounded_channel();
             let served = server.host.spawn(pump(server.clone(), request.body(Vec::new()).unwrap(), sender));
             let ends = tokio::time::Instant::now() + Duration::from_millis(500 + self.below(8_000));

@@ -20,6 +20,12 @@ impl ExactlyOnce {
         let Some(stamped) = command.stamped() else { return Ok(()) };
         let Some(retry) = &stamped.retry else { return Ok(()) };
         let index = applied.index();
+        // Who was refused has left nothing, and may ask again.
+        if let Reply::Failed(failure) = applied.reply
+            && matches!(**failure, Failure::Denied(_))
+        {
+            return Ok(());
+        }
         match (self.done.get(&retry.key), applied.reply) {
             (None, reply @ Reply::Replayed { .. }) => {
                 Err(format!("exactly once: {} is new at {index}, and answered {reply:?}", retry.key))

@@ -62,8 +62,8 @@ impl Locks {
                 "locks: a repetition at {index} is told that {token} holds {name} for {ttl_ms} ms, and {holder:?} holds it"
             ));
         }
-        match (&**command, applied.reply) {
-            (Command::Stamped(Stamped { action: Action::Renew { name, token, .. }, .. }), Reply::Granted { .. })
+        match (command.stamped(), applied.reply) {
+            (Some(Stamped { action: Action::Renew { name, token, .. }, .. }), Reply::Granted { .. })
                 if self.holders.get(name) != Some(token) =>
             {
                 let (holder, index) = (self.holders.get(name), applied.index());

@@ -1,6 +1,7 @@
 //! The invariants of a run, one file each. Each is told what it needs to know when it happens, and reports what is
 //! wrong at once.
 
+pub mod access;
 pub mod acknowledged;
 pub mod clusters;
 pub mod committed;
@@ -51,6 +52,7 @@ pub struct Invariants {
     /// Nodes were put back to copies of their directories: what is known is no longer so, and what is looked at is whether
     /// all that serve hold the same from now on.
     began_anew: bool,
+    pub access: access::Access,
     pub restored: equal_state::restored::Restored,
     pub clusters: clusters::Clusters,
     pub starts: starts::Starts,
@@ -94,6 +96,7 @@ impl Invariants {
         let is_first = self.committed.applied(applied)?;
         self.equal_state.applied(applied)?;
         if is_first {
+            self.access.applied(applied)?;
             self.acknowledged.applied(applied)?;
             self.exactly_once.applied(applied)?;
             self.expiry.applied(applied)?;

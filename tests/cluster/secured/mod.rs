@@ -3,6 +3,8 @@
 mod clients;
 mod counted;
 mod findings;
+mod floods;
+mod joining;
 mod migration;
 mod peers;
 mod raw;

@@ -7,6 +7,7 @@ use super::{Writers, id_of, logs, put_secrets, secret};
 use crate::support::cluster::Cluster;
 use crate::support::lab::Lab;
 use crate::support::node::Node;
+use crate::support::wait::{SETTLE, check, eventually};
 
 /// Has each node's file hold these, one node after the other, while writes go on.
 fn step(nodes: &[Node], files: &[PathBuf], of: &[&Path], writers: &Writers) {
@@ -48,12 +49,28 @@ fn the_secret_is_replaced_under_load_and_no_request_fails() {
     }
     writers.end();
     assert_eq!(cluster.nodes[0].stat("term").unwrap(), term, "nobody took a node for gone");
-    // A node with the old one comes back: both sides say what to do.
+    // The secret is replaced once more while a node is down that has the first one: it comes back, and both sides say what
+    // to do.
     cluster.nodes[2].stop();
     put_secrets(&files[2], &[&old]);
+    let newer = secret(cluster.lab.path(), "newer");
+    for of in [[&*new, &*newer].as_slice(), &[&newer, &new], &[&newer]] {
+        for file in &files[..2] {
+            put_secrets(file, of);
+        }
+        let ids: Vec<String> = of.iter().map(|one| id_of(one)).collect();
+        for node in &cluster.nodes[..2] {
+            logs(node, &format!("the cluster secrets are now {}; the first issues", ids.join(" and ")));
+        }
+    }
     cluster.nodes[2].start();
-    logs(&cluster.nodes[2], &format!("it has a certificate of the cluster secret {}", id_of(&new)));
+    logs(&cluster.nodes[2], &format!("it has a certificate of the cluster secret {}", id_of(&newer)));
+    eventually(SETTLE, "the others say so", || {
+        let says =
+            |node: &Node| node.log_text().contains("was refused as a node") && node.log_text().contains(&id_of(&newer));
+        check(cluster.nodes[..2].iter().any(says), || "nobody".to_owned())
+    });
     assert!(cluster.nodes[2].ready().is_err());
-    put_secrets(&files[2], &[&new]);
+    put_secrets(&files[2], &[&newer]);
     cluster.settled();
 }

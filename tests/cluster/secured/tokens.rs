@@ -138,6 +138,15 @@ fn a_closed_cluster_stays_closed_through_a_restart_and_a_join() {
         assert_eq!(node.get("/hraftd/key/a?level=none").unwrap().status, 403, "{}", node.name);
         assert_eq!(node.post("/hraftd/raft/leader", "").unwrap().status, 403, "{}", node.name);
     }
+    // Who looks at a stopped node is told of the tokens, and nothing of their secrets.
+    cluster.stop_all();
+    let dir = cluster.nodes[0].rdir.to_str().unwrap();
+    for args in [&["inspect", dir][..], &["recover", "--rdir", dir]] {
+        let shown = tool(cluster.lab.path(), args);
+        assert!(shown.contains("authentication is on, by root; without a token: status"), "{args:?}: {shown}");
+        assert!(shown.contains("web  read: write:  (secret 1, by root)"), "{args:?}: {shown}");
+        assert!(!shown.contains(&token[12..]) && !shown.contains(&root[12..]), "{args:?}: {shown}");
+    }
 }
 
 /// Its tokens are what they were; who the operator is, its own file says, as ever.
