@@ -11,6 +11,7 @@ mod support;
 
 mod clock;
 mod etcd;
+mod http2;
 mod machines;
 mod metrics;
 mod names;
