@@ -25,7 +25,7 @@ pub struct Found {
 pub fn find(kind: Kind, options: &Options) -> Result<Found, String> {
     let missing = |package: &str| format!("{} is not installed and left out ({package})", kind.name());
     let (binary, version) = match kind {
-        Kind::Hraftd => (Some(options.hraftd.clone()), hraftd::version as fn(&Path) -> Option<String>),
+        Kind::Hraftd | Kind::Http2 => (Some(options.hraftd.clone()), hraftd::version as fn(&Path) -> Option<String>),
         Kind::Old => (options.old.clone(), hraftd::version as _),
         Kind::Etcd => (etcd::find_newest(), etcd::version as _),
         Kind::Etcd34 => (etcd::find_old(), etcd::version as _),
@@ -33,7 +33,7 @@ pub fn find(kind: Kind, options: &Options) -> Result<Found, String> {
         Kind::Ceiling => (std::env::current_exe().ok(), ceiling::version as _),
     };
     let package = match kind {
-        Kind::Hraftd | Kind::Old | Kind::Ceiling => "cargo builds it",
+        Kind::Hraftd | Kind::Http2 | Kind::Old | Kind::Ceiling => "cargo builds it",
         Kind::Etcd => etcd::NEWEST_PACKAGE,
         Kind::Etcd34 => etcd::OLD_PACKAGE,
         Kind::Redis => redis::PACKAGE,
@@ -55,7 +55,7 @@ impl Contestant {
         let dir = dir.join(found.kind.name());
         std::fs::create_dir(&dir).unwrap();
         let servers = match found.kind {
-            Kind::Hraftd | Kind::Old => hraftd::start(&found.binary, &dir),
+            Kind::Hraftd | Kind::Http2 | Kind::Old => hraftd::start(&found.binary, &dir),
             Kind::Etcd | Kind::Etcd34 => etcd::start(&found.binary, &dir),
             Kind::Redis => redis::start(&found.binary, &dir),
             Kind::Ceiling => ceiling::start(&dir),
@@ -70,7 +70,7 @@ impl Contestant {
     /// None leads, or one does not say whether it does.
     pub fn leader(&self) -> Result<usize, String> {
         let leads = |server: &Server| match self.kind {
-            Kind::Hraftd | Kind::Old => hraftd::leads(&server.addr),
+            Kind::Hraftd | Kind::Http2 | Kind::Old => hraftd::leads(&server.addr),
             Kind::Etcd | Kind::Etcd34 => etcd::leads(&server.addr),
             Kind::Redis | Kind::Ceiling => Ok(true),
         };
@@ -125,6 +125,7 @@ impl Contestant {
     pub fn target(&self, cell: Cell, addrs: Vec<String>, channels: usize) -> Target {
         let protocol = match self.kind {
             Kind::Hraftd | Kind::Old | Kind::Ceiling => Protocol::Http,
+            Kind::Http2 => Protocol::Http2,
             Kind::Etcd | Kind::Etcd34 => Protocol::Grpc,
             Kind::Redis => Protocol::Resp,
         };

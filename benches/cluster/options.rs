@@ -47,7 +47,7 @@ pub struct Options {
     /// Distinct keys
     #[arg(long)]
     keys: Option<usize>,
-    /// gRPC channels that all clients share
+    /// Connections that all clients of gRPC, or of HTTP/2, share
     #[arg(long, default_value_t = 4)]
     pub channels: usize,
     /// The binary of hraftd to measure
@@ -90,6 +90,7 @@ impl Options {
     pub fn contestants(&self) -> Vec<Kind> {
         let mut kinds = or(&self.only, &Kind::ALL);
         kinds.retain(|&kind| kind != Kind::Old || self.old.is_some());
+        kinds.retain(|&kind| kind != Kind::Http2 || self.only.contains(&kind));
         kinds
     }
 

@@ -82,6 +82,8 @@ pub enum Kind {
     Hraftd,
     /// Another binary of hraftd: `--old`.
     Old,
+    /// The binary that is measured, over HTTP/2: `--channels` connections. Only where it is named.
+    Http2,
     /// The newest etcd that was found.
     Etcd,
     /// etcd 3.4, as Debian has it.
@@ -93,11 +95,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] = [Self::Hraftd, Self::Old, Self::Etcd, Self::Etcd34, Self::Redis, Self::Ceiling];
+    pub const ALL: [Self; 7] =
+        [Self::Hraftd, Self::Http2, Self::Old, Self::Etcd, Self::Etcd34, Self::Redis, Self::Ceiling];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Hraftd => "hraftd",
+            Self::Http2 => "http2",
             Self::Old => "old",
             Self::Etcd => "etcd",
             Self::Etcd34 => "etcd34",

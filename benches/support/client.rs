@@ -1,10 +1,11 @@
 //! A client with one request in flight, in any of the protocols.
 
 use super::template::{Protocol, Target};
-use super::{grpc, http1, resp};
+use super::{grpc, http1, http2, resp};
 
 pub enum Client {
     Http(Box<http1::Connection>),
+    Http2(Box<http2::Client>),
     Grpc(Box<grpc::Client>),
     Resp(resp::Connection),
 }
@@ -13,6 +14,7 @@ impl Client {
     pub async fn put(&mut self, key: usize) -> Result<(), String> {
         match self {
             Self::Http(connection) => connection.put(key).await,
+            Self::Http2(client) => client.put(key).await,
             Self::Grpc(client) => client.put(key).await,
             Self::Resp(connection) => connection.put(key).await,
         }
@@ -21,13 +23,14 @@ impl Client {
     pub async fn get(&mut self, key: usize) -> Result<(), String> {
         match self {
             Self::Http(connection) => connection.get(key).await,
+            Self::Http2(client) => client.get(key).await,
             Self::Grpc(client) => client.get(key).await,
             Self::Resp(connection) => connection.get(key).await,
         }
     }
 }
 
-/// Opens `count` clients. Those of gRPC share at most `channels` connections.
+/// Opens `count` clients. Those of gRPC, or of HTTP/2, share at most `channels` connections.
 pub async fn open(target: &Target, count: usize, channels: usize) -> Result<Vec<Client>, String> {
     let mut clients = Vec::new();
     match target.protocol {
@@ -41,14 +44,18 @@ pub async fn open(target: &Target, count: usize, channels: usize) -> Result<Vec<
                 clients.push(Client::Resp(resp::Connection::open(addr, target).await?));
             }
         }
-        Protocol::Grpc => {
+        Protocol::Http2 | Protocol::Grpc => {
             let mut open = Vec::new();
             let channels = channels.max(target.addrs.len()).min(count);
             for addr in target.addrs.iter().cycle().take(channels) {
                 open.push(grpc::Channel::open(addr).await?);
             }
             for channel in open.iter().cycle().take(count) {
-                clients.push(Client::Grpc(Box::new(grpc::Client::new(channel.clone(), target)?)));
+                let channel = channel.clone();
+                clients.push(match target.protocol {
+                    Protocol::Http2 => Client::Http2(Box::new(http2::Client::new(channel, target)?)),
+                    _ => Client::Grpc(Box::new(grpc::Client::new(channel, target)?)),
+                });
             }
         }
     }

@@ -13,7 +13,7 @@ const WINDOW: u32 = 1 << 24;
 
 /// Shared by many clients, each with one request in flight.
 #[derive(Clone)]
-pub struct Channel(SendRequest<Bytes>);
+pub struct Channel(pub(super) SendRequest<Bytes>);
 
 impl Channel {
     pub async fn open(addr: &str) -> Result<Self, String> {

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod grpc;
 mod http1;
+mod http2;
 pub mod load;
 mod resp;
 pub mod system;

@@ -12,6 +12,8 @@ const NUMBER_DIGITS: usize = 8;
 pub enum Protocol {
     /// HTTP/1.1, as hraftd speaks it.
     Http,
+    /// HTTP/2, as hraftd speaks it.
+    Http2,
     /// gRPC, as etcd speaks it.
     Grpc,
     /// The protocol of redis.
@@ -27,7 +29,7 @@ pub struct Target {
     pub value_bytes: usize,
     /// Whether gets are linearizable; otherwise the asked node answers from what it has.
     pub linearizable: bool,
-    /// gRPC channels that all clients share.
+    /// Connections of gRPC or HTTP/2 that all clients share.
     pub channels: usize,
     /// What clients of HTTP trust and show, where they speak TLS.
     pub secure: Option<Secure>,

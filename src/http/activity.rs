@@ -51,6 +51,8 @@ pub(super) struct ConnectionActivity {
     waits: AtomicWaker,
     /// Close without lingering: there is nothing the client could miss.
     pub(super) no_linger: AtomicBool,
+    /// The client began with the preface of HTTP/2.
+    http2: AtomicBool,
 }
 
 impl ConnectionActivity {
@@ -74,8 +76,23 @@ impl ConnectionActivity {
         }
     }
 
+    /// The client began with the preface of HTTP/2.
+    pub(super) fn speaks_http2(&self) {
+        self.http2.store(true, Relaxed);
+    }
+
+    /// Ready once it is known that the client speaks HTTP/2. Wakes nobody: poll it after what reads.
+    pub(super) fn poll_is_http2(&self) -> Poll<()> {
+        if self.http2.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Counts writes that the client took something of.
+    pub(super) fn writes(&self) -> u64 {
+        self.writes.load(Relaxed)
+    }
+
     /// The number of the write that is blocked.
-    fn blocked(&self) -> Option<u64> {
+    pub(super) fn blocked(&self) -> Option<u64> {
         self.write_blocked.load(Relaxed).then(|| self.writes.load(Relaxed))
     }
 
@@ -189,13 +206,11 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     pub(super) fn new(limits: &HttpLimits) -> Self {
-        let every = (limits.header_timeout / 2).max(Duration::from_millis(1));
-        let looks = |limit: Duration| limit.as_millis().div_ceil(every.as_millis()).clamp(1, u32::MAX.into()) as u32;
         Self {
-            every,
-            head_looks: looks(limits.header_timeout),
-            idle_looks: looks(limits.idle_timeout),
-            write_looks: looks(limits.write_timeout),
+            every: limits.look_interval(),
+            head_looks: limits.looks(limits.header_timeout),
+            idle_looks: limits.looks(limits.idle_timeout),
+            write_looks: limits.looks(limits.write_timeout),
             last: 0,
             unchanged: 0,
             last_blocked: None,

@@ -1,12 +1,14 @@
 //! One connection, from its accept to its end.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use axum::body::Body;
+use axum::http::Extensions;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,13 +21,43 @@ use tokio_util::sync::CancellationToken;
 
 use super::places::{Entered, Place};
 use super::socket::Socket;
-use super::{Excess, Handler, HttpLimits, UnderTls, hang_up};
+use super::{Excess, Handler, HttpLimits, UnderTls, hang_up, http2};
 use crate::http::activity::{ConnectionActivity, Overdue, TrackedBody, Watchdog};
-use crate::tls::{Admitted, Wire};
+use crate::tls::{Admitted, ClientCertificate, PeerIdentity, Wire};
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Serves the requests of one client, one after the other; where it is in excess, the first. Ends where others need its
+/// What the requests of a connection say of it, as extensions.
+#[derive(Debug)]
+pub(super) struct Marks {
+    pub(super) excess: bool,
+    under_tls: bool,
+    peer: Option<PeerIdentity>,
+    certificate: Option<Arc<ClientCertificate>>,
+    place: Option<Place>,
+}
+
+impl Marks {
+    pub(super) fn put_on(&self, extensions: &mut Extensions) {
+        if self.excess {
+            extensions.insert(Excess);
+        }
+        if self.under_tls {
+            extensions.insert(UnderTls);
+        }
+        if let Some(peer) = self.peer {
+            extensions.insert(peer);
+        }
+        if let Some(certificate) = &self.certificate {
+            extensions.insert(certificate.clone());
+        }
+        if let Some(place) = &self.place {
+            extensions.insert(place.clone());
+        }
+    }
+}
+
+/// Serves the requests of one client, one after the other, in HTTP/2 as many at a time as it sends; where it is in excess, the first. Ends where others need its
 /// place.
 pub(super) async fn run(
     stream: TcpStream,
@@ -84,28 +116,34 @@ async fn serve(
     let activity = Arc::new(ConnectionActivity::default());
     let soft_end = admitted.soft_end();
     let Admitted { wire, peer, certificate, .. } = admitted;
-    let under_tls = matches!(wire, Wire::Tls(_));
+    let marks = Arc::new(Marks { excess, under_tls: matches!(wire, Wire::Tls(_)), peer, certificate, place });
+    let by_alpn = wire.is_http2();
+    let minds_preface = !limits.upgrades && !marks.under_tls;
     let stream = Arc::new(Mutex::new(wire));
-    let socket =
+    let mut socket =
         Socket::new(stream.clone(), activity.clone(), limits.linger_bytes, limits.linger, limits.numbers.clone());
+    let stopped = async {
+        match soft_end {
+            None => stop.cancelled().await,
+            Some(soft_end) => tokio::select! {
+                () = stop.cancelled() => {}
+                () = soft_end => {}
+            },
+        }
+    };
+    let mut stopped = pin::pin!(stopped);
+    if by_alpn {
+        // On the heap: most connections have no need of it.
+        return Box::pin(http2::serve(socket, activity, handler, limits, marks, stopped)).await;
+    }
+    if minds_preface {
+        socket = socket.minding_http2();
+    }
     let service = service_fn({
-        let activity = activity.clone();
+        // The connection's task may go on in HTTP/2.
+        let (activity, marks, handler) = (activity.clone(), marks.clone(), handler.clone());
         move |mut request: Request<Incoming>| {
-            if excess {
-                request.extensions_mut().insert(Excess);
-            }
-            if under_tls {
-                request.extensions_mut().insert(UnderTls);
-            }
-            if let Some(peer) = peer {
-                request.extensions_mut().insert(peer);
-            }
-            if let Some(certificate) = &certificate {
-                request.extensions_mut().insert(certificate.clone());
-            }
-            if let Some(place) = &place {
-                request.extensions_mut().insert(place.clone());
-            }
+            marks.put_on(request.extensions_mut());
             let busy = activity.begin(request.version());
             let answer = handler.answer(request.map(Body::new));
             async move { Ok::<_, Infallible>(answer.await.map(|body| TrackedBody::new(body, busy))) }
@@ -137,22 +175,17 @@ async fn serve(
         }
         return;
     }
-    let stopped = async {
-        match soft_end {
-            None => stop.cancelled().await,
-            Some(soft_end) => tokio::select! {
-                () = stop.cancelled() => {}
-                () = soft_end => {}
-            },
-        }
-    };
     let mut gone = pin::pin!(hang_up::hung_up(&stream, &activity));
     let overdue = tokio::select! {
         biased;
         result = &mut connection => ended(result),
+        () = poll_fn(|_| activity.poll_is_http2()) => {
+            let socket = connection.into_parts().io.into_inner();
+            return Box::pin(http2::serve(socket, activity.clone(), handler, limits, marks, stopped)).await;
+        }
         () = &mut gone => None,
         overdue = watchdog.overdue(&activity) => Some(overdue),
-        () = stopped => {
+        () = &mut stopped => {
             activity.no_linger.store(activity.is_idle(), Relaxed);
             pin::Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {

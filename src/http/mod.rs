@@ -1,4 +1,4 @@
-//! The accept loop that both ports share: HTTP/1.1 connections in, a [`Handler`] behind.
+//! The accept loop that both ports share: connections of HTTP/1.1 and, for clients, of HTTP/2 in, a [`Handler`] behind.
 //!
 //! Contract of [`serve`]: bytes that are no HTTP, slow clients, a full table of file descriptors or
 //! a panic in a handler cost at most their own connection, never the server. Once the shutdown
@@ -19,7 +19,9 @@
 
 mod activity;
 mod connection;
+mod date;
 mod hang_up;
+mod http2;
 mod numbers;
 mod places;
 mod socket;
@@ -87,14 +89,14 @@ pub struct HttpLimits {
     pub write_timeout: Duration,
     /// The largest request head; then a bare 431. At least 8 KiB. Also the size of the read buffer.
     pub max_head_bytes: usize,
-    /// Handlers may upgrade a connection. If so, one that is overdue is closed without a word.
+    /// Handlers may upgrade a connection. If so, one that is overdue is closed without a word, and HTTP/2 is not spoken.
     pub upgrades: bool,
     /// How much a client may still send after we closed, so that it gets to read the answer (a 413,
     /// say).
     pub linger_bytes: usize,
     /// How long it may take for that.
     pub linger: Duration,
-    /// Open at a time; the next ones are answered once, as [`Excess`].
+    /// Open at a time; the next ones are answered once, as [`Excess`]. So many streams of HTTP/2 as well, of all connections.
     pub connections: usize,
     /// So many of the next ones at a time.
     pub excess: usize,
@@ -109,6 +111,16 @@ pub struct HttpLimits {
 }
 
 impl HttpLimits {
+    /// How often a connection is looked at.
+    fn look_interval(&self) -> Duration {
+        (self.header_timeout / 2).max(Duration::from_millis(1))
+    }
+
+    /// How many looks a limit is.
+    fn looks(&self, limit: Duration) -> u32 {
+        limit.as_millis().div_ceil(self.look_interval().as_millis()).clamp(1, u32::MAX.into()) as u32
+    }
+
     /// For a connection beyond the limit.
     fn for_excess(&self) -> Self {
         let within = |limit: Duration| limit.min(EXCESS_TIMEOUT);

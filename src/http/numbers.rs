@@ -15,6 +15,16 @@ pub struct PortNumbers {
     pub received: Counter,
     /// Bytes that went.
     pub sent: Counter,
+    /// Connections of HTTP/2 that are open now.
+    pub(super) http2: AtomicUsize,
+    /// Requests of HTTP/2 that are open now: streams.
+    pub(super) streams: AtomicUsize,
+    /// Streams that began.
+    pub streams_begun: Counter,
+    /// Streams that were reset because their clients took nothing of the answer.
+    pub streams_cut: Counter,
+    /// Connections of HTTP/2 that were ended because their clients sent too much that means nothing, or half a head.
+    pub calmed: Counter,
 }
 
 impl PortNumbers {
@@ -26,5 +36,15 @@ impl PortNumbers {
     /// How many connections are open.
     pub fn connections(&self) -> usize {
         self.connections.load(Relaxed)
+    }
+
+    /// How many of them speak HTTP/2.
+    pub fn http2_connections(&self) -> usize {
+        self.http2.load(Relaxed)
+    }
+
+    /// How many requests of HTTP/2 are open.
+    pub fn streams(&self) -> usize {
+        self.streams.load(Relaxed)
     }
 }

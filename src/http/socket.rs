@@ -5,6 +5,8 @@
 //! is still sending its 100 MB would never see the 413. Therefore a connection ends in this order:
 //! end our side, then read and drop until the client ends its side, or a bound of bytes or of time
 //! is reached.
+//!
+//! It also sees whether a client begins with the preface of HTTP/2: that costs no system call beside the first read.
 
 use std::future::Future;
 use std::io;
@@ -20,6 +22,7 @@ use tokio::time::Sleep;
 use crate::http::PortNumbers;
 use crate::http::activity::ConnectionActivity;
 use crate::http::hang_up::Stream;
+use crate::http::http2::{PREFACE, TOLD_BY};
 use crate::tls::Wire;
 
 /// Writes up to this are put together: the kernel takes one piece in less time than two.
@@ -32,6 +35,10 @@ pub(super) struct Socket {
     linger_bytes: usize,
     linger: Duration,
     numbers: Arc<PortNumbers>,
+    /// So many bytes have come, and all are those of [`PREFACE`]; `None` where the client speaks HTTP/1.1 for certain.
+    preface: Option<usize>,
+    /// What was read and is still to be given to whoever reads next, from the front.
+    kept: Vec<u8>,
     /// Runs once our side is ended.
     lingering: Option<Pin<Box<Sleep>>>,
 }
@@ -44,7 +51,37 @@ impl Socket {
         linger: Duration,
         numbers: Arc<PortNumbers>,
     ) -> Self {
-        Self { stream, activity, linger_bytes, linger, numbers, lingering: None }
+        Self { stream, activity, linger_bytes, linger, numbers, preface: None, kept: Vec::new(), lingering: None }
+    }
+
+    /// Looks whether the client begins with the preface of HTTP/2. If so it reads no more, and the activity
+    /// [tells](ConnectionActivity::poll_is_http2).
+    pub(super) fn minding_http2(mut self) -> Self {
+        self.preface = Some(0);
+        self
+    }
+
+    /// Looks at what was read behind `before`. All of it is kept for another reader once it is the preface.
+    fn is_preface(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> bool {
+        let (Some(matched), read) = (self.preface, &buf.filled()[before..]) else { return false };
+        if read.is_empty() {
+            return false;
+        }
+        let here = read.len().min(TOLD_BY - matched);
+        if read[..here] != PREFACE[matched..matched + here] {
+            self.preface = None;
+            return false;
+        }
+        if matched + here < TOLD_BY {
+            self.preface = Some(matched + here);
+            return false;
+        }
+        self.preface = None;
+        // hyper has the beginning.
+        self.kept = [&PREFACE[..matched], read].concat();
+        buf.set_filled(before);
+        self.activity.speaks_http2();
+        true
     }
 
     fn note_write(&self, result: &Poll<io::Result<usize>>) {
@@ -60,12 +97,22 @@ impl Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.kept.is_empty() {
+            let bytes = self.kept.len().min(buf.remaining());
+            buf.put_slice(&self.kept[..bytes]);
+            self.kept.drain(..bytes);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let result = Pin::new(&mut *self.stream.lock()).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.numbers.received.add((buf.filled().len() - before) as u64);
             self.activity.received();
+        }
+        if self.preface.is_some() && self.is_preface(buf, before) {
+            // The task looks at the activity next.
+            return Poll::Pending;
         }
         result
     }

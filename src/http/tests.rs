@@ -15,16 +15,16 @@ use tokio::time::timeout;
 
 use super::*;
 
-const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
-struct Server {
+pub(super) struct Server {
     addr: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    pub(super) task: JoinHandle<()>,
 }
 
 impl Server {
-    async fn start(router: Router, limits: HttpLimits) -> Self {
+    pub(super) async fn start(router: Router, limits: HttpLimits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -32,11 +32,11 @@ impl Server {
         Self { addr, stop: Some(stop), task }
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.addr).await.unwrap()
     }
 
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         let _ = self.stop.take().unwrap().send(());
     }
 
@@ -64,7 +64,7 @@ async fn until(client: &mut TcpStream, end: &str) -> String {
 }
 
 /// `/slow` answers once the switch is on; `/refuse` answers without reading the body.
-fn router(go: watch::Receiver<bool>) -> Router {
+pub(super) fn router(go: watch::Receiver<bool>) -> Router {
     let slow = move || {
         let mut go = go.clone();
         async move {
@@ -83,7 +83,7 @@ async fn panics() -> &'static str {
     panic!("wanted by a test")
 }
 
-fn quick() -> HttpLimits {
+pub(super) fn quick() -> HttpLimits {
     HttpLimits {
         header_timeout: Duration::from_millis(50),
         linger: Duration::from_millis(500),
@@ -99,7 +99,7 @@ async fn garbage_harms_only_its_own_connection() {
     let server = Server::start(router(wait), quick()).await;
     let mut keep = server.connect().await;
     for garbage in
-        [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"\0\0\0\0\r\n\r\n", b"GET\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\n"]
+        [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"\0\0\0\0\r\n\r\n", b"GET\r\n\r\n", b"PRI * HTTP/1.2\r\n\r\n"]
     {
         let answer = server.exchange(garbage).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
@@ -150,7 +150,7 @@ async fn an_idle_connection_is_closed_without_a_word_and_a_busy_one_is_not() {
 }
 
 /// How many pieces of an endless body were taken, and whether it was dropped.
-struct Endless(Arc<(AtomicUsize, AtomicBool)>);
+pub(super) struct Endless(Arc<(AtomicUsize, AtomicBool)>);
 
 impl Drop for Endless {
     fn drop(&mut self) {
@@ -161,7 +161,7 @@ impl Drop for Endless {
 impl Endless {
     const PIECE: &[u8] = &[b'x'; 1000];
 
-    fn router(seen: &Arc<(AtomicUsize, AtomicBool)>) -> Router {
+    pub(super) fn router(seen: &Arc<(AtomicUsize, AtomicBool)>) -> Router {
         let seen = seen.clone();
         let body = move || {
             let body = Self(seen.clone());
@@ -205,7 +205,7 @@ async fn a_client_that_takes_nothing_is_cut_off() {
     assert!(all.len() + 16_000 > asked, "{asked} bytes were asked for, and {} came", all.len());
 }
 
-async fn until_dropped(seen: &(AtomicUsize, AtomicBool)) {
+pub(super) async fn until_dropped(seen: &(AtomicUsize, AtomicBool)) {
     let dropped = async {
         while !seen.1.load(Relaxed) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -283,7 +283,7 @@ fn accept_errors() {
 }
 
 /// What `/excess` says of its request.
-async fn is_excess(request: axum::extract::Request) -> String {
+pub(super) async fn is_excess(request: axum::extract::Request) -> String {
     format!("excess: {}", request.extensions().get::<Excess>().is_some())
 }
 

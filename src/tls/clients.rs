@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use webpki::EndEntityCert;
 
 use super::authority::{Authority, Leaf};
-use super::{CLIENT_PROTOCOL, TlsError, pem, provider};
+use super::{CLIENT_PROTOCOL, HTTP2_PROTOCOL, TlsError, pem, provider};
 
 /// Sessions that can be taken up again, in this process's memory.
 const MAX_SESSIONS: usize = 4096;
@@ -172,7 +172,7 @@ impl Now {
             }
         };
         let mut config = builder.with_single_cert(identity.chain, identity.key)?;
-        config.alpn_protocols = vec![CLIENT_PROTOCOL.to_vec()];
+        config.alpn_protocols = vec![HTTP2_PROTOCOL.to_vec(), CLIENT_PROTOCOL.to_vec()];
         config.session_storage = ServerSessionMemoryCache::new(MAX_SESSIONS);
         Ok(Self { config: Arc::new(config), ca, valid, ends })
     }

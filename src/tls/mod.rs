@@ -45,6 +45,9 @@ pub const PEER_PROTOCOL: &[u8] = b"hraftd-peer/1";
 /// What clients speak (ALPN).
 const CLIENT_PROTOCOL: &[u8] = b"http/1.1";
 
+/// What clients speak if they can (ALPN).
+const HTTP2_PROTOCOL: &[u8] = b"h2";
+
 /// The first byte of a TLS connection: a handshake record.
 const HANDSHAKE: u8 = 0x16;
 

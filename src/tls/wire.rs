@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::HTTP2_PROTOCOL;
 use crate::observe::PlainOpen;
 
 /// A TCP stream that can be taken out for as long as it moves to another thread's events.
@@ -95,6 +96,11 @@ impl Wire {
             Self::Plain(stream, _) => Some(stream),
             Self::Tls(secured) => secured.stream.get_ref().0.0.as_ref(),
         }
+    }
+
+    /// True where both sides agreed on HTTP/2 in their handshake.
+    pub fn is_http2(&self) -> bool {
+        matches!(self, Self::Tls(secured) if secured.stream.get_ref().1.alpn_protocol() == Some(HTTP2_PROTOCOL))
     }
 
     /// Ready with true once the other side has said all that it has to say, while its last words are not read yet; with

@@ -17,6 +17,7 @@ mod failover;
 mod far_behind;
 mod few_files;
 mod forming;
+mod http2;
 mod keys;
 mod leases;
 mod locks;

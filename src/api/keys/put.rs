@@ -56,14 +56,14 @@ pub async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Bo
     let (WriteRequest { deadline, life, conditions }, PutParams { json }) = WriteRequest::parse(head)?;
     let KeyPath { key } = KeyPath::parse(raw_key)?;
     if !has_body(head) && body.is_end_stream() {
-        return Err(ApiError::BadRequest(
-            "this request has no body: send the value as one, as curl does with -d; with Content-Length: 0 an empty text \
-             is stored"
-                .to_owned(),
-        ));
+        return Err(no_body());
     }
     Caller::of(head).demand_write(&key, &conditions)?;
     let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;
+    // In HTTP/2 the end of a body may come after the head, without a word of its length.
+    if body.is_empty() && !has_body(head) {
+        return Err(no_body());
+    }
     let (content_type, most) = (head.headers.get(CONTENT_TYPE).cloned(), app.settings.max_value_bytes);
     let parse = move |body: &_| value::parse(body, content_type.as_ref().map(HeaderValue::as_bytes), json, most);
     let value = write::parsed(&body, parse).await?;
@@ -81,6 +81,13 @@ pub async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Bo
         }
         _ => outcome.refused(app, &key),
     })
+}
+
+fn no_body() -> ApiError {
+    ApiError::BadRequest(
+        "this request has no body: send the value as one, as curl does with -d; with Content-Length: 0 an empty text is stored"
+            .to_owned(),
+    )
 }
 
 /// A client that forgot the value sends neither: that must not look as an empty text does.

@@ -116,6 +116,14 @@ pub fn http(page: &mut Page, requests: &RequestNumbers, port: &PortNumbers) {
     page.histograms("http_request_seconds", "From the head of a request to that of its answer", borrowed(&times));
     page.gauge("http_in_flight", "Requests that are being answered", requests.in_flight() as f64);
     page.gauge("http_connections", "Connections of clients", port.connections() as f64);
+    let help = "Connections of clients that speak HTTP/2; the others speak HTTP/1.1";
+    page.gauge("http2_connections", help, port.http2_connections() as f64);
+    page.gauge("http2_streams", "Requests of HTTP/2 that are open", port.streams() as f64);
+    page.counter("http2_streams_total", "Requests of HTTP/2", port.streams_begun.get() as f64);
+    let help = "Answers of HTTP/2 that were cut because their clients took nothing";
+    page.counter("http2_streams_cut_total", help, port.streams_cut.get() as f64);
+    let help = "Connections of HTTP/2 that were ended because of floods or heads without end";
+    page.counter("http2_floods_total", help, port.calmed.get() as f64);
     let reasons = by("reason", &REFUSALS, requests.refusals().map(|count| count as f64));
     let excess = (vec![("reason", "connections")], port.excess.get() as f64);
     let reasons: Vec<_> = reasons.into_iter().chain([excess]).collect();

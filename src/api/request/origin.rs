@@ -3,7 +3,7 @@
 //! otherwise write here (cross-site request), or read here under a name of its own (DNS rebinding).
 //!
 //! `curl` and the like send no `Origin` and are not touched, nor is a client of HTTP/1.0 without
-//! `Host`.
+//! `Host`. In HTTP/2 `:authority` is the host.
 
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
@@ -40,6 +40,20 @@ pub fn check(head: &Parts, allowed: &Hosts) -> Result<(), ApiError> {
     };
     // A target in absolute form names a host too, and it is the one that counts (RFC 9112, 3.2.2).
     let named = head.uri.authority().map(|authority| authority.as_str());
+    // In HTTP/2 that is how the host is named (RFC 9113, 8.3.1).
+    let host = match (host, named) {
+        _ if head.version != Version::HTTP_2 => host,
+        (None, None) => {
+            return bad("there is neither :authority nor Host; a request of HTTP/2 has one (RFC 9113, 8.3.1)");
+        }
+        (Some(host), Some(named)) if !host.eq_ignore_ascii_case(named) => {
+            return bad("Host and :authority differ (RFC 9113, 8.3.1)");
+        }
+        (_, Some(named)) if named.contains('@') => {
+            return bad(":authority names a user, and may have none (RFC 9113, 8.3.1)");
+        }
+        (host, named) => host.or(named),
+    };
     for host in host.into_iter().chain(named) {
         if let Err(why) = allowed.check(host) {
             return Err(ApiError::Forbidden(format!("{} {why}", text::quoted(host))));
@@ -133,6 +147,34 @@ mod tests {
             };
             let head = request.body(()).unwrap().into_parts().0;
             assert_eq!(check(&head, &Hosts::default()).is_ok(), fits, "{target} {host:?}");
+        }
+    }
+
+    #[test]
+    fn in_http_2_the_authority_is_the_host() {
+        for (authority, hosts, origin, fits) in [
+            ("n1:11000", &[][..], None, true),
+            ("n1:11000", &["N1:11000"], None, true),
+            ("", &["n1:11000"], None, true),
+            ("", &[], None, false),
+            ("n1:11000", &["n2:11000"], None, false),
+            ("n1:11000", &["n1:11000", "n1:11000"], None, false),
+            ("evil.example", &[], None, false),
+            ("user@n1:11000", &[], None, false),
+            ("n1:11000", &[], Some("http://n1:11000"), true),
+            ("n1:11000", &[], Some("http://evil.example"), false),
+            ("n1:11000", &["n1:11000"], Some("http://evil.example"), false),
+        ] {
+            let uri = if authority.is_empty() { "/key/k".to_owned() } else { format!("http://{authority}/key/k") };
+            let mut request = Request::builder().version(Version::HTTP_2).uri(uri);
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            if let Some(origin) = origin {
+                request = request.header(ORIGIN, origin);
+            }
+            let head = request.body(()).unwrap().into_parts().0;
+            assert_eq!(check(&head, &Hosts::default()).is_ok(), fits, "{authority} {hosts:?} {origin:?}");
         }
     }
 
