@@ -46,18 +46,23 @@ pub(super) fn start(node: Node, plan: BackupPlan) -> Task {
             if node.state() != State::Leader || Instant::now() < not_before {
                 continue;
             }
-            if let Err(why) = back_up(&node, &plan, &mut folder).await {
-                node.backups().failed(format!("the backup into {} failed: {why}", plan.to.display()));
-                not_before = Instant::now() + AGAIN.min(plan.every / 4);
-                folder = None;
+            match back_up(&node, &plan, &mut folder).await {
+                Ok(false) => {}
+                // Whatever the times of files say.
+                Ok(true) => not_before = Instant::now() + plan.every / 2,
+                Err(why) => {
+                    node.backups().failed(format!("the backup into {} failed: {why}", plan.to.display()));
+                    not_before = Instant::now() + AGAIN.min(plan.every / 4);
+                    folder = None;
+                }
             }
         }
     }))
 }
 
-/// Makes a backup, if one is due.
-async fn back_up(node: &Node, plan: &BackupPlan, open: &mut Option<Folder>) -> Result<(), String> {
-    let Some(cluster) = node.cluster_id() else { return Ok(()) };
+/// Makes a backup, if one is due; true where it was.
+async fn back_up(node: &Node, plan: &BackupPlan, open: &mut Option<Folder>) -> Result<bool, String> {
+    let Some(cluster) = node.cluster_id() else { return Ok(false) };
     let folder = match open {
         Some(folder) => folder.clone(),
         None => {
@@ -69,26 +74,29 @@ async fn back_up(node: &Node, plan: &BackupPlan, open: &mut Option<Folder>) -> R
     let listed = folder.clone();
     let newest = blocking(move || listed.list(cluster).map_err(|error| error.to_string())).await??.pop();
     if !is_due(newest.as_ref(), plan.every) {
-        return Ok(());
+        return Ok(false);
     }
     let (began, deadline) = (Instant::now(), Instant::now() + READ_TIMEOUT);
     let copy = node.copy_for(Some(&Principal::Node), ReadLevel::Linearizable.into(), deadline).await;
     let StateCopy { kv, head, .. } = copy.map_err(|error| error.to_string())?;
     if newest.is_some_and(|newest| newest.index == head.index) {
         node.backups().succeeded(head.made_ms, None);
-        return Ok(());
+        return Ok(true);
     }
     let (index, made_ms, keep) = (head.index, head.made_ms, plan.keep);
     let bytes = blocking(move || {
         let bytes = folder.save(&head, &kv).map_err(|error| error.to_string())?;
         drop(kv);
-        folder.prune(head.cluster, keep).map_err(|error| error.to_string())?;
+        // The backup is there all the same.
+        if let Err(error) = folder.prune(head.cluster, keep) {
+            tracing::warn!("an old backup cannot be deleted: {error}");
+        }
         Ok::<_, String>(bytes)
     });
     let bytes = bytes.await??;
     node.backups().succeeded(made_ms, Some((bytes, began.elapsed())));
     tracing::info!("backed up at index {index}: {bytes} bytes into {}", plan.to.display());
-    Ok(())
+    Ok(true)
 }
 
 /// True where the newest backup is too old.

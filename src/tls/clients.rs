@@ -69,6 +69,8 @@ pub struct ClientCertificate {
     pub names: Vec<String>,
     /// It is valid until then.
     pub not_after: SystemTime,
+    /// Cancelled once its connection has to end, because it is valid no more or its authority is trusted no more.
+    pub over: CancellationToken,
 }
 
 impl ClientCertificate {
@@ -77,7 +79,7 @@ impl ClientCertificate {
         let leaf = EndEntityCert::try_from(certificate).ok()?;
         let uris = leaf.valid_uri_names().map(|name| format!("URI:{name}"));
         let names = uris.chain(leaf.valid_dns_names().map(|name| format!("DNS:{name}"))).collect();
-        Some(Self { names, not_after })
+        Some(Self { names, not_after, over: CancellationToken::new() })
     }
 }
 

@@ -126,6 +126,7 @@ impl Admitted {
     /// Done once it has to end after the request in hand; `None` where it never has to.
     pub fn soft_end(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         let authorities_gone = self.ends_softly.clone()?.cancelled_owned();
+        let over = self.certificate.as_ref().map(|certificate| certificate.over.clone());
         let left = self.certificate.as_ref().map(|certificate| {
             // What is longer than a timer may run is not waited for.
             certificate.not_after.duration_since(SystemTime::now()).unwrap_or_default().min(LONGEST)
@@ -137,6 +138,10 @@ impl Admitted {
                     () = authorities_gone => {}
                     () = tokio::time::sleep(left) => {}
                 },
+            }
+            // What lasts ends, too.
+            if let Some(over) = over {
+                over.cancel();
             }
         }))
     }

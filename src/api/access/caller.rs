@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use compact_str::CompactString;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::response::error::ApiError;
 use crate::command::{Action, Command, Condition, Denied, Grants, Key, Need, Principal, Stamped};
@@ -18,6 +19,8 @@ pub struct Caller {
     by: Option<Principal>,
     may: May,
     means: Means,
+    /// Cancelled once the certificate that he is known by counts no more.
+    certificate_over: Option<CancellationToken>,
 }
 
 /// By which means somebody is known.
@@ -46,7 +49,7 @@ enum May {
 }
 
 /// Who asks while nobody is asked. Should that have changed by the time when the request is answered, it is refused.
-static UNASKED: Caller = Caller { by: None, may: May::All, means: Means::Nothing };
+static UNASKED: Caller = Caller { by: None, may: May::All, means: Means::Nothing, certificate_over: None };
 
 impl Caller {
     /// Who sent a request.
@@ -55,22 +58,33 @@ impl Caller {
     }
 
     pub(super) fn root(means: Means) -> Self {
-        Self { by: Some(Principal::Root), may: May::All, means }
+        Self { by: Some(Principal::Root), may: May::All, means, certificate_over: None }
     }
 
     /// Another node, for itself.
     pub(super) fn node() -> Self {
-        Self { by: Some(Principal::Node), may: May::All, means: Means::Secret }
+        Self { by: Some(Principal::Node), may: May::All, means: Means::Secret, certificate_over: None }
     }
 
     /// `None` where nothing is granted to those who show nothing.
     pub(super) fn anonymous(record: Arc<AuthRecord>) -> Option<Self> {
         let by = Some(Principal::Anonymous { revision: record.revision });
-        (!record.anonymous.0.is_empty()).then_some(Self { by, may: May::Anonymous(record), means: Means::Nothing })
+        let is_any = !record.anonymous.0.is_empty();
+        is_any.then_some(Self { by, may: May::Anonymous(record), means: Means::Nothing, certificate_over: None })
     }
 
     pub(super) fn token((by, token): (Principal, Arc<Token>), means: Means) -> Self {
-        Self { by: Some(by), may: May::Token(token), means }
+        Self { by: Some(by), may: May::Token(token), means, certificate_over: None }
+    }
+
+    /// The same, who is known by a certificate.
+    pub(super) fn with_certificate(self, over: CancellationToken) -> Self {
+        Self { certificate_over: Some(over), ..self }
+    }
+
+    /// Cancelled once the certificate that he is known by counts no more; `None` where there is none.
+    pub(super) fn certificate_over(&self) -> Option<&CancellationToken> {
+        self.certificate_over.as_ref()
     }
 
     /// By which means he is known.

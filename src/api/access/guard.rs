@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::Caller;
 use crate::api::App;
@@ -29,6 +30,8 @@ pub struct Guard {
     changes: watch::Receiver<AuthNow>,
     /// For a client with a root token, this node's.
     roots: Option<watch::Receiver<Vec<Token>>>,
+    /// For a client who is known by a certificate.
+    certificate_over: Option<CancellationToken>,
     /// What was seen last: allowed, until then.
     until: Option<Instant>,
     looked: bool,
@@ -77,6 +80,7 @@ impl Guard {
     ) -> Self {
         let (app, caller) = (app.clone(), caller.clone());
         let changes = app.service.auth_changes();
+        let certificate_over = caller.certificate_over().cloned();
         let roots = caller.root_mark().map(|_| app.access.root.changes());
         let look = move || {
             with_need(&|need| {
@@ -85,14 +89,14 @@ impl Guard {
                 Ok(session.into_iter().chain(token).min())
             })
         };
-        Self { look: Box::new(look), changes, roots, until: None, looked: false }
+        Self { look: Box::new(look), changes, roots, certificate_over, until: None, looked: false }
     }
 
     /// Of what nobody ends.
     #[cfg(test)]
     pub fn none() -> Self {
         let changes = watch::Sender::default().subscribe();
-        Self { look: Box::new(|| Ok(None)), changes, roots: None, until: None, looked: false }
+        Self { look: Box::new(|| Ok(None)), changes, roots: None, certificate_over: None, until: None, looked: false }
     }
 
     /// Ok as long as it may go on. Changes of the state come after this could tell of what ended it.
@@ -102,7 +106,9 @@ impl Guard {
     pub fn check(&mut self) -> Result<(), Denied> {
         // Of a token with a time log time decides, which this node may hear of late.
         let roots = self.roots.as_ref().is_some_and(|roots| roots.has_changed().unwrap_or(false));
-        let is_news = !self.looked || self.changes.has_changed().unwrap_or(false) || self.until.is_some() || roots;
+        let over = self.certificate_over.as_ref().is_some_and(CancellationToken::is_cancelled);
+        let changed = self.changes.has_changed().unwrap_or(false);
+        let is_news = !self.looked || changed || self.until.is_some() || roots || over;
         if is_news {
             // First, so that what changes meanwhile is news again.
             self.changes.mark_unchanged();
@@ -134,6 +140,12 @@ impl Guard {
                     None => std::future::pending().await,
                 }
             };
+            let certificate_over = async {
+                match &self.certificate_over {
+                    Some(over) => over.cancelled().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 changed = self.changes.changed() => if changed.is_err() {
                     // The node is gone, and all that lasts ends by itself.
@@ -144,6 +156,7 @@ impl Guard {
                 // The node is gone here, too, where that fails.
                 true = other_roots => self.looked = false,
                 () = over => self.looked = false,
+                () = certificate_over => self.looked = false,
             }
         }
     }

@@ -26,6 +26,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::methods::{self, Needs};
@@ -193,6 +194,9 @@ impl<S: Service> App<S> {
         if caller.root_mark().is_some_and(|mark| !self.access.root.has_mark(&mark)) {
             return Err(Denied::Unknown);
         }
+        if caller.certificate_over().is_some_and(CancellationToken::is_cancelled) {
+            return Err(Denied::Unknown);
+        }
         let Some(ends_ms) = caller.session_ends_ms() else { return Ok(None) };
         match ends_ms.saturating_sub(self.service.log_time_ms()) {
             0 => Err(Denied::Expired),
@@ -212,7 +216,9 @@ async fn identify<S: Service>(
         Some(Shown::Garbage) => Err(Denied::Unknown.into()),
         Some(Shown::Certificate(names)) => {
             let found = names.names.iter().find_map(|name| app.service.has_certificate(name));
-            found.map(|known| Caller::token(known, Means::Certificate)).ok_or_else(|| Denied::Unknown.into())
+            let known =
+                found.map(|known| Caller::token(known, Means::Certificate).with_certificate(names.over.clone()));
+            known.ok_or_else(|| Denied::Unknown.into())
         }
         Some(shown @ (Shown::Token(_) | Shown::Session(_))) => {
             let refused = match known(app, &shown) {

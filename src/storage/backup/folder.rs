@@ -1,8 +1,8 @@
 //! A directory with the last backups of a cluster. Others' files in it are left alone.
 //!
 //! * A file gets its name once it is flushed, read again and whole.
-//! * Names: `hraftd-CLUSTER-TIME-INDEX.backup`, with the first 8 digits of the cluster's id, and the time in UTC. They sort by
-//!   time.
+//! * Names: `hraftd-CLUSTER-TIME-INDEX.backup`, with the first 8 digits of the cluster's id, and the time in UTC.
+//! * The newest is the one of the highest index. Times are of clocks, which may have been wrong.
 
 use std::io;
 use std::path::Path;
@@ -31,10 +31,10 @@ pub struct Folder {
 /// A backup that is in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Kept {
-    /// When it was made, in milliseconds since 1970; whole seconds.
-    pub made_ms: u64,
     /// The index it is of.
     pub index: u64,
+    /// When it was made, in milliseconds since 1970; whole seconds.
+    pub made_ms: u64,
     /// The file's name.
     pub name: String,
 }

@@ -235,7 +235,8 @@ async fn a_certificate_stands_for_a_token() {
         let request = request.as_mut().unwrap();
         let names = names.iter().map(ToString::to_string).collect();
         // As the client port has it.
-        let certificate = crate::tls::ClientCertificate { names, not_after: std::time::SystemTime::now() };
+        let certificate =
+            crate::tls::ClientCertificate { names, not_after: std::time::SystemTime::now(), over: Default::default() };
         request.extensions_mut().insert(std::sync::Arc::new(certificate));
         api.answer(std::mem::take(request)).await.status().as_u16()
     };
