@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use axum::body::Body;
-use axum::http::Extensions;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,43 +18,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::marks::Marks;
 use super::places::{Entered, Place};
 use super::socket::Socket;
-use super::{Excess, Handler, HttpLimits, UnderTls, hang_up, http2};
+use super::{Handler, HttpLimits, hang_up, http2};
 use crate::http::activity::{ConnectionActivity, Overdue, TrackedBody, Watchdog};
-use crate::tls::{Admitted, ClientCertificate, PeerIdentity, Wire};
+use crate::tls::{Admitted, Wire};
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-
-/// What the requests of a connection say of it, as extensions.
-#[derive(Debug)]
-pub(super) struct Marks {
-    pub(super) excess: bool,
-    under_tls: bool,
-    peer: Option<PeerIdentity>,
-    certificate: Option<Arc<ClientCertificate>>,
-    place: Option<Place>,
-}
-
-impl Marks {
-    pub(super) fn put_on(&self, extensions: &mut Extensions) {
-        if self.excess {
-            extensions.insert(Excess);
-        }
-        if self.under_tls {
-            extensions.insert(UnderTls);
-        }
-        if let Some(peer) = self.peer {
-            extensions.insert(peer);
-        }
-        if let Some(certificate) = &self.certificate {
-            extensions.insert(certificate.clone());
-        }
-        if let Some(place) = &self.place {
-            extensions.insert(place.clone());
-        }
-    }
-}
 
 /// Serves the requests of one client, one after the other, in HTTP/2 as many at a time as it sends; where it is in excess, the first. Ends where others need its
 /// place.

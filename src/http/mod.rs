@@ -22,8 +22,10 @@ mod connection;
 mod date;
 mod hang_up;
 mod http2;
+mod marks;
 mod numbers;
 mod places;
+mod preface;
 mod socket;
 
 use std::fmt;

@@ -19,10 +19,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::preface::{PREFACE, TOLD_BY};
 use crate::http::PortNumbers;
 use crate::http::activity::ConnectionActivity;
 use crate::http::hang_up::Stream;
-use crate::http::http2::{PREFACE, TOLD_BY};
 use crate::tls::Wire;
 
 /// Writes up to this are put together: the kernel takes one piece in less time than two.

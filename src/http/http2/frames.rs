@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use super::PREFACE;
+use crate::http::preface::PREFACE;
 
 /// So many small frames, and so many resets, are anybody's between two looks.
 const FREE: u64 = 4_096;

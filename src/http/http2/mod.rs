@@ -29,19 +29,13 @@ use axum::body::Bytes;
 use tokio::time::{sleep, timeout};
 
 use super::activity::ConnectionActivity;
-use super::connection::Marks;
+use super::marks::Marks;
 use super::socket::Socket;
 use super::{Handler, HttpLimits, PortNumbers};
 use counted::Counted;
 use frames::Frames;
 use stream::{AHEAD_BYTES, Exchange};
 use task::Connection;
-
-/// What a client begins with (RFC 9113, 3.4).
-pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// So many bytes of it are no request of HTTP/1.1. One less is what hyper takes for the beginning of one.
-pub(super) const TOLD_BY: usize = 12;
 
 /// Streams of a connection at a time.
 const MAX_STREAMS: u32 = 128;

@@ -18,7 +18,7 @@ use super::counted::Counted;
 use super::frames::Frames;
 use super::stream::{self, Exchange, Open};
 use crate::http::activity::ConnectionActivity;
-use crate::http::connection::Marks;
+use crate::http::marks::Marks;
 use crate::http::{Excess, HttpLimits};
 
 /// A client from which nothing came for so many looks, though something is open, is asked; and is gone after as many more.

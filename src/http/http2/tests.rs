@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::*;
+use crate::http::preface::PREFACE;
 use crate::http::tests::{Endless, SOON, Server, is_excess, quick, router, until_dropped};
 
 /// A client on a connection of its own. The sender for streams; what ends with the connection.

@@ -311,8 +311,7 @@ pub enum Refusal {
     WrongTarget(Box<Identification>),
     /// The receiver belongs to another cluster.
     WrongCluster(Box<Identification>),
-    /// The receiver was removed from its cluster, or stops; or the message says what its sender, or the members, do not
-    /// say when they are asked.
+    /// The receiver was removed or stops; or the message says what nobody stands by when asked.
     Stopped,
     /// The receiver speaks another version of the protocol, or could not read the message.
     Unreadable(String),
