@@ -11,6 +11,7 @@ mod support;
 
 mod clock;
 mod etcd;
+mod held;
 mod machines;
 mod metrics;
 mod names;
