@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod crowd;
 pub mod extent;
 pub mod faketime;
+pub mod gate;
 pub mod history;
 pub mod http;
 pub mod lab;
