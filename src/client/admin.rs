@@ -17,7 +17,7 @@ const CHANGE: Duration = Duration::from_secs(65);
 pub(super) async fn members(cluster: &Cluster, verb: Option<&MembersVerb>, json: bool) -> Result<Exit, Exit> {
     let request = match verb {
         None => {
-            let answer = cluster.get("/hraftd/raft/cluster").await?;
+            let answer = cluster.get("/hraftd/raft/cluster").await?.with("servers")?;
             return super::printed(json, &answer, show::status);
         }
         Some(MembersVerb::Remove { id, force }) => {
@@ -28,7 +28,7 @@ pub(super) async fn members(cluster: &Cluster, verb: Option<&MembersVerb>, json:
             Request::plain(Method::POST, query("/hraftd/raft/leader", &[("id", id.clone())]), "")
         }
     };
-    let answer = cluster.send(&request.attempt(CHANGE)).await?.ok()?;
+    let answer = cluster.send(&request.attempt(CHANGE)).await?.done()?;
     if json { out::answer(&answer) } else { Ok(Exit::printed("")) }
 }
 
@@ -37,6 +37,9 @@ pub(super) async fn token(cluster: &Cluster, verb: &TokenVerb, json: bool) -> Re
     let request = match verb {
         TokenVerb::Ls => {
             let answer = cluster.get("/hraftd/auth/token").await?;
+            if !answer.json()?.is_array() {
+                return Err(answer.is_strange());
+            }
             return super::printed(json, &answer, show::tokens);
         }
         TokenVerb::Put { name, grants, ttl, certificate } => {
@@ -59,7 +62,7 @@ pub(super) async fn token(cluster: &Cluster, verb: &TokenVerb, json: bool) -> Re
     if answer.status == StatusCode::NOT_FOUND {
         return Err(Exit { code: EX_FAILURE, ..answer.refused() });
     }
-    let answer = answer.ok()?;
+    let answer = answer.done()?;
     if json {
         return out::answer(&answer);
     }

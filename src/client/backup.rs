@@ -7,23 +7,21 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::link::{Cluster, Request, Stream, query};
 use super::out;
+use super::progress::Progress;
+use super::signals::{Signals, ended_by};
 use crate::config::BackupArgs;
 use crate::exit::{EX_FAILURE, EX_TEMPFAIL, Exit};
 use crate::storage::backup::Backup;
 
 /// A node that sends nothing for so long sends nothing more.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// So often a terminal is told how far it is.
-const TOLD_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) async fn backup(cluster: &Cluster, args: &BackupArgs, json: bool) -> Result<Exit, Exit> {
     let file = args.file.as_deref().filter(|file| *file != "-").map(Path::new);
@@ -55,12 +53,10 @@ pub(super) async fn backup(cluster: &Cluster, args: &BackupArgs, json: bool) -> 
             Some(file) => to_file(&mut stream, file, json).await,
         }
     };
-    let ended = |kind| signal(kind).map_err(|error| Exit::error(EX_FAILURE, format!("signals: {error}")));
-    let (mut interrupted, mut terminated) = (ended(SignalKind::interrupt())?, ended(SignalKind::terminate())?);
+    let mut signals = Signals::take()?;
     tokio::select! {
         taken = taken => taken,
-        _ = interrupted.recv() => Err(Exit::error(EX_FAILURE, "interrupted; no backup was taken")),
-        _ = terminated.recv() => Err(Exit::error(EX_FAILURE, "terminated; no backup was taken")),
+        signal = signals.end() => Err(Exit::error(ended_by(signal).code, "told to end; no backup was taken")),
     }
 }
 
@@ -81,13 +77,14 @@ fn cut(why: &str) -> Exit {
 }
 
 async fn to_stdout(stream: &mut Stream) -> Result<Exit, Exit> {
-    let mut progress = Progress::new();
+    let mut progress = Progress::new("backup");
     while let Some(bytes) = stream.next(IDLE).await.map_err(|why| cut(&why))? {
         io::stdout().lock().write_all(&bytes).map_err(|error| unfinished(&error))?;
-        progress.more(bytes.len());
+        progress.bytes += bytes.len() as u64;
+        progress.show();
     }
     io::stdout().lock().flush().map_err(|error| unfinished(&error))?;
-    progress.end();
+    drop(progress);
     Ok(Exit::printed(""))
 }
 
@@ -116,13 +113,14 @@ async fn to_file(stream: &mut Stream, to: &Path, as_json: bool) -> Result<Exit, 
     let tmp = to.with_file_name(name);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&tmp).map_err(failed)?;
     let mut unfinished = Unfinished(Some(tmp.clone()));
-    let mut progress = Progress::new();
+    let mut progress = Progress::new("backup");
     while let Some(bytes) = stream.next(IDLE).await.map_err(|why| cut(&why))? {
         file.write_all(&bytes).map_err(failed)?;
-        progress.more(bytes.len());
+        progress.bytes += bytes.len() as u64;
+        progress.show();
     }
     file.sync_all().map_err(failed)?;
-    progress.end();
+    drop(progress);
     let backup = Backup::open(&tmp).map_err(|error| cut(&error.to_string()))?;
     let totals = backup.check().map_err(|error| cut(&error.to_string()))?;
     std::fs::rename(&tmp, to).map_err(failed)?;
@@ -139,35 +137,4 @@ async fn to_file(stream: &mut Stream, to: &Path, as_json: bool) -> Result<Exit, 
     }
     let (file, keys) = (to.display(), totals.keys);
     Ok(Exit::printed(format!("{file}: index {index}, {keys} keys, {} bytes, digest {digest}\n", backup.bytes)))
-}
-
-/// How far it is, on a terminal.
-struct Progress {
-    began: Instant,
-    told: Instant,
-    bytes: usize,
-    shown: bool,
-}
-
-impl Progress {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { began: now, told: now, bytes: 0, shown: io::stderr().is_terminal() }
-    }
-
-    fn more(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        if self.shown && self.told.elapsed() >= TOLD_EVERY {
-            self.told = Instant::now();
-            let (mb, seconds) = (self.bytes as f64 / 1e6, self.began.elapsed().as_secs_f64());
-            // Nobody to tell that it cannot be told.
-            let _ = write!(io::stderr(), "\r{mb:.1} MB, {:.1} MB/s \x1b[K", mb / seconds);
-        }
-    }
-
-    fn end(&self) {
-        if self.shown && self.told > self.began {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-    }
 }

@@ -2,14 +2,22 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
+use rustix::process::Signal;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::link::{Answer, Cluster, Request, key_path, query};
 use super::out::{self, flag};
+use super::run::Child;
+use super::signals::{Signals, ended_by};
 use crate::exit::{EX_FAILURE, Exit};
+
+/// An editor that is told to end has this time.
+const GRACE: Duration = Duration::from_secs(4);
 
 /// A folder of this process's own, with files that only its user may read.
 struct Folder {
@@ -48,22 +56,35 @@ fn failure(why: impl AsRef<str>) -> Exit {
 }
 
 pub(super) async fn edit(cluster: &Cluster, key: &str) -> Result<Exit, Exit> {
+    let mut signals = Signals::take()?;
     let mut folder = Folder::new().map_err(|error| failure(format!("no folder for the value: {error}")))?;
-    let mut was = read(cluster, key).await?;
+    let mut was = unless_told(&mut signals, read(cluster, key)).await?;
     let file = folder.path.join(file_name(key, was.content_type.as_deref()));
     std::fs::write(&file, &was.value).map_err(|error| failure(format!("{}: {error}", file.display())))?;
     loop {
-        open_editor(&file)?;
+        let told = open_editor(&file, &mut signals).await?;
         let mut value = std::fs::read(&file).map_err(|error| failure(format!("{}: {error}", file.display())))?;
         // Editors end a file with a line end.
         if value.ends_with(b"\n") && !was.value.ends_with(b"\n") {
             value.pop();
         }
-        if value == was.value && was.etag.is_some() {
+        let is_unchanged = value == was.value;
+        if let Some(signal) = told {
+            folder.keep = !is_unchanged;
+            let kept = if folder.keep { format!("; what was edited is in {}", file.display()) } else { String::new() };
+            return Err(Exit::error(ended_by(signal).code, format!("told to end: nothing was changed{kept}")));
+        }
+        if is_unchanged && was.etag.is_some() {
             out::say("unchanged");
             return Ok(Exit::printed(""));
         }
-        let answer = write(cluster, key, &was, value).await;
+        let answer = tokio::select! {
+            answer = write(cluster, key, &was, value) => answer,
+            signal = signals.end() => {
+                let why = "told to end: whether it was written is unknown";
+                Err(Exit::error(ended_by(signal).code, why))
+            }
+        };
         match answer {
             Ok(answer) if answer.status == StatusCode::PRECONDITION_FAILED => {}
             Ok(answer) if answer.status.is_success() => return Ok(Exit::printed("")),
@@ -75,16 +96,28 @@ pub(super) async fn edit(cluster: &Cluster, key: &str) -> Result<Exit, Exit> {
             }
         }
         let theirs = folder.path.join("theirs");
-        let now = read(cluster, key).await?;
+        // Whatever comes now, what was edited is not lost.
+        folder.keep = true;
+        let now = unless_told(&mut signals, read(cluster, key)).await.map_err(|exit| {
+            let why = exit.err.unwrap_or_else(|| "told to end".to_owned());
+            Exit::error(exit.code, format!("{why}. What was edited is in {}", file.display()))
+        })?;
         std::fs::write(&theirs, &now.value).map_err(|error| failure(format!("{}: {error}", theirs.display())))?;
         let both =
             format!("somebody changed {key:?} meanwhile: yours is {}, theirs {}", file.display(), theirs.display());
-        folder.keep = true;
-        if !ask(&both)? {
+        if !ask(&both, &mut signals).await? {
             return Err(failure(both));
         }
         folder.keep = false;
         was = now;
+    }
+}
+
+/// Does this, unless this process is told to end before.
+async fn unless_told<T>(signals: &mut Signals, work: impl Future<Output = Result<T, Exit>>) -> Result<T, Exit> {
+    tokio::select! {
+        done = work => done,
+        signal = signals.end() => Err(ended_by(signal)),
     }
 }
 
@@ -93,7 +126,7 @@ async fn read(cluster: &Cluster, key: &str) -> Result<Was, Exit> {
     if answer.status == StatusCode::NOT_FOUND {
         return Ok(Was { value: Bytes::new(), etag: None, content_type: None });
     }
-    let answer = answer.ok()?;
+    let answer = answer.of_a_node()?;
     let header = |name| answer.header(name).map(str::to_owned);
     let (etag, content_type) = (header("etag"), header("content-type"));
     Ok(Was { value: answer.body, etag, content_type })
@@ -122,28 +155,52 @@ fn file_name(key: &str, content_type: Option<&str>) -> String {
     format!("value-{plain}{end}")
 }
 
-fn open_editor(file: &Path) -> Result<(), Exit> {
+/// Opens the editor, to its end; a signal that told to end before.
+async fn open_editor(file: &Path, signals: &mut Signals) -> Result<Option<Signal>, Exit> {
     let named = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var_os(name).filter(|editor| !editor.is_empty()));
     let editor = named.unwrap_or_else(|| "vi".into());
     let shown = editor.to_string_lossy().into_owned();
     let mut line = editor;
     line.push(" \"$1\"");
-    let ended = Command::new("/bin/sh").arg("-c").arg(line).arg("sh").arg(file).status();
-    match ended {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(failure(format!("the editor ({shown}) ended with {status}: nothing was changed"))),
-        Err(error) => Err(failure(format!("the editor ({shown}) cannot be started: {error}"))),
+    let command = ["/bin/sh".into(), "-c".into(), line, "sh".into(), file.as_os_str().to_owned()];
+    let mut child = Child::start(&command, &[], false)?;
+    let handle = child.handle();
+    let status = loop {
+        tokio::select! {
+            status = child.ended() => break status?,
+            // At a terminal Ctrl-C is for the editor alone.
+            signal = signals.end() => if handle.pass_on(signal) {
+                if let Ok(ended) = timeout(GRACE, child.ended()).await {
+                    ended?;
+                } else {
+                    handle.signal(Signal::KILL);
+                    child.ended().await?;
+                }
+                return Ok(Some(signal));
+            },
+        }
+    };
+    match status.success() {
+        true => Ok(None),
+        false => Err(failure(format!("the editor ({shown}) ended with {status}: nothing was changed"))),
     }
 }
 
 /// Whether to edit again, on top of theirs; nobody is asked where there is no terminal.
-fn ask(both: &str) -> Result<bool, Exit> {
+async fn ask(both: &str, signals: &mut Signals) -> Result<bool, Exit> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Ok(false);
     }
     out::say(both);
-    let mut answer = String::new();
-    let asked = write!(io::stderr(), "Edit yours again, to replace theirs? [y/N] ");
-    asked.and_then(|()| io::stdin().read_line(&mut answer)).map_err(|error| failure(error.to_string()))?;
+    // Nobody to ask: then the answer is no.
+    let _ = write!(io::stderr(), "Edit yours again, to replace theirs? [y/N] ");
+    let read = spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = tokio::select! {
+        answer = read => answer.map_err(|error| failure(error.to_string()))?.map_err(|error| failure(error.to_string()))?,
+        signal = signals.end() => return Err(ended_by(signal)),
+    };
     Ok(answer.trim().eq_ignore_ascii_case("y"))
 }

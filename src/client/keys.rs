@@ -22,7 +22,7 @@ pub(super) async fn get(cluster: &Cluster, args: &GetArgs, json: bool) -> Result
     if answer.status == StatusCode::NOT_FOUND {
         return Err(Exit::error(EX_FAILURE, format!("there is no key {:?}", args.key)));
     }
-    let answer = answer.ok()?;
+    let answer = answer.of_a_node()?;
     let newline: &[u8] = if args.meta || json { b"\n" } else { b"" };
     out::write(&[&answer.body, newline])
 }
@@ -32,7 +32,7 @@ pub(super) async fn put(cluster: &Cluster, args: &PutArgs, json: bool) -> Result
     let ttl = args.ttl.map(|ttl| format!("{}ms", as_ms(ttl)));
     let cas = args.cas.map(|cas| cas.to_string());
     let path = query(&key_path(&args.key), &[("json", flag(args.json)), ("ttl", ttl), ("cas", cas)]);
-    let answer = cluster.send(&Request::write(Method::PUT, path, value)).await?.ok()?;
+    let answer = cluster.send(&Request::write(Method::PUT, path, value)).await?.done()?;
     if json { out::answer(&answer) } else { Ok(Exit::printed("")) }
 }
 
@@ -44,7 +44,7 @@ pub(super) async fn delete(cluster: &Cluster, args: &DeleteArgs, json: bool) -> 
     } else {
         query(&key_path(&args.key), &[("cas", args.cas.map(|cas| cas.to_string()))])
     };
-    let answer = cluster.send(&Request::write(Method::DELETE, path, "")).await?.ok()?;
+    let answer = cluster.send(&Request::write(Method::DELETE, path, "")).await?.of_a_node()?;
     let deleted = answer.json()?["deleted"].as_u64().unwrap_or_default();
     let code = if deleted == 0 && !args.prefix { EX_FAILURE } else { 0 };
     let exit = if json { out::answer(&answer)? } else { Exit::printed(format!("{deleted}\n")) };

@@ -3,14 +3,15 @@
 //! * `link`: the way to a cluster: endpoints, retries, TLS, and what an answer means for the exit code.
 //! * `keys`, `more_keys`, `list`, `edit`: verbs of keys. `admin`: members and tokens. `run`: verbs that run a command.
 //! * `data`: many keys in and out. `backup`: all of it. `pages`: keys in their order.
-//! * [`drill`]: a proof, on a running cluster.
-//! * `out`: standard output. `show`: answers as tables.
+//! * [`drill`]: a proof, on a running cluster. `bench`: how much it does.
+//! * `out`: standard output. `show`: answers as tables. `progress`: how far it is. `signals`: what ends it.
 //!
 //! Exit codes: 0; 1 refused, not found, or something to mend; 64 a bad command line; 69 no node reachable; 75 try again;
 //! 77 not permitted.
 
 mod admin;
 mod backup;
+mod bench;
 mod data;
 pub mod drill;
 mod edit;
@@ -20,8 +21,10 @@ mod list;
 mod more_keys;
 mod out;
 mod pages;
+mod progress;
 mod run;
 mod show;
+mod signals;
 
 use rand::RngExt as _;
 use serde_json::Value;
@@ -68,15 +71,16 @@ async fn answer(task: &ClientTask) -> Result<Exit, Exit> {
         Verb::Members { verb } => admin::members(&cluster, verb.as_ref(), json).await,
         Verb::Token { verb } => admin::token(&cluster, verb, json).await,
         Verb::Drill(args) => drill::drill(&cluster, &task.access, args).await,
+        Verb::Bench(args) => bench::bench(&cluster, &task.access, args).await,
         Verb::Export(args) => data::export(&cluster, args).await,
         Verb::Import(args) => data::import(&cluster, args).await,
         Verb::Backup(args) => backup::backup(&cluster, args, json).await,
         Verb::Status => {
-            let answer = cluster.get("/hraftd/raft/cluster").await?;
+            let answer = cluster.get("/hraftd/raft/cluster").await?.with("servers")?;
             printed(json, &answer, show::status)
         }
         Verb::Doctor => {
-            let answer = cluster.get("/hraftd/raft/doctor").await?;
+            let answer = cluster.get("/hraftd/raft/doctor").await?.with("findings")?;
             let code = if answer.json()?["ok"] == true { 0 } else { EX_FAILURE };
             Ok(Exit { code, ..printed(json, &answer, show::doctor)? })
         }
@@ -87,11 +91,11 @@ async fn answer(task: &ClientTask) -> Result<Exit, Exit> {
                 Some(leader) => cluster.send_to(&leader, &Request::get(path)).await?.ok()?,
                 None => cluster.get(&path).await?,
             };
-            printed(json, &answer, show::entry)
+            printed(json, &answer.with("index")?, show::entry)
         }
         Verb::Health { ready } => {
-            let alive = cluster.get("/livez").await?;
-            let answer = if *ready { cluster.get("/readyz").await? } else { alive };
+            let alive = cluster.get("/livez").await?.done()?;
+            let answer = if *ready { cluster.get("/readyz").await?.done()? } else { alive };
             printed(json, &answer, |_| format!("{}\n", if *ready { "ready" } else { "alive" }))
         }
     }

@@ -18,7 +18,7 @@ const MAX_TXN_BYTES: u64 = 64 << 20;
 pub(super) async fn incr(cluster: &Cluster, args: &IncrArgs, json: bool) -> Result<Exit, Exit> {
     let ttl = args.ttl.map(|ttl| format!("{}ms", as_ms(ttl)));
     let path = query(&key_path(&args.key), &[("incr", Some(args.by.to_string())), ("ttl", ttl)]);
-    let answer = cluster.send(&Request::write(Method::POST, path, "")).await?.ok()?;
+    let answer = cluster.send(&Request::write(Method::POST, path, "")).await?.of_a_node()?;
     if json {
         return out::answer(&answer);
     }
@@ -36,7 +36,7 @@ pub(super) async fn touch(cluster: &Cluster, args: &TouchArgs, json: bool) -> Re
     if answer.status == StatusCode::NOT_FOUND {
         return Err(Exit::error(EX_FAILURE, format!("there is no key {:?}", args.key)));
     }
-    let answer = answer.ok()?;
+    let answer = answer.done()?;
     if json { out::answer(&answer) } else { Ok(Exit::printed("")) }
 }
 
@@ -48,6 +48,10 @@ pub(super) async fn txn(cluster: &Cluster, file: &OsStr) -> Result<Exit, Exit> {
     };
     read.map_err(|error| Exit::error(EX_FAILURE, format!("{}: {error}", file.display())))?;
     let answer = cluster.send(&Request::write(Method::POST, "/hraftd/txn", body)).await?.ok()?;
-    let code = if answer.json()?["succeeded"] == false { EX_FAILURE } else { 0 };
+    let code = match answer.json()?["succeeded"].as_bool() {
+        Some(true) => 0,
+        Some(false) => EX_FAILURE,
+        None => return Err(answer.is_strange()),
+    };
     Ok(Exit { code, ..out::answer(&answer)? })
 }

@@ -173,7 +173,7 @@ pub(super) struct SecurityArgs {
 const FOOTER: &str = "\
 Commands, each with its --help; docs/cli.md has examples:
   get put delete ls incr touch txn edit watch lock elect    Keys, changes and locks of a cluster
-  status members doctor why health token drill              How it is, who belongs to it, who may what; a proof
+  status members doctor why health token drill bench        How it is, who belongs to it, who may what; a proof
   export import backup restore                              Many keys as JSON lines; all of it, and back
   hraftd inspect DIR, hraftd recover --rdir DIR             A stopped node's directory
   hraftd check config [flags]                               All settings and their origin; 78: it would not start

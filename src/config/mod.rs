@@ -44,8 +44,8 @@ pub use backup::BackupPlan;
 pub use bind::{Bind, listen};
 pub use check::Effective;
 pub use client::{
-    Access, BOUND, BackupArgs, Bound, ClientTask, DeleteArgs, DrillArgs, ElectArgs, Endpoint, ExportArgs, GetArgs,
-    ImportArgs, IncrArgs, LockArgs, LsArgs, MembersVerb, PutArgs, TokenVerb, TouchArgs, Verb, WatchArgs,
+    Access, BOUND, BackupArgs, BenchArgs, Bound, ClientTask, DeleteArgs, DrillArgs, ElectArgs, Endpoint, ExportArgs,
+    GetArgs, ImportArgs, IncrArgs, LockArgs, LsArgs, MembersVerb, PutArgs, TokenVerb, TouchArgs, Verb, WatchArgs,
 };
 pub use host_info::{Machine, ThisMachine};
 pub use security::{NamedFile, Security, TlsCertificate, TlsSettings};

@@ -11,6 +11,7 @@ pub mod crowd;
 pub mod events;
 pub mod extent;
 pub mod faketime;
+pub mod gate;
 pub mod history;
 pub mod http;
 pub mod lab;

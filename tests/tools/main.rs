@@ -12,6 +12,7 @@ mod support;
 mod clock;
 mod closed;
 mod etcd;
+mod held;
 mod http2;
 mod machines;
 mod metrics;

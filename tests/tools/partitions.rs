@@ -57,7 +57,7 @@ impl Lan {
         format!("{}:11000", self.machines[number].addr)
     }
 
-    fn haddrs(&self) -> Vec<String> {
+    pub fn haddrs(&self) -> Vec<String> {
         (0..3).map(|number| self.haddr(number)).collect()
     }
 
@@ -72,14 +72,14 @@ impl Lan {
         self.machines[from].run(&format!("ip neigh del {to} dev eth0"));
     }
 
-    fn cut_off(&self, number: usize) {
+    pub fn cut_off(&self, number: usize) {
         for other in others(number) {
             self.cut(number, other);
             self.cut(other, number);
         }
     }
 
-    fn heal_all(&self, number: usize) {
+    pub fn heal_all(&self, number: usize) {
         for other in others(number) {
             self.heal(number, other);
             self.heal(other, number);

@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod client;
 mod load;
 #[path = "../support/mod.rs"]
 mod support;

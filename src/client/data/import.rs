@@ -4,17 +4,23 @@
 //! `Idempotency-Key`, so one that is repeated at another node counts once.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use hyper::{Method, StatusCode};
+use rustix::process::Signal;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::etcd;
 use super::item::{self, Content, Item};
-use super::progress::Progress;
 use crate::client::link::{Cluster, Request, key_path, query};
 use crate::client::out::{self, flag};
+use crate::client::progress::Progress;
+use crate::client::signals::{Signals, ended_by};
 use crate::config::ImportArgs;
 use crate::exit::{EX_FAILURE, Exit};
 
@@ -29,6 +35,9 @@ const REQUEST_BYTES: usize = 256 << 10;
 /// Requests under way at a time.
 const AT_A_TIME: usize = 32;
 
+/// Whoever is told to end may write the lines that it has for so long.
+const LAST_LINES: Duration = Duration::from_secs(3);
+
 /// The longest line that is read.
 const MAX_LINE_BYTES: u64 = 96 << 20;
 
@@ -42,10 +51,17 @@ pub(super) struct Writer<'a> {
 }
 
 pub(crate) async fn import(cluster: &Cluster, args: &ImportArgs) -> Result<Exit, Exit> {
+    let mut signals = Signals::take()?;
     let mut writer = Writer { cluster, if_absent: args.if_absent, progress: Progress::new("import"), left: 0 };
     match &args.from {
-        Some(from) => etcd::import(&mut writer, from).await?,
-        None => lines(&mut writer, args).await?,
+        Some(from) => tokio::select! {
+            done = etcd::import(&mut writer, from) => done?,
+            signal = signals.end() => {
+                let why = "told to end: some of the keys are written, and to begin again is safe";
+                return Err(Exit::error(ended_by(signal).code, why));
+            }
+        },
+        None => lines(&mut writer, args, &mut signals).await?,
     }
     let (keys, left) = (writer.progress.keys - writer.left, writer.left);
     drop(writer);
@@ -54,50 +70,110 @@ pub(crate) async fn import(cluster: &Cluster, args: &ImportArgs) -> Result<Exit,
     Ok(Exit::printed(""))
 }
 
-async fn lines(writer: &mut Writer<'_>, args: &ImportArgs) -> Result<(), Exit> {
-    let name = args.file.display().to_string();
-    let failed = |error: io::Error| Exit::error(EX_FAILURE, format!("{name}: {error}"));
-    let mut from: Box<dyn BufRead> = match args.file.to_str() {
-        Some("-") => Box::new(BufReader::with_capacity(1 << 20, io::stdin())),
-        _ => Box::new(BufReader::with_capacity(1 << 20, File::open(&args.file).map_err(failed)?)),
-    };
-    let (mut number, mut done, mut is_over) = (0_u64, args.skip, false);
-    while !is_over {
-        let (mut chunk, mut bytes, mut bad) = (Vec::new(), 0, None);
-        while chunk.len() < CHUNK_KEYS && bytes < CHUNK_BYTES {
+/// Lines, as they are read: some at a time, on a thread that may wait for them.
+struct Lines {
+    from: Box<dyn BufRead + Send>,
+    name: String,
+    /// So many are left out.
+    skip: u64,
+    /// So many were read.
+    number: u64,
+    is_over: bool,
+}
+
+/// Some lines.
+struct Chunk {
+    items: Vec<Item>,
+    /// The last line of it.
+    number: u64,
+    is_last: bool,
+    /// What is wrong with the next one.
+    bad: Option<Exit>,
+}
+
+impl Lines {
+    fn open(file: &OsStr, skip: u64) -> Result<Self, Exit> {
+        let name = file.display().to_string();
+        let from: Box<dyn BufRead + Send> = match file.to_str() {
+            Some("-") => Box::new(BufReader::with_capacity(1 << 20, io::stdin())),
+            _ => {
+                let opened = File::open(file).map_err(|error| Exit::error(EX_FAILURE, format!("{name}: {error}")))?;
+                Box::new(BufReader::with_capacity(1 << 20, opened))
+            }
+        };
+        Ok(Self { from, name, skip, number: 0, is_over: false })
+    }
+
+    fn next(mut self) -> (Self, Chunk) {
+        let (mut items, mut bytes, mut bad) = (Vec::new(), 0, None);
+        while items.len() < CHUNK_KEYS && bytes < CHUNK_BYTES {
             let mut line = Vec::new();
-            let read = from.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(failed)?;
-            is_over = read == 0;
-            if is_over {
+            match self.from.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {
+                Ok(0) => self.is_over = true,
+                Ok(_) => {}
+                Err(error) => bad = Some(Exit::error(EX_FAILURE, format!("{}: {error}", self.name))),
+            }
+            if self.is_over || bad.is_some() {
                 break;
             }
-            number += 1;
-            if number <= args.skip || line.trim_ascii().is_empty() {
+            if self.number < self.skip || line.trim_ascii().is_empty() {
+                self.number += 1;
                 continue;
             }
             match item::read(&line) {
                 Ok(item) => {
+                    self.number += 1;
                     bytes += line.len();
-                    chunk.push(item);
+                    items.push(item);
                 }
                 Err(why) => {
-                    bad = Some(Exit::error(EX_FAILURE, format!("{name}, line {number}: {why}")));
-                    number -= 1;
+                    bad = Some(Exit::error(EX_FAILURE, format!("{}, line {}: {why}", self.name, self.number + 1)));
                     break;
                 }
             }
         }
-        // What came before a bad line is done, and counts.
-        let written = writer.write(chunk).await;
+        let (number, is_last) = (self.number, self.is_over);
+        (self, Chunk { items, number, is_last, bad })
+    }
+}
+
+async fn lines(writer: &mut Writer<'_>, args: &ImportArgs, signals: &mut Signals) -> Result<(), Exit> {
+    let mut lines = Lines::open(&args.file, args.skip)?;
+    let mut done = args.skip;
+    let stopped = |exit: Exit, done: u64| {
+        let why = exit.err.unwrap_or_default();
+        Exit::error(exit.code, format!("{why}. {done} lines are done: --skip {done} goes on there"))
+    };
+    let told = |signal: Signal| Exit::error(ended_by(signal).code, "told to end");
+    loop {
+        let read = spawn_blocking(|| lines.next());
+        let (rest, Chunk { items, number, is_last, bad }) = tokio::select! {
+            read = read => read.map_err(|error| Exit::error(EX_FAILURE, error.to_string()))?,
+            signal = signals.end() => return Err(stopped(told(signal), done)),
+        };
+        lines = rest;
+        // What came before a bad line is done, and counts. So is what is soon done when a signal comes.
+        let mut interrupted = None;
+        let mut write = std::pin::pin!(writer.write(items));
+        let written = tokio::select! {
+            written = &mut write => written,
+            signal = signals.end() => {
+                interrupted = Some(signal);
+                timeout(LAST_LINES, write).await.unwrap_or_else(|_| Err(told(signal)))
+            }
+        };
         if written.is_ok() {
             done = number.max(done);
         }
-        if let Err(exit) = written.and(bad.map_or(Ok(()), Err)) {
-            let why = exit.err.unwrap_or_default();
-            return Err(Exit::error(exit.code, format!("{why}. {done} lines are done: --skip {done} goes on there")));
+        if let Some(signal) = interrupted {
+            let exit = written.err().unwrap_or_else(|| told(signal));
+            return Err(stopped(Exit { code: ended_by(signal).code, ..exit }, done));
+        }
+        written.and(bad.map_or(Ok(()), Err)).map_err(|exit| stopped(exit, done))?;
+        if is_last {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 impl Writer<'_> {
@@ -115,11 +191,10 @@ impl Writer<'_> {
             let answer = cluster.send(&request).await?;
             match answer.status {
                 StatusCode::PRECONDITION_FAILED => Ok(1),
-                status if status.is_success() => Ok(0),
-                _ => {
-                    let exit = answer.refused();
-                    Err(Exit::error(exit.code, format!("{name}: {}", exit.err.unwrap_or_default())))
-                }
+                _ => match answer.done() {
+                    Ok(_) => Ok(0),
+                    Err(exit) => Err(Exit::error(exit.code, format!("{name}: {}", exit.err.unwrap_or_default()))),
+                },
             }
         };
         let mut under_way = stream::iter(requests.into_iter().map(send)).buffer_unordered(AT_A_TIME);

@@ -48,7 +48,10 @@ impl Kind {
 /// What is wrong, by its kind; of each kind so much that it can be read.
 pub(super) fn of(history: &History) -> Vec<Finding> {
     let mut found = keys(history);
-    found.extend(watch(history));
+    found.extend(watch(history, &history.events, &history.holes, history.watch_is_whole));
+    if let Some(again) = &history.again {
+        found.extend(watch(history, again, &[], true));
+    }
     found.extend(locks(&history.tenures));
     found.extend(history.lost_nodes.iter().map(|why| Finding {
         kind: Kind::NodeLost,
@@ -161,36 +164,35 @@ fn is_seen(history: &History, records: &[&Record], value: u64) -> bool {
 }
 
 /// What the watch told, and what it should have.
-fn watch(history: &History) -> Vec<Finding> {
+fn watch(history: &History, events: &[Event], holes: &[(u64, u64)], is_whole: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     let finding = |kind, about: String, proof, why: &str| Finding { kind, about, proof, why: why.to_owned() };
     let mut values = HashSet::new();
-    for (at, event) in history.events.iter().enumerate() {
+    for (at, event) in events.iter().enumerate() {
         if found.len() > TOLD {
             break;
         }
         let again = event.value.is_some_and(|value| !values.insert(value));
-        let before = at.checked_sub(1).and_then(|before| history.events.get(before));
+        let before = at.checked_sub(1).and_then(|before| events.get(before));
         let back = before.filter(|before| before.id >= event.id);
         if again || back.is_some() {
-            let first = back.or_else(|| history.events.iter().find(|other| other.value == event.value));
+            let first = back.or_else(|| events.iter().find(|other| other.value == event.value));
             let proof = first.into_iter().chain([event]).map(event_told).collect();
             let why = "A change was told twice, or not in its order";
             found.push(finding(Kind::WatchRepetition, format!("key {}", event.key), proof, why));
         }
     }
-    let told_index: HashMap<u64, &Event> =
-        history.events.iter().filter_map(|event| Some((event.value?, event))).collect();
+    let told_index: HashMap<u64, &Event> = events.iter().filter_map(|event| Some((event.value?, event))).collect();
     let written: HashSet<u64> = history.records.iter().filter_map(|record| record.op.what.written()).collect();
-    for event in &history.events {
+    for event in events {
         if event.value.is_some_and(|value| !written.contains(&value)) {
             let why = "The watch told a write that was answered with: nothing was done";
             found.push(finding(Kind::NotLinearizable, format!("key {}", event.key), vec![event_told(event)], why));
         }
     }
-    if !history.watch_is_whole {
+    if !is_whole {
         let why = "The watch did not come to the last write of the drill, though it was acknowledged";
-        let last = history.events.last().map(event_told).into_iter().collect();
+        let last = events.last().map(event_told).into_iter().collect();
         found.push(finding(Kind::WatchGap, "the end of the watch".to_owned(), last, why));
         return found;
     }
@@ -200,15 +202,15 @@ fn watch(history: &History) -> Vec<Finding> {
             break;
         }
         let (Some(value), Some(_)) = (record.op.what.written(), record.op.returned) else { continue };
-        let in_hole = |index: u64| history.holes.iter().any(|(from, until)| (*from..=*until).contains(&index));
+        let in_hole = |index: u64| holes.iter().any(|(from, until)| (*from..=*until).contains(&index));
         // Without an index a hole may have it.
-        if record.index.map_or(!history.holes.is_empty(), in_hole) {
+        if record.index.map_or(!holes.is_empty(), in_hole) {
             continue;
         }
         match told_index.get(&value) {
             None => {
                 let mut proof = vec![told(history, record)];
-                let after = record.index.and_then(|index| history.events.iter().find(|event| event.id.0 > index));
+                let after = record.index.and_then(|index| events.iter().find(|event| event.id.0 > index));
                 proof.extend(after.map(event_told));
                 let why = "The write was acknowledged, and the watch went past it without telling it";
                 found.push(finding(Kind::WatchGap, format!("key {}", record.key), proof, why));

@@ -78,6 +78,8 @@ pub(super) struct History {
     pub(super) holes: Vec<(u64, u64)>,
     /// How often the watch was opened.
     pub(super) watches: u64,
+    /// The same once more, read in the end from the beginning; `None` where it could not be.
+    pub(super) again: Option<Vec<Event>>,
     /// The watch saw the last write of the drill.
     pub(super) watch_is_whole: bool,
     pub(super) tenures: Vec<Tenure>,

@@ -14,7 +14,6 @@ use super::Drill;
 use super::check::{Op, What};
 use super::history::{Key, Record};
 use crate::client::link::{Answer, Ended, Request, key_path, query};
-use crate::config::Endpoint;
 use crate::exit::{EX_NOPERM, Exit};
 
 /// Keys that are in use at one time.
@@ -36,8 +35,29 @@ const READS_AT_A_TIME: usize = 8;
 #[derive(Debug, Clone, Copy)]
 enum Ask {
     Put(u64),
+    /// Once it was done, the same request is put to another node: it counts once.
+    PutTwice(u64),
+    /// Only where the key was last changed at this index, where it got the value `from`.
+    PutIf {
+        from: u64,
+        index: u64,
+        to: u64,
+    },
     Get,
-    Cas { from: u64, to: u64 },
+    /// A transaction, by the value.
+    Cas {
+        from: u64,
+        to: u64,
+    },
+    /// A transaction whose second operation fails: nothing of it is done.
+    Broken(u64),
+}
+
+/// A value that a key was seen to have, and the index at which it got it.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    value: u64,
+    index: Option<u64>,
 }
 
 /// How many clients make this rate.
@@ -54,7 +74,7 @@ pub(super) async fn work(drill: &Drill<'_>, client: usize, rate: u64) -> Result<
     let period = Duration::from_secs(1).mul_f64(count as f64 / rate as f64);
     // They begin one after the other.
     let mut next = Instant::now() + period.mul_f64(client as f64 / count as f64);
-    let mut seen: HashMap<Key, u64> = HashMap::new();
+    let mut seen: HashMap<Key, Seen> = HashMap::new();
     while !drill.is_over() {
         tokio::select! {
             () = drill.over() => return Ok(()),
@@ -66,33 +86,47 @@ pub(super) async fn work(drill: &Drill<'_>, client: usize, rate: u64) -> Result<
         if !seen.contains_key(&key) {
             seen.retain(|known, _| known.group + 1 >= key.group);
         }
-        let ask = match (rand::rng().random_range(0..10), seen.get(&key)) {
-            (0..=3, _) => Ask::Put(drill.next_value()),
-            (4..=5, Some(from)) => Ask::Cas { from: *from, to: drill.next_value() },
+        let ask = match (rand::rng().random_range(0..20), seen.get(&key)) {
+            (0..=4, _) => Ask::Put(drill.next_value()),
+            (5..=6, _) => Ask::PutTwice(drill.next_value()),
+            (7..=9, Some(seen)) => Ask::Cas { from: seen.value, to: drill.next_value() },
+            (10..=12, Some(Seen { value, index: Some(index) })) => {
+                Ask::PutIf { from: *value, index: *index, to: drill.next_value() }
+            }
+            (13, _) => Ask::Broken(drill.next_value()),
             _ => Ask::Get,
         };
-        if let Some(value) = once(drill, client, node, key, ask).await? {
-            seen.insert(key, value);
+        let Some(value) = once(drill, client, node, key, ask).await? else { continue };
+        seen.insert(key, value);
+        if let Ask::Put(_) = ask {
+            // What was acknowledged is seen at once, at any node. It is a request of the rate.
+            next += period;
+            let other = (node + 1) % drill.nodes.len();
+            if let Some(value) = once(drill, client, other, key, Ask::Get).await? {
+                seen.insert(key, value);
+            }
         }
     }
     Ok(())
 }
 
 /// Asks once; the value that the key was seen to have.
-async fn once(drill: &Drill<'_>, client: usize, node: usize, key: Key, ask: Ask) -> Result<Option<u64>, Exit> {
+async fn once(drill: &Drill<'_>, client: usize, node: usize, key: Key, ask: Ask) -> Result<Option<Seen>, Exit> {
     let request = request(drill, key, ask).attempt(ATTEMPT);
     let Some(to) = drill.nodes.get(node) else { return Ok(None) };
     let called = drill.now();
     let answered = drill.cluster.try_at(to, &request).await;
     let returned = drill.now();
     let unknown = match ask {
-        Ask::Put(value) => Some(What::Put(value)),
-        Ask::Cas { from, to } => Some(What::Cas { from, to }),
-        Ask::Get => None,
+        Ask::Put(value) | Ask::PutTwice(value) => Some(What::Put(value)),
+        Ask::Cas { from, to } | Ask::PutIf { from, to, .. } => Some(What::Cas { from, to }),
+        Ask::Get | Ask::Broken(_) => None,
     };
     let (what, returned, index) = match answered {
         Ok(answer) => match outcome(drill, key, ask, &answer) {
             Some((what, index)) => (Some(what), Some(returned), index),
+            // As it should be.
+            None if is_refused_rightly(ask, answer.status) => return Ok(None),
             // A fault of the server: nobody knows.
             None if answer.status == StatusCode::INTERNAL_SERVER_ERROR => (unknown, None, None),
             None => {
@@ -111,26 +145,63 @@ async fn once(drill: &Drill<'_>, client: usize, node: usize, key: Key, ask: Ask)
         Err(Ended::Final(exit)) if exit.code == EX_NOPERM => return Err(exit),
         Err(Ended::Final(_)) => (unknown, None, None),
     };
-    let mut history = drill.history.borrow_mut();
     let Some(what) = what else {
-        history.not_done += 1;
+        drill.history.borrow_mut().not_done += 1;
         return Ok(None);
     };
     let op = Op { what, called, returned };
-    history.records.push(Record { client, node, key, op, index });
-    Ok(match (what, returned) {
+    let at = if matches!(what, What::Get(_)) { None } else { index };
+    drill.history.borrow_mut().records.push(Record { client, node, key, op, index: at });
+    if let (Ask::PutTwice(_), Some(_)) = (ask, returned)
+        && let Some(other) = drill.nodes.get((node + 1) % drill.nodes.len())
+    {
+        // What it is answered says nothing: whether it was done again is seen by those who read and watch.
+        let _ = drill.cluster.try_at(other, &request).await;
+    }
+    let value = match (what, returned) {
         (_, None) => None,
         (What::Get(value), _) => value,
         (other, _) => other.written(),
-    })
+    };
+    Ok(value.map(|value| Seen { value, index }))
+}
+
+/// True where nothing was done, and nothing should have been.
+fn is_refused_rightly(ask: Ask, status: StatusCode) -> bool {
+    match ask {
+        Ask::PutIf { .. } => status == StatusCode::PRECONDITION_FAILED,
+        Ask::Broken(_) => status.is_client_error(),
+        _ => false,
+    }
 }
 
 fn request(drill: &Drill<'_>, key: Key, ask: Ask) -> Request {
     let (name, timeout) = (drill.name(key), Some(SERVER_TIMEOUT.to_owned()));
+    let put = |value: u64, cas: Option<u64>, timeout| {
+        let (ttl, cas) = (Some(drill.ttl.clone()), cas.map(|cas| cas.to_string()));
+        let parameters = [("json", Some(String::new())), ("ttl", ttl), ("cas", cas), ("timeout", timeout)];
+        (query(&key_path(&name), &parameters), value.to_string())
+    };
     match ask {
         Ask::Put(value) => {
-            let parameters = [("json", Some(String::new())), ("ttl", Some(drill.ttl.clone())), ("timeout", timeout)];
-            Request::plain(Method::PUT, query(&key_path(&name), &parameters), value.to_string())
+            let (path, body) = put(value, None, timeout);
+            Request::plain(Method::PUT, path, body)
+        }
+        Ask::PutTwice(value) => {
+            let (path, body) = put(value, None, timeout);
+            Request::write(Method::PUT, path, body)
+        }
+        Ask::PutIf { index, to, .. } => {
+            let (path, body) = put(to, Some(index), timeout);
+            Request::plain(Method::PUT, path, body)
+        }
+        Ask::Broken(value) => {
+            // The first mark is a text, which nothing can be added to.
+            let mark = format!("{}{}", drill.prefix, super::BEGIN);
+            let body =
+                json!({"then": [{"set": {name.as_str(): value}, "ttl": drill.ttl}, {"incr": {mark.as_str(): 1}}]});
+            let request = Request::plain(Method::POST, query("/hraftd/txn", &[("timeout", timeout)]), body.to_string());
+            request.header("content-type", "application/json")
         }
         Ask::Get => {
             let level = Some("linearizable".to_owned());
@@ -162,8 +233,12 @@ fn outcome(drill: &Drill<'_>, key: Key, ask: Ask, answer: &Answer) -> Option<(Wh
     let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let index = said["index"].as_u64();
     match ask {
-        Ask::Put(value) => Some((What::Put(value), index)),
-        Ask::Get => Some((What::Get(Some(number(&said[&name]))), None)),
+        Ask::Put(value) | Ask::PutTwice(value) | Ask::Broken(value) => Some((What::Put(value), index)),
+        Ask::PutIf { from, to, .. } => Some((What::Cas { from, to }, index)),
+        Ask::Get => {
+            let tag = answer.header("etag").and_then(|tag| tag.trim_matches('"').parse().ok());
+            Some((What::Get(Some(number(&said[&name]))), tag))
+        }
         Ask::Cas { from, to } if said["succeeded"] == true => Some((What::Cas { from, to }, index)),
         // It is the read of what it found.
         Ask::Cas { .. } => Some((What::Get(said["results"][0].get(&name).map(number)), None)),
@@ -201,13 +276,4 @@ pub(super) async fn read_all(drill: &Drill<'_>, client: usize) -> Result<(), Exi
         done?;
     }
     Ok(())
-}
-
-/// The nodes that the cluster tells, beside those that are known.
-pub(super) fn add_members(nodes: &mut Vec<Endpoint>, told: impl Iterator<Item = Endpoint>) {
-    for node in told {
-        if !nodes.contains(&node) {
-            nodes.push(node);
-        }
-    }
 }

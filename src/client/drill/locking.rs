@@ -62,8 +62,18 @@ pub(super) async fn contend(drill: &Drill<'_>, client: usize) -> Result<(), Exit
         let release = query(&path, &[("token", Some(token.to_string()))]);
         let release = Request::write(Method::DELETE, release, "").attempt(WITHIN).within(WITHIN);
         // One that fails ends by its time.
-        let _ = drill.cluster.send(&release).await;
+        let released = drill.cluster.send(&release).await;
         sleep(PAUSE).await;
+        // What was given back cannot be renewed, whoever has it now.
+        if released.is_ok_and(|answer| answer.status.is_success()) {
+            let renew = query(&path, &[("token", Some(token.to_string()))]);
+            let renew = Request::write(Method::PUT, renew, "").attempt(WITHIN).within(WITHIN);
+            let asked = drill.now();
+            if drill.cluster.send(&renew).await.is_ok_and(|answer| answer.status.is_success()) {
+                let from = drill.now();
+                drill.history.borrow_mut().tenures.push(Tenure { client, token, asked, from, until: from });
+            }
+        }
     }
     Ok(())
 }

@@ -18,7 +18,6 @@ mod tests;
 mod watching;
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -29,7 +28,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::link::{Cluster, Request, encoded, key_path, query};
 use super::out::say;
-use super::run::{Signals, ended_by};
+use super::progress::{Line, bar};
+use super::signals::{Signals, ended_by};
 use crate::config::{Access, DrillArgs, Endpoint};
 use crate::exit::{EX_FAILURE, EX_TEMPFAIL, Exit};
 use history::{History, Key};
@@ -106,11 +106,10 @@ pub(super) async fn drill(cluster: &Cluster, access: &Access, args: &DrillArgs) 
         return Err(Exit::usage(format!("--seconds times --rate is more than {MOST_OPERATIONS} requests")));
     }
     let mut signals = Signals::take()?;
-    let told = cluster.get("/hraftd/raft/cluster").await?.json()?;
-    let mut nodes = access.endpoints.clone();
-    let members = told["servers"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
-    let haddr = |server: &serde_json::Value| server["id"].as_str()?.split(',').next().map(str::to_owned);
-    load::add_members(&mut nodes, members.filter_map(|server| cluster.endpoint_of(&haddr(server)?)));
+    let nodes = tokio::select! {
+        nodes = cluster.all_members(access) => nodes?,
+        signal = signals.end() => return Err(ended_by(signal)),
+    };
     let all = Cluster::new(&Access { endpoints: nodes.clone(), ..access.clone() })?;
     let names = nodes.iter().map(ToString::to_string).collect();
     let drill = Drill {
@@ -125,7 +124,13 @@ pub(super) async fn drill(cluster: &Cluster, access: &Access, args: &DrillArgs) 
         ends: watch::Sender::new(false),
         interrupted: Cell::new(None),
     };
-    let first = mark(&drill, BEGIN).await?;
+    let first = tokio::select! {
+        first = mark(&drill, BEGIN) => first?,
+        signal = signals.end() => {
+            clean_up(&drill).await;
+            return Err(ended_by(signal));
+        }
+    };
     let listen = async {
         loop {
             let signal = signals.end().await;
@@ -188,7 +193,10 @@ async fn run_all(drill: &Drill<'_>, args: &DrillArgs, first: u64) -> Result<f64,
             }
         };
         let ended = tokio::select! {
-            ended = watching::watch(drill, first) => ended,
+            ended = async {
+                watching::watch(drill, first).await?;
+                watching::watch_again(drill, first).await
+            } => ended,
             () = late => Ok(()),
         };
         if ended.is_err() {
@@ -244,26 +252,21 @@ async fn mark(drill: &Drill<'_>, key: &str) -> Result<u64, Exit> {
 
 /// A line on a terminal's stderr; without one it waits for ever.
 async fn show_progress(drill: &Drill<'_>, seconds: u64) {
-    if !io::stderr().is_terminal() {
+    let mut line = Line::new();
+    if !line.is_looked_at() {
         return std::future::pending().await;
     }
     loop {
         sleep(Duration::from_millis(200)).await;
         let (gone, history) = (drill.began.elapsed().as_secs().min(seconds), drill.history.borrow());
         let (done, faults) = (history.records.len(), history.disturbances.len());
-        let bar: String = (0..20).map(|at| if at * seconds < gone * 20 { '#' } else { '.' }).collect();
-        // Nobody to tell that it cannot be told.
-        let _ = write!(
-            io::stderr(),
-            "\rdrill: [{bar}] {gone} of {seconds} s, {done} requests, {faults} moves and stops\x1b[K"
-        );
+        line.show(|| {
+            format!("drill: [{}] {gone} of {seconds} s, {done} requests, {faults} moves and stops", bar(gone, seconds))
+        });
     }
 }
 
 async fn clean_up(drill: &Drill<'_>) {
-    if io::stderr().is_terminal() {
-        let _ = write!(io::stderr(), "\r\x1b[K");
-    }
     let path = format!("/hraftd/key?prefix={}", encoded(&drill.prefix));
     let delete = Request::write(Method::DELETE, path, "");
     let deleted = timeout(Duration::from_secs(15), drill.cluster.send(&delete)).await;

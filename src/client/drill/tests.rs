@@ -135,6 +135,16 @@ fn a_repetition_of_the_watch_is_told() {
 }
 
 #[test]
+fn what_is_read_again_is_looked_at_too() {
+    let records = [done(Put(1), 0, 1), done(Put(2), 2, 3)];
+    let again =
+        |told: &[u64]| History { again: Some(told.iter().copied().map(event).collect()), ..history(&records, &[1, 2]) };
+    assert_eq!(of(&again(&[1, 2])), []);
+    only(&again(&[2]), Kind::WatchGap);
+    only(&again(&[1, 2, 2]), Kind::WatchRepetition);
+}
+
+#[test]
 fn an_overlap_of_the_lock_is_told() {
     let tenure = |client, token, from, until| Tenure { client, token, asked: from, from, until };
     let with = |tenures: &[Tenure]| History { tenures: tenures.to_vec(), ..history(&[], &[]) };

@@ -19,6 +19,9 @@ const STAY: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// So many streams are opened to read all of it again.
+const ATTEMPTS: usize = 10;
+
 /// Why a stream is not read on.
 enum Over {
     Broken,
@@ -36,16 +39,12 @@ pub(super) async fn watch(drill: &Drill<'_>, first: u64) -> Result<(), Exit> {
     let mut after = Some((first, u64::MAX));
     let mut gap_from = None;
     loop {
-        let position = after.map(|(index, number)| match number {
-            u64::MAX => index.to_string(),
-            _ => format!("{index}.{number}"),
-        });
-        let path = format!("/hraftd/watch?prefix={}", encoded(&drill.prefix));
-        let request = Request::get(query(&path, &[("after", position)])).header("accept", "application/x-ndjson");
+        let request = request(drill, after);
         let over = match drill.cluster.open_or_refused(&request.once()).await {
             Ok(Ok(stream)) => {
                 drill.history.borrow_mut().watches += 1;
-                follow(drill, stream, &mut after, &mut gap_from).await?
+                let tell = |event| drill.history.borrow_mut().events.push(event);
+                follow(drill, stream, &mut after, &mut gap_from, tell).await?
             }
             Ok(Err(answer)) if answer.code() == "compacted" => Over::Gap,
             Ok(Err(_)) => Over::Broken,
@@ -65,11 +64,46 @@ pub(super) async fn watch(drill: &Drill<'_>, first: u64) -> Result<(), Exit> {
     }
 }
 
+/// Reads all changes once more, as one who comes late does: many at a time.
+///
+/// # Errors
+/// It is not permitted: 77.
+pub(super) async fn watch_again(drill: &Drill<'_>, first: u64) -> Result<(), Exit> {
+    let (mut after, mut events) = (Some((first, u64::MAX)), Vec::new());
+    for _ in 0..ATTEMPTS {
+        let request = request(drill, after).once();
+        if let Ok(Ok(stream)) = drill.cluster.open_or_refused(&request).await {
+            match follow(drill, stream, &mut after, &mut None, |event| events.push(event)).await? {
+                Over::Whole => {
+                    drill.history.borrow_mut().again = Some(events);
+                    return Ok(());
+                }
+                // History has been dropped by now: there is nothing to compare.
+                Over::Gap => return Ok(()),
+                Over::Broken => {}
+            }
+        }
+        drill.cluster.next_endpoint();
+        sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+fn request(drill: &Drill<'_>, after: Option<(u64, u64)>) -> Request {
+    let position = after.map(|(index, number)| match number {
+        u64::MAX => index.to_string(),
+        _ => format!("{index}.{number}"),
+    });
+    let path = format!("/hraftd/watch?prefix={}", encoded(&drill.prefix));
+    Request::get(query(&path, &[("after", position)])).header("accept", "application/x-ndjson")
+}
+
 async fn follow(
     drill: &Drill<'_>,
     mut stream: Stream,
     after: &mut Option<(u64, u64)>,
     gap_from: &mut Option<u64>,
+    mut tell: impl FnMut(Event),
 ) -> Result<Over, Exit> {
     let (node, began) = (stream.endpoint.to_string(), Instant::now());
     let mut text = BytesMut::new();
@@ -96,7 +130,7 @@ async fn follow(
                 super::BEGIN => {}
                 _ if name == "set" => {
                     let (key, value) = (key.to_owned(), Some(said["value"].as_u64().unwrap_or_default()));
-                    drill.history.borrow_mut().events.push(Event { key, value, id, node: node.clone() });
+                    tell(Event { key, value, id, node: node.clone() });
                 }
                 _ => {}
             }

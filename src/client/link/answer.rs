@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -41,6 +42,38 @@ impl Answer {
         if self.status.is_success() { Ok(self) } else { Err(self.refused()) }
     }
 
+    /// Itself, where it says that what was asked is done. Any server says 200.
+    ///
+    /// # Errors
+    /// What was refused, or is not hraftd's: 1.
+    pub(in crate::client) fn done(self) -> Result<Self, Exit> {
+        let answer = self.ok()?;
+        if answer.json()?["ok"] == true { Ok(answer) } else { Err(answer.is_strange()) }
+    }
+
+    /// Itself, where its header says that a node made it: its body may be anything.
+    ///
+    /// # Errors
+    /// What was refused, or is not hraftd's: 1.
+    pub(in crate::client) fn of_a_node(self) -> Result<Self, Exit> {
+        let answer = self.ok()?;
+        if answer.header("x-hraftd-index").is_some() { Ok(answer) } else { Err(answer.is_strange()) }
+    }
+
+    /// Itself, where it is JSON that has this.
+    ///
+    /// # Errors
+    /// What was refused, or is not hraftd's: 1.
+    pub(in crate::client) fn with(self, name: &str) -> Result<Self, Exit> {
+        let answer = self.ok()?;
+        if answer.json()?.get(name).is_some() { Ok(answer) } else { Err(answer.is_strange()) }
+    }
+
+    /// It is of another kind of server.
+    pub(in crate::client) fn is_strange(&self) -> Exit {
+        Exit::error(EX_FAILURE, format!("{}: the answer is not hraftd's", self.endpoint))
+    }
+
     /// The end of the process that this refusal is.
     pub(in crate::client) fn refused(&self) -> Exit {
         Exit::error(EX_FAILURE, format!("{}: {}", self.endpoint, message(self.status, &self.body)))
@@ -62,12 +95,24 @@ impl Answer {
 #[derive(Debug)]
 pub(in crate::client) struct Stream {
     pub(in crate::client) endpoint: Endpoint,
-    pub(super) body: Incoming,
+    content_type: Option<HeaderValue>,
+    body: Incoming,
 }
 
 impl Stream {
     pub(super) fn new(endpoint: Endpoint, response: Response<Incoming>) -> Self {
-        Self { endpoint, body: response.into_body() }
+        let content_type = response.headers().get(CONTENT_TYPE).cloned();
+        Self { endpoint, content_type, body: response.into_body() }
+    }
+
+    /// Itself, where it is of this type.
+    ///
+    /// # Errors
+    /// It is not hraftd's: 1.
+    pub(in crate::client) fn of_type(self, wanted: &str) -> Result<Self, Exit> {
+        let is_it = self.content_type.as_ref().is_some_and(|given| given.as_bytes().starts_with(wanted.as_bytes()));
+        let strange = || Exit::error(EX_FAILURE, format!("{}: the answer is not hraftd's", self.endpoint));
+        if is_it { Ok(self) } else { Err(strange()) }
     }
 
     /// The next bytes; `None` at the end.

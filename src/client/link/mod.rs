@@ -42,7 +42,7 @@ const MAX_BYTES: usize = 64 << 20;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections kept for an endpoint.
-const IDLE_CONNECTIONS: usize = 64;
+const IDLE_CONNECTIONS: usize = 512;
 
 /// The way to a cluster.
 pub(super) struct Cluster {
@@ -188,6 +188,23 @@ impl Cluster {
         let cluster = self.get("/hraftd/raft/cluster").await?.json()?;
         let id = cluster["leader"]["id"].as_str().unwrap_or_default();
         Ok(id.split(',').next().and_then(|haddr| self.endpoint_of(haddr)))
+    }
+
+    /// The endpoints of `access` and all members beside them.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(super) async fn all_members(&self, access: &Access) -> Result<Vec<Endpoint>, Exit> {
+        let told = self.get("/hraftd/raft/cluster").await?.with("servers")?.json()?;
+        let mut all = access.endpoints.clone();
+        for server in told["servers"].as_array().into_iter().flatten() {
+            let haddr = server["id"].as_str().and_then(|id| id.split(',').next());
+            if let Some(member) = haddr.and_then(|haddr| self.endpoint_of(haddr)).filter(|member| !all.contains(member))
+            {
+                all.push(member);
+            }
+        }
+        Ok(all)
     }
 
     /// The endpoint at a client address that a node told; it speaks what the others do.

@@ -15,14 +15,14 @@ use crate::config::{BOUND, Bound};
 use crate::exit::{EX_FAILURE, Exit};
 
 /// A command that runs.
-pub(super) struct Child {
+pub(in crate::client) struct Child {
     child: tokio::process::Child,
     handle: Handle,
 }
 
 /// What a command is told through.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Handle {
+pub(in crate::client) struct Handle {
     pid: Option<Pid>,
     /// It has a process group of its own, which has what it starts, too. Not at a terminal: it could not read there.
     has_group: bool,
@@ -33,7 +33,11 @@ impl Child {
     ///
     /// # Errors
     /// It cannot be started: 1.
-    pub(super) fn start(command: &[OsString], variables: &[(&str, String)], input: bool) -> Result<Self, Exit> {
+    pub(in crate::client) fn start(
+        command: &[OsString],
+        variables: &[(&str, String)],
+        input: bool,
+    ) -> Result<Self, Exit> {
         let failed = |error: io::Error| Exit::error(EX_FAILURE, format!("cannot start the command: {error}"));
         let has_group = input || !io::stdin().is_terminal();
         let mut starter = Command::new(std::env::current_exe().map_err(failed)?);
@@ -56,32 +60,34 @@ impl Child {
     }
 
     /// Waits until it has ended.
-    pub(super) async fn ended(&mut self) -> Result<ExitStatus, Exit> {
+    pub(in crate::client) async fn ended(&mut self) -> Result<ExitStatus, Exit> {
         self.child
             .wait()
             .await
             .map_err(|error| Exit::error(EX_FAILURE, format!("cannot wait for the command: {error}")))
     }
 
-    pub(super) fn handle(&self) -> Handle {
+    pub(in crate::client) fn handle(&self) -> Handle {
         self.handle
     }
 }
 
 impl Handle {
     /// Sends it a signal, and all that is in its group.
-    pub(super) fn signal(self, signal: Signal) {
+    pub(in crate::client) fn signal(self, signal: Signal) {
         // One that has ended gets none.
         if let Some(pid) = self.pid {
             let _ = if self.has_group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
         }
     }
 
-    /// Passes a signal on that this process was sent. A terminal has sent INT and QUIT to both.
-    pub(super) fn pass_on(self, signal: Signal) {
-        if self.has_group || !matches!(signal, Signal::INT | Signal::QUIT) {
+    /// Passes a signal on that this process was sent. A terminal has sent INT and QUIT to both: false.
+    pub(in crate::client) fn pass_on(self, signal: Signal) -> bool {
+        let is_for_it = self.has_group || !matches!(signal, Signal::INT | Signal::QUIT);
+        if is_for_it {
             self.signal(signal);
         }
+        is_for_it
     }
 }
 

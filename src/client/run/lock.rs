@@ -12,9 +12,9 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use super::child::{Child, code};
-use super::signals::{Signals, ended_by};
 use crate::client::link::{Answer, Cluster, Request, encoded, now, query};
 use crate::client::out::say;
+use crate::client::signals::{Signals, ended_by};
 use crate::config::{ElectArgs, LockArgs};
 use crate::duration::as_ms;
 use crate::exit::{EX_FAILURE, EX_TEMPFAIL, EX_UNAVAILABLE, Exit};

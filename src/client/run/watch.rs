@@ -16,9 +16,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::child::{Child, code};
-use super::signals::{Signals, ended_by};
 use crate::client::link::{Cluster, Request, Stream, encoded, query};
 use crate::client::out::{self, say};
+use crate::client::signals::{Signals, ended_by};
 use crate::config::WatchArgs;
 use crate::exit::{EX_FAILURE, EX_NOPERM, Exit};
 
@@ -93,7 +93,7 @@ pub(crate) async fn watch(cluster: &Cluster, args: &WatchArgs, json: bool) -> Re
 /// `None`: there is a gap.
 async fn open(cluster: &Cluster, request: &Request) -> Result<Option<Stream>, Exit> {
     match cluster.open_or_refused(request).await? {
-        Ok(stream) => Ok(Some(stream)),
+        Ok(stream) => stream.of_type("application/x-ndjson").map(Some),
         Err(answer) if answer.code() == "compacted" => Ok(None),
         Err(answer) => Err(answer.refused()),
     }

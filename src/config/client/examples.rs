@@ -39,7 +39,19 @@ pub(in crate::config) const EXAMPLES: &[(&str, &str)] = &[
     ),
     (
         "import",
-        "$ hraftd export app/ | sed 's|app/|copy/|' | hraftd import --if-absent\n$ hraftd ls --keys copy/\ncopy/limits\ncopy/motd",
+        "$ hraftd export app/ | sed 's|app/|copy/|' | hraftd import --if-absent\n$ hraftd ls --keys copy/\ncopy/limits\ncopy/motd\n$ \
+         hraftd export app/ | sha256sum >run/sum\n$ hraftd export copy/ | sed 's|copy/|app/|' | sha256sum | cmp - run/sum && \
+         echo equal\nequal",
+    ),
+    (
+        "drill",
+        "$ hraftd drill --seconds 3 --rate 50 -o json | jq -c '[.ok, .findings]'\n[true,[]]\n$ hraftd drill --seconds 3 --prefix \
+         proof/ | tail -n 1\nwrong          nothing",
+    ),
+    (
+        "bench",
+        "$ hraftd bench --seconds 2 --connections 4 --put-fraction 0.2 -o json | jq -c '[.ok, .errors]'\n[true,{}]\n$ hraftd bench \
+         --seconds 2 --rate 100 | head -n 1 | cut -d: -f1\n2 s with 16 connections to 3 nodes",
     ),
     ("health", "$ hraftd health --ready\nready"),
 ];

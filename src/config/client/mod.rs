@@ -3,6 +3,7 @@
 //! * [`verbs`] has the verbs and what each takes. [`access`] has what all of them take.
 
 mod access;
+mod bench;
 mod drill;
 mod examples;
 mod verbs;
@@ -16,6 +17,7 @@ use crate::exit::Exit;
 
 use access::AccessArgs;
 pub use access::{Access, Endpoint};
+pub use bench::BenchArgs;
 pub use drill::DrillArgs;
 pub use verbs::*;
 

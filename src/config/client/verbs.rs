@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::bench::BenchArgs;
 use super::drill::DrillArgs;
 use crate::duration::parse_duration;
 
@@ -105,6 +106,13 @@ pub enum Verb {
         was answered to tell."
     )]
     Drill(DrillArgs),
+    /// Measure how much a running cluster does, and how soon
+    #[command(
+        after_help = "It writes under a prefix of its own, and deletes what it wrote. It asks all members, each connection the \
+        next one, and takes one processor of this machine at most. With --rate a request's time begins when it was due, so \
+        that a stall counts for all that it held up. 75: nothing was answered."
+    )]
+    Bench(BenchArgs),
     /// Tell whether a node lives
     Health {
         /// It must also serve

@@ -62,12 +62,20 @@ fn a_command_dies_with_its_client() {
     ok(&cluster, &["lock", "l", "--wait", "30s", "--", "true"]);
 }
 
-/// A command that ignores TERM, and that has started another, when the lock is lost.
+/// A command that ignores TERM, and that has started another, when the lock is lost; and one that ends well at TERM.
 #[test]
 fn a_lost_lock_ends_all_of_its_command() {
     let cluster = Cluster::start(1);
-    let script = "trap '' TERM; sleep 300 & echo pid $!; while :; do sleep 0.1; done";
-    let (mut holder, out) = started(&cluster, "holder", &["lock", "l", "--ttl", "3s", "--", "sh", "-c", script]);
+    for script in [
+        "trap '' TERM; sleep 300 & echo pid $!; while :; do sleep 0.1; done",
+        "trap 'exit 0' TERM; sleep 300 & echo pid $!; wait",
+    ] {
+        ends_when_lost(&cluster, script);
+    }
+}
+
+fn ends_when_lost(cluster: &Cluster, script: &str) {
+    let (mut holder, out) = started(cluster, "holder", &["lock", "l", "--ttl", "3s", "--", "sh", "-c", script]);
     let inner = pid_in(&out);
     let token = cluster.nodes[0].get("/hraftd/lock/l").unwrap().json()["token"].as_u64().unwrap();
     cluster.nodes[0].delete(&format!("/hraftd/lock/l?token={token}"), None).unwrap().ok().unwrap();

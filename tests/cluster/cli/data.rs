@@ -1,8 +1,11 @@
 //! `export` and `import`.
 
+use std::time::Duration;
+
 use super::{client, fed, ok, run, started, text};
 use crate::support::cluster::Cluster;
-use crate::support::wait::SETTLE;
+use crate::support::lab::Lab;
+use crate::support::wait::{SETTLE, check, eventually};
 
 const KEYS: usize = 3_000;
 
@@ -71,4 +74,45 @@ fn an_import_goes_on_where_it_broke_off() {
     let end = run(&cluster, &["import", "--from", "etcd://127.0.0.1:1"]);
     assert_eq!(end.code, Some(69), "{end:?}");
     assert_eq!(run(&cluster, &["import", "--from", "127.0.0.1:1"]).code, Some(64));
+}
+
+/// Many keys go in and out while a leader is killed, in each direction: the lines are equal, and with them any digest.
+fn many(keys: usize, within: Duration) {
+    let mut cluster = Cluster::start_with(Lab::busy(), 3, &[]);
+    let line = |at: usize| format!("{{\"key\":\"many/{at:07}\",\"value\":\"{:0>90}\"}}\n", at * 7_919 % 1_000_003);
+    let lines: String = (0..keys).map(line).collect();
+    let file = cluster.lab.path().join("lines");
+    std::fs::write(&file, &lines).unwrap();
+    let kill = |cluster: &mut Cluster| {
+        let leader = cluster.leader();
+        cluster.nodes[leader].kill();
+        leader
+    };
+    let (mut import, said) = started(&cluster, "import", &["import", file.to_str().unwrap()]);
+    eventually(within, "a quarter is there", || {
+        let count = cluster.nodes[0].get("/hraftd/key?prefix=many/&count")?.ok()?.json();
+        check(count["count"].as_u64() > Some(keys as u64 / 4), || count.to_string())
+    });
+    assert!(import.exited().is_none(), "it was too soon done: {}", text(&said));
+    let killed = kill(&mut cluster);
+    assert!(import.wait(within, "the import ends").success(), "{}", text(&said));
+    cluster.nodes[killed].start();
+    cluster.settled();
+    let (mut export, out) = started(&cluster, "export", &["export", "many/"]);
+    eventually(SETTLE, "it writes", || check(std::fs::metadata(&out).unwrap().len() > 0, String::new));
+    let killed = kill(&mut cluster);
+    assert!(export.wait(within, "the export ends").success(), "{}", text(&out));
+    assert!(std::fs::read(&out).unwrap() == lines.as_bytes(), "the lines are not those that were imported");
+    cluster.nodes[killed].start();
+}
+
+#[test]
+fn many_keys_go_in_and_out_while_a_leader_is_killed() {
+    many(50_000, SETTLE * 4);
+}
+
+#[test]
+#[ignore = "a million keys: minutes; .ci/night runs it"]
+fn a_million_keys_go_in_and_out_while_a_leader_is_killed() {
+    many(1_000_000, Duration::from_secs(1_200));
 }

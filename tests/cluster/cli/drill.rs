@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{client, fails, ok, run, started, text};
 use crate::support::cluster::Cluster;
 use crate::support::http::{Conn, Reply};
+use crate::support::node::Node;
 use crate::support::process::{Finished, finish};
 use crate::support::say;
 use crate::support::wait::{SETTLE, check, eventually};
@@ -65,6 +66,16 @@ fn commands(dir: &Path) -> [String; 2] {
 /// Nodes are killed and started, one at a time, and the drill passes.
 #[test]
 fn a_healthy_cluster_passes_while_its_nodes_are_killed() {
+    passes_while(Node::kill, Node::start);
+}
+
+/// Nodes stand still for a while, and a leader among them does not know that it is none any more.
+#[test]
+fn a_healthy_cluster_passes_while_its_nodes_stand_still() {
+    passes_while(|node| node.pause(), |node| node.resume());
+}
+
+fn passes_while(stop_node: fn(&mut Node), start_node: fn(&mut Node)) {
     let mut cluster = Cluster::start(3);
     let dir = tempfile::tempdir().unwrap();
     let [stop, start] = commands(dir.path());
@@ -76,12 +87,12 @@ fn a_healthy_cluster_passes_while_its_nodes_are_killed() {
             let file = |what: &str| dir.path().join(format!("{what}-{}", node.haddr));
             let (stop, start) = (file("stop"), file("start"));
             if stop.exists() {
-                node.kill();
+                stop_node(node);
                 kills += 1;
                 std::fs::remove_file(stop).unwrap();
             }
             if start.exists() {
-                node.start();
+                start_node(node);
                 std::fs::remove_file(start).unwrap();
             }
         }

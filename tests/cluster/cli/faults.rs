@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
+use super::endpoints::each;
 use super::{WITHIN, client, endpoints, fails, fed, ok, run};
 use crate::support::cluster::Cluster;
 use crate::support::lab::Lab;
@@ -136,6 +137,36 @@ fn a_closed_cluster_over_tls() {
     assert!(rotated.stdout.starts_with("hrt_") && rotated.stdout != made.stdout, "{rotated:?}");
     assert_eq!(ask(&[&["token", "rm", "web"][..], &with_root].concat()).code, Some(0));
     assert_eq!(ask(&[&["token", "rm", "web"][..], &with_root].concat()).code, Some(1));
+    // A drill and a bench need no more than this; what is missing is named.
+    let token = |name: &str, grants: &[&str]| {
+        let made = ask(&[&["token", "put", name], grants, &with_root[..]].concat());
+        assert_eq!(made.code, Some(0), "{made:?}");
+        std::fs::write(file(name), &made.stdout).unwrap();
+        file(name)
+    };
+    let grants = ["status", "members", "read:drill/", "write:drill/", "lock:drill/"];
+    let proves = token("proves", &grants);
+    let drilled = ask(&["drill", "--seconds", "3", "--rate", "50", "--token-file", &proves]);
+    assert!(drilled.code == Some(0) && drilled.stdout.contains("wrong          nothing"), "{drilled:?}");
+    for (number, missing) in grants.iter().enumerate() {
+        let less: Vec<&str> = grants.iter().copied().filter(|grant| grant != missing).collect();
+        let end = ask(&["drill", "--seconds", "3", "--token-file", &token(&format!("less{number}"), &less)]);
+        let named = end.stderr.contains(&format!("grant {}", missing.split('/').next().unwrap()));
+        assert!(end.code == Some(77) && named, "without {missing}: {end:?}");
+    }
+    let measures = token("measures", &["status", "read:bench/", "write:bench/"]);
+    assert_eq!(ask(&["bench", "--seconds", "1", "--keys", "5", "--token-file", &measures]).code, Some(0));
+    // One that may nothing of what a verb does.
+    let none = token("nothing", &["read:nothing/"]);
+    let https = format!("https://{first}");
+    each(&home, &https, &["--cacert", &ca, "--token-file", &none], &[], |verb, end| match verb {
+        "health" => assert_eq!(end.code, Some(0), "{end:?}"),
+        _ => assert!(end.code == Some(77) && end.stderr.contains("grant"), "{verb}: {end:?}"),
+    });
+    let other_ca = file("other.ca");
+    each(&home, &https, &["--cacert", &other_ca], &[], |verb, end| {
+        assert!(end.code == Some(69) && end.stderr.contains("not trusted"), "{verb}: {end:?}");
+    });
     // Another authority, no TLS where there is some, and a token that is none.
     let other = ask(&["status", "--cacert", &file("other.ca")]);
     assert!(other.code == Some(69) && other.stderr.contains("not trusted"), "{other:?}");

@@ -1,9 +1,14 @@
 //! The binary as the client of three nodes.
 
+mod bench;
 mod commands;
 mod data;
 mod drill;
+mod endpoints;
 mod faults;
+mod killed;
+mod moments;
+mod terminal;
 mod verbs;
 
 use std::io::Write;

@@ -7,14 +7,14 @@ use tokio::sync::mpsc;
 use crate::exit::{EX_FAILURE, Exit};
 
 /// Signals as they come.
-pub(in crate::client) struct Signals(mpsc::UnboundedReceiver<Signal>);
+pub(super) struct Signals(mpsc::UnboundedReceiver<Signal>);
 
 impl Signals {
     /// From now on they are told here.
     ///
     /// # Errors
     /// The system refuses it: 1.
-    pub(in crate::client) fn take() -> Result<Self, Exit> {
+    pub(super) fn take() -> Result<Self, Exit> {
         let (told, here) = mpsc::unbounded_channel();
         for (kind, which) in [
             (SignalKind::interrupt(), Signal::INT),
@@ -33,7 +33,7 @@ impl Signals {
     }
 
     /// The next one.
-    pub(in crate::client) async fn next(&mut self) -> Signal {
+    pub(super) async fn next(&mut self) -> Signal {
         match self.0.recv().await {
             Some(signal) => signal,
             None => std::future::pending().await,
@@ -41,7 +41,7 @@ impl Signals {
     }
 
     /// The next one that asks to end.
-    pub(in crate::client) async fn end(&mut self) -> Signal {
+    pub(super) async fn end(&mut self) -> Signal {
         loop {
             match self.next().await {
                 Signal::USR1 | Signal::USR2 => {}
@@ -52,6 +52,6 @@ impl Signals {
 }
 
 /// How a process ends that was told to.
-pub(in crate::client) fn ended_by(signal: Signal) -> Exit {
+pub(super) fn ended_by(signal: Signal) -> Exit {
     Exit { code: 128 + signal.as_raw(), out: None, err: None }
 }
