@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::quote::{escaped, lines_escaped};
+
 /// A clean stop, or help that was asked for.
 pub const EX_OK: i32 = 0;
 /// A failure at run time: a port in use, a disk error.
@@ -65,20 +67,19 @@ impl Exit {
         self.code == EX_TEMPFAIL
     }
 
-    /// An error with a code of the caller's; control characters are escaped, so that it is one line.
+    /// An error with a code of the caller's; it is [escaped], so that it is one line and steers no terminal.
     pub fn error(code: i32, line: impl AsRef<str>) -> Self {
-        let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-        Self { code, out: None, err: Some(line.as_ref().chars().map(escape).collect()) }
+        Self { code, out: None, err: Some(escaped(line.as_ref()).into_owned()) }
     }
 
-    /// Prints what there is and gives the process's exit code. A stdout that takes nothing is a failure
+    /// Prints what there is, so that [it steers no terminal](lines_escaped), and gives the process's exit code. A stdout that takes nothing is a failure
     /// (`hraftd --help >/dev/full`), a stderr that takes nothing is not.
     pub fn finish(self) -> ExitCode {
         let mut code = self.code;
         let mut line = self.err;
         if let Some(text) = self.out {
             let mut stdout = io::stdout().lock();
-            if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+            if let Err(error) = stdout.write_all(lines_escaped(&text).as_bytes()).and_then(|()| stdout.flush())
                 && error.kind() != io::ErrorKind::BrokenPipe
             {
                 code = EX_FAILURE;
@@ -127,8 +128,8 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line() {
-        let exit = Exit::usage("--rdir a\nb\r\u{1b}[31m");
-        assert_eq!(exit.err.as_deref(), Some("--rdir a\\nb\\r\\u{1b}[31m"));
+        let exit = Exit::usage("--rdir a\nb\r\u{1b}[31m\u{202e}");
+        assert_eq!(exit.err.as_deref(), Some("--rdir a\\nb\\r\\u{1b}[31m\\u{202e}"));
         assert_eq!((exit.code, exit.out), (64, None));
     }
 }

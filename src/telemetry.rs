@@ -24,6 +24,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::exit;
+use crate::quote::is_escaped;
 use crate::secret::mask;
 use crate::seldom::Seldom;
 
@@ -272,12 +273,6 @@ impl<W: Write> Write for EscapingJson<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
-}
-
-fn is_escaped(c: char) -> bool {
-    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let ends_a_line = matches!(c, '\u{2028}' | '\u{2029}');
-    c.is_control() || turns || ends_a_line
 }
 
 fn log_panics() {

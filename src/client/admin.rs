@@ -67,7 +67,7 @@ pub(super) async fn token(cluster: &Cluster, verb: &TokenVerb, json: bool) -> Re
         return out::answer(&answer);
     }
     match answer.json()?["token"].as_str() {
-        Some(token) => out::write(&[token.as_bytes(), b"\n"]),
+        Some(token) => Ok(Exit::printed(format!("{token}\n"))),
         None => Ok(Exit::printed("")),
     }
 }

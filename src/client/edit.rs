@@ -87,10 +87,9 @@ pub(super) async fn edit(cluster: &Cluster, key: &str) -> Result<Exit, Exit> {
         };
         match answer {
             Ok(answer) if answer.status == StatusCode::PRECONDITION_FAILED => {}
-            Ok(answer) if answer.status.is_success() => return Ok(Exit::printed("")),
-            other => {
+            answer => {
+                let Err(exit) = answer.and_then(Answer::done) else { return Ok(Exit::printed("")) };
                 folder.keep = true;
-                let exit = other.map_or_else(|exit| exit, |answer| answer.refused());
                 let why = exit.err.unwrap_or_default();
                 return Err(Exit::error(exit.code, format!("{why}. What was edited is in {}", file.display())));
             }

@@ -8,6 +8,7 @@ use super::out;
 use super::pages::Pages;
 use crate::config::LsArgs;
 use crate::exit::{EX_TEMPFAIL, Exit};
+use crate::quote::{is_escaped, json_escaped};
 
 /// A listing that says nothing for so long has broken.
 const IDLE: Duration = Duration::from_secs(20);
@@ -29,7 +30,7 @@ pub(super) async fn ls(cluster: &Cluster, args: &LsArgs, json: bool) -> Result<E
         } else {
             let page = pages.values(cluster).await?;
             for shown in &page {
-                text.extend([&*on_a_line(&shown.key), "\t", &shown.value.get().replace(['\n', '\r'], " "), "\n"]);
+                text.extend([&*on_a_line(&shown.key), "\t", &json_escaped(shown.value.get()), "\n"]);
             }
             page.is_empty()
         };
@@ -44,7 +45,7 @@ pub(super) async fn ls(cluster: &Cluster, args: &LsArgs, json: bool) -> Result<E
 async fn as_it_is(cluster: &Cluster, args: &LsArgs) -> Result<Exit, Exit> {
     let keys = if args.keys || args.tree { "&keys" } else { "" };
     let path = format!("/hraftd/key?prefix={}{keys}", encoded(&args.prefix));
-    let mut stream = cluster.open(&Request::get(path)).await?;
+    let mut stream = cluster.open(&Request::get(path)).await?.of_a_node()?;
     while let Some(bytes) = stream.next(IDLE).await.map_err(|why| Exit::error(EX_TEMPFAIL, why))? {
         out::write(&[&bytes])?;
     }
@@ -52,8 +53,8 @@ async fn as_it_is(cluster: &Cluster, args: &LsArgs) -> Result<Exit, Exit> {
 }
 
 /// A key that has line ends or the like is quoted.
-fn on_a_line(key: &str) -> Cow<'_, str> {
-    match key.chars().any(char::is_control) {
+pub(super) fn on_a_line(key: &str) -> Cow<'_, str> {
+    match key.contains(is_escaped) {
         true => Cow::Owned(format!("{key:?}")),
         false => Cow::Borrowed(key),
     }
@@ -76,9 +77,9 @@ mod tests {
     #[test]
     fn keys_are_a_tree() {
         let (mut text, mut before) = (String::new(), Vec::new());
-        for key in ["a", "a/b", "a/c/d", "a/c/e\n", "b/c/d"] {
+        for key in ["a", "a/b", "a/c/d", "a/c/e\n", "a/c/f\u{202e}", "b/c/d"] {
             branch(&mut text, &mut before, key);
         }
-        assert_eq!(text, "a\na/\n  b\n  c/\n    d\n    \"e\\n\"\nb/\n  c/\n    d\n");
+        assert_eq!(text, "a\na/\n  b\n  c/\n    d\n    \"e\\n\"\n    \"f\\u{202e}\"\nb/\n  c/\n    d\n");
     }
 }

@@ -11,6 +11,7 @@ use super::out::{self, flag};
 use crate::config::{IncrArgs, TouchArgs};
 use crate::duration::as_ms;
 use crate::exit::{EX_FAILURE, Exit};
+use crate::quote::json_escaped;
 
 /// The largest transaction that is read.
 const MAX_TXN_BYTES: u64 = 64 << 20;
@@ -25,7 +26,7 @@ pub(super) async fn incr(cluster: &Cluster, args: &IncrArgs, json: bool) -> Resu
     match &answer.json()?[&args.key] {
         // An outcome that was kept has not always its sum.
         Value::Null => Ok(Exit::printed("")),
-        sum => out::write(&[sum.to_string().as_bytes(), b"\n"]),
+        sum => out::write(&[json_escaped(&sum.to_string()).as_bytes(), b"\n"]),
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::link::Answer;
 use crate::exit::{EX_FAILURE, Exit};
+use crate::quote::{escaped, lines_escaped};
 
 /// A query's switch.
 pub(super) fn flag(on: bool) -> Option<String> {
@@ -20,12 +21,12 @@ pub(super) fn write(parts: &[&[u8]]) -> Result<Exit, Exit> {
     written.map(|()| Exit::printed("")).map_err(|error| failed(&error))
 }
 
-/// The server's answer as it is, and a newline.
+/// The server's answer, JSON, and a newline.
 ///
 /// # Errors
 /// As [`write`].
 pub(super) fn answer(answer: &Answer) -> Result<Exit, Exit> {
-    write(&[&answer.body, b"\n"])
+    write(&[lines_escaped(&String::from_utf8_lossy(&answer.body)).as_bytes(), b"\n"])
 }
 
 /// What a write that failed ends the process with.
@@ -39,5 +40,5 @@ pub(super) fn failed(error: &io::Error) -> Exit {
 /// A line for people, on stderr.
 pub(super) fn say(line: &str) {
     // Nobody to tell that it cannot be told.
-    let _ = writeln!(io::stderr(), "hraftd: {line}");
+    let _ = writeln!(io::stderr(), "hraftd: {}", escaped(line));
 }

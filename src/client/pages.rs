@@ -71,7 +71,7 @@ impl Pages {
             &format!("/hraftd/key?prefix={prefix}"),
             &[(shape, flag(true)), ("limit", limit), ("after", self.after.clone())],
         );
-        Ok((cluster.send(&Request::get(path)).await?.ok()?.body, self.limit))
+        Ok((cluster.send(&Request::get(path)).await?.of_a_node()?.body, self.limit))
     }
 
     fn parse<T: for<'a> Deserialize<'a>>(&self, body: &[u8]) -> Result<T, Exit> {

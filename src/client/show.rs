@@ -1,8 +1,10 @@
-//! Answers as tables for people. What a server says is shown without its control characters.
+//! Answers as tables for people. What a server says is escaped.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
+
+use crate::quote::escaped;
 
 /// The width of the bars of a waterfall.
 const BAR_CHARS: f64 = 40.0;
@@ -13,7 +15,7 @@ fn text(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     };
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    escaped(&text).into_owned()
 }
 
 /// The client address of an id.
@@ -82,7 +84,8 @@ pub(super) fn doctor(doctor: &Value) -> String {
     let mut out = String::new();
     for finding in findings {
         let numbers = finding["evidence"].as_object().into_iter().flatten();
-        let numbers: Vec<String> = numbers.map(|(name, number)| format!("{name}={}", text(number))).collect();
+        let numbers: Vec<String> =
+            numbers.map(|(name, number)| format!("{}={}", escaped(name), text(number))).collect();
         let (severity, node) = (text(&finding["severity"]), haddr(&finding["node"]));
         let _ = writeln!(out, "{severity:8}  {node}: {}", text(&finding["what"]));
         if !numbers.is_empty() {
@@ -141,11 +144,11 @@ mod tests {
     fn members_are_a_table() {
         let server = |id: &str, state: &str| json!({"id": id, "state": state, "suffrage": "Voter", "address": "a:2"});
         let cluster = json!({"leader": null, "servers": [server("a:1,a:2", "Leader"), server("long:10,b:2", "Lost")],
-            "warnings": ["bad\u{1b}[2J"]});
+            "warnings": ["bad\u{1b}[2J\u{202e}"]});
         assert_eq!(
             status(&cluster),
             "ADDRESS  STATE   SUFFRAGE  VERSION  RAFT ADDRESS\na:1      Leader  Voter     -        a:2\nlong:10  Lost    \
-             Voter     -        a:2\nno leader\nwarning: bad [2J\n"
+             Voter     -        a:2\nno leader\nwarning: bad\\u{1b}[2J\\u{202e}\n"
         );
     }
 

@@ -139,6 +139,20 @@ fn a_crash_while_it_is_restored_leaves_nothing_or_all() {
 }
 
 #[test]
+fn what_is_no_directory_and_no_file_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for entries in [false, true] {
+        for path in [&pipe, std::path::Path::new("/dev/zero")] {
+            let end = run(Offline::Inspect { dir: path.to_owned(), entries });
+            let why = end.err.unwrap();
+            assert!(end.code == 1 && why.contains("neither a directory nor a regular file"), "{why}");
+        }
+    }
+}
+
+#[test]
 fn verify_and_inspect_tell_what_is_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("f.backup");

@@ -26,13 +26,18 @@ mod tests;
 mod tokens;
 mod verify;
 
+use std::path::Path;
+
 use crate::config::Offline;
-use crate::exit::Exit;
+use crate::exit::{EX_FAILURE, Exit};
 use crate::storage::{StorageError, backup};
 
 /// Runs the tool. Blocks.
 pub fn run(task: Offline) -> Exit {
     let done = match task {
+        Offline::Inspect { dir, .. } if is_neither(&dir) => {
+            Err(Exit::error(EX_FAILURE, format!("{}: it is neither a directory nor a regular file", dir.display())))
+        }
         Offline::Inspect { dir, entries: false } if backup::is_one(&dir).unwrap_or(false) => verify::inspect(&dir),
         Offline::Inspect { dir, entries: false } => inspect::inspect(&dir),
         Offline::Inspect { dir, entries: true } => entries::print(&dir),
@@ -42,6 +47,11 @@ pub fn run(task: Offline) -> Exit {
         Offline::Restore { file, dir, expire } => restore::restore(&file, &dir, expire),
     };
     done.unwrap_or_else(|exit| exit)
+}
+
+/// A pipe, a device, a socket: to read it could last for ever.
+fn is_neither(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| !found.is_dir() && !found.is_file())
 }
 
 /// The exit for a storage error. Every one is about the directory that was named.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::times::Times;
+use crate::quote::escaped;
 
 /// What was measured.
 #[derive(Debug, Default)]
@@ -67,8 +68,7 @@ pub(super) fn text(run: Run, measured: &Measured) -> String {
     let none = if measured.errors.is_empty() { " none" } else { "" };
     let _ = writeln!(out, "values of {value_size} bytes; errors:{none}");
     for (kind, (count, last)) in &measured.errors {
-        let last: String = last.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let _ = writeln!(out, "  {count} {kind}, the last: {last}");
+        let _ = writeln!(out, "  {count} {}, the last: {}", escaped(kind), escaped(last));
     }
     out
 }
@@ -104,7 +104,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "2 s with 1 connection to 3 nodes: 5 requests/s");
         assert!(lines[2].starts_with("puts           10         5      5.") && lines[2].ends_with("10.00"), "{text}");
-        assert_eq!(&lines[4..], ["values of 100 bytes; errors:", "  1 refused: quota, the last: h:1: it is full"]);
+        assert_eq!(&lines[4..], ["values of 100 bytes; errors:", "  1 refused: quota, the last: h:1: it is\\nfull"]);
         let json = json(run, &measured);
         assert_eq!((&json["puts"]["answered"], &json["puts"]["per_second"]), (&Value::from(10), &Value::from(5.0)));
         assert_eq!(json["errors"]["refused: quota"]["count"], 1);

@@ -103,9 +103,15 @@ pub(super) async fn import(writer: &mut Writer<'_>, from: &str) -> Result<(), Ex
             let bytes = |text: &str| {
                 BASE64.decode(text).map_err(|error| Exit::error(EX_FAILURE, format!("{}: {error}", etcd.addr)))
             };
-            begin = bytes(&kv.key)?;
-            let key = String::from_utf8(begin.clone()).map_err(|_| {
-                Exit::error(EX_FAILURE, format!("the key \"{}\" is no UTF-8, as keys here are", begin.escape_ascii()))
+            let key = bytes(&kv.key)?;
+            // The next page begins after it; so no key comes twice, and the import ends.
+            if key < begin {
+                return Err(does_not_go_on(&etcd.addr));
+            }
+            begin = key.iter().copied().chain([0]).collect();
+            let key = String::from_utf8(key).map_err(|error| {
+                let key = error.as_bytes().escape_ascii();
+                Exit::error(EX_FAILURE, format!("the key \"{key}\" is no UTF-8, as keys here are"))
             })?;
             let lease = kv.lease.get();
             let ttl_ms = match (lease, ttls.get(&lease)) {
@@ -127,11 +133,18 @@ pub(super) async fn import(writer: &mut Writer<'_>, from: &str) -> Result<(), Ex
             items.push(Item { key, content, content_type: None, ttl_ms });
         }
         writer.write(items).await?;
-        if !page.more || page.kvs.is_empty() {
+        if !page.more {
             return Ok(());
         }
-        begin.push(0);
+        if page.kvs.is_empty() {
+            return Err(does_not_go_on(&etcd.addr));
+        }
     }
+}
+
+/// There is to be more, and no more comes.
+fn does_not_go_on(addr: &HostPort) -> Exit {
+    Exit::error(EX_FAILURE, format!("{addr}: not as etcd answers: its next page does not go on after the last one"))
 }
 
 /// The end of what begins so; a NUL is the end of all keys.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::client::pages::Shown;
+use crate::quote::{is_escaped, json_escaped};
 
 /// What a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,8 +95,9 @@ pub(super) fn write(out: &mut Vec<u8>, shown: &Shown) {
         (None, true) => TEXT,
         (None, false) => JSON,
     };
-    // One key a line: JSON that was sent on several is a text.
-    let (value, json) = match text.contains(['\n', '\r']) {
+    // One key a line: JSON that was sent on several is a text. So is JSON that could steer a terminal: it stays as it was sent.
+    let is_json = is_json_type(&shown.content_type);
+    let (value, json) = match text.contains(|c| matches!(c, '\n' | '\r') || is_json && is_escaped(c)) {
         _ if encoded.is_some() => (None, None),
         true => (None, Some(text)),
         false => (Some(&*shown.value), None),
@@ -109,8 +111,8 @@ pub(super) fn write(out: &mut Vec<u8>, shown: &Shown) {
         ttl_ms: shown.ttl_ms,
         lease: shown.lease,
     };
-    // Writing to memory does not fail.
-    let _ = serde_json::to_writer(&mut *out, &written);
+    let line = serde_json::to_string(&written).unwrap_or_default();
+    out.extend_from_slice(json_escaped(&line).as_bytes());
     out.push(b'\n');
 }
 
@@ -123,7 +125,10 @@ pub(super) fn read(line: &[u8]) -> Result<Item, String> {
         serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let content = match (value, json, base64) {
         (Some(value), None, None) => Content::Json(Bytes::from(value.get().to_owned())),
-        (None, Some(json), None) => Content::Json(Bytes::from(json)),
+        (None, Some(json), None) => {
+            serde_json::from_str::<&RawValue>(&json).map_err(|error| format!("json is not one JSON value: {error}"))?;
+            Content::Json(Bytes::from(json))
+        }
         (None, None, Some(text)) => {
             let bytes = BASE64.decode(text).map_err(|error| format!("base64: {error}"))?;
             match content_type.is_none() && std::str::from_utf8(&bytes).is_ok() {
@@ -176,6 +181,8 @@ mod tests {
             ("null", JSON, r#"{"key":"k","value":null}"#, json("null")),
             (r#""\u00e9""#, TEXT, r#"{"key":"k","value":"\u00e9"}"#, json(r#""\u00e9""#)),
             (r#""<p>""#, "text/html", r#"{"key":"k","value":"<p>","content_type":"text/html"}"#, json(r#""<p>""#)),
+            ("\"\u{202e}\"", TEXT, "{\"key\":\"k\",\"value\":\"\\u202e\"}", json("\"\\u202e\"")),
+            ("[\"\u{9b}\"]", JSON, "{\"key\":\"k\",\"json\":\"[\\\"\\u009b\\\"]\"}", json("[\"\u{9b}\"]")),
             ("[1,\n2]", JSON, r#"{"key":"k","json":"[1,\n2]"}"#, json("[1,\n2]")),
             (
                 r#"{"base64":"/w=="}"#,
@@ -196,6 +203,10 @@ mod tests {
         for bad in ["", "{}", r#"{"key":"k"}"#, r#"{"key":"k","value":1,"json":"1"}"#, r#"{"key":"k","value":1,"x":1}"#]
         {
             assert!(read(bad.as_bytes()).is_err(), "{bad}");
+        }
+        for bad in ["1,\\\"b\\\":2", "1 2", "", "{", "tru"] {
+            let why = read(format!("{{\"key\":\"k\",\"json\":\"{bad}\"}}").as_bytes()).unwrap_err();
+            assert!(why.starts_with("json is not one JSON value: "), "{bad}: {why}");
         }
         assert!(read(br#"{"key":"k","base64":"%"}"#).unwrap_err().starts_with("base64: "));
     }

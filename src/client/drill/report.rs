@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::check::What;
 use super::findings::Finding;
 use super::history::{Fault, History};
+use crate::quote::escaped;
 
 /// Nanoseconds.
 const SECOND: u64 = 1_000_000_000;
@@ -79,7 +80,7 @@ pub(super) fn text(history: &History, findings: &[Finding], seconds: f64) -> Str
     let mut out = String::new();
     let mut line = |name: &str, text: String| {
         // A string takes all that is written.
-        let _ = writeln!(out, "{name:<15}{text}");
+        let _ = writeln!(out, "{name:<15}{}", escaped(&text));
     };
     line("nodes", history.nodes.join(" "));
     let (answered, unknown) = counts(history);
@@ -128,11 +129,11 @@ pub(super) fn text(history: &History, findings: &[Finding], seconds: f64) -> Str
     line("lock", format!("held {} times", history.tenures.len()));
     line("wrong", if findings.is_empty() { "nothing".to_owned() } else { "see below".to_owned() });
     for Finding { kind, about, proof, why } in findings {
-        let _ = writeln!(out, "\n{}: {about}", kind.name());
+        let _ = writeln!(out, "\n{}: {}", kind.name(), escaped(about));
         for operation in proof {
-            let _ = writeln!(out, "  {operation}");
+            let _ = writeln!(out, "  {}", escaped(operation));
         }
-        let _ = writeln!(out, "  {why}.");
+        let _ = writeln!(out, "  {}.", escaped(why));
     }
     out
 }

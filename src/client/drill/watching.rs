@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Drill;
 use super::history::Event;
-use crate::client::link::{Request, Stream, encoded, query};
+use crate::client::link::{MAX_BYTES, Request, Stream, encoded, query};
 use crate::exit::{EX_NOPERM, Exit};
 
 /// A node says something every 15 s.
@@ -137,7 +137,8 @@ async fn follow(
         }
         let left = STAY.saturating_sub(began.elapsed()).min(IDLE);
         match stream.next(left.max(PAUSE)).await {
-            Ok(Some(more)) => text.extend_from_slice(&more),
+            Ok(Some(more)) if text.len() < MAX_BYTES => text.extend_from_slice(&more),
+            Ok(Some(_)) => return Ok(Over::Broken),
             Ok(None) | Err(_) => return Ok(Over::Broken),
         }
         if began.elapsed() >= STAY + PAUSE {

@@ -13,6 +13,9 @@ use tokio::time::timeout;
 use crate::config::Endpoint;
 use crate::exit::{EX_FAILURE, Exit};
 
+/// A header of each answer that a node makes.
+const MADE_BY_A_NODE: &str = "x-hraftd-index";
+
 /// An answer, whole.
 #[derive(Debug)]
 pub(in crate::client) struct Answer {
@@ -57,7 +60,7 @@ impl Answer {
     /// What was refused, or is not hraftd's: 1.
     pub(in crate::client) fn of_a_node(self) -> Result<Self, Exit> {
         let answer = self.ok()?;
-        if answer.header("x-hraftd-index").is_some() { Ok(answer) } else { Err(answer.is_strange()) }
+        if answer.header(MADE_BY_A_NODE).is_some() { Ok(answer) } else { Err(answer.is_strange()) }
     }
 
     /// Itself, where it is JSON that has this.
@@ -71,7 +74,7 @@ impl Answer {
 
     /// It is of another kind of server.
     pub(in crate::client) fn is_strange(&self) -> Exit {
-        Exit::error(EX_FAILURE, format!("{}: the answer is not hraftd's", self.endpoint))
+        strange(&self.endpoint)
     }
 
     /// The end of the process that this refusal is.
@@ -91,18 +94,24 @@ impl Answer {
     }
 }
 
+fn strange(endpoint: &Endpoint) -> Exit {
+    Exit::error(EX_FAILURE, format!("{endpoint}: the answer is not hraftd's"))
+}
+
 /// An answer whose body comes by and by.
 #[derive(Debug)]
 pub(in crate::client) struct Stream {
     pub(in crate::client) endpoint: Endpoint,
     content_type: Option<HeaderValue>,
+    is_of_a_node: bool,
     body: Incoming,
 }
 
 impl Stream {
     pub(super) fn new(endpoint: Endpoint, response: Response<Incoming>) -> Self {
         let content_type = response.headers().get(CONTENT_TYPE).cloned();
-        Self { endpoint, content_type, body: response.into_body() }
+        let is_of_a_node = response.headers().contains_key(MADE_BY_A_NODE);
+        Self { endpoint, content_type, is_of_a_node, body: response.into_body() }
     }
 
     /// Itself, where it is of this type.
@@ -111,8 +120,15 @@ impl Stream {
     /// It is not hraftd's: 1.
     pub(in crate::client) fn of_type(self, wanted: &str) -> Result<Self, Exit> {
         let is_it = self.content_type.as_ref().is_some_and(|given| given.as_bytes().starts_with(wanted.as_bytes()));
-        let strange = || Exit::error(EX_FAILURE, format!("{}: the answer is not hraftd's", self.endpoint));
-        if is_it { Ok(self) } else { Err(strange()) }
+        if is_it { self.of_a_node() } else { Err(strange(&self.endpoint)) }
+    }
+
+    /// Itself, where its header says that a node made it.
+    ///
+    /// # Errors
+    /// It is not hraftd's: 1.
+    pub(in crate::client) fn of_a_node(self) -> Result<Self, Exit> {
+        if self.is_of_a_node { Ok(self) } else { Err(strange(&self.endpoint)) }
     }
 
     /// The next bytes; `None` at the end.

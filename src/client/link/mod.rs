@@ -35,8 +35,8 @@ use connect::Connector;
 pub(super) use answer::{Answer, Stream, now};
 pub(super) use request::{Request, encoded, key_path, query};
 
-/// A whole answer is no longer than this: what is longer is a stream.
-const MAX_BYTES: usize = 64 << 20;
+/// A whole answer is no longer than this: what is longer is a stream, and each line of one is no longer.
+pub(super) const MAX_BYTES: usize = 64 << 20;
 
 /// Between two rounds of the endpoints.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -16,11 +16,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::child::{Child, code};
-use crate::client::link::{Cluster, Request, Stream, encoded, query};
+use crate::client::link::{Cluster, MAX_BYTES, Request, Stream, encoded, query};
 use crate::client::out::{self, say};
 use crate::client::signals::{Signals, ended_by};
 use crate::config::WatchArgs;
 use crate::exit::{EX_FAILURE, EX_NOPERM, Exit};
+use crate::quote::{escaped, is_escaped, json_escaped};
 
 /// A node says something every 15 s.
 const IDLE: Duration = Duration::from_secs(40);
@@ -120,6 +121,9 @@ impl Watch<'_> {
                 }
             }
             searched = text.len();
+            if searched > MAX_BYTES {
+                return Over::End(Exit::error(EX_FAILURE, format!("{}: an event is too long", stream.endpoint)));
+            }
             tokio::select! {
                 signal = self.signals.end() => return Over::End(ended_by(signal)),
                 more = stream.next(IDLE) => match more {
@@ -231,9 +235,9 @@ impl Event {
 /// A change on a line.
 fn shown(name: &str, event: &Event) -> String {
     let key = event.text("key").unwrap_or_default();
-    let key = if key.chars().any(|c| c.is_control() || c == ' ') { format!("{key:?}") } else { key };
-    let value = if name == "set" { format!(" {}", event.json("value")) } else { String::new() };
-    format!("{} {name} {key}{value}", event.json("index"))
+    let key = if key.contains(|c| is_escaped(c) || c == ' ') { format!("{key:?}") } else { key };
+    let value = if name == "set" { format!(" {}", json_escaped(event.json("value"))) } else { String::new() };
+    format!("{} {} {key}{value}", json_escaped(event.json("index")), escaped(name))
 }
 
 #[cfg(test)]
@@ -263,5 +267,7 @@ mod tests {
     fn changes_are_lines() {
         assert_eq!(shown("set", &event(r#"{"key":"a b","index":7,"value":[1]}"#)), "7 set \"a b\" [1]");
         assert_eq!(shown("expire", &event(r#"{"key":"a","index":7}"#)), "7 expire a");
+        let evil = event("{\"key\":\"a\u{202e}\",\"index\":7,\"value\":\"\u{9b}1m\"}");
+        assert_eq!(shown("set", &evil), "7 set \"a\\u{202e}\" \"\\u009b1m\"");
     }
 }

@@ -130,6 +130,11 @@ fn write_to<S: Sink>(sink: S, head: &Head, kv: &KvStore) -> io::Result<S> {
 pub fn is_one(path: &Path) -> io::Result<bool> {
     use std::io::Read as _;
     let mut first = Vec::new();
-    std::fs::File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut first)?;
+    let file = read::open_without_waiting(path)?;
+    // A named pipe says nothing, a device may without an end.
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    file.take(MAGIC.len() as u64).read_to_end(&mut first)?;
     Ok(first == MAGIC)
 }

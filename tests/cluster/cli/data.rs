@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{client, fed, ok, run, started, text};
+use super::{client, fails, fed, ok, run, started, text};
 use crate::support::cluster::Cluster;
 use crate::support::lab::Lab;
 use crate::support::wait::{SETTLE, check, eventually};
@@ -109,6 +109,39 @@ fn many(keys: usize, within: Duration) {
 #[test]
 fn many_keys_go_in_and_out_while_a_leader_is_killed() {
     many(50_000, SETTLE * 4);
+}
+
+/// Keys and values that others wrote, to steer the terminal of whoever looks.
+#[test]
+fn what_others_wrote_steers_no_terminal() {
+    let cluster = Cluster::start(1);
+    let evil = ["t/\u{1b}]0;x\u{7}", "t/a\nother", "t/c\u{202e}cba", "t/d\u{9b}31m", "t/e\u{2066}x", "t/f"];
+    for key in evil {
+        ok(&cluster, &["put", key, "\u{1b}[31m\u{202e}\u{9b}1m"]);
+    }
+    let json = "[\"\u{202e}\",\t\"\u{9b}\"]";
+    ok(&cluster, &["put", "--json", "t/json", json]);
+    let watched = {
+        let (mut process, path) = started(&cluster, "watched", &["watch", "t/", "--initial"]);
+        eventually(SETTLE, "all is told", || check(text(&path).lines().count() >= 7, || text(&path)));
+        process.signal(rustix::process::Signal::INT);
+        process.wait(SETTLE, "it ends");
+        text(&path)
+    };
+    let shown = [&["ls", "t/"][..], &["ls", "--keys", "t/"], &["ls", "--tree", "t/"], &["export", "t/"]];
+    let shown = shown.iter().map(|args| ok(&cluster, args)).chain([watched]).collect::<Vec<_>>();
+    for text in &shown {
+        assert!(super::is_harmless(text) && text.contains("u{202e}") | text.contains("u202e"), "{text:?}");
+    }
+    assert!(fails(&cluster, 1, &["get", "none\u{202e}"]).contains("\\u{202e}"));
+    // What is exported so is what was there, to the byte.
+    let was: Vec<String> = evil.iter().chain(&["t/json"]).map(|key| ok(&cluster, &["get", key])).collect();
+    assert!(was[0] == "\u{1b}[31m\u{202e}\u{9b}1m" && was[6] == json, "{was:?}");
+    ok(&cluster, &["delete", "--prefix", "t/"]);
+    assert_eq!(fed(client(&cluster, &["import"]), shown[3].as_bytes()).0, Some(0));
+    let is: Vec<String> = evil.iter().chain(&["t/json"]).map(|key| ok(&cluster, &["get", key])).collect();
+    assert_eq!(is, was);
+    assert_eq!(ok(&cluster, &["export", "t/"]), shown[3]);
 }
 
 #[test]

@@ -7,11 +7,11 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::moments::VERBS;
-use super::{client, fails, fed, ok, run};
+use super::{client, fails, fed, is_harmless, ok, run};
 use crate::support::cluster::Cluster;
 use crate::support::lab::Lab;
 use crate::support::node::hraftd;
-use crate::support::process::Finished;
+use crate::support::process::{Finished, finish};
 use crate::support::wait::SETTLE;
 
 /// Runs each verb, all at a time, where the endpoints are these.
@@ -42,7 +42,7 @@ pub(super) fn each(
                 );
                 let mut asked = hraftd(home);
                 asked.args(&all).env("TMPDIR", dir).env("EDITOR", "true").env_remove("VISUAL").stdin(Stdio::null());
-                let end = crate::support::process::finish(&mut asked, SETTLE);
+                let end = finish(&mut asked, SETTLE);
                 // The doctor tells on stdout; a bench tells of its keys, too.
                 let lines = end.stderr.lines().count();
                 assert!(end.code == Some(0) || lines == 1 || ["doctor", "bench"].contains(verb), "{all:?}: {end:?}");
@@ -120,18 +120,91 @@ fn one_that_never_answers() {
 /// Another kind of server: nothing of what it says counts, whatever its status is.
 #[test]
 fn one_that_is_no_hraftd() {
-    for (answer, what) in [
-        ("HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nConnection: close\r\n\r\nnope", 69),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>", 1),
-        ("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", 1),
+    let whole: &[&str] = &[];
+    for (answer, what, without) in [
+        ("HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nConnection: close\r\n\r\nnope", 69, whole),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>", 1, whole),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+            1,
+            whole,
+        ),
+        // That there are no tokens may be.
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]",
+            1,
+            &["token"],
+        ),
     ] {
         let server = Server::start(Some(answer));
-        each(Lab::new().path(), &server.addr.to_string(), &[], &[], |verb, end| {
-            // A watch takes what ends for a stream that broke off; a backup takes it for a transfer that did.
-            let wanted = if what == 1 && verb == "backup" { 75 } else { what };
-            assert_eq!(end.code, Some(wanted), "{verb} at {answer}: {end:?}");
+        let addr = server.addr.to_string();
+        each(Lab::new().path(), &addr, &[], without, |verb, end| {
+            assert_eq!(end.code, Some(what), "{verb} at {answer}: {end:?}");
             assert_eq!(end.stdout, "", "{verb} at {answer}: {end:?}");
         });
+        let lab = Lab::new();
+        for args in [&["backup", "-"][..], &["ls", "-o", "json"], &["ls", "--keys"]] {
+            let end = finish(hraftd(lab.path()).args(args).args(["--timeout", "1s", "--endpoints", &addr]), SETTLE);
+            assert_eq!((end.code, end.stdout.as_str()), (Some(what), ""), "{args:?} at {answer}: {end:?}");
+        }
+    }
+}
+
+/// What a server says reaches no terminal as it is.
+#[test]
+fn one_that_steers_terminals() {
+    let said = "\u{1b}[2J\u{202e}\u{9b}1m\u{2066}\u{7}";
+    let body = format!(
+        "{{\"ok\":false,\"code\":\"x\",\"msg\":\"{}\"}}",
+        said.replace('\u{1b}', "\\u001b").replace('\u{7}', "\\nwrong")
+    );
+    for status in ["400 Bad Request", "403 Forbidden", "503 Service Unavailable"] {
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        let server = Server::start(Some((head + &body).leak()));
+        each(Lab::new().path(), &server.addr.to_string(), &[], &[], |verb, end| {
+            assert!(end.code != Some(0) && end.stderr.contains("\\u{202e}"), "{verb}: {end:?}");
+            assert!(is_harmless(&end.stdout) && is_harmless(&end.stderr), "{verb}: {end:?}");
+            assert!(!end.stderr.lines().any(|line| line.starts_with("wrong")), "{verb}: {end:?}");
+        });
+    }
+}
+
+/// A stream whose line does not end is left.
+#[test]
+fn a_line_without_an_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let _ = stream.read(&mut [0; 4096]);
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nX-Hraftd-Index: 1\r\nConnection: close\r\n\r\n{\"a\":\"";
+        stream.write_all(head.as_bytes()).unwrap();
+        let piece = vec![b'a'; 1 << 20];
+        (0_u32..).find(|_| stream.write_all(&piece).is_err()).unwrap()
+    });
+    let lab = Lab::new();
+    let end = finish(hraftd(lab.path()).args(["watch", "", "--endpoints", &addr]), SETTLE);
+    assert!(end.code == Some(1) && end.stderr.contains("an event is too long"), "{end:?}");
+    let sent = server.join().unwrap();
+    assert!((64..200).contains(&sent), "{sent} MiB were taken");
+}
+
+/// An etcd that says the same again and again, or that there is more and gives nothing.
+#[test]
+fn an_etcd_that_does_not_go_on() {
+    let cluster = Cluster::start(1);
+    let page = r#"{"header":{"revision":"5"},"kvs":[{"key":"YQ==","value":"YQ=="}],"more":true,"count":"9"}"#;
+    for body in [page, r#"{"header":{"revision":"5"},"more":true}"#] {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        let server = Server::start(Some((head + body).leak()));
+        let said = fails(&cluster, 1, &["import", "--from", &format!("etcd://{}", server.addr)]);
+        assert!(said.contains("does not go on"), "{said}");
     }
 }
 

@@ -161,7 +161,10 @@ fn each_verb_keeps_its_word_while_leaders_are_killed() {
     for turns in &all {
         let (done, count) = (turns.done().count(), turns.ends.len());
         crate::support::say(&format!("{}: {done} of {count} done, {} to be tried again", turns.verb, turns.unknown()));
-        assert!(turns.verb == "token" || done > 0, "{}: {:?}", turns.verb, turns.ends.last());
+        // It has something to say wherever the disk is nearly full.
+        let is_told =
+            turns.verb == "doctor" && turns.ends.iter().any(|end| end.code == Some(1) && !end.stdout.is_empty());
+        assert!(turns.verb == "token" || is_told || done > 0, "{}: {:?}", turns.verb, turns.ends.last());
     }
     let keys = |prefix: &str| -> BTreeSet<String> {
         ok(&cluster, &["ls", "--keys", prefix]).lines().map(str::to_owned).collect()

@@ -66,6 +66,13 @@ fn fed(mut command: Command, input: &[u8]) -> (Option<i32>, Vec<u8>, String) {
     (end.status.code(), end.stdout, String::from_utf8_lossy(&end.stderr).into_owned())
 }
 
+/// Nothing of it steers a terminal.
+fn is_harmless(text: &str) -> bool {
+    let turns =
+        |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !text.chars().any(|c| turns(c) || c.is_control() && !matches!(c, '\n' | '\t'))
+}
+
 /// Runs it in the background; what it prints is in a file.
 fn started(cluster: &Cluster, name: &str, args: &[&str]) -> (Reaped, std::path::PathBuf) {
     let path = cluster.lab.path().join(name);
