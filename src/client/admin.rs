@@ -17,7 +17,7 @@ const CHANGE: Duration = Duration::from_secs(65);
 pub(super) async fn members(cluster: &Cluster, verb: Option<&MembersVerb>, json: bool) -> Result<Exit, Exit> {
     let request = match verb {
         None => {
-            let answer = cluster.get("/hraftd/raft/cluster").await?.with("servers")?;
+            let answer = cluster.get("/hraftd/raft/cluster").await?.with_list("servers")?;
             return super::printed(json, &answer, show::status);
         }
         Some(MembersVerb::Remove { id, force }) => {

@@ -39,7 +39,7 @@ pub(super) async fn backup(cluster: &Cluster, args: &BackupArgs, json: bool) -> 
     let if_newer = args.if_newer.map(|index| index.to_string());
     let path = query("/hraftd/backup", &[("if_newer", if_newer), ("level", args.level.clone())]);
     let mut stream = match cluster.open_or_refused(&Request::get(path)).await? {
-        Ok(stream) => stream.of_a_node()?,
+        Ok(stream) => stream.of_type("application/octet-stream")?,
         Err(answer) if answer.status == StatusCode::NOT_MODIFIED => {
             let index = answer.header("x-hraftd-index").unwrap_or("?");
             out::say(&format!("nothing is newer: the cluster is at index {index}; no backup was taken"));

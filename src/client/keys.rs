@@ -44,7 +44,7 @@ pub(super) async fn delete(cluster: &Cluster, args: &DeleteArgs, json: bool) -> 
     } else {
         query(&key_path(&args.key), &[("cas", args.cas.map(|cas| cas.to_string()))])
     };
-    let answer = cluster.send(&Request::write(Method::DELETE, path, "")).await?.of_a_node()?;
+    let answer = cluster.send(&Request::write(Method::DELETE, path, "")).await?.done()?;
     let deleted = answer.json()?["deleted"].as_u64().unwrap_or_default();
     let code = if deleted == 0 && !args.prefix { EX_FAILURE } else { 0 };
     let exit = if json { out::answer(&answer)? } else { Exit::printed(format!("{deleted}\n")) };

@@ -76,11 +76,11 @@ async fn answer(task: &ClientTask) -> Result<Exit, Exit> {
         Verb::Import(args) => data::import(&cluster, args).await,
         Verb::Backup(args) => backup::backup(&cluster, args, json).await,
         Verb::Status => {
-            let answer = cluster.get("/hraftd/raft/cluster").await?.with("servers")?;
+            let answer = cluster.get("/hraftd/raft/cluster").await?.with_list("servers")?;
             printed(json, &answer, show::status)
         }
         Verb::Doctor => {
-            let answer = cluster.get("/hraftd/raft/doctor").await?.with("findings")?;
+            let answer = cluster.get("/hraftd/raft/doctor").await?.with_list("findings")?;
             let code = if answer.json()?["ok"] == true { 0 } else { EX_FAILURE };
             Ok(Exit { code, ..printed(json, &answer, show::doctor)? })
         }

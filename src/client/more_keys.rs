@@ -25,6 +25,7 @@ pub(super) async fn incr(cluster: &Cluster, args: &IncrArgs, json: bool) -> Resu
     }
     match &answer.json()?[&args.key] {
         // An outcome that was kept has not always its sum.
+        Value::Null if answer.header("idempotency-replayed").is_none() => Err(answer.is_strange()),
         Value::Null => Ok(Exit::printed("")),
         sum => out::write(&[json_escaped(&sum.to_string()).as_bytes(), b"\n"]),
     }

@@ -72,6 +72,15 @@ impl Answer {
         if answer.json()?.get(name).is_some() { Ok(answer) } else { Err(answer.is_strange()) }
     }
 
+    /// Itself, where it is JSON that has a list of this name.
+    ///
+    /// # Errors
+    /// What was refused, or is not hraftd's: 1.
+    pub(in crate::client) fn with_list(self, name: &str) -> Result<Self, Exit> {
+        let answer = self.ok()?;
+        if answer.json()?[name].is_array() { Ok(answer) } else { Err(answer.is_strange()) }
+    }
+
     /// It is of another kind of server.
     pub(in crate::client) fn is_strange(&self) -> Exit {
         strange(&self.endpoint)

@@ -195,7 +195,7 @@ impl Cluster {
     /// # Errors
     /// As [`get`](Self::get).
     pub(super) async fn all_members(&self, access: &Access) -> Result<Vec<Endpoint>, Exit> {
-        let told = self.get("/hraftd/raft/cluster").await?.with("servers")?.json()?;
+        let told = self.get("/hraftd/raft/cluster").await?.with_list("servers")?.json()?;
         let mut all = access.endpoints.clone();
         for server in told["servers"].as_array().into_iter().flatten() {
             let haddr = server["id"].as_str().and_then(|id| id.split(',').next());

@@ -72,8 +72,8 @@ pub enum Verb {
     },
     /// Write keys to standard output, one a line, as JSON
     #[command(
-        after_help = "A line has key, and value (JSON), json (JSON text with line ends) or base64 (bytes); and content_type, \
-        ttl_ms and lease where there are. An export that broke off says how to go on."
+        after_help = "A line has key, and value (JSON), json (JSON text, where it has line ends or control characters) or \
+        base64 (bytes); and content_type, ttl_ms and lease where there are. An export that broke off says how to go on."
     )]
     Export(ExportArgs),
     /// Read keys as export writes them, or out of an etcd

@@ -129,6 +129,13 @@ fn one_that_is_no_hraftd() {
             1,
             whole,
         ),
+        // One that even gives itself out for a node: then any body may be a value, and an edit keeps what it has.
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Hraftd-Index: 7\r\nContent-Length: 27\r\nConnection: close\r\n\r\n\
+             {\"servers\":{},\"findings\":1}",
+            1,
+            &["get", "edit"],
+        ),
         // That there are no tokens may be.
         (
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]",
@@ -143,8 +150,10 @@ fn one_that_is_no_hraftd() {
             assert_eq!(end.stdout, "", "{verb} at {answer}: {end:?}");
         });
         let lab = Lab::new();
-        for args in [&["backup", "-"][..], &["ls", "-o", "json"], &["ls", "--keys"]] {
-            let end = finish(hraftd(lab.path()).args(args).args(["--timeout", "1s", "--endpoints", &addr]), SETTLE);
+        // What is passed on as it comes is of whoever says that it is a node.
+        let passed_on: &[&[&str]] = if without.contains(&"get") { &[] } else { &[&["ls", "-o", "json"]] };
+        for args in [&["backup", "-"][..], &["ls", "--keys"]].iter().chain(passed_on) {
+            let end = finish(hraftd(lab.path()).args(*args).args(["--timeout", "1s", "--endpoints", &addr]), SETTLE);
             assert_eq!((end.code, end.stdout.as_str()), (Some(what), ""), "{args:?} at {answer}: {end:?}");
         }
     }
