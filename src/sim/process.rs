@@ -268,10 +268,6 @@ async fn part_of_life(
         log: RequestLogNow::default(),
         alive: (Pulses::none(), Duration::from_secs(1)),
     };
-    if closed {
-        // As a node with a secret does that joins.
-        slot.close_until_ready();
-    }
     let server = Server::new(host.clone(), slot.clone(), Some(Api::new(slot.clone(), settings)));
     net.up(server.clone());
     let (opened, peers) = tokio::select! {

@@ -19,7 +19,7 @@ use super::faults::{self, Faults, KINDS};
 use super::host;
 use super::invariants::starts::End;
 use super::net::Net;
-use super::process::Settings;
+use super::process::{ROOT, Settings};
 use super::world::{self, Trace, World};
 use crate::kv::KvStore;
 use crate::node::{Node, RaftOptions, ReadLevel};
@@ -135,7 +135,8 @@ async fn life(mixed: bool) -> Summary {
         let has_none = |port: &u16| net.server(*port).is_none_or(|it| it.slot.stats().latest_configuration.is_empty());
         joined_early = ports.iter().all(has_none);
         let asked = operator.any_port();
-        operator.ask(asked, &join(4), Duration::from_secs(2)).await;
+        // A node that has not heard yet that authentication is on passes it on as nobody's.
+        operator.ask(asked, &join(4).showing(ROOT), Duration::from_secs(2)).await;
     }
     // Some begin while the cluster forms.
     if world::chance(800) {

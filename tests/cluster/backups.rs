@@ -219,7 +219,9 @@ fn what_goes_wrong_leaves_no_file_and_no_half_of_one() {
         names.filter(|name| name.contains("backup")).collect::<Vec<_>>()
     };
     let cut = answers(b"HTTP/1.1 200 OK\r\nX-Hraftd-Index: 5\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhraftdBK\r\n");
-    let other = answers(b"HTTP/1.1 200 OK\r\nX-Hraftd-Index: 5\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhraftdBK\r\n0\r\n\r\n");
+    let other = answers(
+        b"HTTP/1.1 200 OK\r\nX-Hraftd-Index: 5\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhraftdBK\r\n0\r\n\r\n",
+    );
     for (endpoint, code, says) in [
         (cut.as_str(), 75, "the answer broke off"),
         (other.as_str(), 75, "damaged at offset"),

@@ -66,9 +66,12 @@ impl Node {
                 admitted.inspect_err(|why| self.note_refused_candidate(envelope, &request, why))?;
                 self.inner.journal.knows(envelope.from_raft, &envelope.from);
             }
-            PeerRequest::IsMember(_) | PeerRequest::Status | PeerRequest::Acknowledged { .. } => {
-                self.admit(envelope, Sender::Asker).await?;
-            }
+            PeerRequest::IsMember(_)
+            | PeerRequest::Status
+            | PeerRequest::Acknowledged { .. }
+            | PeerRequest::Examine
+            | PeerRequest::Events { .. }
+            | PeerRequest::Clock => self.admit(envelope, Sender::Asker).await?,
             _ => self.admit(envelope, Sender::Any).await?,
         }
         // A Raft that has stopped has no answer to give; the sender must not take that for one.
