@@ -218,9 +218,9 @@ fn what_goes_wrong_leaves_no_file_and_no_half_of_one() {
         let names = fs::read_dir(lab.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.contains("backup")).collect::<Vec<_>>()
     };
-    let cut = answers(b"HTTP/1.1 200 OK\r\nX-Hraftd-Index: 5\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhraftdBK\r\n");
+    let cut = answers(b"HTTP/1.1 200 OK\r\nX-Hraftd-Index: 5\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhraftdBK\r\n");
     let other = answers(
-        b"HTTP/1.1 200 OK\r\nX-Hraftd-Index: 5\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhraftdBK\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Hraftd-Index: 5\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhraftdBK\r\n0\r\n\r\n",
     );
     for (endpoint, code, says) in [
         (cut.as_str(), 75, "the answer broke off"),

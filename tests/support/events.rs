@@ -30,6 +30,10 @@ impl Events {
         let mut request = format!("GET /hraftd/raft/events{query} HTTP/1.1\r\nHost: {haddr}\r\n");
         request.push_str("Accept: application/x-ndjson\r\n");
         headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
+        let shows = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        if let Some(token) = super::secure::token_of(haddr).filter(|_| !shows) {
+            request.push_str(&format!("Authorization: Bearer {token}\r\n"));
+        }
         conn.send(format!("{request}\r\n").as_bytes())?;
         let head = conn.head()?;
         if head.status != 200 {
