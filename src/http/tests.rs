@@ -63,6 +63,17 @@ async fn until(client: &mut TcpStream, end: &str) -> String {
     String::from_utf8(all).unwrap()
 }
 
+/// Waits until a request for `/slow` of [`router`] is at work.
+pub(super) async fn slow_is_asked(go: &watch::Sender<bool>) {
+    timeout(SOON, async {
+        while go.receiver_count() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
 /// `/slow` answers once the switch is on; `/refuse` answers without reading the body.
 pub(super) fn router(go: watch::Receiver<bool>) -> Router {
     let slow = move || {
@@ -243,13 +254,7 @@ async fn shutdown_ends_the_idle_and_waits_for_the_busy() {
     until(&mut idle, "hello").await;
     let mut busy = server.connect().await;
     busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    timeout(SOON, async {
-        while go.receiver_count() < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    slow_is_asked(&go).await;
 
     server.stop();
     assert_eq!(to_end(&mut idle).await, "");

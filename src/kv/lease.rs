@@ -12,6 +12,7 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::sizes::shown_bytes;
 use crate::command::{Failure, Reply};
 
 /// A lease that is alive.
@@ -33,12 +34,6 @@ pub(super) struct Leases {
     digest: u64,
     /// The bytes of what their holders show.
     bytes: u64,
-}
-
-impl Lease {
-    fn bytes(&self) -> u64 {
-        self.body.as_ref().map_or(0, |body| body.len() as u64)
-    }
 }
 
 impl Leases {
@@ -95,7 +90,7 @@ impl Leases {
         self.remove(id);
         self.deadlines.insert((lease.deadline_ms, id));
         self.digest = self.digest.wrapping_add(digest_of(id, &lease));
-        self.bytes += lease.bytes();
+        self.bytes += shown_bytes(&lease.body);
         self.alive.insert(id, lease);
     }
 
@@ -103,7 +98,7 @@ impl Leases {
         let lease = self.alive.remove(&id)?;
         self.deadlines.remove(&(lease.deadline_ms, id));
         self.digest = self.digest.wrapping_sub(digest_of(id, &lease));
-        self.bytes = self.bytes.saturating_sub(lease.bytes());
+        self.bytes = self.bytes.saturating_sub(shown_bytes(&lease.body));
         Some(lease)
     }
 

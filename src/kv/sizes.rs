@@ -1,5 +1,7 @@
 //! How much there is of everything.
 
+use bytes::Bytes;
+
 use super::KvStore;
 
 /// How much a state holds.
@@ -15,6 +17,11 @@ pub struct Sizes {
     pub lock_waiters: usize,
     /// Outcomes that are kept for repeated requests.
     pub outcomes: usize,
+}
+
+/// The bytes of what a lease or a lock shows.
+pub(super) fn shown_bytes(body: &Option<Bytes>) -> u64 {
+    body.as_ref().map_or(0, |body| body.len() as u64)
 }
 
 impl KvStore {

@@ -81,7 +81,7 @@ impl Node {
         if asked.is_some_and(|at| at.elapsed() < QUESTION_INTERVAL) {
             return None;
         }
-        let member = self.members().into_iter().find(|member| member.raft_id == leader)?;
+        let member = self.member(leader)?;
         *asked = Some(Instant::now());
         let target = Target { raft_id: Some(leader), id: member.server.id };
         let answer = self.inner.peers.call(&target, PeerRequest::Witness { index }, ANSWER_TIMEOUT);

@@ -197,6 +197,16 @@ impl Node {
         members_of(&self.inner.raft.metrics().borrow_watched())
     }
 
+    /// The member of this Raft id.
+    pub(super) fn member(&self, raft_id: RaftId) -> Option<MemberView> {
+        self.members().into_iter().find(|member| member.raft_id == raft_id)
+    }
+
+    /// The Raft ids and addresses of the members.
+    pub(super) fn member_ids(&self) -> Vec<(RaftId, PublicId)> {
+        self.members().into_iter().map(|member| (member.raft_id, member.server.id)).collect()
+    }
+
     /// As the leader: how long ago a member acknowledged something; `None` for never.
     pub(super) fn silence_of(&self, raft_id: RaftId) -> Option<Duration> {
         silence(&self.inner.raft.metrics().borrow_watched(), raft_id)

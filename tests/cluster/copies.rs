@@ -1,23 +1,10 @@
 //! Data directories that were copied while their nodes ran, and put back.
 
-use std::path::PathBuf;
-
 use crate::support::cluster::Cluster;
 use crate::support::http::Reply;
 use crate::support::lab::Lab;
 use crate::support::node::Node;
 use crate::support::wait::{SETTLE, check, eventually};
-
-/// Copies a data directory, as `cp -a` would.
-fn copy(node: &Node) -> PathBuf {
-    let to = node.rdir.with_extension("copy");
-    std::fs::create_dir(&to).unwrap();
-    for entry in std::fs::read_dir(&node.rdir).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-    to
-}
 
 fn has_diverged(reply: &Reply) -> Result<(), String> {
     check(reply.status == 503 && reply.json()["code"] == "diverged", || reply.brief())
@@ -27,19 +14,7 @@ fn has_diverged(reply: &Reply) -> Result<(), String> {
 #[test]
 fn copies_of_different_moments_do_not_answer_differently() {
     let mut cluster = Cluster::start(3);
-    cluster.nodes[0].set("x", "0").unwrap();
-    cluster.all_have("x", "0");
-    let mut copies = vec![copy(&cluster.nodes[0]), copy(&cluster.nodes[1])];
-    for i in 1..=20 {
-        cluster.nodes[0].set("x", &i.to_string()).unwrap();
-    }
-    cluster.all_have("x", "20");
-    copies.push(copy(&cluster.nodes[2]));
-    cluster.stop_all();
-    for (node, copy) in cluster.nodes.iter().zip(copies) {
-        node.wipe();
-        std::fs::rename(copy, &node.rdir).unwrap();
-    }
+    cluster.put_back_different_moments();
     for number in [0, 1] {
         cluster.nodes[number].start();
     }
@@ -88,7 +63,7 @@ fn a_copy_of_a_directory_that_holds_nothing_joins_as_another_node() {
     let mut copied = lab.node("copied").rjoin(&[&first.haddr]);
     waits.start();
     eventually(SETTLE, "it waits", || waits.get("/hraftd/raft/health")?.ok().map(drop));
-    std::fs::rename(copy(&waits), &copied.rdir).unwrap();
+    std::fs::rename(waits.copy_beside(), &copied.rdir).unwrap();
     copied.start();
     eventually(SETTLE, "it waits", || copied.get("/hraftd/raft/health")?.ok().map(drop));
     first.start();

@@ -151,4 +151,22 @@ impl Cluster {
         }
         Ok(leader.clone())
     }
+
+    /// Copies the directories of two of three nodes at one moment, that of the third twenty writes of `x` later, and stops all
+    /// with these put back.
+    pub fn put_back_different_moments(&mut self) {
+        self.nodes[0].set("x", "0").unwrap();
+        self.all_have("x", "0");
+        let mut copies = vec![self.nodes[0].copy_beside(), self.nodes[1].copy_beside()];
+        for i in 1..=20 {
+            self.nodes[0].set("x", &i.to_string()).unwrap();
+        }
+        self.all_have("x", "20");
+        copies.push(self.nodes[2].copy_beside());
+        self.stop_all();
+        for (node, copy) in self.nodes.iter().zip(copies) {
+            node.wipe();
+            std::fs::rename(copy, &node.rdir).unwrap();
+        }
+    }
 }

@@ -76,6 +76,17 @@ impl Node {
         }
     }
 
+    /// Copies its data directory, as `cp -a` would, to one beside it.
+    pub fn copy_beside(&self) -> PathBuf {
+        let to = self.rdir.with_extension("copy");
+        std::fs::create_dir(&to).unwrap();
+        for entry in std::fs::read_dir(&self.rdir).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+        to
+    }
+
     /// More arguments, on every start from now on.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));

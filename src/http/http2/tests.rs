@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::http::preface::PREFACE;
-use crate::http::tests::{Endless, SOON, Server, is_excess, quick, router, until_dropped};
+use crate::http::tests::{Endless, SOON, Server, is_excess, quick, router, slow_is_asked, until_dropped};
 
 /// A client on a connection of its own. The sender for streams; what ends with the connection.
 async fn client(server: &Server) -> (SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
@@ -174,13 +174,7 @@ async fn a_stop_is_told_and_what_is_in_hand_is_answered() {
     ask(&idle, Method::GET, "/", None).await.whole().await.unwrap();
     let (send, connection) = client(&server).await;
     let slow = ask(&send, Method::GET, "/slow", None).await;
-    timeout(SOON, async {
-        while go.receiver_count() < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    slow_is_asked(&go).await;
     server.stop();
     timeout(SOON, idle_connection).await.unwrap().unwrap().unwrap();
     // The client knows that it is to send no more.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::command::Key;
+use crate::kv::sizes::shown_bytes;
 
 /// The deadline of a holder that has a lease.
 pub(super) const NEVER: u64 = u64::MAX;
@@ -17,12 +18,6 @@ pub struct Claim {
     /// When the lock or the place in the queue is lost, in milliseconds of log time.
     pub(super) deadline_ms: u64,
     pub(super) body: Option<Bytes>,
-}
-
-impl Claim {
-    fn bytes(&self) -> u64 {
-        self.body.as_ref().map_or(0, |body| body.len() as u64)
-    }
 }
 
 /// The deadlines of all holders and waiters, with their names and tickets, and the sum of their digests: it is asked for
@@ -44,14 +39,14 @@ impl Places {
             self.deadlines.insert((claim.deadline_ms, name.clone(), ticket));
         }
         self.count += 1;
-        self.bytes += claim.bytes();
+        self.bytes += shown_bytes(&claim.body);
         self.digest = self.digest.wrapping_add(place_digest(name, ticket, token, claim));
     }
 
     pub(super) fn remove(&mut self, name: &Key, ticket: u64, token: Option<u64>, claim: &Claim) {
         self.deadlines.remove(&(claim.deadline_ms, name.clone(), ticket));
         self.count = self.count.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(claim.bytes());
+        self.bytes = self.bytes.saturating_sub(shown_bytes(&claim.body));
         self.digest = self.digest.wrapping_sub(place_digest(name, ticket, token, claim));
     }
 }

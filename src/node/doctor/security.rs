@@ -23,6 +23,7 @@ pub(super) fn faults(id: &str, vitals: &Vitals, findings: &mut Findings) {
             _ => None,
         };
         let end = end.filter(|end| *end != 0);
+        let by_its_end = if end.is_some_and(|end| end <= now) { Severity::Critical } else { Severity::Warning };
         let (severity, remedy) = match fault {
             // Neither is broken: it is how the cluster was set up, or is being changed.
             SecurityFault::OpenRaftPort => continue,
@@ -32,21 +33,13 @@ pub(super) fn faults(id: &str, vitals: &Vitals, findings: &mut Findings) {
             SecurityFault::PlainClients => {
                 (Severity::Info, "once all clients speak TLS, start the nodes without --tls-optional")
             }
-            SecurityFault::Certificate if end.is_some_and(|end| end <= now) => (
-                Severity::Critical,
-                "put a new certificate into the files of --tls-cert and --tls-key: they are read again",
-            ),
-            SecurityFault::Certificate => (
-                Severity::Warning,
-                "put a new certificate into the files of --tls-cert and --tls-key: they are read again",
-            ),
-            SecurityFault::ClientCa => {
-                let severity = if end.is_some_and(|end| end <= now) { Severity::Critical } else { Severity::Warning };
-                (
-                    severity,
-                    "put a new authority into the file of --tls-client-ca, beside the old one until clients have new certificates",
-                )
+            SecurityFault::Certificate => {
+                (by_its_end, "put a new certificate into the files of --tls-cert and --tls-key: they are read again")
             }
+            SecurityFault::ClientCa => (
+                by_its_end,
+                "put a new authority into the file of --tls-client-ca, beside the old one until clients have new certificates",
+            ),
             SecurityFault::Secrets | SecurityFault::CertificateFiles | SecurityFault::RootTokens => (
                 Severity::Warning,
                 "mend the file: it is read again by itself; hraftd check config says whether it is good",

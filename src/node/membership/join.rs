@@ -225,7 +225,7 @@ impl Node {
         let Ok(_turn) = timeout_at(deadline, self.inner.membership_turn.lock()).await else {
             return Ok(Err(why));
         };
-        let member = self.members().into_iter().find(|member| member.raft_id == raft_id && !member.server.voter);
+        let member = self.member(raft_id).filter(|member| !member.server.voter);
         if let Some(member) = member {
             tracing::warn!("{} is taken out of the membership again: {why}", member.server.id);
             if let Err(error) = self.drop_member(&member, false, deadline).await? {

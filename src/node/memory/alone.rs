@@ -39,8 +39,7 @@ impl Node {
         let me = &self.inner.me;
         let began = Instant::now();
         while was_listed && self.is_only_voter() && self.inner.freshness.since_received().is_none() {
-            let known = self.members().into_iter().map(|member| (member.raft_id, member.server.id)).collect();
-            let asked = ask_standing(&self.inner.peers, me, known, others).await;
+            let asked = ask_standing(&self.inner.peers, me, self.member_ids(), others).await;
             if let Some(why) = asked.lost {
                 return lose(me, why);
             }

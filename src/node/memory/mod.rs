@@ -30,7 +30,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
@@ -259,12 +258,7 @@ impl Node {
         }
         let mut said = false;
         loop {
-            let members: Vec<_> = {
-                let metrics = self.inner.raft.metrics();
-                let metrics = metrics.borrow_watched();
-                metrics.membership_config.nodes().map(|(raft_id, member)| (*raft_id, member.id.clone())).collect()
-            };
-            match start::ask_standing(&self.inner.peers, me, members, others).await.standing {
+            match start::ask_standing(&self.inner.peers, me, self.member_ids(), others).await.standing {
                 Standing::Member | Standing::Removed(_) => return,
                 Standing::Unknown if !said => {
                     said = true;

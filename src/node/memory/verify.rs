@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -51,13 +50,8 @@ impl Node {
         if last.is_some_and(|at| at.elapsed() < ASK_PAUSE) {
             return None;
         }
-        let members = {
-            let metrics = self.inner.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            metrics.membership_config.nodes().map(|(raft_id, member)| (*raft_id, member.id.clone())).collect()
-        };
         let others = self.inner.listed.get().map_or(&[][..], Vec::as_slice);
-        let asked = ask_standing(&self.inner.peers, &self.inner.me, members, others).await;
+        let asked = ask_standing(&self.inner.peers, &self.inner.me, self.member_ids(), others).await;
         *last = Some(Instant::now());
         asked.lost
     }
@@ -72,7 +66,7 @@ impl Node {
     /// time share an answer.
     pub(super) async fn stands_by_its_start(&self, envelope: &Envelope) -> bool {
         let raft_id = envelope.from_raft;
-        let Some(member) = self.members().into_iter().find(|member| member.raft_id == raft_id) else {
+        let Some(member) = self.member(raft_id) else {
             // Of a stranger nothing is known, and it can harm nobody's start but its own.
             let Some(dialled) = self.inner.strangers.dial(&envelope.from) else { return false };
             let target = Target { raft_id: Some(raft_id), id: envelope.from.clone() };
@@ -123,7 +117,7 @@ impl Node {
             return Some(true);
         }
         let leader = vote.leader_id.voted_for;
-        let member = self.members().into_iter().find(|member| member.raft_id == leader)?;
+        let member = self.member(leader)?;
         let target = Target { raft_id: Some(leader), id: member.server.id };
         match self.inner.peers.call(&target, PeerRequest::Acknowledged { vote, entry }, ANSWER_TIMEOUT).await {
             Ok(PeerReply::Acknowledged(has)) => Some(has),

@@ -1,7 +1,5 @@
 //! The page of a node that takes no part any more says so in words, in every view, and names the others.
 
-use std::path::PathBuf;
-
 use super::{Browser, on_a_cluster, page, put};
 use crate::support::node::Node;
 use crate::support::wait::{SETTLE, check, eventually};
@@ -49,29 +47,10 @@ fn removed() {
     });
 }
 
-/// Copies a data directory, as `cp -a` would.
-fn copy(node: &Node) -> PathBuf {
-    let to = node.rdir.with_extension("copy");
-    node.copy_dir(&to);
-    to
-}
-
 #[test]
 fn diverged() {
     on_a_cluster("page::apart::diverged", 3, |mut cluster, browser| {
-        cluster.nodes[0].set("x", "0").unwrap();
-        cluster.all_have("x", "0");
-        let mut copies = vec![copy(&cluster.nodes[0]), copy(&cluster.nodes[1])];
-        for i in 1..=20 {
-            cluster.nodes[0].set("x", &i.to_string()).unwrap();
-        }
-        cluster.all_have("x", "20");
-        copies.push(copy(&cluster.nodes[2]));
-        cluster.stop_all();
-        for (node, copy) in cluster.nodes.iter().zip(copies) {
-            node.wipe();
-            std::fs::rename(copy, &node.rdir).unwrap();
-        }
+        cluster.put_back_different_moments();
         for number in [0, 1] {
             cluster.nodes[number].start();
         }
