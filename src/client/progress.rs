@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::termios::tcgetwinsize;
 
-/// So often the line is written again.
+/// How often the line is written again.
 const EVERY: Duration = Duration::from_millis(200);
 
 /// The width of a bar.
@@ -64,7 +64,7 @@ fn cut(line: &str, columns: usize) -> &str {
     line.char_indices().nth(most).map_or(line, |(at, _)| line.get(..at).unwrap_or(line))
 }
 
-/// So much of it is over.
+/// A bar for how much of it is over.
 pub(super) fn bar(gone: u64, of: u64) -> String {
     (0..BAR_CHARS).map(|at| if at * of < gone * BAR_CHARS { '#' } else { '.' }).collect()
 }

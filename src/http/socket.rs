@@ -35,7 +35,7 @@ pub(super) struct Socket {
     linger_bytes: usize,
     linger: Duration,
     numbers: Arc<PortNumbers>,
-    /// So many bytes have come, and all are those of [`PREFACE`]; `None` where the client speaks HTTP/1.1 for certain.
+    /// How many bytes have come, all of them those of [`PREFACE`]; `None` where the client speaks HTTP/1.1 for certain.
     preface: Option<usize>,
     /// What was read and is still to be given to whoever reads next, from the front.
     kept: Vec<u8>,

@@ -37,7 +37,7 @@ impl Times {
         self.longest
     }
 
-    /// So many of a hundred took no longer than this, and up to 3 % less.
+    /// The time that this share of a hundred did not exceed; up to 3 % more than they took.
     pub(super) fn percentile(&self, percent: u64) -> Duration {
         let wanted = (self.count * percent).div_ceil(100).max(1);
         let mut seen = 0;

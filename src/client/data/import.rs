@@ -74,9 +74,9 @@ pub(crate) async fn import(cluster: &Cluster, args: &ImportArgs) -> Result<Exit,
 struct Lines {
     from: Box<dyn BufRead + Send>,
     name: String,
-    /// So many are left out.
+    /// How many are left out.
     skip: u64,
-    /// So many were read.
+    /// How many were read.
     number: u64,
     is_over: bool,
 }

@@ -19,7 +19,7 @@ const STAY: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// So many streams are opened to read all of it again.
+/// How many streams are opened to read all of it again.
 const ATTEMPTS: usize = 10;
 
 /// Why a stream is not read on.

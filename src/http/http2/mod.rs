@@ -46,10 +46,10 @@ const STREAM_WINDOW: u32 = 64 << 10;
 /// Room for all of its streams: none that is not taken holds the others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
 
-/// So many streams may be reset before they were looked at.
+/// The most streams that may be reset before they were looked at.
 const MAX_UNSEEN_RESETS: usize = 64;
 
-/// So many requests of a connection may break the protocol.
+/// The most requests of a connection that may break the protocol.
 const MAX_BAD_STREAMS: usize = 256;
 
 /// Serves a connection until it ends.

@@ -36,7 +36,7 @@ const OF_CONNECTIONS: [HeaderName; 5] = [
 /// The body of a request. Its client may send as much again as was taken of it.
 struct RequestBody {
     stream: RecvStream,
-    /// So much is to come, if the client said so.
+    /// How much is to come, if the client said so.
     length: Option<u64>,
     /// The client waits until somebody wants it.
     wanted: Option<Arc<AtomicBool>>,
@@ -74,7 +74,7 @@ pub(super) struct Exchange {
     respond: SendResponse<Bytes>,
     is_head: bool,
     wanted: Option<Arc<AtomicBool>>,
-    /// Of its connection.
+    /// The activity of its connection.
     pub(super) activity: Arc<ConnectionActivity>,
     /// See [`HttpLimits::write_timeout`](crate::http::HttpLimits).
     pub(super) write_timeout: Duration,

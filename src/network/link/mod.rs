@@ -148,7 +148,7 @@ fn of_era(uri: &Uri, era: u32) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Who is expected there, and the address.
+/// The Raft id that is expected there, and the address.
 fn expected(authority: &Authority) -> (Option<RaftId>, &str) {
     match authority.as_str().split_once('@') {
         Some((before, address)) => (before.split('.').next().and_then(|raft_id| raft_id.parse().ok()), address),

@@ -60,7 +60,7 @@ impl Acknowledged {
         }
     }
 
-    /// Whether a follower has acknowledged this entry, or a later one, to the leader of `vote`.
+    /// Tells whether a follower has acknowledged this entry, or a later one, to the leader of `vote`.
     pub(in crate::node) fn has(&self, follower: RaftId, vote: Vote, entry: LogId) -> bool {
         self.newest.lock().get(&follower).is_some_and(|(to, newest)| *to == vote && *newest >= entry)
     }

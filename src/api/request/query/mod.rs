@@ -102,7 +102,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Whether a request has this parameter, in whatever spelling.
+/// Tells whether a request has this parameter, in whatever spelling.
 pub fn names(raw: Option<&str>, parameter: &str) -> bool {
     let parts = raw.into_iter().flat_map(|raw| raw.split('&'));
     let mut names = parts.map(|part| part.split_once('=').map_or(part, |(name, _)| name));
