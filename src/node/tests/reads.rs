@@ -37,14 +37,35 @@ const WAYS: [Way; 4] = [Way::Key, Way::Listing, Way::Lock, Way::Watch];
 impl Way {
     /// The level that it was answered at.
     async fn ask(self, node: &TestNode, options: ReadOptions, within: Duration) -> Result<ReadLevel, NodeError> {
+        self.ask_with_index(node, options, within).await.map(|(level, _)| level)
+    }
+
+    /// The same, and the index that what was read is of.
+    async fn ask_with_index(
+        self,
+        node: &TestNode,
+        options: ReadOptions,
+        within: Duration,
+    ) -> Result<(ReadLevel, u64), NodeError> {
         let deadline = Instant::now() + within;
-        let settled = |found: Result<crate::node::Settled, NodeError>| found.map(|settled| settled.level);
-        match self {
-            Way::Key => node.node.read(&KEY.into(), options, deadline).await.map(|found| found.level),
-            Way::Listing => settled(node.node.view(options, deadline).await.map(|view| view.settled)),
-            Way::Lock => settled(node.node.lock("l", options, deadline).await.map(|(_, _, settled)| settled)),
-            Way::Watch => settled(node.node.settle(options, deadline).await),
-        }
+        Ok(match self {
+            Way::Key => {
+                let found = node.node.read(&KEY.into(), options, deadline).await?;
+                (found.level, found.index)
+            }
+            Way::Listing => {
+                let view = node.node.view(options, deadline).await?;
+                (view.settled.level, view.index)
+            }
+            Way::Lock => {
+                let (_, index, settled) = node.node.lock("l", options, deadline).await?;
+                (settled.level, index)
+            }
+            Way::Watch => {
+                let settled = node.node.settle(options, deadline).await?;
+                (settled.level, node.node.applied_index())
+            }
+        })
     }
 }
 
@@ -244,7 +265,7 @@ async fn every_level_at_every_place_by_every_way() {
     }
 }
 
-/// Whatever is asked for, and wherever: what is to be seen at least is waited for.
+/// Whatever is asked for, and wherever: what is to be seen at least is waited for, and what is read is not of before it.
 #[tokio::test(start_paused = true)]
 async fn min_index_is_waited_for() {
     for place in [Place::Leader, Place::Follower, Place::Learner] {
@@ -258,9 +279,12 @@ async fn min_index_is_waited_for() {
                 let future = made.ask(place, way, at_least(applied + 1_000)).await;
                 assert_eq!(future, Some(Outcome::Waits), "{level:?} {way:?} at {place:?}");
                 // And answered once it is there.
-                let asked = way.ask(made.asked(), at_least(applied + 1), LONG);
+                let asked = way.ask_with_index(made.asked(), at_least(applied + 1), LONG);
                 let (found, written) = tokio::join!(asked, made.nodes[0].set(KEY, "3"));
-                assert!(found.is_ok() && written.is_ok(), "{level:?} {way:?} at {place:?}: {found:?}, {written:?}");
+                assert!(
+                    matches!(found, Ok((_, index)) if index > applied) && written.is_ok(),
+                    "{level:?} {way:?} at {place:?}, after {applied}: {found:?}, {written:?}"
+                );
             }
         }
     }
