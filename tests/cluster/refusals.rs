@@ -132,7 +132,7 @@ fn too_big_a_body_is_refused_as_it_comes() {
             let reply = conn.reply(false).unwrap();
             assert_error(&reply, 413, "too_large");
             assert!(path != "/hraftd/key" || reply.text().contains("--max-request"), "{}", reply.brief());
-            assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
         }
     }
 

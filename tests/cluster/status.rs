@@ -113,7 +113,7 @@ fn the_cluster_seen_past_silent_nodes() {
     cluster.nodes[silent].pause();
     let began = Instant::now();
     let seen = cluster.nodes[leader].get("/hraftd/raft/cluster").unwrap().ok().unwrap().json();
-    assert!(began.elapsed() < Duration::from_millis(2500), "it took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "it took {:?}", began.elapsed());
     let id = cluster.nodes[silent].id();
     let server = seen["servers"].as_array().unwrap().iter().find(|server| server["id"] == id.as_str()).unwrap();
     assert_eq!(server["state"], "Lost", "{seen}");

@@ -172,7 +172,7 @@ fn joins_to_silent_addresses_hold_no_remove() {
     leads.delete(&format!("/hraftd/raft/remove?id={}", follows.id()), None).unwrap().ok().unwrap();
     let took = began.elapsed();
     say(&format!("strangers: a remove beside {JOINS} joins to a silent address took {} ms", took.as_millis()));
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     let statuses = runtime.block_on(asking).unwrap();
     assert!(statuses.iter().all(|status| [409, 503].contains(status)), "{statuses:?}");
     assert!(statuses.contains(&503), "few are dialled at a time");

@@ -52,7 +52,7 @@ fn a_full_pipe_at_stderr_costs_log_lines_only() {
         let began = Instant::now();
         let reply = conn.request("GET", "/hraftd/raft/health", &[], None).unwrap();
         assert_eq!(reply.status, 200);
-        assert!(began.elapsed() < Duration::from_secs(2), "health took {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10), "health took {:?}", began.elapsed());
         node.set("k", "1").unwrap();
     }
     // A reader that comes back is told what it missed.
