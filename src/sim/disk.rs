@@ -8,8 +8,9 @@ use rand::RngExt;
 
 use super::host::{self, Host};
 use super::world;
-use crate::storage::disk::{Disk, DiskFile, MemDisk};
+use crate::storage::disk::{Disk, MemDisk};
 use crate::storage::log::Scheduler;
+use crate::storage::test_disk::{Change, HookedDisk};
 
 /// Writes a log as late as the disk of the host takes to flush.
 #[derive(Debug, Clone, Copy)]
@@ -98,89 +99,34 @@ impl SimDisk {
         self.power.lock().sync_fails = true;
     }
 
-    fn change(&self) -> io::Result<()> {
-        let power = &mut *self.power.lock();
-        match &mut power.left {
+    /// The same disk as a node has it.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        let (mem, power) = (self.mem.clone(), self.power.clone());
+        Arc::new(HookedDisk::new(self.mem.clone(), move |change| {
+            let mut power = power.lock();
+            power.allow()?;
+            if change == Change::Sync && std::mem::take(&mut power.sync_fails) {
+                mem.lose_dirty();
+                return Err(io::Error::other("the flush failed"));
+            }
+            Ok(())
+        }))
+    }
+}
+
+impl Power {
+    fn allow(&mut self) -> io::Result<()> {
+        match &mut self.left {
             Some(0) => {
-                power.host.kill();
+                self.host.kill();
                 Err(io::Error::other("the power has failed"))
             }
             Some(left) => {
                 *left -= 1;
                 Ok(())
             }
-            None if power.host.is_dead() => Err(io::Error::other("the process is dead")),
+            None if self.host.is_dead() => Err(io::Error::other("the process is dead")),
             None => Ok(()),
         }
-    }
-}
-
-#[derive(Debug)]
-struct SimFile(SimDisk, Arc<dyn DiskFile>);
-
-impl Disk for SimDisk {
-    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        self.change()?;
-        Ok(Arc::new(SimFile(self.clone(), self.mem.create(name)?)))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(SimFile(self.clone(), self.mem.open(name)?)))
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.mem.list()
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.change()?;
-        self.mem.rename(from, to)
-    }
-
-    fn set_aside(&self, name: &str, folder: &str) -> io::Result<()> {
-        self.change()?;
-        self.mem.set_aside(name, folder)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.change()?;
-        self.mem.remove(name)
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        self.change()?;
-        self.mem.sync_dir()
-    }
-
-    fn free_bytes(&self) -> io::Result<Option<u64>> {
-        Ok(None)
-    }
-
-    fn display(&self, name: &str) -> String {
-        self.mem.display(name)
-    }
-}
-
-impl DiskFile for SimFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.1.read_at(buf, offset)
-    }
-
-    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.change()?;
-        self.1.write_all_at(buf, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.change()?;
-        if std::mem::take(&mut self.0.power.lock().sync_fails) {
-            self.0.mem.lose_dirty();
-            return Err(io::Error::other("the flush failed"));
-        }
-        self.1.sync_data()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.1.len()
     }
 }

@@ -196,7 +196,7 @@ fn setup(net: &Net, args: &Args, host: &Host, disk: SimDisk) -> Setup {
         }
     };
     Setup {
-        disk: Arc::new(disk),
+        disk: disk.disk(),
         place: format!("disk {port}"),
         public_id: id_at(hadv, port),
         role,
@@ -251,6 +251,7 @@ async fn part_of_life(
     let slot = NodeSlot::new(setup.public_id.clone(), identity.cluster.is_some());
     if closed || IdentityStore::new(setup.disk.clone()).is_closed().is_ok_and(|closed| closed) {
         slot.close();
+        slot.close_until_ready();
     }
     let settings = ApiSettings {
         sessions: Default::default(),

@@ -1,5 +1,6 @@
-//! A disk that stops in the middle of what is done to it: for tests of what a crash leaves.
+//! A disk that is asked before each change, and may refuse it: for tests of what a crash leaves, and for the simulation.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,90 +10,123 @@ use rand::{RngExt, SeedableRng};
 
 use super::disk::{Disk, DiskFile, MemDisk};
 
-/// Lets a number of changes through, then fails each.
-#[derive(Debug, Clone)]
-pub(crate) struct Countdown {
-    disk: MemDisk,
-    left: Arc<AtomicUsize>,
+/// A change to a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Create,
+    Rename,
+    Remove,
+    Write,
+    SyncDir,
+    Sync,
 }
 
-impl Countdown {
-    pub(crate) fn new(disk: MemDisk, changes: usize) -> Self {
-        Self { disk, left: Arc::new(AtomicUsize::new(changes)) }
+type Hook = dyn Fn(Change) -> io::Result<()> + Send + Sync;
+
+/// A disk that asks before each change.
+#[derive(Clone)]
+pub(crate) struct HookedDisk {
+    pub(crate) mem: MemDisk,
+    hook: Arc<Hook>,
+}
+
+struct HookedFile {
+    file: Arc<dyn DiskFile>,
+    hook: Arc<Hook>,
+}
+
+impl HookedDisk {
+    pub(crate) fn new(mem: MemDisk, hook: impl Fn(Change) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self { mem, hook: Arc::new(hook) }
     }
 
-    fn change(&self) -> io::Result<()> {
-        let took = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        took.map(drop).map_err(|_| io::Error::other("crashed"))
+    fn file(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(HookedFile { file, hook: self.hook.clone() })
     }
 }
 
-#[derive(Debug)]
-struct CountdownFile(Countdown, Arc<dyn DiskFile>);
+impl fmt::Debug for HookedDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.mem.fmt(f)
+    }
+}
 
-impl Disk for Countdown {
+impl fmt::Debug for HookedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.fmt(f)
+    }
+}
+
+impl Disk for HookedDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        self.change()?;
-        Ok(Arc::new(CountdownFile(self.clone(), self.disk.create(name)?)))
+        (self.hook)(Change::Create)?;
+        self.mem.create(name).map(|file| self.file(file))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(CountdownFile(self.clone(), self.disk.open(name)?)))
+        self.mem.open(name).map(|file| self.file(file))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
+        self.mem.list()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.change()?;
-        self.disk.rename(from, to)
+        (self.hook)(Change::Rename)?;
+        self.mem.rename(from, to)
     }
 
     fn set_aside(&self, name: &str, folder: &str) -> io::Result<()> {
-        self.change()?;
-        self.disk.set_aside(name, folder)
+        (self.hook)(Change::Rename)?;
+        self.mem.set_aside(name, folder)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        if self.disk.bytes(name).is_some() {
-            self.change()?;
-        }
-        self.disk.remove(name)
+        (self.hook)(Change::Remove)?;
+        self.mem.remove(name)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.change()?;
-        self.disk.sync_dir()
+        (self.hook)(Change::SyncDir)?;
+        self.mem.sync_dir()
     }
 
     fn free_bytes(&self) -> io::Result<Option<u64>> {
-        Ok(None)
+        self.mem.free_bytes()
     }
 
     fn display(&self, name: &str) -> String {
-        self.disk.display(name)
+        self.mem.display(name)
     }
 }
 
-impl DiskFile for CountdownFile {
+impl DiskFile for HookedFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.1.read_at(buf, offset)
+        self.file.read_at(buf, offset)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.change()?;
-        self.1.write_all_at(buf, offset)
+        (self.hook)(Change::Write)?;
+        self.file.write_all_at(buf, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.change()?;
-        self.1.sync_data()
+        (self.hook)(Change::Sync)?;
+        self.file.sync_data()
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.1.len()
+        self.file.len()
     }
+}
+
+/// A disk on which only the first `changes` changes happen.
+pub(crate) fn countdown(mem: MemDisk, changes: usize) -> HookedDisk {
+    let left = AtomicUsize::new(changes);
+    HookedDisk::new(mem, move |_| {
+        let took = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        took.map(drop).map_err(|_| io::Error::other("the power is gone"))
+    })
 }
 
 /// Runs `act` once for each change it makes, stopped before that change, and hands `check` the
@@ -104,7 +138,7 @@ pub(crate) fn crash_everywhere(
 ) -> usize {
     for changes in 0.. {
         let disk = base();
-        let done = act(Arc::new(Countdown::new(disk.clone(), changes)));
+        let done = act(Arc::new(countdown(disk.clone(), changes)));
         for named_early in [false, true] {
             if named_early {
                 // A system may make names durable before it is asked to.

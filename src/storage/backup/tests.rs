@@ -6,7 +6,7 @@ use super::*;
 use crate::command::{Action, Command, Grants, Leased, Principal, Retry, Stamped, Value};
 use crate::formats::NEWEST;
 use crate::storage::disk::{Disk, MemDisk};
-use crate::storage::test_disk::{Countdown, crash_everywhere};
+use crate::storage::test_disk::{countdown, crash_everywhere};
 
 /// A state with all that there is.
 pub(crate) fn everything(keys: u64) -> KvStore {
@@ -240,7 +240,7 @@ fn a_crash_leaves_a_whole_one_or_none() {
     // The last change is the flush of the name.
     for changes in 0..points - 1 {
         let disk = MemDisk::new();
-        let folder = Folder::on(Arc::new(Countdown::new(disk.clone(), changes)), 9).unwrap();
+        let folder = Folder::on(Arc::new(countdown(disk.clone(), changes)), 9).unwrap();
         assert!(matches!(folder.save(&at(&kv, 1), &kv), Err(BackupError::Io(_))));
     }
 }

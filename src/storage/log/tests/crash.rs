@@ -1,8 +1,6 @@
 //! Power loss: what was acknowledged is there, and nothing that was never written.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -10,21 +8,9 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::storage::log::segment;
 
-/// A disk on which only the first `changes` changes happen.
-fn dying(mem: MemDisk, changes: usize) -> HookedDisk {
-    let left = AtomicUsize::new(changes);
-    HookedDisk::new(mem, move |_| {
-        let one_less = |left: usize| left.checked_sub(1);
-        match left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(io::Error::other("the power is gone")),
-        }
-    })
-}
-
 /// Plays a script on a disk that dies; `None` when it outlived the script.
 async fn play_until_death(seed: u64, changes: usize) -> (Script, MemDisk, bool) {
-    let disk = dying(MemDisk::new(), changes);
+    let disk = countdown(MemDisk::new(), changes);
     let mut script = Script::new(SmallRng::seed_from_u64(seed), State::default());
     let mut died = true;
     if let Ok(store) = LogStore::open(Arc::new(disk.clone()), small()) {
@@ -124,7 +110,7 @@ async fn power_loss_during_recovery_changes_nothing() {
             let (script, mem, died) = play_until_death(seed, changes).await;
             let mut image = if rng.random() { mem } else { some_sectors(&mem, &mut rng) };
             for more in 0..9 {
-                let disk = dying(image, more);
+                let disk = countdown(image, more);
                 drop(LogStore::open(Arc::new(disk.clone()), small()));
                 image = if rng.random() { disk.mem } else { some_sectors(&disk.mem, &mut rng) };
             }
@@ -144,7 +130,7 @@ async fn a_log_survives_many_lives() {
         let mut image = MemDisk::new();
         let mut from = State::default();
         for life in 0..12 {
-            let disk = dying(image, rng.random_range(0..60));
+            let disk = countdown(image, rng.random_range(0..60));
             let mut script = Script::new(SmallRng::seed_from_u64(rng.random()), from.clone());
             match LogStore::open(Arc::new(disk.clone()), small()) {
                 Ok(store) => {
@@ -189,7 +175,7 @@ async fn power_loss_in_the_start_after_a_clean_stop_loses_nothing() {
         let segments = stopped.list().unwrap().len();
         for changes in 0..12 {
             let start = |image: &MemDisk| {
-                let disk = dying(image.crash(|_, _, len| len), changes);
+                let disk = countdown(image.crash(|_, _, len| len), changes);
                 drop(LogStore::open(Arc::new(disk.clone()), small()));
                 disk.mem
             };

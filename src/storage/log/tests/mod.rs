@@ -12,7 +12,6 @@ mod fuzz;
 mod store;
 mod upgrade;
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -27,7 +26,8 @@ use crate::command::Command;
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{LogEntry, LogId, Vote};
 use crate::storage::StorageError;
-use crate::storage::disk::{Disk, DiskFile, MemDisk};
+use crate::storage::disk::{Disk, MemDisk};
+use crate::storage::test_disk::{Change, HookedDisk, countdown};
 
 pub fn id(term: u64, index: u64) -> LogId {
     openraft::testing::log_id::<TypeConfig>(term, 0, index)
@@ -217,104 +217,5 @@ impl State {
     fn id_at(&self, index: u64) -> Option<LogId> {
         let entry = self.entries.iter().find(|entry| entry.log_id.index == index);
         entry.map(|entry| entry.log_id).or(self.purged.filter(|id| id.index == index))
-    }
-}
-
-/// A change to a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    Create,
-    Rename,
-    Remove,
-    Write,
-    SyncDir,
-    Sync,
-}
-
-type Hook = dyn Fn(Change) -> io::Result<()> + Send + Sync;
-
-/// A disk that asks before each change.
-#[derive(Clone)]
-pub struct HookedDisk {
-    pub mem: MemDisk,
-    hook: Arc<Hook>,
-}
-
-struct HookedFile {
-    file: Arc<dyn DiskFile>,
-    hook: Arc<Hook>,
-}
-
-impl HookedDisk {
-    pub fn new(mem: MemDisk, hook: impl Fn(Change) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        Self { mem, hook: Arc::new(hook) }
-    }
-
-    fn file(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        Arc::new(HookedFile { file, hook: self.hook.clone() })
-    }
-}
-
-impl fmt::Debug for HookedDisk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.mem.fmt(f)
-    }
-}
-
-impl fmt::Debug for HookedFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.file.fmt(f)
-    }
-}
-
-impl Disk for HookedDisk {
-    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        (self.hook)(Change::Create)?;
-        self.mem.create(name).map(|file| self.file(file))
-    }
-    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        self.mem.open(name).map(|file| self.file(file))
-    }
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.mem.list()
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        (self.hook)(Change::Rename)?;
-        self.mem.rename(from, to)
-    }
-    fn set_aside(&self, name: &str, folder: &str) -> io::Result<()> {
-        (self.hook)(Change::Rename)?;
-        self.mem.set_aside(name, folder)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        (self.hook)(Change::Remove)?;
-        self.mem.remove(name)
-    }
-    fn sync_dir(&self) -> io::Result<()> {
-        (self.hook)(Change::SyncDir)?;
-        self.mem.sync_dir()
-    }
-    fn free_bytes(&self) -> io::Result<Option<u64>> {
-        self.mem.free_bytes()
-    }
-    fn display(&self, name: &str) -> String {
-        self.mem.display(name)
-    }
-}
-
-impl DiskFile for HookedFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buf, offset)
-    }
-    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        (self.hook)(Change::Write)?;
-        self.file.write_all_at(buf, offset)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        (self.hook)(Change::Sync)?;
-        self.file.sync_data()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
     }
 }
