@@ -56,8 +56,8 @@ struct Drill<'a> {
     began: Instant,
     values: Cell<u64>,
     operations: Cell<u64>,
-    /// One operation of so many is a write of a key that is written once.
-    once_every: u64,
+    /// One operation of so many is a write of a key that is written once; none where no node is stopped.
+    once_every: Option<u64>,
     /// The key of the write that was acknowledged last.
     last: Cell<Option<Key>>,
     /// The node that is stopped now, by its number.
@@ -95,7 +95,7 @@ impl Drill<'_> {
     fn next_key(&self) -> Key {
         let number = self.operations.get();
         self.operations.set(number + 1);
-        let slot = match number.is_multiple_of(self.once_every) {
+        let slot = match self.once_every.is_some_and(|every| number.is_multiple_of(every)) {
             true => load::SLOTS + number,
             false => rand::RngExt::random_range(&mut rand::rng(), 0..load::SLOTS),
         };
@@ -136,7 +136,7 @@ pub(super) async fn drill(cluster: &Cluster, access: &Access, args: &DrillArgs) 
         began: Instant::now(),
         values: Cell::new(0),
         operations: Cell::new(0),
-        once_every: (args.seconds * args.rate / load::MOST_ONCE).max(load::ONCE_EVERY),
+        once_every: args.stop.as_ref().map(|_| (args.seconds * args.rate / load::MOST_ONCE).max(load::ONCE_EVERY)),
         last: Cell::new(None),
         stopped: Cell::new(None),
         history: RefCell::new(History { nodes: names, ..History::default() }),
