@@ -1,8 +1,9 @@
 //! Transfers of snapshots: a length-prefixed head, then the bytes of the file.
 //!
-//! Either side gives up a transfer that makes no progress. openraft begins a broken transfer again from the start; the
-//! receiver's half file is deleted.
+//! Either side gives up a transfer that makes no progress; the sender much earlier where one of the two has another address
+//! by now. openraft begins a broken transfer again from the start; the receiver's half file is deleted.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::link::{Link, LinkError};
+use super::link::{GONE_AFTER, Link, LinkError};
 use super::origin::RAFT_CONTENT_TYPE;
 use super::port;
 use super::reply::{MAX_SMALL_REPLY_BYTES, read_reply};
@@ -36,6 +37,9 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// How long the receiver may take to check and load what it has received.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How often a transfer on which nothing moves is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Streams a snapshot to [`SNAPSHOT_PATH`](wire::SNAPSHOT_PATH) of a node.
 pub(super) async fn send(
     link: Link,
@@ -52,25 +56,35 @@ pub(super) async fn send(
     let mut request =
         Request::post(to.map_err(LinkError::into_unreachable)?).body(Body::from_stream(body)).map_err(never)?;
     request.headers_mut().insert(CONTENT_TYPE, RAFT_CONTENT_TYPE);
+    let way = link.way_of(&mut request);
     let reply = async {
         let response = link.send(request).await.map_err(LinkError::into_unreachable)?;
         read_reply(response, MAX_SMALL_REPLY_BYTES).await
     };
     let watchdog = async {
+        let (mut limit, mut since, mut body_is_gone) = (idle_timeout, Instant::now(), false);
         loop {
-            // `true` once the whole file has been handed over.
-            let limit = if *moved.borrow_and_update() { INSTALL_TIMEOUT } else { idle_timeout };
-            match timeout(limit, moved.changed()).await {
-                Ok(Ok(())) => {}
-                // The body is gone: only the answer is left to come.
-                Ok(Err(_)) => return tokio::time::sleep(INSTALL_TIMEOUT).await,
-                Err(_) => return,
+            let moves = async { if body_is_gone { pending().await } else { moved.changed().await } };
+            match timeout(LOOK_INTERVAL.min(limit.saturating_sub(since.elapsed())), moves).await {
+                Ok(moves) => {
+                    body_is_gone = moves.is_err();
+                    // `true` once the whole file has been handed over. Without the body only the answer is left to come.
+                    limit = if body_is_gone || *moved.borrow_and_update() { INSTALL_TIMEOUT } else { idle_timeout };
+                    since = Instant::now();
+                }
+                Err(_) if since.elapsed() >= limit => return "nothing moved for too long",
+                Err(_) if since.elapsed() >= GONE_AFTER && way.leads_nowhere().await => {
+                    let why = "nothing moved, and one end of the connection has another address by now";
+                    tracing::info!("the transfer of a snapshot is given up, to begin anew: {why}");
+                    return why;
+                }
+                Err(_) => {}
             }
         }
     };
     tokio::select! {
         reply = reply => reply,
-        () = watchdog => Err(PeerError::Lost("nothing moved for too long".to_owned())),
+        why = watchdog => Err(PeerError::Lost(why.to_owned())),
     }
 }
 

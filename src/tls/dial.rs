@@ -122,6 +122,11 @@ impl PeerStream {
         self.raft_id
     }
 
+    /// The connection below.
+    pub fn tcp(&self) -> &TcpStream {
+        self.stream.get_ref().0
+    }
+
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         self.is_over = self.is_over || self.until.as_mut().poll(cx).is_ready();
         match self.is_over {

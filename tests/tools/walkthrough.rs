@@ -37,8 +37,8 @@ const ON_EACH_MACHINE: &str = "hraftd --haddr :11000 --rjoin 192.168.0.1:11000,1
 /// The longest that one page may take.
 const PAGE_WITHIN: Duration = Duration::from_secs(420);
 
-const PROGRAMS: [(&str, &str); 4] =
-    [("jq", "jq"), ("http", "httpie"), ("bash", "bash"), ("supervisorctl", "supervisor")];
+const PROGRAMS: [(&str, &str); 5] =
+    [("jq", "jq"), ("http", "httpie"), ("bash", "bash"), ("supervisorctl", "supervisor"), ("openssl", "openssl")];
 
 fn repository(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);

@@ -127,6 +127,8 @@ async fn stop_one(drill: &Drill<'_>, voter: &Voter, stop: &OsStr, start: &OsStr,
     let from = drill.now();
     let stopped = command(stop, &voter.haddr).await;
     if stopped.is_ok() {
+        let node = drill.cluster.endpoint_of(&voter.haddr);
+        drill.stopped.set(drill.nodes.iter().position(|one| Some(one) == node.as_ref()));
         tokio::select! {
             () = drill.over() => {}
             () = sleep(pause) => {}
@@ -138,6 +140,7 @@ async fn stop_one(drill: &Drill<'_>, voter: &Voter, stop: &OsStr, start: &OsStr,
         Ok(()) => is_back(drill, voter).await,
         Err(why) => Err(why.clone()),
     };
+    drill.stopped.set(None);
     if let Err(why) = back {
         drill.history.borrow_mut().lost_nodes.push(format!("{} did not come back: {why}", voter.haddr));
     }

@@ -90,6 +90,13 @@ pub(super) struct History {
     pub(super) unread: Vec<Key>,
 }
 
+impl Key {
+    /// True for a key that has a slot for itself.
+    pub(super) fn is_written_once(self) -> bool {
+        self.slot >= super::load::SLOTS
+    }
+}
+
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}", self.group, self.slot)

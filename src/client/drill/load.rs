@@ -13,11 +13,18 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Drill;
 use super::check::{Op, What};
 use super::history::{Key, Record};
+use super::visiting::visit;
 use crate::client::link::{Answer, Ended, Request, key_path, query};
 use crate::exit::{EX_NOPERM, Exit};
 
 /// Keys that are in use at one time.
 pub(super) const SLOTS: u64 = 8;
+
+/// One operation of so many, or of more, is a write of a key that nobody else writes: what is lost of it stays lost.
+pub(super) const ONCE_EVERY: u64 = 3;
+
+/// At most so many keys are written once: all are read in the end, at each node.
+pub(super) const MOST_ONCE: u64 = 2_000;
 
 /// After so many operations other keys are used: the history of one is checked as a whole.
 pub(super) const GROUP_OPERATIONS: u64 = 4_000;
@@ -33,7 +40,7 @@ const READS_AT_A_TIME: usize = 8;
 
 /// What a request is to do.
 #[derive(Debug, Clone, Copy)]
-enum Ask {
+pub(super) enum Ask {
     Put(u64),
     /// Once it was done, the same request is put to another node: it counts once.
     PutTwice(u64),
@@ -55,7 +62,7 @@ enum Ask {
 
 /// A value that a key was seen to have, and the index at which it got it.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+pub(super) struct Seen {
     value: u64,
     index: Option<u64>,
 }
@@ -63,6 +70,22 @@ struct Seen {
 /// How many clients make this rate.
 pub(super) fn clients(rate: u64) -> usize {
     usize::try_from(rate / 25).unwrap_or_default().clamp(4, 64)
+}
+
+/// What a client does while a node is stopped.
+enum Part {
+    /// What it always does.
+    Stays,
+    /// It goes to other nodes: there are writes that the stopped one does not see.
+    Avoids,
+    /// It goes there.
+    Visits,
+}
+
+impl Part {
+    fn of(client: usize) -> Self {
+        [Self::Stays, Self::Avoids, Self::Visits].into_iter().nth(client % 3).unwrap_or(Self::Stays)
+    }
 }
 
 /// Works until the drill ends.
@@ -80,13 +103,24 @@ pub(super) async fn work(drill: &Drill<'_>, client: usize, rate: u64) -> Result<
             () = drill.over() => return Ok(()),
             () = sleep_until(next) => {}
         }
+        if let (Part::Visits, Some(node)) = (Part::of(client), drill.stopped.get()) {
+            visit(drill, client, node, period).await?;
+            next = Instant::now();
+            continue;
+        }
         // What was missed is not made up for.
         next = (next + period).max(Instant::now());
-        let (key, node) = (drill.next_key(), rand::rng().random_range(0..drill.nodes.len()));
+        let (key, mut node) = (drill.next_key(), rand::rng().random_range(0..drill.nodes.len()));
+        if let Part::Avoids = Part::of(client)
+            && drill.stopped.get() == Some(node)
+        {
+            node = drill.beside(node);
+        }
         if !seen.contains_key(&key) {
             seen.retain(|known, _| known.group + 1 >= key.group);
         }
         let ask = match (rand::rng().random_range(0..20), seen.get(&key)) {
+            _ if key.is_written_once() => Ask::Put(drill.next_value()),
             (0..=4, _) => Ask::Put(drill.next_value()),
             (5..=6, _) => Ask::PutTwice(drill.next_value()),
             (7..=9, Some(seen)) => Ask::Cas { from: seen.value, to: drill.next_value() },
@@ -97,12 +131,14 @@ pub(super) async fn work(drill: &Drill<'_>, client: usize, rate: u64) -> Result<
             _ => Ask::Get,
         };
         let Some(value) = once(drill, client, node, key, ask).await? else { continue };
-        seen.insert(key, value);
+        if !key.is_written_once() {
+            seen.insert(key, value);
+        }
         if let Ask::Put(_) = ask {
             // What was acknowledged is seen at once, at any node. It is a request of the rate.
             next += period;
-            let other = (node + 1) % drill.nodes.len();
-            if let Some(value) = once(drill, client, other, key, Ask::Get).await? {
+            let value = once(drill, client, drill.beside(node), key, Ask::Get).await?;
+            if let Some(value) = value.filter(|_| !key.is_written_once()) {
                 seen.insert(key, value);
             }
         }
@@ -111,7 +147,13 @@ pub(super) async fn work(drill: &Drill<'_>, client: usize, rate: u64) -> Result<
 }
 
 /// Asks once; the value that the key was seen to have.
-async fn once(drill: &Drill<'_>, client: usize, node: usize, key: Key, ask: Ask) -> Result<Option<Seen>, Exit> {
+pub(super) async fn once(
+    drill: &Drill<'_>,
+    client: usize,
+    node: usize,
+    key: Key,
+    ask: Ask,
+) -> Result<Option<Seen>, Exit> {
     let request = request(drill, key, ask).attempt(ATTEMPT);
     let Some(to) = drill.nodes.get(node) else { return Ok(None) };
     let called = drill.now();
@@ -152,8 +194,11 @@ async fn once(drill: &Drill<'_>, client: usize, node: usize, key: Key, ask: Ask)
     let op = Op { what, called, returned };
     let at = if matches!(what, What::Get(_)) { None } else { index };
     drill.history.borrow_mut().records.push(Record { client, node, key, op, index: at });
+    if returned.is_some() && what.written().is_some() {
+        drill.last.set(Some(key));
+    }
     if let (Ask::PutTwice(_), Some(_)) = (ask, returned)
-        && let Some(other) = drill.nodes.get((node + 1) % drill.nodes.len())
+        && let Some(other) = drill.nodes.get(drill.beside(node))
     {
         // What it is answered says nothing: whether it was done again is seen by those who read and watch.
         let _ = drill.cluster.try_at(other, &request).await;

@@ -1,7 +1,7 @@
 //! `hraftd drill`: load on a running cluster whose lead moves and whose nodes are stopped, and a check of what the clients
 //! saw.
 //!
-//! * [`load`], [`watching`], [`locking`]: the clients. [`faults`]: what is done to the cluster meanwhile.
+//! * [`load`], [`visiting`], [`watching`], [`locking`]: the clients. [`faults`]: what is done to the cluster meanwhile.
 //! * [`history`]: what the clients saw. [`check`]: is a key's history linearizable? [`findings`]: what is wrong, and the
 //!   operations that prove it. All of these are pure.
 //! * [`report`]: what is told in the end.
@@ -15,6 +15,7 @@ mod locking;
 mod report;
 #[cfg(test)]
 mod tests;
+mod visiting;
 mod watching;
 
 use std::cell::{Cell, RefCell};
@@ -55,6 +56,12 @@ struct Drill<'a> {
     began: Instant,
     values: Cell<u64>,
     operations: Cell<u64>,
+    /// One operation of so many is a write of a key that is written once; none where no node is stopped.
+    once_every: Option<u64>,
+    /// The key of the write that was acknowledged last.
+    last: Cell<Option<Key>>,
+    /// The node that is stopped now, by its number.
+    stopped: Cell<Option<usize>>,
     history: RefCell<History>,
     ends: watch::Sender<bool>,
     interrupted: Cell<Option<Signal>>,
@@ -88,8 +95,17 @@ impl Drill<'_> {
     fn next_key(&self) -> Key {
         let number = self.operations.get();
         self.operations.set(number + 1);
-        let slot = rand::RngExt::random_range(&mut rand::rng(), 0..load::SLOTS);
+        let slot = match self.once_every.is_some_and(|every| number.is_multiple_of(every)) {
+            true => load::SLOTS + number,
+            false => rand::RngExt::random_range(&mut rand::rng(), 0..load::SLOTS),
+        };
         Key { group: number / load::GROUP_OPERATIONS, slot }
+    }
+
+    /// A node beside this one; not the one that is stopped, where there are others.
+    fn beside(&self, node: usize) -> usize {
+        let next = (node + 1) % self.nodes.len();
+        if self.stopped.get() == Some(next) { (next + 1) % self.nodes.len() } else { next }
     }
 
     fn name(&self, key: Key) -> String {
@@ -120,6 +136,9 @@ pub(super) async fn drill(cluster: &Cluster, access: &Access, args: &DrillArgs) 
         began: Instant::now(),
         values: Cell::new(0),
         operations: Cell::new(0),
+        once_every: args.stop.as_ref().map(|_| (args.seconds * args.rate / load::MOST_ONCE).max(load::ONCE_EVERY)),
+        last: Cell::new(None),
+        stopped: Cell::new(None),
         history: RefCell::new(History { nodes: names, ..History::default() }),
         ends: watch::Sender::new(false),
         interrupted: Cell::new(None),

@@ -5,6 +5,7 @@
 //! the address (`7@127.0.0.1:12000`), and behind a dot the number of times that nobody answered there ([`silence`]). It goes
 //! no further than the dialler.
 
+mod ends;
 mod silence;
 
 use std::error::Error;
@@ -29,6 +30,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tower_service::Service;
 
+use self::ends::Ends;
 use self::silence::Silence;
 use super::resolver::Resolver;
 use crate::node::rpc::PeerError;
@@ -57,6 +59,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 pub(super) struct Link {
     client: Client<Dialler, Body>,
     silence: Silence,
+    resolver: Arc<Resolver>,
     tls: bool,
 }
 
@@ -104,8 +107,8 @@ impl Link {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(idle)
-            .build(Dialler { tcp, tls, resolver });
-        Self { client, silence: Silence::default(), tls: is_tls }
+            .build(Dialler { tcp, tls, resolver: resolver.clone() });
+        Self { client, silence: Silence::default(), resolver, tls: is_tls }
     }
 
     /// The URI of a path at an address, where the node of this Raft id is expected.
@@ -224,7 +227,15 @@ enum Stream {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        Connected::new()
+        let tcp = match self {
+            Self::Plain(stream, _) => stream,
+            Self::Tls(stream) => stream.tcp(),
+        };
+        match Ends::of(tcp) {
+            Ok(ends) => Connected::new().extra(ends),
+            // It is broken already: whoever uses it is told.
+            Err(_) => Connected::new(),
+        }
     }
 }
 

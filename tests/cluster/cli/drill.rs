@@ -218,7 +218,10 @@ fn through_a_liar(lie: Lie) -> Value {
     let end = std::thread::scope(|scope| {
         scope.spawn(|| liar.serve(&listener));
         let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            drill(&cluster, &["-o", "json", "--endpoints", &addr.to_string()])
+            // A slow machine answers few requests within one drill, and the lie may be in none of them.
+            let addr = addr.to_string();
+            let mut drills = (0..6).map(|_| drill(&cluster, &["-o", "json", "--endpoints", &addr]));
+            drills.find(|end| end.code != Some(0)).expect("a drill that finds something")
         }));
         liar.stop.store(true, Ordering::Relaxed);
         // It looks when somebody comes.

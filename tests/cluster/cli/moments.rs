@@ -5,12 +5,11 @@
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, test_kill_process};
 
-use super::{client, ok, run, text};
+use super::{ok, run, text};
 use crate::support::cluster::Cluster;
 use crate::support::extent::extent;
 use crate::support::gate::Gate;
@@ -32,8 +31,8 @@ pub(super) const VERBS: &[(&str, &[&str])] = &[
     ("edit", &["edit", "e"]),
     ("watch", &["watch", "", "--initial"]),
     ("watch", &["watch", "", "--initial", "--exec", SLEEP]),
-    ("lock", &["lock", "locks/one", "--ttl", "1s", "--", "sh", "-c", SLEEP]),
-    ("elect", &["elect", "locks/two", "--ttl", "1s", "--", "sh", "-c", SLEEP]),
+    ("lock", &["lock", "locks@", "--ttl", "10s", "--", "sh", "-c", SLEEP]),
+    ("elect", &["elect", "locks@", "--ttl", "10s", "--", "sh", "-c", SLEEP]),
     ("members", &["members"]),
     ("members", &["members", "lead"]),
     ("token", &["token", "ls"]),
@@ -56,6 +55,13 @@ pub(super) fn verbs() -> BTreeSet<&'static str> {
     VERBS.iter().map(|(verb, _)| *verb).collect()
 }
 
+/// The client of a cluster, which gives nothing up by itself as long as a test waits for it: what ends it is the signal.
+fn client(cluster: &Cluster, args: &[&str]) -> Command {
+    // `token` alone makes one, and asks nobody.
+    let (verb, rest) = args.split_at(if args[0] == "token" { 2 } else { 1 });
+    super::client(cluster, &[verb, &["--timeout", "5m"], rest].concat())
+}
+
 /// The commands that there are, as the manual page lists them.
 #[test]
 fn each_verb_has_a_row() {
@@ -70,7 +76,7 @@ fn each_verb_has_a_row() {
 
 /// One moment of a verb: false where it ended before that.
 fn moment(cluster: &Cluster, row: usize, pieces: usize) -> bool {
-    let (verb, given) = VERBS[row];
+    let given = VERBS[row].1;
     let dir = cluster.lab.path().join(format!("moment-{row}-{pieces}"));
     std::fs::create_dir(&dir).unwrap();
     let gate = Gate::new(&cluster.nodes[0].haddr, pieces);
@@ -93,12 +99,8 @@ fn moment(cluster: &Cluster, row: usize, pieces: usize) -> bool {
     let is_held = ended.is_none();
     if is_held {
         process.signal(Signal::INT);
-        let began = Instant::now();
         let status = process.wait(SETTLE, &format!("{what}: it ends"));
         assert!(status.code() == Some(130) || status.signal() == Some(2), "{what}: {status}: {}", text(&path));
-        // A drill and a bench delete what they wrote, and wait for what is under way.
-        let most = if ["drill", "bench"].contains(&verb) { SETTLE } else { Duration::from_secs(10) };
-        assert!(began.elapsed() < most, "{what}: {:?}", began.elapsed());
     }
     drop(gate);
     let said = text(&path);
@@ -143,9 +145,11 @@ fn ctrl_c_leaves_nothing_behind() {
     assert!(["old value", "new value"].contains(&ok(&cluster, &["get", "m"]).as_str()));
     assert!(["edit me", "Edit me"].contains(&ok(&cluster, &["get", "e"]).as_str()));
     assert!([0, 2].contains(&ok(&cluster, &["ls", "t/", "--keys"]).lines().count()));
-    for lock in ["locks/one", "locks/two"] {
-        ok(&cluster, &["lock", lock, "--wait", "20s", "--", "true"]);
-    }
+    // None is held longer than for its time.
+    eventually(SETTLE, "no lock is left", || {
+        let locks = cluster.nodes[0].get("/hraftd/lock?prefix=locks")?.ok()?.text();
+        check(locks == "[]", || locks.clone())
+    });
     for prefix in ["drill/", "bench/"] {
         assert_eq!(ok(&cluster, &["ls", "--keys", prefix]), "");
     }
