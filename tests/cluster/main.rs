@@ -37,6 +37,7 @@ mod removed;
 mod restart;
 mod robustness;
 mod secured;
+mod slow_leader;
 mod small_requests;
 mod status;
 mod strangers;
