@@ -81,10 +81,12 @@ impl Node {
                 Ok(to) => to,
                 Err(error) => return Ok(Err(error)),
             };
-            if to == node.inner.me.raft_id() {
-                return Ok(Ok(()));
-            }
             let name = node.name_of(to);
+            let not_yet =
+                || NodeError::Timeout(format!("{name} leads, but has committed nothing in its term yet; try again"));
+            if to == node.inner.me.raft_id() {
+                return Ok(node.committed_in_its_term(deadline).await.then_some(()).ok_or_else(not_yet));
+            }
             // openraft takes no writes while it hands over: a membership change would wait in vain.
             let Ok(_turn) = timeout_at(deadline, node.inner.membership_turn.lock()).await else {
                 return Ok(Err(NodeError::Timeout("a membership change took too long".to_owned())));
@@ -95,8 +97,10 @@ impl Node {
             if !node.answers_now(to).await {
                 return Ok(Err(NodeError::Conflict(format!("{name} does not answer, so it cannot lead"))));
             }
-            Ok(match node.transfer_to(to, deadline.min(Instant::now() + TRANSFER_TIMEOUT)).await {
-                Some(leader) if leader == to => Ok(()),
+            let deadline = deadline.min(Instant::now() + TRANSFER_TIMEOUT);
+            Ok(match node.transfer_to(to, deadline).await {
+                Some(leader) if leader == to && node.committed_in_its_term(deadline).await => Ok(()),
+                Some(leader) if leader == to => Err(not_yet()),
                 Some(other) => {
                     Err(NodeError::Conflict(format!("{} became the leader instead of {name}", node.name_of(other))))
                 }
@@ -104,6 +108,15 @@ impl Node {
             })
         });
         done.await.unwrap_or_else(|error| Ok(Err(NodeError::Internal(error.to_string()))))
+    }
+
+    /// Waits until an entry of the present term is applied here: before it has one, a leader takes no write, and what
+    /// stops the others then has it lead in vain. Whether there is one by the deadline.
+    async fn committed_in_its_term(&self, deadline: Instant) -> bool {
+        let mut metrics = self.metrics();
+        let term = metrics.borrow_watched().current_term;
+        let committed = metrics.wait_until(|m| m.last_applied.is_some_and(|last| last.leader_id.term >= term));
+        matches!(timeout_at(deadline, committed).await, Ok(Ok(_)))
     }
 
     async fn choose(&self, wanted: Option<&str>) -> Result<RaftId, NodeError> {

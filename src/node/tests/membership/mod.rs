@@ -4,5 +4,6 @@ mod forming;
 mod founding;
 mod removal;
 mod strangers;
+mod transfer;
 
 use super::*;
