@@ -36,6 +36,7 @@ mod refused_starts;
 mod removed;
 mod restart;
 mod robustness;
+mod scraped;
 mod secured;
 mod slow_leader;
 mod small_requests;

