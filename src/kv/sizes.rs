@@ -29,6 +29,12 @@ impl KvStore {
         self.keys.bytes() + self.leases.bytes() + self.locks.bytes()
     }
 
+    /// Locks whose holder's time was up at this log time and that others wait for, and how many these are: only a tick
+    /// ends a lock.
+    pub fn waiting_for_nobody(&self, at_ms: u64) -> (usize, usize) {
+        self.locks.waiting_for_nobody(at_ms)
+    }
+
     /// How much it holds. Costs nothing.
     pub fn sizes(&self) -> Sizes {
         let (locks, lock_waiters) = self.locks.counts();

@@ -175,6 +175,11 @@ impl MapReader {
         self.state().kv.quota()
     }
 
+    /// Locks whose holder's time was up at this log time and that others wait for, and how many these are.
+    pub fn waiting_for_nobody(&self, at_ms: u64) -> (usize, usize) {
+        self.state().kv.waiting_for_nobody(at_ms)
+    }
+
     /// How much there is of everything.
     pub fn sizes(&self) -> Sizes {
         self.state().kv.sizes()

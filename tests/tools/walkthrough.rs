@@ -2,6 +2,7 @@
 //! and the walkthrough of the original README.
 
 mod page;
+mod pictures;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use crate::support::machine::{Machine, lan, voters};
 use crate::support::process::finish;
 use crate::support::wait::{SETTLE, check, eventually};
 use page::Step;
+use pictures::Pictures;
 use session::{End, Session};
 
 /// What begins so is not run here, but elsewhere.
@@ -71,6 +73,7 @@ fn walk(test: &str, file: &str) {
         let mut session = Session::new(lab.path());
         let home = lab.path().join("home").display().to_string();
         let mut transcript = Transcript::new(file);
+        let mut pictures = Pictures::of(file, lab.path());
         for (line, step) in page::steps(&repository(file)) {
             match step {
                 Step::Save { file, text } => session.save(&file, &text),
@@ -78,6 +81,10 @@ fn walk(test: &str, file: &str) {
                     let here = text.lines().filter(|line| !is_elsewhere(line)).collect::<Vec<_>>().join("\n");
                     let End { code, stdout, stderr } = session.run(&here);
                     assert_eq!(code, "0", "{file}:{line}\n{here}\n{stdout}{stderr}");
+                }
+                Step::Picture { file: picture, of } => {
+                    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+                    pictures.make(&dir.with_file_name(picture), of.as_deref());
                 }
                 Step::Command { command, .. } if is_elsewhere(&command) => {}
                 Step::Command { command, prints } => {
@@ -97,6 +104,7 @@ fn walk(test: &str, file: &str) {
                         panic!("{what}\n{seen}");
                     }
                     transcript.add(&command, &last);
+                    pictures.look();
                 }
             }
         }

@@ -10,6 +10,7 @@
 
 mod leased_claims;
 mod places;
+mod queues;
 
 use std::ops::Bound;
 

@@ -101,6 +101,9 @@ fn quorum(view: &View, findings: &mut Findings) {
         } else if is_stranger {
             "put the same cluster secrets into the files of all nodes; hraftd secret --id FILE shows those of a file"
                 .to_owned()
+        } else if up < needed {
+            // A removal is an entry, which nobody could commit.
+            format!("start {} again", silent.id)
         } else {
             format!(
                 "start {} again; if it is lost for good: curl -X DELETE '…/hraftd/raft/remove?id={}'",
@@ -115,9 +118,13 @@ fn quorum(view: &View, findings: &mut Findings) {
         findings.add(severity, &silent.id, what, &[("waited_ms", silent.round_trip.as_millis() as f64)], remedy);
     }
     if up < needed {
-        let what = "no quorum: nothing can be written";
-        let remedy = "start the voters that do not answer; if a majority is lost for good: hraftd recover --rdir DIR on one \
-                      that is left";
+        let answers = if up == 1 { "answers" } else { "answer" };
+        let what = format!(
+            "no quorum: {up} of {} voters {answers}, {needed} are needed; nothing can be written",
+            voters.len()
+        );
+        let remedy = "start the voters that do not answer again. Only if so many are lost for good that no quorum can come \
+                      back: hraftd recover --rdir DIR, on one that is left";
         findings.add(Severity::Critical, &view.me, what, &numbers, remedy);
         return;
     }
@@ -146,6 +153,17 @@ fn quorum(view: &View, findings: &mut Findings) {
         let what = "no leader, though a quorum answers: an election is under way, or links between voters are broken";
         let remedy = "look again in a few seconds; then at the links between the voters";
         findings.add(Severity::Critical, &view.me, what, &[("term", term as f64)], remedy);
+    }
+}
+
+/// A member runs another version than the one that it is compared with.
+pub(super) fn other_version(id: String, version: &str, like_id: &str, like: &str) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        what: format!("it runs hraftd {version}, and {like_id} runs {like}"),
+        evidence: Vec::new(),
+        node: id,
+        remedy: "finish the upgrade: the same version on all nodes".to_owned(),
     }
 }
 
@@ -302,9 +320,7 @@ fn differences(view: &View, findings: &mut Findings) {
     };
     for (patient, vitals) in &known {
         if vitals.version != like.version {
-            let what = format!("it runs hraftd {}, and {} runs {}", vitals.version, first.id, like.version);
-            let remedy = "finish the upgrade: the same version on all nodes";
-            findings.add(Severity::Warning, &patient.id, what, &[], remedy);
+            findings.push(other_version(patient.id.clone(), &vitals.version, &first.id, &like.version));
         }
         if vitals.timers_ms != like.timers_ms {
             let what = format!(

@@ -19,6 +19,10 @@ impl Findings {
         self.0.push(Finding { severity, what, evidence: evidence.to_vec(), node: node.to_owned(), remedy });
     }
 
+    pub(super) fn push(&mut self, finding: Finding) {
+        self.0.push(finding);
+    }
+
     /// The worst first.
     pub(super) fn sorted(mut self) -> Vec<Finding> {
         self.0.sort_by_key(|finding| finding.severity);

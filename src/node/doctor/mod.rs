@@ -15,20 +15,23 @@ mod vitals;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use crate::formats::Format;
 use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Refusal, Target, Vitals};
 use crate::node::{Node, Server};
 
 pub use diagnose::Patient;
-use diagnose::{View, diagnose};
+use diagnose::{View, diagnose, other_version};
 
 /// The first format in which members tell how they are.
 const SINCE: Format = Format(2);
 
 /// A member has answered by then, or does not answer.
 const MEMBER_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// A holder's time that was up so long ago should have ended, in milliseconds: the leader looks five times a second.
+const OVERDUE_MS: u64 = 5_000;
 
 /// How bad a finding is. The worst comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,13 +73,47 @@ pub struct Finding {
 impl Node {
     /// Asks all members at once how they are, and says what is wrong, the worst first.
     pub async fn examine(&self) -> Vec<Finding> {
-        let patients = self.ask_vitals().await;
+        let (patients, older) = join(self.ask_vitals(), self.older_members()).await;
         let why_out = self.refuse_out().err().map(|why| why.to_string());
         let mut findings = diagnose(&View { me: self.inner.id.to_string(), why_out, patients });
         // All have the same state: this node's is as good as any.
+        findings.extend(older);
         findings.extend(self.is_full());
+        findings.extend(self.queue_without_holder());
         findings.sort_by_key(|finding| finding.severity);
         findings
+    }
+
+    /// Members of other versions, while these cannot tell how they are: later they tell their version, too.
+    async fn older_members(&self) -> Vec<Finding> {
+        if self.format() >= SINCE || self.refuse_out().is_err() {
+            return Vec::new();
+        }
+        let own = self.speaks().version;
+        let all = self.what_all_speak().await.into_iter();
+        let others = all.filter_map(|(member, speaks)| Some((member.server.id.to_string(), speaks?.version)));
+        let others = others.filter(|(_, version)| *version != own);
+        others.map(|(id, version)| other_version(id, &version, &self.id().to_string(), &own)).collect()
+    }
+
+    /// Who waits for a lock whose holder's time is up, and does not get it: nothing expires.
+    fn queue_without_holder(&self) -> Option<Finding> {
+        if self.refuse_out().is_err() {
+            return None;
+        }
+        let due = self.clock().now_ms().saturating_sub(OVERDUE_MS);
+        let (locks, waiters) = self.inner.map.waiting_for_nobody(due);
+        (locks > 0).then(|| Finding {
+            severity: Severity::Warning,
+            what: "a queue of a lock has no holder: the last one's time is up, and the next one does not get it"
+                .to_owned(),
+            evidence: vec![("locks", locks as f64), ("waiting", waiters as f64)],
+            node: self.id().to_string(),
+            remedy:
+                "nothing expires without a leader that can commit: mend what is critical, or make another node the \
+                     leader"
+                    .to_owned(),
+        })
     }
 
     /// Asks all members at once how they are; once for all who wait for that.

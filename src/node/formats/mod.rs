@@ -88,9 +88,7 @@ impl Node {
     /// The members that do not understand a format, each with the reason, in words. All are asked now, once for all who
     /// wait for that.
     async fn lacking(&self, format: Format) -> Vec<String> {
-        let node = self.clone();
-        let all = self.inner.speech_rounds.ask(move || async move { node.all_speak().await }).await;
-        let told = all.into_iter().filter_map(|(member, speaks)| match speaks {
+        let told = self.what_all_speak().await.into_iter().filter_map(|(member, speaks)| match speaks {
             Some(speaks) if speaks.understands(format) => None,
             Some(Speaks { version, .. }) => {
                 Some(format!("{} runs hraftd {version}: start it with {} or newer", member.server.id, format.since()))
@@ -98,6 +96,12 @@ impl Node {
             None => Some(format!("{} does not answer: start it, or remove it", member.server.id)),
         });
         told.collect()
+    }
+
+    /// What each member understands. All are asked now, once for all who wait for that.
+    pub(in crate::node) async fn what_all_speak(&self) -> Told {
+        let node = self.clone();
+        self.inner.speech_rounds.ask(move || async move { node.all_speak().await }).await
     }
 
     /// What each member understands. All are asked now.

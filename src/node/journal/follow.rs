@@ -28,6 +28,9 @@ const WAIT: Duration = Duration::from_secs(1);
 /// A member that does not answer is asked again after this; members are looked at as often.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
+/// A member that always has news is asked for them so often, and no more: it may be that it invents them.
+const BETWEEN_PAGES: Duration = Duration::from_millis(50);
+
 /// How far one who follows may be behind.
 const BEHIND_EVENTS: usize = 4_096;
 
@@ -154,6 +157,7 @@ impl Node {
                 Ok(page) => {
                     cursor = Some(page.next);
                     tell(&told, &target.id, page);
+                    sleep(BETWEEN_PAGES).await;
                 }
                 Err(_) => sleep(RETRY_INTERVAL).await,
             }

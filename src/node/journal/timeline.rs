@@ -285,4 +285,34 @@ mod tests {
         assert_eq!(parts([Some(115), None, Some(160), Some(190)]), [10, 5, 45, 0, 40]);
         assert_eq!(timeline([None; 4]).stages(7, proposed), None);
     }
+
+    /// Each is told at the time at which it was noted, neither before nor after.
+    #[test]
+    fn what_is_noted_is_told_as_of_then() {
+        let (timeline, peer) = (Timeline::default(), RaftId::from(2u8));
+        let during = |note: &dyn Fn()| {
+            let before = timeline.now();
+            note();
+            before..=timeline.now()
+        };
+        let appended = during(&|| timeline.reached(Step::Appended, 6, 7));
+        let sent = during(&|| timeline.sends(peer, 6, 7));
+        let flushed = during(&|| timeline.reached(Step::Flushed, 6, 7));
+        let acknowledged = during(&|| timeline.acknowledged(peer, 7));
+        let committed = during(&|| timeline.reached(Step::Committed, 6, 7));
+        let applied = during(&|| timeline.reached(Step::Applied, 6, 7));
+        let told = timeline.entry(7).unwrap();
+        assert!(appended.contains(&told.appended), "{told:?}");
+        let [(id, sent_at, acknowledged_at)] = told.peers[..] else { panic!("{told:?}") };
+        assert_eq!(id, peer);
+        for (when, at) in [
+            (sent, sent_at),
+            (flushed, told.flushed),
+            (acknowledged, acknowledged_at),
+            (committed, told.committed),
+            (applied, told.applied),
+        ] {
+            assert!(at.is_some_and(|at| when.contains(&at)), "{when:?}: {told:?}");
+        }
+    }
 }

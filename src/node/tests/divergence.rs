@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::net::{Net, TestNode, id, until};
 use super::{leader, three};
 use crate::node::rpc::{Mark, PeerReply, PeerRequest, Refusal, Target};
-use crate::node::{Node, NodeError, ReadLevel, State};
+use crate::node::{Node, NodeError, ReadLevel, Severity, State};
 use crate::raft_types::TypeConfig;
 use crate::raft_types::alias::{LogEntry, LogId, Vote};
 use crate::record::{Marks, Rare, Record};
@@ -119,6 +119,11 @@ async fn a_digest_that_differs_from_the_leaders_is_found_at_the_next_mark() {
     assert_eq!(marked(&nodes[leader(&nodes)]), Some(after), "one mark for one write");
     for node in nodes.iter().filter(|node| node.port != nodes[bad].port) {
         assert_eq!(node.get("x", ReadLevel::Linearizable).await.unwrap().as_deref(), Some("1"));
+        // The doctor names it (issue 22).
+        let found = node.node.examine().await;
+        let [worst, ..] = &found[..] else { panic!("nothing is found") };
+        assert_eq!((worst.severity, &worst.node), (Severity::Critical, &nodes[bad].node.id().to_string()));
+        assert!(worst.what.contains("it has diverged"), "{worst:?}");
     }
 }
 

@@ -248,3 +248,18 @@ async fn a_snapshot_goes_only_to_who_understands_it() {
     let who = nodes[0].node.answer(&new.node.inner.me.envelope(&target), PeerRequest::Identify).await;
     assert!(matches!(who, Ok(PeerReply::Identify(who)) if who.speaks.understands(NEWEST)));
 }
+
+/// Issue 22: as amid an upgrade, when older members cannot tell how they are.
+#[tokio::test(start_paused = true)]
+async fn the_doctor_finds_a_member_of_another_version() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = mixed(&net, &[1]).await;
+    for asked in [1, 2] {
+        let found = nodes[asked].node.examine().await;
+        let versions: Vec<_> = found.iter().filter(|one| one.what.contains("it runs hraftd")).collect();
+        let [one] = versions[..] else { panic!("{found:#?}") };
+        assert_eq!(one.node, nodes[0].node.id().to_string());
+        let wanted = format!("runs {}", env!("CARGO_PKG_VERSION"));
+        assert!(one.what.contains("hraftd 0.1.0") && one.what.contains(&wanted), "{}", one.what);
+    }
+}

@@ -3,6 +3,7 @@
 mod access;
 mod appends;
 mod divergence;
+mod events;
 mod expiry;
 mod formats;
 mod forwarding;

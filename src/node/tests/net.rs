@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::command::{Command, Reply};
 use crate::formats::Speaks;
@@ -53,6 +53,17 @@ pub(super) struct Net {
     /// Requests with forwarded writes that are under way, and the most that were at a time.
     forwarding: AtomicU64,
     most_forwarding: AtomicU64,
+    /// What nodes tell that are asked for their events, and how often they were asked.
+    told: Mutex<BTreeMap<u16, (Told, u64)>>,
+}
+
+/// What a node tells in place of its events.
+#[derive(Debug, Clone)]
+pub(super) enum Told {
+    /// This, again and again, and at once.
+    This(Page),
+    /// Nothing: it never answers.
+    Nothing,
 }
 
 /// The way to other nodes, but for what the test wants to be lost.
@@ -131,6 +142,24 @@ impl Net {
         nth > 0 && self.answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(nth)
     }
 
+    /// From now on a node tells this in place of its events.
+    pub(super) fn tells(&self, port: u16, told: Told) {
+        self.told.lock().insert(port, (told, 0));
+    }
+
+    /// How often a node was asked for its events that tells something else.
+    pub(super) fn asked_for_events(&self, port: u16) -> u64 {
+        self.told.lock().get(&port).map_or(0, |(_, count)| *count)
+    }
+
+    /// What it tells in place of its events.
+    fn told(&self, port: u16) -> Option<Told> {
+        let mut all = self.told.lock();
+        let (told, count) = all.get_mut(&port)?;
+        *count += 1;
+        Some(told.clone())
+    }
+
     /// How many snapshots were sent and installed.
     pub(super) fn installed(&self) -> u64 {
         self.installed.load(Ordering::Relaxed)
@@ -185,6 +214,19 @@ impl Peers for TestPeers {
         }
         if net.loses_request(self.port, target.id.haddr.port, &request) || net.loses_read(&request) {
             return lost();
+        }
+        if matches!(request, PeerRequest::Events { .. })
+            && let Some(told) = net.told(target.id.haddr.port)
+        {
+            return Box::pin(async move {
+                match told {
+                    Told::This(page) => Ok(PeerReply::Events(page)),
+                    Told::Nothing => {
+                        sleep(time).await;
+                        Err(PeerError::Lost("no answer".to_owned()))
+                    }
+                }
+            });
         }
         let is_write = matches!(request, PeerRequest::Forward { .. });
         let answer = self.peers.call(target, request, time);

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::net::{Net, TestNode, until};
 use super::{leader, three};
-use crate::command::Command;
+use crate::command::{Action, Command};
 use crate::node::{Node, NodeError, ReadLevel, State};
 use crate::storage::disk::MemDisk;
 
@@ -115,4 +115,62 @@ async fn leadership_is_tried_elsewhere_once_a_minute() {
     // It was proposed in an earlier term, and is committed, or was never told to anybody.
     let _ = waits.await.unwrap();
     nodes[able].set("k", "3").await.unwrap();
+}
+
+async fn finds(node: &TestNode, part: &str) -> Option<String> {
+    let found = node.node.examine().await;
+    let one = found.into_iter().find(|one| one.what.contains(part))?;
+    Some(format!("{} {} {:?}", one.node, one.what, one.evidence))
+}
+
+/// Issue 22: who lacks much of the log is found, by all, and why it does.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_far_behind_is_found_with_the_reason() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    let leads = leader(&nodes);
+    let [behind, other] = [(leads + 1) % 3, (leads + 2) % 3];
+    net.set_starved(nodes[behind].port, true);
+    let value = |number: usize| vec![(format!("k{}", number % 10).into(), bytes::Bytes::from_static(b"1"))];
+    for round in 0..51 {
+        let writes = (0..100)
+            .map(|number| nodes[leads].node.write(Command::Set(value(round * 100 + number)), super::in_secs(60)));
+        futures_util::future::try_join_all(writes).await.unwrap();
+    }
+    sleep(Duration::from_secs(4)).await;
+    for asked in [leads, other] {
+        let found = finds(&nodes[asked], "it lacks 5").await.expect("it is found");
+        let id = nodes[behind].node.id().to_string();
+        assert!(found.starts_with(&id) && found.contains(": it "), "{found}");
+    }
+    net.set_starved(nodes[behind].port, false);
+    let applied = nodes[leads].node.applied_index();
+    until("it has all", || nodes[behind].node.applied_index() >= applied).await;
+    assert_eq!(finds(&nodes[leads], "it lacks").await, None);
+}
+
+/// Issue 22: a queue whose holder's time is up, where nobody can commit that.
+#[tokio::test(start_paused = true)]
+async fn a_queue_without_a_holder_is_found() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    let leads = leader(&nodes);
+    let acquire = |ttl_ms, wait_ms| Action::Acquire { name: "l".into(), ttl_ms, body: None, wait_ms };
+    for action in [acquire(2_000, 0), acquire(600_000, 600_000)] {
+        nodes[leads].node.write(action.into(), super::in_secs(10)).await.unwrap();
+    }
+    const WHAT: &str = "a queue of a lock has no holder";
+    assert_eq!(finds(&nodes[leads], WHAT).await, None, "it has one");
+    super::set_cut_off(&net, nodes[leads].port, true);
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(finds(&nodes[leads], WHAT).await, None, "its time is only just up");
+    sleep(Duration::from_secs(6)).await;
+    let found = finds(&nodes[leads], WHAT).await.expect("it is found");
+    assert!(found.starts_with(&nodes[leads].node.id().to_string()) && found.contains("(\"waiting\", 1.0)"), "{found}");
+    let other = &nodes[(leads + 1) % 3];
+    assert_eq!(finds(other, WHAT).await, None, "where there is a leader the next one has it");
+    super::set_cut_off(&net, nodes[leads].port, false);
+    let applied = other.node.applied_index();
+    until("it hears that", || nodes[leads].node.applied_index() >= applied).await;
+    assert_eq!(finds(&nodes[leads], WHAT).await, None);
 }

@@ -126,14 +126,14 @@ impl Node {
             _ => (None, vec![Err(ForwardError::NotLeader); told.len()]),
         };
         let mut marked = Vec::new();
-        for ((told, mark, _), outcome) in told.into_iter().zip(outcomes) {
+        for ((told, mark, deadline), outcome) in told.into_iter().zip(outcomes) {
             let outcome = match (outcome, &target) {
                 (Ok((index, reply)), Some(target)) => {
                     let served_by = Some(target.id.clone());
                     let written =
                         Written { index, proposed: None, stages: None, measuring: Duration::ZERO, reply, served_by };
                     if let Some(mark) = mark {
-                        marked.push(MarkedWrite { written, mark: *mark, told });
+                        marked.push(MarkedWrite { written, mark: *mark, deadline, told });
                         continue;
                     }
                     Ok(written)

@@ -15,13 +15,14 @@ use crate::task;
 /// The first format in which marks travel.
 const SINCE: Format = Format(2);
 
-/// How long is waited for the leader's word on where the time went.
-const TIMES_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long is waited at most for the leader's word on where the time went.
+const TIMES_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A write that was applied at the leader, its mark, and who waits for it.
 pub(in crate::node) struct MarkedWrite<T> {
     pub(in crate::node) written: Written,
     pub(in crate::node) mark: RequestMark,
+    pub(in crate::node) deadline: Instant,
     pub(in crate::node) told: oneshot::Sender<T>,
 }
 
@@ -36,7 +37,10 @@ impl Node {
     ) {
         if self.format() >= SINCE {
             let marks = writes.iter().take(MAX_MARKS).map(|write| (write.written.index, write.mark.clone())).collect();
-            let about = self.inner.peers.call(target, PeerRequest::Marks(marks), TIMES_TIMEOUT);
+            // Nobody's time is up because of it: what was done is worth more than where the time went.
+            let left = writes.iter().map(|write| write.deadline.saturating_duration_since(Instant::now())).min();
+            let wait = TIMES_TIMEOUT.min(left.unwrap_or_default() / 2);
+            let about = self.inner.peers.call(target, PeerRequest::Marks(marks), wait);
             if writes.iter().any(|write| write.mark.timed) {
                 let began = Instant::now();
                 if let Ok(PeerReply::Marks(stages)) = about.await {

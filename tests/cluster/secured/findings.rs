@@ -109,6 +109,7 @@ fn certificates_that_end() {
         return;
     }
     const SOON: Duration = Duration::from_secs(30);
+    const HOUR: Duration = Duration::from_secs(3_600);
     let lab = Lab::new();
     let dir = lab.path().to_owned();
     let file = secret(&dir, "secret");
@@ -134,25 +135,30 @@ fn certificates_that_end() {
     let found = finds(asked, sick, "warning", &["--tls-client-ca", "an authority expires in 2 days"]);
     assert!(found["evidence"]["ends_in_seconds"].as_f64().is_some_and(|left| left > 2.0 * 86_400.0), "{found}");
 
-    // One that was good for a month, and ends in a moment.
+    // One that was good for a month, and ends within the hour.
     let config = "[ca]\ndefault_ca=d\n[d]\nnew_certs_dir=.\ndatabase=index.txt\nserial=serial\ndefault_md=sha256\npolicy=p\n\
-                  copy_extensions=copy\n[p]\ncommonName=supplied\n";
+                  copy_extensions=copy\nunique_subject=no\n[p]\ncommonName=supplied\n[authority]\nbasicConstraints=critical,CA:TRUE\n";
     std::fs::write(dir.join("ca.cnf"), config).unwrap();
     std::fs::write(dir.join("index.txt"), "").unwrap();
     std::fs::write(dir.join("serial"), "01\n").unwrap();
-    let now = SystemTime::now();
-    let (from, to) = (moment(now - Duration::from_secs(30 * 86_400)), moment(now + SOON));
-    openssl(
-        &dir,
-        &format!(
-            "ca -config ca.cnf -batch -notext -cert node-ca.pem -keyfile node-ca.key -in node.csr -startdate {from} \
-             -enddate {to} -out dated.pem"
-        ),
-    );
+    let dated = |what: &str, left: Duration| {
+        let now = SystemTime::now();
+        let (from, to) = (moment(now - Duration::from_secs(30 * 86_400)), moment(now + left));
+        openssl(&dir, &format!("ca -config ca.cnf -batch -notext -startdate {from} -enddate {to} {what}"));
+    };
+    let by_its_authority = "-cert node-ca.pem -keyfile node-ca.key -in node.csr -out dated.pem";
+    dated(by_its_authority, HOUR);
     std::fs::copy(dir.join("dated.pem"), &cert).unwrap();
     let soon = finds(asked, sick, "warning", &["--tls-cert", "the certificate expires in 0 days"]);
-    assert!(soon["evidence"]["ends_in_seconds"].as_f64().is_some_and(|left| left <= SOON.as_secs_f64()), "{soon}");
+    assert!(soon["evidence"]["ends_in_seconds"].as_f64().is_some_and(|left| left <= HOUR.as_secs_f64()), "{soon}");
+    // They end while they are used: what has ended already would not be read. So does the authority of clients.
+    dated(by_its_authority, SOON);
+    openssl(&dir, "req -new -key few.key -subj /CN=few -out few.csr");
+    dated("-selfsign -extensions authority -keyfile few.key -in few.csr -out dated-ca.pem", SOON);
+    std::fs::copy(dir.join("dated.pem"), &cert).unwrap();
+    std::fs::copy(dir.join("dated-ca.pem"), &client_ca).unwrap();
     finds(asked, sick, "critical", &["--tls-cert", "the certificate has expired"]);
+    finds(asked, sick, "critical", &["--tls-client-ca", "an authority has expired"]);
     // A new one, and nothing is left of it.
     openssl(
         &dir,

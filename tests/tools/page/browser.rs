@@ -95,8 +95,8 @@ impl Browser {
         self.call(method, &path, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
-    fn cdp(&self, command: &str, params: &Value) {
-        self.ask("POST", "/goog/cdp/execute", Some(&json!({"cmd": command, "params": params})));
+    fn cdp(&self, command: &str, params: &Value) -> Value {
+        self.ask("POST", "/goog/cdp/execute", Some(&json!({"cmd": command, "params": params})))
     }
 
     /// Goes to an address.
@@ -196,6 +196,21 @@ impl Browser {
         let png = base64::engine::general_purpose::STANDARD.decode(shot.as_str().unwrap()).unwrap();
         std::fs::write(self.shots.join(format!("{name}.png")), &png).unwrap();
         png
+    }
+
+    /// The part of the page from the top of what one selector finds to the end of what another does.
+    pub fn part(&self, from: &str, to: &str) -> Value {
+        let script = "scrollTo(0, 0); const box = (one) => document.querySelector(one).getBoundingClientRect(); \
+                      const top = box(arguments[0]).top - 12; \
+                      return {x: 0, y: top, width: innerWidth, height: box(arguments[1]).bottom + 2 - top, scale: 1}";
+        self.run(script, &[from.into(), to.into()])
+    }
+
+    /// Keeps a picture of a part of the page.
+    pub fn shoot_part(&self, part: &Value, file: &Path) {
+        let shot = self.cdp("Page.captureScreenshot", &json!({"clip": part, "captureBeyondViewport": true}));
+        let png = base64::engine::general_purpose::STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
+        std::fs::write(file, png).unwrap();
     }
 
     /// What axe-core finds, each with the first element that it is about.

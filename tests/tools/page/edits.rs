@@ -32,9 +32,20 @@ fn conflicts() {
         browser.fill("#new-value", "too late");
         node.delete("/hraftd/key/app/motd", None).unwrap().ok().unwrap();
         browser.sees(".conflict", &["was deleted, or has expired", "too late"]);
-        browser.click("Leave it");
+        browser.click("Leave it, discard mine");
         browser.sees(".detail", &["This key is not there"]);
         assert_eq!(node.get("/hraftd/key/app/motd").unwrap().status, 404);
+
+        // It is changed to one that lives for a second, and ends.
+        put(node, "app/ends", "", b"first");
+        browser.go(&page(node, "keys/app%2Fends"));
+        browser.sees(".detail", &["first", "version"]);
+        browser.click("Edit");
+        browser.fill("#new-value", "mine");
+        put(other, "app/ends", "?ttl=1s", b"short");
+        browser.sees(".conflict", &["was deleted, or has expired", "mine"]);
+        browser.click("Store yours");
+        browser.sees(".detail", &["mine", "version"]);
 
         // Somebody is quicker by a hair: the page has not heard of it when it writes.
         put(node, "app/race", "", b"first");
@@ -65,7 +76,7 @@ fn made_and_deleted() {
         browser.fill("#new-key", "made/here & now?");
         browser.fill("#new-value", "{\"n\": 12345678901234567890}");
         browser.run("document.querySelector('#new-kind').value = 'json'", &[]);
-        browser.fill("#new-ttl", "3s");
+        browser.fill("#new-ttl", "10s");
         browser.click("Make it");
         browser.sees(".detail", &["made/here & now?", "12345678901234567890", "ends in"]);
         let reply = node.get("/hraftd/key/made/here%20&%20now%3F?raw").unwrap();

@@ -60,7 +60,8 @@ fn leader_killed() {
     });
 }
 
-/// The node that the page asks is gone: it says so, names the other members, and goes on by itself once that is back.
+/// The node that the page asks is gone: it says so, names the other members, and goes on by itself once that is back; at
+/// another member where it does not come back.
 #[test]
 fn asked_node_gone() {
     on_a_cluster("page::faults::asked_node_gone", 3, |mut cluster, browser| {
@@ -70,7 +71,8 @@ fn asked_node_gone() {
         browser.sees("main", &[&other]);
         cluster.nodes[0].kill();
         let said = browser.sees("#banner", &["does not answer", "Go on at another member", &other]);
-        assert!(said.contains(&cluster.nodes[0].haddr), "{said}");
+        assert!(said.contains(&cluster.nodes[0].haddr) && said.contains("it goes on at"), "{said}");
+        browser.click("Stay here");
         // There the same view is shown.
         let script = "return [...document.querySelectorAll('#banner a')].map((one) => one.href)";
         let links = browser.run(script, &[]).to_string();
@@ -92,6 +94,14 @@ fn asked_node_gone() {
             check(at == other.as_str(), || at.to_string())
         });
         browser.sees("main", &["All 3 voters answer", "this page asks it"]);
+
+        // That one does not come back: the page goes on at another.
+        cluster.nodes[1].kill();
+        eventually(SETTLE * 2, "another's page", || {
+            let at = browser.run("return location.host", &[]);
+            check([0, 2].iter().any(|number| at == cluster.nodes[*number].haddr.as_str()), || at.to_string())
+        });
+        browser.sees("main", &["2 of 3 voters answer", "this page asks it"]);
     });
 }
 
@@ -103,17 +113,21 @@ fn quorum_gone() {
         browser.go(&page(&cluster.nodes[0], "cluster"));
         browser.sees("main", &["All 3 voters answer"]);
         cluster.nodes[2].kill();
-        browser.sees("main", &["2 of 3 voters answer; the loss of one more stops writes"]);
+        browser.sees("main", &["2 of 3 voters answer; if one more is lost, nothing can be written"]);
         browser.sees(".findings", &[&cluster.nodes[2].haddr]);
         cluster.nodes[1].kill();
         browser.sees(
             "main",
             &["there can be none", "1 of 3 voters answers", "nothing can be written until one more is back", "Lost"],
         );
-        browser.sees("#banner", &["no leader"]);
+        browser.sees("#banner", &["No leader"]);
+        browser.sees(".findings", &["no quorum: 1 of 3 voters answers, 2 are needed"]);
+        let controls = "return [...document.querySelectorAll('.acts button')].filter((one) => !one.disabled).length";
+        assert_eq!(browser.run(controls, &[]), 0, "nothing is offered that needs a leader");
+        browser.sees(".lane", &["Needs a leader"]);
         browser.shoot("no-quorum");
         browser.go(&page(&cluster.nodes[0], "live"));
-        browser.sees("main", &["Lost"]);
+        browser.sees("main", &["Lost", "There is no leader: 1 of 3 members answers", "Not heard of"]);
         browser.shoot("live-no-quorum");
         cluster.nodes[1].start();
         cluster.nodes[2].start();
@@ -121,8 +135,11 @@ fn quorum_gone() {
         browser.go(&page(&cluster.nodes[0], "cluster"));
         browser.sees("main", &["All 3 voters answer"]);
         let remove = |haddr: &str| {
-            let script = "document.querySelector(`[aria-label=\"Remove: ${arguments[0]}\"]`).click()";
-            browser.run(script, &[haddr.into()]);
+            let script = "const button = document.querySelector(`[aria-label=\"Remove: ${arguments[0]}\"]`); \
+                          const can = !button.disabled; button.click(); return can";
+            eventually(SETTLE, "there is a leader to do that", || {
+                check(browser.run(script, &[haddr.into()]) == true, || browser.body())
+            });
         };
         remove(&cluster.nodes[2].haddr);
         browser.sees("dialog", &["2 voters are left, and a quorum of them is 2"]);

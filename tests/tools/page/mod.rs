@@ -1,7 +1,7 @@
 //! The page, in real headless Chromium, on a live cluster: Debian's `chromium` and `chromium-driver`.
 
 mod apart;
-mod browser;
+pub mod browser;
 mod edits;
 mod faults;
 mod secure;

@@ -5,6 +5,7 @@
 //! * A block of ```` ```console ```` has commands after `$ `, further lines of a command after `> `, and what they print.
 //!   A line `...` stands for any lines.
 //! * Blocks of any other kind are not run.
+//! * A line that is a picture has behind it, in a comment, a pattern for the event that it is of: `pictures` makes it.
 
 /// A step of a page.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Step {
     Save { file: String, text: String },
     /// A command, and the lines that it prints.
     Command { command: String, prints: Vec<String> },
+    /// A picture, and a pattern for the event that it is of.
+    Picture { file: String, of: Option<String> },
 }
 
 /// The steps of a page, each with the number of its line.
@@ -23,6 +26,9 @@ pub fn steps(markdown: &str) -> Vec<(usize, Step)> {
     let mut lines = markdown.lines().enumerate();
     while let Some((at, line)) = lines.next() {
         let indent = line.len() - line.trim_start().len();
+        if let Some(picture) = picture(line) {
+            steps.push((at + 1, picture));
+        }
         let Some(kind) = line.trim_start().strip_prefix("```") else { continue };
         let block: Vec<(usize, &str)> = lines
             .by_ref()
@@ -36,6 +42,13 @@ pub fn steps(markdown: &str) -> Vec<(usize, Step)> {
         }
     }
     steps
+}
+
+/// `![TEXT](FILE)<!-- PATTERN -->`.
+fn picture(line: &str) -> Option<Step> {
+    let (file, rest) = line.strip_prefix("![")?.split_once("](")?.1.split_once(')')?;
+    let of = rest.strip_prefix("<!-- ").and_then(|of| of.strip_suffix(" -->"));
+    Some(Step::Picture { file: file.to_owned(), of: of.map(str::to_owned) })
 }
 
 fn script(block: &[(usize, &str)]) -> Step {
