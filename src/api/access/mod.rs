@@ -34,6 +34,7 @@ use super::service::Service;
 use crate::api::request::query;
 use crate::api::response::error::ApiError;
 use crate::command::{Denied, Need, Principal};
+use crate::http::Newcomer;
 use crate::kv::AuthRecord;
 use crate::node::{Gate, NodeError, ReadLevel};
 use crate::observe::SecurityNumbers;
@@ -92,16 +93,18 @@ pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Parts) -> Result<
     // Its lines of checks are no public word.
     let says_more = head.uri.path() == "/readyz" && query::names(head.uri.query(), "verbose");
     let needs = if says_more { Needs::Status } else { methods::needs(&head.method, head.uri.path()) };
-    if needs == Needs::Public {
-        return Ok(());
-    }
     let gate = app.service.gate();
-    if matches!(gate, Gate::Open) && !needs.is_about_tokens() {
+    let is_open = matches!(gate, Gate::Open);
+    if needs == Needs::Public || is_open && !needs.is_about_tokens() {
+        if is_open {
+            keep_connection(head);
+        }
         return Ok(());
     }
     // The cluster's secret says who that is; `nodes` says what it may ask.
     if head.extensions.get::<PeerIdentity>().is_some() {
         head.extensions.insert(Caller::node());
+        keep_connection(head);
         return Ok(());
     }
     let shown = credentials::of(head, &app.access.sessions)?;
@@ -110,6 +113,8 @@ pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Parts) -> Result<
         Some(caller) => caller,
         None => Box::pin(find(app, head, needs, gate, shown)).await?,
     };
+    // He may not do this, and something else.
+    keep_connection(head);
     match needs {
         Needs::Status => caller.demand(Need::Status)?,
         Needs::Members => caller.demand(Need::Members)?,
@@ -123,6 +128,13 @@ pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Parts) -> Result<
     }
     head.extensions.insert(caller);
     Ok(())
+}
+
+/// Who asks is known, or nobody is asked: the connection makes room for no other any more.
+fn keep_connection(head: &Parts) {
+    if let Some(newcomer) = head.extensions.get::<Newcomer>() {
+        newcomer.stays();
+    }
 }
 
 fn at_once<S: Service>(app: &App<S>, shown: Option<&Shown>, gate: &Gate) -> Option<Caller> {
