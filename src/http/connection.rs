@@ -104,13 +104,7 @@ async fn open(
     }
 }
 
-async fn serve(
-    admitted: Admitted,
-    handler: impl Handler,
-    limits: HttpLimits,
-    guest: Guest,
-    stop: CancellationToken,
-) {
+async fn serve(admitted: Admitted, handler: impl Handler, limits: HttpLimits, guest: Guest, stop: CancellationToken) {
     if let Guest::Newcomer(newcomer) = &guest {
         newcomer.comes_in();
     }

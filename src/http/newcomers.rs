@@ -1,9 +1,9 @@
 //! The connections of a port on which nobody was known yet. They make room where places are scarce.
 //!
 //! A connection that says nothing, or nothing that counts, costs its maker nothing, and a place is one of few. So whoever
-//! answers requests says of a connection that it [stays](Newcomer::stays); until then it is new. Where half of the places are
-//! taken, each connection that comes takes the place of the one that is new for longest, one amid its handshake first. Each has
-//! [`GRACE`] before that, and [`FULL_GRACE`] where all places are taken.
+//! answers requests says of a connection that it [stays](Newcomer::stays); until then it is new. Where most of the places
+//! are taken, each connection that comes takes the place of the one that is new for longest, one amid its handshake first. Each
+//! has [`GRACE`] before that, and [`FULL_GRACE`] where all places are taken.
 //!
 //! Caveats: what a new connection says buys it no time. A flood of more connections in [`FULL_GRACE`] than there are places
 //! takes them all, as long as it lasts.
@@ -20,10 +20,13 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// So long none has to make room, where half of the places are taken.
+/// Of four places so many are taken where places are scarce.
+const SCARCE_QUARTERS: usize = 3;
+
+/// So long none has to make room, where places are scarce.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The same, where all are.
+/// The same, where there are none.
 const FULL_GRACE: Duration = Duration::from_secs(1);
 
 /// The new connections of a port; clones share them.
@@ -93,7 +96,7 @@ impl Newcomers {
 
     /// Ends a new connection for another that comes while so many are open. False where none has to go, or none may yet.
     pub(super) fn make_room(&self, open: usize) -> bool {
-        if open < self.0.places.div_ceil(2) {
+        if open < self.0.places.div_ceil(4).saturating_mul(SCARCE_QUARTERS) {
             return false;
         }
         let grace = if open < self.0.places { GRACE } else { FULL_GRACE };
@@ -196,10 +199,10 @@ mod tests {
         }
         all[0].newcomer().stays();
         advance(GRACE).await;
-        assert!(!newcomers.make_room(3), "there are places");
-        assert!(newcomers.make_room(4));
+        assert!(!newcomers.make_room(5), "there are places");
+        assert!(newcomers.make_room(6));
         assert_eq!(are_gone(&all), [false, false, true, false, false], "those amid a handshake go first");
-        assert!(newcomers.make_room(4) && newcomers.make_room(4) && newcomers.make_room(4));
+        assert!(newcomers.make_room(6) && newcomers.make_room(6) && newcomers.make_room(6));
         assert_eq!(are_gone(&all), [false, true, true, true, true]);
         assert!(!newcomers.make_room(8), "who is known stays");
         drop(all);
@@ -213,7 +216,7 @@ mod tests {
         let first = newcomers.enter();
         advance(FULL_GRACE).await;
         let second = newcomers.enter();
-        assert!(!newcomers.make_room(7), "half of the places are free");
+        assert!(!newcomers.make_room(7), "there is a place");
         let began = Instant::now();
         newcomers.full_grace().await;
         assert!(newcomers.make_room(8) && began.elapsed() == Duration::ZERO);
