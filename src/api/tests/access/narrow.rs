@@ -171,9 +171,4 @@ async fn who_is_not_known_is_told_nothing_of_the_cluster() {
             }
         }
     }
-    // Where it is not known yet whom to serve, neither.
-    let server = Server::start().await;
-    server.fake.order(fake::Orders { shut: true, ..Default::default() });
-    let shut = server.get("/hraftd/key/a").await;
-    assert!(shut.status == 503 && shut.header("x-hraftd-served-by").is_none(), "{shut:?}");
 }

@@ -126,7 +126,9 @@ async fn before_it_is_known_whom_to_serve_only_root_is() {
     let server = Server::with(Fake::default(), settings).await;
     server.fake.order(fake::Orders { shut: true, ..Default::default() });
     assert_eq!(server.get("/hraftd/raft/health").await.status, 200);
-    server.get("/hraftd/key/a").await.is_error(503, "not_ready", "does not know yet whom it may serve");
+    let shut = server.get("/hraftd/key/a").await;
+    shut.is_error(503, "not_ready", "does not know yet whom it may serve");
+    assert_eq!((shut.header("x-hraftd-index"), shut.header("x-hraftd-served-by")), (None, None), "{shut:?}");
     server.get("/hraftd/raft/stats").await.is_error(503, "not_ready", "");
     assert_eq!(server.ask_with("PUT", "/hraftd/key/a", &[&bearer(&root)], b"1").await.status, 201);
     // Who waits is served as soon as it is known.
