@@ -35,23 +35,7 @@ pub struct Load {
     pub seen: AtomicU64,
     pub slowest: Mutex<Slowest>,
     pub broken: AtomicU64,
-    failed: Mutex<Vec<Failed>>,
-    /// When a leader left that may find no successor.
-    forgiven: Mutex<Vec<(Instant, Instant)>>,
-}
-
-/// What went wrong, and when it was under way.
-#[derive(Debug)]
-struct Failed {
-    what: String,
-    sent: Instant,
-    ended: Instant,
-}
-
-impl Failed {
-    fn is_timeout(&self) -> bool {
-        self.what.contains(": 504 ")
-    }
+    failed: Mutex<Vec<String>>,
 }
 
 /// Ends the clients when the test ends, by a panic too: the scope waits for them.
@@ -77,7 +61,6 @@ impl Load {
             slowest: Mutex::default(),
             broken: AtomicU64::new(0),
             failed: Mutex::default(),
-            forgiven: Mutex::default(),
         }
     }
 
@@ -102,22 +85,7 @@ impl Load {
 
     /// What went wrong for clients.
     pub fn failures(&self) -> Vec<String> {
-        let forgiven = self.forgiven.lock().unwrap();
-        let is_forgiven = |failed: &Failed| {
-            failed.is_timeout() && forgiven.iter().any(|(from, to)| failed.sent <= *to && failed.ended >= *from)
-        };
-        self.failed
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|failed| !is_forgiven(failed))
-            .map(|failed| failed.what.clone())
-            .collect()
-    }
-
-    /// Does not count what was under way then and got 504: the leader was gone, and the outcome is unknown.
-    pub fn forgive_between(&self, from: Instant, to: Instant) {
-        self.forgiven.lock().unwrap().push((from, to));
+        self.failed.lock().unwrap().clone()
     }
 
     /// How many failures there were so far.
@@ -130,18 +98,14 @@ impl Load {
         let mut failed = self.failed.lock().unwrap();
         let mut later = failed.split_off(from);
         let before = later.len();
-        later.retain(|failed| !failed.is_timeout());
+        later.retain(|what| !what.contains(": 504 "));
         let forgiven = before - later.len();
         failed.append(&mut later);
         forgiven
     }
 
     fn fail(&self, what: String) {
-        self.fail_since(Instant::now(), what);
-    }
-
-    fn fail_since(&self, sent: Instant, what: String) {
-        self.failed.lock().unwrap().push(Failed { what, sent, ended: Instant::now() });
+        self.failed.lock().unwrap().push(what);
     }
 
     fn goes_on(&self) -> bool {
@@ -316,7 +280,7 @@ impl<'a> Client<'a> {
                 Err(error) => error,
             };
             let away: Vec<bool> = self.load.away.iter().map(|away| away.load(Ordering::SeqCst)).collect();
-            self.load.fail_since(sent, format!("{method} {path} at node {}, away {away:?}: {failed}", self.node));
+            self.load.fail(format!("{method} {path} at node {}, away {away:?}: {failed}", self.node));
             return None;
         }
     }

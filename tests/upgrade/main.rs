@@ -4,14 +4,11 @@
 //! and before the switch down again. No request fails but for connections that break at a node that is replaced. Nothing is
 //! lost, and all have the same in the end.
 //!
-//! And on to a closed cluster, step by step, with the way back of each ([`closing`]).
-//!
 //! Without the old binary the tests are skipped, and say so; in CI they fail.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod client;
-mod closing;
 mod load;
 #[path = "../support/mod.rs"]
 mod support;
@@ -80,15 +77,6 @@ fn format(node: &Node) -> Result<u64, String> {
     about["format"].as_u64().ok_or_else(|| about.to_string())
 }
 
-/// Clients have been answered meanwhile.
-fn some_load(load: &Load) {
-    let than = load.slowest.lock().unwrap().count + 60;
-    eventually(SETTLE, "requests are answered", || {
-        let count = load.slowest.lock().unwrap().count;
-        check(count > than, || format!("{count} requests"))
-    });
-}
-
 /// One upgrade under load.
 struct Upgrade<'a> {
     name: String,
@@ -102,8 +90,13 @@ impl Upgrade<'_> {
         self.cluster.nodes[number].program.is_some()
     }
 
+    /// Clients have been answered meanwhile.
     fn some_load(&self) {
-        some_load(self.load);
+        let than = self.load.slowest.lock().unwrap().count + 60;
+        eventually(SETTLE, "requests are answered", || {
+            let count = self.load.slowest.lock().unwrap().count;
+            check(count > than, || format!("{count} requests"))
+        });
     }
 
     /// Stops a node, and starts the other version on its directory.
