@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
-use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use futures_util::stream;
@@ -21,7 +20,7 @@ use tokio::time::timeout;
 use utoipa::IntoParams;
 
 use super::App;
-use super::access::{Caller, Guard};
+use super::access::{self, Caller, Guard};
 use super::admission::Pass;
 use super::request::query;
 use super::request::read::{self, ReadParams};
@@ -87,7 +86,7 @@ pub struct BackupParams {
         (status = 304, description = "nothing is newer than if_newer"),
     )
 )]
-pub async fn get<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn get<S: Service>(app: &Arc<App<S>>, head: &access::Head, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let (BackupParams { if_newer }, read): (_, ReadParams) = query::parse(head.uri.query())?;
     let (options, deadline) = read.resolve(app.settings.read_level)?;
     let caller = Caller::of(head);

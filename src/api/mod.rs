@@ -60,7 +60,7 @@ pub use request::hosts::Hosts;
 pub use service::Service;
 pub use timing::TokenName;
 
-use access::Access;
+use access::{Access, Head};
 use admission::{Admission, Pass};
 use keys::KeyRoute;
 use metrics::RequestNumbers;
@@ -196,13 +196,15 @@ fn fault() -> Response {
 }
 
 async fn answer_about_keys<S: Service>(app: Arc<App<S>>, request: Request, began: Instant) -> Response {
-    let (mut head, body) = request.into_parts();
+    let (head, body) = request.into_parts();
+    let mut head = Head::from(head);
     let admitted = app.admit(&mut head).await;
     let Some(route) = KeyRoute::parse(head.uri.path()) else {
         return ApiError::no_route(head.uri.path()).into_response();
     };
     let answer = match admitted {
         Ok(mut pass) => keys::handle(&app, route, &head, body, &mut pass).await,
+        Err(refused) if access::is_strange(&app, &head) => return refused.into_response(),
         Err(refused) => Err(refused),
     };
     app.finish(answer, Kind::Plain, began, timing::is_asked(&head))
@@ -270,13 +272,13 @@ impl<S: Service> App<S> {
     }
 
     /// Refuses what no request may be, and whom it may not come from.
-    async fn check_all(&self, head: &mut Parts) -> Result<(), ApiError> {
+    async fn check_all(&self, head: &mut Head) -> Result<(), ApiError> {
         self.check(head)?;
         access::authenticate(self, head).await
     }
 
     /// Takes on a request about keys, locks and the like, or says why not.
-    async fn admit(&self, head: &mut Parts) -> Result<Pass<'_>, ApiError> {
+    async fn admit(&self, head: &mut Head) -> Result<Pass<'_>, ApiError> {
         self.check_all(head).await?;
         match head.extensions.get::<Excess>() {
             None => self.admission.enter(&head.method),

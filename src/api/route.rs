@@ -20,10 +20,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use futures_util::future::BoxFuture;
 
+use super::access::Head;
 use super::admission::Pass;
 use super::methods::{EVENTS, PAGE, WATCH, no_route, other_method};
 use super::service::Service;
-use super::{App, Kind, admin, auth, backup, lease, lock, metrics, page, spec, timing, txn, visible, watch};
+use super::{App, Kind, access, admin, auth, backup, lease, lock, metrics, page, spec, timing, txn, visible, watch};
 use crate::api::response::Answer;
 use crate::api::response::error::ApiError;
 
@@ -144,15 +145,16 @@ pub fn without_foreign_allow(mut response: Response) -> Response {
 
 /// A page of another site gets nothing, not even a 404.
 async fn check<S: Service>(State(app): State<Arc<App<S>>>, request: Request, next: Next) -> Response {
-    let (mut head, body) = request.into_parts();
+    let (head, body) = request.into_parts();
+    let mut head = Head::from(head);
     match app.check_all(&mut head).await {
-        Ok(()) => next.run(Request::from_parts(head, body)).await,
+        Ok(()) => next.run(Request::from_parts(head.into_parts(), body)).await,
         Err(refused) => refused.into_response(),
     }
 }
 
 /// Handles a request that was taken on.
-type Work<S> = for<'a> fn(&'a Arc<App<S>>, &'a Parts, Body, Pass<'a>) -> BoxFuture<'a, Result<Answer, ApiError>>;
+type Work<S> = for<'a> fn(&'a Arc<App<S>>, &'a Head, Body, Pass<'a>) -> BoxFuture<'a, Result<Answer, ApiError>>;
 
 /// A handler of requests about locks, transactions and the like: they pass admission, and have
 /// headers of their own.
@@ -163,10 +165,12 @@ fn data<S: Service>(
     move |State(app), request| {
         Box::pin(async move {
             let began = Instant::now();
-            let (mut head, body) = request.into_parts();
+            let (head, body) = request.into_parts();
+            let mut head = Head::from(head);
             let admitted = app.admit(&mut head).await;
             let answer = match admitted {
                 Ok(pass) => work(&app, &head, body, pass).await,
+                Err(refused) if access::is_strange(&app, &head) => return refused.into_response(),
                 Err(refused) => Err(refused),
             };
             app.finish(answer, kind, began, timing::is_asked(&head))

@@ -4,7 +4,6 @@ use std::pin::pin;
 use std::time::Instant;
 
 use axum::body::Bytes;
-use axum::http::request::Parts;
 use axum::response::Response;
 use tokio::task::JoinHandle;
 
@@ -13,6 +12,7 @@ use super::access::Caller;
 use super::retry_shares::Client;
 use super::service::Service;
 use super::timing::{self, Work};
+use crate::api::access::Head;
 use crate::api::request::deadline::Deadline;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::response::error::ApiError;
@@ -96,7 +96,7 @@ impl WriteOutcome {
 pub async fn write<S: Service>(
     app: &App<S>,
     action: Action,
-    head: &Parts,
+    head: &Head,
     body: &[u8],
     deadline: &Deadline,
 ) -> Result<WriteOutcome, ApiError> {

@@ -1,7 +1,7 @@
 //! One connection, from its accept to its end.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::net::SocketAddr;
 use std::pin;
 use std::sync::Arc;
@@ -16,10 +16,12 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::marks::Marks;
-use super::places::{Entered, Place};
+use super::marks::{Guest, Marks};
+use super::newcomers::Arrived;
+use super::places;
 use super::socket::Socket;
 use super::{Handler, HttpLimits, hang_up, http2};
 use crate::http::activity::{ConnectionActivity, Overdue, TrackedBody, Watchdog};
@@ -27,22 +29,48 @@ use crate::tls::{Admitted, Wire};
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Serves the requests of one client, one after the other, in HTTP/2 as many at a time as it sends; where it is in excess, the first. Ends where others need its
-/// place.
+/// What a connection has at its port, for as long as it lives.
+#[derive(Debug)]
+pub(super) enum Entered {
+    /// There is no place for it.
+    Excess,
+    Newcomer(Arrived),
+    Place(places::Entered),
+}
+
+impl Entered {
+    fn guest(&self) -> Guest {
+        match self {
+            Self::Excess => Guest::Excess,
+            Self::Newcomer(arrived) => Guest::Newcomer(arrived.newcomer()),
+            Self::Place(entered) => Guest::Place(entered.place()),
+        }
+    }
+
+    /// Ends once others need the place.
+    async fn gone(&self) {
+        match self {
+            Self::Excess => pending().await,
+            Self::Newcomer(arrived) => arrived.gone().await,
+            Self::Place(entered) => entered.gone().await,
+        }
+    }
+}
+
+/// Serves the requests of one client, one after the other, in HTTP/2 as many at a time as it sends; where it is in excess,
+/// the first. Ends where others need its place.
 pub(super) async fn run(
     stream: TcpStream,
     from: SocketAddr,
     handler: impl Handler,
     limits: HttpLimits,
-    excess: bool,
-    entered: Option<Entered>,
+    entered: Entered,
     stop: CancellationToken,
 ) {
-    let Some(entered) = entered else { return open(stream, from, handler, limits, excess, None, stop).await };
     tokio::select! {
         biased;
         () = entered.gone() => {}
-        () = open(stream, from, handler, limits, excess, Some(entered.place()), stop) => {}
+        () = open(stream, from, handler, limits, entered.guest(), stop) => {}
     }
 }
 
@@ -52,41 +80,38 @@ async fn open(
     from: SocketAddr,
     handler: impl Handler,
     limits: HttpLimits,
-    excess: bool,
-    place: Option<Place>,
+    guest: Guest,
     stop: CancellationToken,
 ) {
     let Some(door) = limits.door.clone() else {
-        return serve(Admitted::plain(stream), handler, limits, excess, place, stop).await;
+        return serve(Admitted::plain(stream), handler, limits, guest, stop).await;
     };
     let admitted = tokio::select! {
         // On the heap: it is large, and soon done.
         admitted = Box::pin(door.admit(stream, from)) => admitted,
         () = stop.cancelled() => None,
+        // The next ones cannot even be refused meanwhile.
+        () = sleep(limits.header_timeout), if matches!(guest, Guest::Excess) => None,
     };
     let Some(mut admitted) = admitted else { return };
     match admitted.ends.take() {
         Some(ends) => tokio::select! {
             biased;
             () = ends.cancelled() => {}
-            () = serve(admitted, handler, limits, excess, place, stop) => {}
+            () = serve(admitted, handler, limits, guest, stop) => {}
         },
-        None => serve(admitted, handler, limits, excess, place, stop).await,
+        None => serve(admitted, handler, limits, guest, stop).await,
     }
 }
 
-async fn serve(
-    admitted: Admitted,
-    handler: impl Handler,
-    limits: HttpLimits,
-    excess: bool,
-    place: Option<Place>,
-    stop: CancellationToken,
-) {
+async fn serve(admitted: Admitted, handler: impl Handler, limits: HttpLimits, guest: Guest, stop: CancellationToken) {
+    if let Guest::Newcomer(newcomer) = &guest {
+        newcomer.comes_in();
+    }
     let activity = Arc::new(ConnectionActivity::default());
     let soft_end = admitted.soft_end();
     let Admitted { wire, peer, certificate, .. } = admitted;
-    let marks = Arc::new(Marks { excess, under_tls: matches!(wire, Wire::Tls(_)), peer, certificate, place });
+    let marks = Arc::new(Marks { guest, under_tls: matches!(wire, Wire::Tls(_)), peer, certificate });
     let by_alpn = wire.is_http2();
     let minds_preface = !limits.upgrades && !marks.under_tls;
     let stream = Arc::new(Mutex::new(wire));
@@ -123,7 +148,7 @@ async fn serve(
         // Ours is cheaper and knows idle from slow: see `activity`.
         .header_read_timeout(None)
         .max_buf_size(limits.max_head_bytes)
-        .keep_alive(!excess)
+        .keep_alive(!marks.is_excess())
         // A peer that ends its side is gone; a client may only have nothing more to say.
         .half_close(!limits.upgrades)
         .serve_connection(TokioIo::new(socket), service);

@@ -4,24 +4,42 @@ use std::sync::Arc;
 
 use axum::http::Extensions;
 
+use super::newcomers::Newcomer;
 use super::places::Place;
 use super::{Excess, UnderTls};
 use crate::tls::{ClientCertificate, PeerIdentity};
 
+/// How a connection stands at its port.
+#[derive(Debug)]
+pub(super) enum Guest {
+    /// There is no place for it.
+    Excess,
+    /// It has a place for as long as others need none, or for good.
+    Newcomer(Newcomer),
+    /// It has a place of a port that knows members from strangers.
+    Place(Place),
+}
+
 /// The extensions that each request gets.
 #[derive(Debug)]
 pub(super) struct Marks {
-    pub(super) excess: bool,
+    pub(super) guest: Guest,
     pub(super) under_tls: bool,
     pub(super) peer: Option<PeerIdentity>,
     pub(super) certificate: Option<Arc<ClientCertificate>>,
-    pub(super) place: Option<Place>,
 }
 
 impl Marks {
+    pub(super) fn is_excess(&self) -> bool {
+        matches!(self.guest, Guest::Excess)
+    }
+
     pub(super) fn put_on(&self, extensions: &mut Extensions) {
-        if self.excess {
-            extensions.insert(Excess);
+        match &self.guest {
+            Guest::Excess => drop(extensions.insert(Excess)),
+            Guest::Newcomer(newcomer) if newcomer.is_new() => drop(extensions.insert(newcomer.clone())),
+            Guest::Newcomer(_) => {}
+            Guest::Place(place) => drop(extensions.insert(place.clone())),
         }
         if self.under_tls {
             extensions.insert(UnderTls);
@@ -31,9 +49,6 @@ impl Marks {
         }
         if let Some(certificate) = &self.certificate {
             extensions.insert(certificate.clone());
-        }
-        if let Some(place) = &self.place {
-            extensions.insert(place.clone());
         }
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! Beyond `limits.connections` a client is still heard, once: its one request is marked [`Excess`],
 //! and the handler decides about it. Beyond `limits.excess` of these nothing is
-//! accepted: clients wait in the kernel's queue. A port that knows members from strangers has
+//! accepted: clients wait in the kernel's queue. Connections on which nobody was known yet make
+//! room before it comes to that, see [`newcomers`]. A port that knows members from strangers has
 //! [`places`] instead.
 //!
 //! Knows nothing of keys, of Raft or of JSON: a request too broken to parse gets a bare status.
@@ -23,6 +24,7 @@ mod date;
 mod hang_up;
 mod http2;
 mod marks;
+mod newcomers;
 mod numbers;
 mod places;
 mod preface;
@@ -50,6 +52,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::seldom::Seldom;
 use crate::tls::Door;
+use connection::Entered;
+pub use newcomers::Newcomer;
+use newcomers::Newcomers;
 pub use numbers::PortNumbers;
 pub use places::{Place, Places};
 
@@ -188,22 +193,22 @@ pub async fn serve(
     let mut shutdown = pin!(shutdown);
     let excess_limits = limits.for_excess();
     let mut threads = threads.iter().cycle();
+    let newcomers = Newcomers::new(limits.connections);
     loop {
         let open = connections.len();
         limits.numbers.has(open);
         tokio::select! {
             _ = &mut shutdown => break,
             Some(ended) = connections.join_next() => note_end(ended),
-            accepted = accept(&listeners, limits.places.as_ref()), if open < limits.connections.saturating_add(limits.excess) => match accepted {
+            accepted = accept(&listeners, &limits, &newcomers, open) => match accepted {
                 Ok((stream, client)) => {
-                    let excess = limits.places.is_none() && open >= limits.connections;
-                    if excess {
-                        limits.numbers.excess.one();
-                        complaints.note(&"as many connections as this node takes: no more of them are served for now");
-                    }
-                    let limits = if excess { &excess_limits } else { &limits };
+                    let entered = match &limits.places {
+                        Some(places) => Entered::Place(places.enter()),
+                        None => enter(&newcomers, open, &limits.numbers, &mut complaints),
+                    };
+                    let limits = if matches!(entered, Entered::Excess) { &excess_limits } else { &limits };
                     let handler = handler.clone().serving(client.ip());
-                    start(&mut connections, (stream, client), handler, threads.next(), limits, excess, &stop);
+                    start(&mut connections, (stream, client), handler, threads.next(), limits, entered, &stop);
                 }
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
@@ -229,10 +234,30 @@ pub async fn serve(
     }
 }
 
-/// The next connection to any of them, once there is room for it.
-async fn accept(listeners: &[TcpListener], places: Option<&Places>) -> io::Result<(TcpStream, SocketAddr)> {
-    if let Some(places) = places {
-        places.room().await;
+/// A new connection, where so many are open.
+fn enter(newcomers: &Newcomers, open: usize, numbers: &PortNumbers, complaints: &mut Complaints) -> Entered {
+    if newcomers.make_room(open) {
+        numbers.made_room.one();
+        complaints.note(&"places for connections are scarce: those that have shown nothing yet are closed for others");
+    } else if open >= newcomers.places() {
+        numbers.excess.one();
+        complaints.note(&"as many connections as this node takes: no more of them are served for now");
+        return Entered::Excess;
+    }
+    Entered::Newcomer(newcomers.enter())
+}
+
+/// The next connection to any of them, once there is room for it beside those that are open.
+async fn accept(
+    listeners: &[TcpListener],
+    limits: &HttpLimits,
+    newcomers: &Newcomers,
+    open: usize,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    match &limits.places {
+        Some(places) => places.room().await,
+        None if open < limits.connections.saturating_add(limits.excess) => {}
+        None => newcomers.full_grace().await,
     }
     poll_fn(|cx| {
         let mut accepted = listeners.iter().map(|listener| listener.poll_accept(cx));
@@ -247,7 +272,7 @@ fn start(
     handler: impl Handler,
     thread: Option<&Handle>,
     limits: &HttpLimits,
-    excess: bool,
+    entered: Entered,
     stop: &CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -258,9 +283,8 @@ fn start(
     }
     // A child token each: polling the shared one would have all connections contend for its lock.
     let (limits, stop) = (limits.clone(), stop.child_token());
-    let place = limits.places.as_ref().map(Places::enter);
     let Some(thread) = thread else {
-        connections.spawn(connection::run(stream, from, handler, limits, excess, place, stop));
+        connections.spawn(connection::run(stream, from, handler, limits, entered, stop));
         return;
     };
     // Its events are to come to the thread that serves it.
@@ -268,7 +292,7 @@ fn start(
         Ok(stream) => {
             let served = async move {
                 match TcpStream::from_std(stream) {
-                    Ok(stream) => connection::run(stream, from, handler, limits, excess, place, stop).await,
+                    Ok(stream) => connection::run(stream, from, handler, limits, entered, stop).await,
                     Err(error) => note_unserved(&error),
                 }
             };

@@ -11,6 +11,8 @@ pub struct PortNumbers {
     connections: AtomicUsize,
     /// Connections that were accepted beyond the limit.
     pub excess: Counter,
+    /// Connections that were closed to make room for others, because nobody was known on them yet.
+    pub made_room: Counter,
     /// Bytes that came.
     pub received: Counter,
     /// Bytes that went.

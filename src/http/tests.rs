@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::*;
 
-pub(super) const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 
 pub(super) struct Server {
     addr: SocketAddr,
@@ -287,8 +287,11 @@ fn accept_errors() {
     assert!(!is_clients_fault(&io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error())));
 }
 
-/// What `/excess` says of its request.
+/// What `/excess` says of its request, whose connection stays.
 pub(super) async fn is_excess(request: axum::extract::Request) -> String {
+    if let Some(newcomer) = request.extensions().get::<Newcomer>() {
+        newcomer.stays();
+    }
     format!("excess: {}", request.extensions().get::<Excess>().is_some())
 }
 
@@ -323,11 +326,38 @@ async fn what_is_too_much_waits_and_is_served_once_there_is_room() {
     let router = Router::new().route("/", get(is_excess));
     let limits = HttpLimits { connections: 1, header_timeout: Duration::from_secs(600), ..HttpLimits::default() };
     let server = Server::start(router, limits).await;
-    // All say nothing: those in excess have two seconds for that, the others as long as they like.
+    let mut known = server.connect().await;
+    known.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    until(&mut known, "excess: false").await;
+    // All say nothing: they have two seconds for that.
     let silent: Vec<TcpStream> =
         futures_util::future::join_all((0..MAX_EXCESS_CONNECTIONS + 10).map(|_| server.connect())).await;
     let answer = server.exchange(HELLO).await;
     assert!(answer.ends_with("excess: true"), "{answer}");
+    drop(silent);
+}
+
+/// Issue 21, the second attack: connections that said nothing, or nothing that counts, kept a port's places.
+#[tokio::test]
+async fn connections_on_which_nobody_is_known_make_room() {
+    const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let router = Router::new().route("/", get(is_excess)).route("/public", get(|| async { "public" }));
+    let numbers = Arc::<PortNumbers>::default();
+    let long = Duration::from_secs(600);
+    let limits = HttpLimits { connections: 2, excess: 1, header_timeout: long, idle_timeout: long, ..quick() };
+    let server = Server::start(router, HttpLimits { numbers: numbers.clone(), ..limits }).await;
+    let mut known = server.connect().await;
+    known.write_all(ASK).await.unwrap();
+    until(&mut known, "excess: false").await;
+    let mut public = server.connect().await;
+    public.write_all(b"GET /public HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    until(&mut public, "public").await;
+    let silent = [server.connect().await, server.connect().await];
+    timeout(SOON, async { while !server.exchange(HELLO).await.ends_with("excess: false") {} }).await.unwrap();
+    assert_eq!(timeout(SOON, public.read(&mut [0])).await.unwrap().unwrap_or(0), 0, "it made room");
+    assert!(numbers.made_room.get() > 0);
+    known.write_all(ASK).await.unwrap();
+    until(&mut known, "excess: false").await;
     drop(silent);
 }
 

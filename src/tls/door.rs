@@ -1,7 +1,7 @@
 //! What a connection passes before its first request: the first byte tells TLS from plain text, and the handshake who it is.
 //!
-//! * Handshakes are few at a time, and each has little time. At the Raft port some places are kept for addresses where a
-//!   node was seen before, so that strangers cannot keep nodes out.
+//! * Handshakes are few at a time, and each has little time: the less, the more wait ([`handshakes`](super::handshakes)). At
+//!   the Raft port some places are kept for addresses where a node was seen before, so that strangers cannot keep nodes out.
 //! * At a client port the first words (ALPN) tell a node from a client: clients are never asked for a node's certificate.
 //! * Plain text where there is none gets a plain answer, so that who wrote `http://` learns why.
 
@@ -17,7 +17,6 @@ use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -26,6 +25,7 @@ use webpki::KeyUsage;
 
 use super::clients::ClientTls;
 use super::complaints::Complaints;
+use super::handshakes::Handshakes;
 use super::peers::PeerTls;
 use super::verify::PeerIdentity;
 use super::wire::{Movable, Secured, Wire};
@@ -50,20 +50,28 @@ pub struct DoorLimits {
     pub strangers: usize,
     /// Each has so long, the wait for its place included.
     pub handshake: Duration,
+    /// One that has its place for so long loses it to another that waits.
+    pub grace: Duration,
     /// The first byte comes within this time.
     pub first_byte: Duration,
 }
 
 impl DoorLimits {
     /// Of the Raft port.
-    pub const RAFT: Self =
-        Self { handshakes: 64, strangers: 48, handshake: Duration::from_secs(2), first_byte: Duration::from_secs(2) };
+    pub const RAFT: Self = Self {
+        handshakes: 64,
+        strangers: 48,
+        handshake: Duration::from_secs(2),
+        grace: Duration::from_millis(250),
+        first_byte: Duration::from_secs(2),
+    };
 
     /// Of a client port.
     pub const CLIENTS: Self = Self {
         handshakes: 256,
         strangers: 256,
         handshake: Duration::from_secs(10),
+        grace: Duration::from_secs(1),
         first_byte: Duration::from_secs(10),
     };
 }
@@ -89,8 +97,7 @@ pub enum Open {
 pub struct Door {
     open: Open,
     limits: DoorLimits,
-    handshakes: Semaphore,
-    strangers: Semaphore,
+    handshakes: Handshakes,
     /// Handshakes are calculated here; where there are none, by the caller.
     threads: Vec<Handle>,
     next: AtomicUsize,
@@ -183,8 +190,7 @@ impl Door {
         Self {
             open,
             limits,
-            handshakes: Semaphore::new(limits.handshakes),
-            strangers: Semaphore::new(limits.strangers),
+            handshakes: Handshakes::new(limits),
             threads,
             next: AtomicUsize::new(0),
             complaints: Complaints::default(),
@@ -267,18 +273,16 @@ impl Door {
         None
     }
 
-    /// A place among the handshakes under way.
-    async fn place(&self, from: IpAddr) -> io::Result<[Option<SemaphorePermit<'_>>; 2]> {
-        let closed = |_| io::Error::other("closed");
-        let strangers = match self.nodes().knows(from) {
-            true => None,
-            false => Some(self.strangers.acquire().await.map_err(closed)?),
-        };
-        Ok([Some(self.handshakes.acquire().await.map_err(closed)?), strangers])
+    async fn secure(&self, stream: TcpStream, from: IpAddr) -> io::Result<Admitted> {
+        let place = self.handshakes.begin(!self.nodes().knows(from)).await;
+        tokio::select! {
+            biased;
+            secured = self.secure_now(stream, from) => secured,
+            () = place.gone() => Err(io::Error::other("its handshake made room for another")),
+        }
     }
 
-    async fn secure(&self, stream: TcpStream, from: IpAddr) -> io::Result<Admitted> {
-        let _place = self.place(from).await?;
+    async fn secure_now(&self, stream: TcpStream, from: IpAddr) -> io::Result<Admitted> {
         let open = self.answers();
         let done = match self.thread() {
             None => shake_hands(stream, from, open).await?,

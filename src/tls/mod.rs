@@ -16,6 +16,7 @@ mod clients;
 mod complaints;
 mod dial;
 mod door;
+mod handshakes;
 mod peers;
 mod pem;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A client that is known, as far as it must be.
 
 use std::convert::Infallible;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -21,6 +22,38 @@ pub struct Caller {
     means: Means,
     /// Cancelled once the certificate that he is known by counts no more.
     certificate_over: Option<CancellationToken>,
+}
+
+/// The head of a request, and who sent it as far as that is known: an extension of the head would take memory.
+#[derive(Debug, Clone)]
+pub struct Head {
+    parts: Parts,
+    pub(super) caller: Option<Caller>,
+}
+
+impl Head {
+    /// The head with who sent it as an extension, for handlers that take a [`Caller`].
+    pub fn into_parts(self) -> Parts {
+        let Self { mut parts, caller } = self;
+        if let Some(caller) = caller {
+            parts.extensions.insert(caller);
+        }
+        parts
+    }
+}
+
+impl From<Parts> for Head {
+    fn from(parts: Parts) -> Self {
+        Self { parts, caller: None }
+    }
+}
+
+impl Deref for Head {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 /// By which means somebody is known.
@@ -53,8 +86,8 @@ static UNASKED: Caller = Caller { by: None, may: May::All, means: Means::Nothing
 
 impl Caller {
     /// Who sent a request.
-    pub fn of(head: &Parts) -> &Self {
-        head.extensions.get().unwrap_or(&UNASKED)
+    pub fn of(head: &Head) -> &Self {
+        head.caller.as_ref().unwrap_or(&UNASKED)
     }
 
     pub(super) fn root(means: Means) -> Self {
@@ -191,6 +224,6 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
 
     async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::of(head).clone())
+        Ok(head.extensions.get().unwrap_or(&UNASKED).clone())
     }
 }

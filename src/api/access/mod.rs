@@ -34,13 +34,14 @@ use super::service::Service;
 use crate::api::request::query;
 use crate::api::response::error::ApiError;
 use crate::command::{Denied, Need, Principal};
+use crate::http::Newcomer;
 use crate::kv::AuthRecord;
 use crate::node::{Gate, NodeError, ReadLevel};
 use crate::observe::SecurityNumbers;
 use crate::secret::{Session, SessionOf};
 use crate::tls::PeerIdentity;
 
-pub use caller::{Caller, Means};
+pub use caller::{Caller, Head, Means};
 pub use guard::{Guard, need_of};
 pub use refusals::Refusals;
 pub use root::RootTokens;
@@ -88,20 +89,22 @@ impl Access {
 ///
 /// # Errors
 /// 400, 401, 403 or 503.
-pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Parts) -> Result<(), ApiError> {
+pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Head) -> Result<(), ApiError> {
     // Its lines of checks are no public word.
     let says_more = head.uri.path() == "/readyz" && query::names(head.uri.query(), "verbose");
     let needs = if says_more { Needs::Status } else { methods::needs(&head.method, head.uri.path()) };
-    if needs == Needs::Public {
-        return Ok(());
-    }
     let gate = app.service.gate();
-    if matches!(gate, Gate::Open) && !needs.is_about_tokens() {
+    let is_open = matches!(gate, Gate::Open);
+    if needs == Needs::Public || is_open && !needs.is_about_tokens() {
+        if is_open {
+            keep_connection(head);
+        }
         return Ok(());
     }
     // The cluster's secret says who that is; `nodes` says what it may ask.
     if head.extensions.get::<PeerIdentity>().is_some() {
-        head.extensions.insert(Caller::node());
+        head.caller = Some(Caller::node());
+        keep_connection(head);
         return Ok(());
     }
     let shown = credentials::of(head, &app.access.sessions)?;
@@ -110,6 +113,12 @@ pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Parts) -> Result<
         Some(caller) => caller,
         None => Box::pin(find(app, head, needs, gate, shown)).await?,
     };
+    // He may not do this, and something else.
+    keep_connection(head);
+    if let Some(Principal::Token(holder)) = caller.by() {
+        app.access.used.note(holder.id, SystemTime::now());
+    }
+    let caller = head.caller.insert(caller);
     match needs {
         Needs::Status => caller.demand(Need::Status)?,
         Needs::Members => caller.demand(Need::Members)?,
@@ -118,11 +127,19 @@ pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Parts) -> Result<
         // Its handler demands more.
         Needs::Data | Needs::Known | Needs::Public => {}
     }
-    if let Some(Principal::Token(holder)) = caller.by() {
-        app.access.used.note(holder.id, SystemTime::now());
-    }
-    head.extensions.insert(caller);
     Ok(())
+}
+
+/// True where it is asked who sends a request, and that is not known of this one: it is told nothing of the cluster.
+pub fn is_strange<S: Service>(app: &App<S>, head: &Head) -> bool {
+    head.caller.is_none() && !matches!(app.service.gate(), Gate::Open)
+}
+
+/// Who asks is known, or nobody is asked: the connection makes room for no other any more.
+fn keep_connection(head: &Parts) {
+    if let Some(newcomer) = head.extensions.get::<Newcomer>() {
+        newcomer.stays();
+    }
 }
 
 fn at_once<S: Service>(app: &App<S>, shown: Option<&Shown>, gate: &Gate) -> Option<Caller> {
@@ -135,7 +152,7 @@ fn at_once<S: Service>(app: &App<S>, shown: Option<&Shown>, gate: &Gate) -> Opti
 
 async fn find<S: Service>(
     app: &App<S>,
-    head: &Parts,
+    head: &Head,
     needs: Needs,
     gate: Gate,
     shown: Option<Shown>,
@@ -180,7 +197,7 @@ fn by_root<S: Service>(app: &App<S>, shown: Option<&Shown>) -> Option<Result<Cal
 ///
 /// # Errors
 /// 401.
-pub fn by_header(head: &Parts) -> Result<&Caller, ApiError> {
+pub fn by_header(head: &Head) -> Result<&Caller, ApiError> {
     match head.headers.contains_key(AUTHORIZATION) {
         true => Ok(Caller::of(head)),
         false => Err(Denied::Missing.into()),

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::token::{self, TokenPath};
 use crate::api::App;
-use crate::api::access::{Caller, Guard};
+use crate::api::access::{Caller, Guard, Head};
 use crate::api::admission::Pass;
 use crate::api::request::query;
 use crate::api::request::read::{self, ReadParams};
@@ -83,7 +82,7 @@ impl TokenInfo {
     }
 }
 
-async fn view<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -> Result<StateView, ApiError> {
+async fn view<S: Service>(app: &App<S>, head: &Head, pass: &mut Pass<'_>) -> Result<StateView, ApiError> {
     let (read,): (ReadParams,) = query::parse(head.uri.query())?;
     let (options, deadline) = read.resolve(app.settings.read_level)?;
     pass.read(&options, app.service.applied_index())?;
@@ -101,7 +100,7 @@ async fn view<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -> Re
     params(ReadParams),
     responses((status = 200, description = "without their secrets", body = Vec<TokenInfo>))
 )]
-pub async fn list<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn list<S: Service>(app: &Arc<App<S>>, head: &Head, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let StateView { kv, index, settled } = view(app, head, pass).await?;
     let log_time_ms = app.service.log_time_ms();
     let anonymous = kv.auth().record().filter(|record| !record.anonymous.0.is_empty()).map(TokenInfo::anonymous);
@@ -131,7 +130,7 @@ pub async fn list<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'
         (status = 404, description = "there is none", body = Problem),
     )
 )]
-pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn get<S: Service>(app: &App<S>, head: &Head, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let TokenPath { name } = TokenPath::parse(head)?;
     let StateView { kv, index, settled } = view(app, head, pass).await?;
     let info = match kv.auth().record().filter(|_| name == ANONYMOUS) {

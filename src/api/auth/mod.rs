@@ -6,7 +6,6 @@ pub(super) mod token;
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,6 +13,7 @@ use super::App;
 use super::access::{self, Caller, Means};
 use super::service::Service;
 use super::write;
+use crate::api::access::Head;
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency;
 use crate::api::request::{conditions, query};
@@ -40,7 +40,7 @@ pub struct AuthShape {
     request_body = Option<AuthShape>,
     responses((status = 200, description = "it is on", body = Done))
 )]
-pub async fn on<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn on<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (time,): (WriteParams,) = query::parse(head.uri.query())?;
     let deadline = time.deadline();
     plain(head)?;
@@ -70,7 +70,7 @@ pub struct YesParams {
     params(YesParams, WriteParams),
     responses((status = 200, description = "it is off", body = Done))
 )]
-pub async fn off<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn off<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (YesParams { yes }, time): (_, WriteParams) = query::parse(head.uri.query())?;
     let deadline = time.deadline();
     plain(head)?;
@@ -114,7 +114,7 @@ pub struct WhoAmI {
     tag = "auth",
     responses((status = 200, description = "the token that was shown", body = WhoAmI))
 )]
-pub async fn whoami<S: Service>(app: &App<S>, head: &Parts) -> Result<Answer, ApiError> {
+pub async fn whoami<S: Service>(app: &App<S>, head: &Head) -> Result<Answer, ApiError> {
     let (): () = query::parse(head.uri.query())?;
     let caller = Caller::of(head);
     let (means, ends_ms) = match caller.means() {
@@ -132,7 +132,7 @@ pub async fn whoami<S: Service>(app: &App<S>, head: &Parts) -> Result<Answer, Ap
 }
 
 /// What these requests have none of: a lost answer to one is no matter of repeating it.
-fn plain(head: &Parts) -> Result<(), ApiError> {
+fn plain(head: &Head) -> Result<(), ApiError> {
     if idempotency::is_keyed(&head.headers) {
         return Err(ApiError::BadRequest(
             "requests about tokens take no Idempotency-Key: its outcome would have the token. After a lost answer ask for \

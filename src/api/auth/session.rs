@@ -2,14 +2,13 @@
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, SET_COOKIE};
-use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{plain, token};
 use crate::api::App;
-use crate::api::access::{self, SESSION_MS, set_cookie};
+use crate::api::access::{self, Head, SESSION_MS, set_cookie};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::query;
 use crate::api::response::error::{ApiError, Problem};
@@ -52,7 +51,7 @@ pub struct SessionEnd {
         (status = 401, description = "no token in a header, or none that is good", body = Problem),
     )
 )]
-pub async fn begin<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn begin<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (time,): (WriteParams,) = query::parse(head.uri.query())?;
     let deadline = time.deadline();
     plain(head)?;
@@ -88,14 +87,14 @@ pub async fn begin<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result
     params(WriteParams),
     responses((status = 200, description = "the cookie is cleared", body = SessionEnd))
 )]
-pub async fn end<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn end<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (time,): (WriteParams,) = query::parse(head.uri.query())?;
     plain(head)?;
     time.deadline().no_body(body, &app.body_memory).await?;
     Ok(with_cookie(app, head, &SessionEnd { ok: true, msg: "OK" }, "", 0))
 }
 
-fn with_cookie<S: Service>(app: &App<S>, head: &Parts, shape: &impl Serialize, text: &str, seconds: u64) -> Answer {
+fn with_cookie<S: Service>(app: &App<S>, head: &Head, shape: &impl Serialize, text: &str, seconds: u64) -> Answer {
     let mut response = json::response_of(StatusCode::OK, shape);
     if let Ok(mut cookie) = HeaderValue::from_str(&set_cookie(head, text, seconds)) {
         cookie.set_sensitive(true);

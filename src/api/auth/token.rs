@@ -2,13 +2,12 @@
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{grants, object, plain};
 use crate::api::App;
-use crate::api::access::Caller;
+use crate::api::access::{Caller, Head};
 use crate::api::request::deadline::{Deadline, WriteParams};
 use crate::api::request::query;
 use crate::api::response::error::{ApiError, Problem};
@@ -41,7 +40,7 @@ pub struct TokenPath {
 }
 
 impl TokenPath {
-    pub(super) fn parse(head: &Parts) -> Result<Self, ApiError> {
+    pub(super) fn parse(head: &Head) -> Result<Self, ApiError> {
         let name = head.uri.path().strip_prefix("/hraftd/auth/token/").unwrap_or_default();
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if name.is_empty() || name.len() > MAX_TOKEN_NAME_BYTES || !name.bytes().all(fits) || name == ROOT {
@@ -106,7 +105,7 @@ pub struct TokenAnswer<'a> {
         (status = 404, description = "there is none to rotate", body = Problem),
     )
 )]
-pub async fn put<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn put<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (RotateParams { rotate, grace }, time): (_, WriteParams) = query::parse(head.uri.query())?;
     let deadline = time.deadline();
     let TokenPath { name } = TokenPath::parse(head)?;
@@ -152,7 +151,7 @@ pub async fn put<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<A
 
 async fn rotate<S: Service>(
     app: &App<S>,
-    head: &Parts,
+    head: &Head,
     name: &str,
     grace_ms: u64,
     deadline: &Deadline,
@@ -196,7 +195,7 @@ fn shown(status: StatusCode, index: u64, name: &str, token: Option<&Token>) -> a
         (status = 404, description = "there is none", body = Problem),
     )
 )]
-pub async fn delete<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn delete<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (time,): (WriteParams,) = query::parse(head.uri.query())?;
     let deadline = time.deadline();
     let TokenPath { name } = TokenPath::parse(head)?;

@@ -1,9 +1,8 @@
 //! `DELETE /hraftd/key/{key}`: deletes one key.
 
 use axum::body::Body;
-use axum::http::request::Parts;
 
-use crate::api::access::Caller;
+use crate::api::access::{Caller, Head};
 use crate::api::request::conditions::{self, CasParams, ConditionHeaders};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
@@ -29,7 +28,7 @@ use crate::command::{Action, Reply};
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub async fn delete<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn delete<S: Service>(app: &App<S>, raw_key: &str, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (time, cas): (WriteParams, CasParams) = query::parse(head.uri.query())?;
     let deadline = time.deadline();
     let conditions = conditions::of_write(head, &cas)?;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
@@ -14,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 
 use crate::api::App;
-use crate::api::access::{Caller, Guard};
+use crate::api::access::{Caller, Guard, Head};
 use crate::api::admission::Pass;
 use crate::api::request::conditions::{ConditionHeaders, Tags};
 use crate::api::request::deadline;
@@ -78,7 +77,7 @@ pub struct GetParams {
 pub async fn get<S: Service>(
     app: &Arc<App<S>>,
     raw_key: &str,
-    head: &Parts,
+    head: &Head,
     pass: &mut Pass<'_>,
 ) -> Result<Answer, ApiError> {
     let (read, GetParams { raw, meta, wait }): (ReadParams, _) = query::parse(head.uri.query())?;
@@ -153,7 +152,7 @@ pub async fn get<S: Service>(
 pub async fn head<S: Service>(
     app: &Arc<App<S>>,
     raw_key: &str,
-    head: &Parts,
+    head: &Head,
     pass: &mut Pass<'_>,
 ) -> Result<Answer, ApiError> {
     get(app, raw_key, head, pass).await

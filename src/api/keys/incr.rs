@@ -1,13 +1,12 @@
 //! `POST /hraftd/key/{key}`: adds to an integer, or sets how long a key lives.
 
 use axum::body::Body;
-use axum::http::request::Parts;
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::WriteRequest;
-use crate::api::access::Caller;
+use crate::api::access::{Caller, Head};
 use crate::api::request::conditions::{CasParams, ConditionHeaders};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
@@ -49,7 +48,7 @@ pub struct IncrParams {
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub async fn post<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn post<S: Service>(app: &App<S>, raw_key: &str, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (WriteRequest { deadline, life, conditions }, params) = WriteRequest::parse(head)?;
     let KeyPath { key } = KeyPath::parse(raw_key)?;
     let bad = |what: &str| Err(ApiError::BadRequest(what.to_owned()));

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Method;
-use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use crate::api::App;
+use crate::api::access::Head;
 use crate::api::admission::Pass;
 use crate::api::methods;
 use crate::api::request::conditions::{self, CasParams};
@@ -50,7 +50,7 @@ impl<'a> KeyRoute<'a> {
 pub async fn handle<S: Service>(
     app: &Arc<App<S>>,
     route: KeyRoute<'_>,
-    head: &Parts,
+    head: &Head,
     body: Body,
     pass: &mut Pass<'_>,
 ) -> Result<Answer, ApiError> {
@@ -78,7 +78,7 @@ struct WriteRequest {
 
 impl WriteRequest {
     /// Reads the query and the conditions; `P` is what this write takes beside what all take.
-    fn parse<P: DeserializeOwned>(head: &Parts) -> Result<(Self, P), ApiError> {
+    fn parse<P: DeserializeOwned>(head: &Head) -> Result<(Self, P), ApiError> {
         let (time, ttl, cas, params): (WriteParams, TtlParams, CasParams, P) = query::parse(head.uri.query())?;
         let conditions = conditions::of_write(head, &cas)?;
         Ok((Self { deadline: time.deadline(), life: ttl.life()?, conditions }, params))

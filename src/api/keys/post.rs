@@ -1,9 +1,9 @@
 //! `POST /hraftd/key`: stores many keys.
 
 use axum::body::Body;
-use axum::http::request::Parts;
 
 use super::WriteRequest;
+use crate::api::access::Head;
 use crate::api::request::conditions::{CasParams, ConditionHeaders};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
@@ -34,7 +34,7 @@ use crate::command::{Action, Leased, Reply};
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn post<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (WriteRequest { deadline, life, conditions }, ()) = WriteRequest::parse(head)?;
     // The pairs are slices of the body, so it keeps its memory until they are written.
     let (body, _memory) = deadline.read_body(body, &app.body_memory).await?;

@@ -2,13 +2,12 @@
 
 use axum::body::{Body, HttpBody};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::WriteRequest;
-use crate::api::access::Caller;
+use crate::api::access::{Caller, Head};
 use crate::api::request::conditions::{CasParams, ConditionHeaders};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
@@ -52,7 +51,7 @@ pub struct PutParams {
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn put<S: Service>(app: &App<S>, raw_key: &str, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (WriteRequest { deadline, life, conditions }, PutParams { json }) = WriteRequest::parse(head)?;
     let KeyPath { key } = KeyPath::parse(raw_key)?;
     if !has_body(head) && body.is_end_stream() {
@@ -91,6 +90,6 @@ fn no_body() -> ApiError {
 }
 
 /// A client that forgot the value sends neither: that must not look as an empty text does.
-fn has_body(head: &Parts) -> bool {
+fn has_body(head: &Head) -> bool {
     head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING)
 }

@@ -4,12 +4,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use axum::http::header::LINK;
-use axum::http::request::Parts;
 use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use crate::api::App;
-use crate::api::access::{Caller, Guard};
+use crate::api::access::{Caller, Guard, Head};
 use crate::api::admission::Pass;
 use crate::api::request::query::{self, Query};
 use crate::api::request::read::{self, ReadParams};
@@ -61,7 +60,7 @@ fn id<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
         headers(("Link" = String, description = "the next page, with a limit and where there is more"))
     ))
 )]
-pub async fn list<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn list<S: Service>(app: &Arc<App<S>>, head: &Head, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let query = Query::parse::<(LeasesParams, ReadParams)>(head.uri.query())?;
     let (LeasesParams { limit, after }, read): (_, ReadParams) = query.read()?;
     if limit == Some(0) {

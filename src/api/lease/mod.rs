@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
@@ -16,6 +15,7 @@ use super::access::{Caller, Guard};
 use super::admission::Pass;
 use super::service::Service;
 use super::write::{self, WriteOutcome};
+use crate::api::access::Head;
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::key_path::LeasePath;
@@ -64,7 +64,7 @@ fn ttl<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn post<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (LeaseTtl { ttl }, time): (_, WriteParams) = query::parse(head.uri.query())?;
     let deadline = time.deadline();
     let Some(ttl_ms) = ttl.map(as_ms) else {
@@ -99,7 +99,7 @@ pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub async fn keep_alive<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn keep_alive<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (LeaseTtl { ttl }, time): (_, WriteParams) = query::parse(head.uri.query())?;
     let deadline = time.deadline();
     let LeasePath { id } = LeasePath::parse(head)?;
@@ -131,7 +131,7 @@ pub async fn keep_alive<S: Service>(app: &App<S>, head: &Parts, body: Body) -> R
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub async fn revoke<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn revoke<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (time,): (WriteParams,) = query::parse(head.uri.query())?;
     let deadline = time.deadline();
     let LeasePath { id } = LeasePath::parse(head)?;
@@ -168,7 +168,7 @@ pub struct LeaseParams {
         (status = 404, description = "it has ended, or never was", body = Problem),
     )
 )]
-pub async fn get<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn get<S: Service>(app: &Arc<App<S>>, head: &Head, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let (LeaseParams { keys }, read): (_, ReadParams) = query::parse(head.uri.query())?;
     let (options, deadline) = read.resolve(app.settings.read_level)?;
     let LeasePath { id } = LeasePath::parse(head)?;

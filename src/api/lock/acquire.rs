@@ -13,14 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::request::Parts;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 
 use super::{locked, refused};
 use crate::api::App;
-use crate::api::access::{Caller, Guard};
+use crate::api::access::{Caller, Guard, Head};
 use crate::api::admission::Pass;
 use crate::api::request::deadline::{self, WriteParams};
 use crate::api::request::idempotency::IdempotencyHeader;
@@ -88,7 +87,7 @@ pub struct AcquireParams {
 )]
 pub async fn post<S: Service>(
     app: &Arc<App<S>>,
-    head: &Parts,
+    head: &Head,
     body: Body,
     pass: &mut Pass<'_>,
 ) -> Result<Answer, ApiError> {

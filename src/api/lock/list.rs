@@ -4,12 +4,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use axum::http::header::LINK;
-use axum::http::request::Parts;
 use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use crate::api::App;
-use crate::api::access::{Caller, Guard};
+use crate::api::access::{Caller, Guard, Head};
 use crate::api::admission::Pass;
 use crate::api::request::query::{self, Query};
 use crate::api::request::read::{self, ReadParams};
@@ -58,7 +57,7 @@ fn number_of_locks<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D
         headers(("Link" = String, description = "the next page, with a limit and where there is more"))
     ))
 )]
-pub async fn list<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn list<S: Service>(app: &Arc<App<S>>, head: &Head, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let query = Query::parse::<(LocksParams, ReadParams)>(head.uri.query())?;
     let (LocksParams { prefix, limit, after }, read): (_, ReadParams) = query.read()?;
     let bad = |what: &str| Err(ApiError::BadRequest(what.to_owned()));

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
@@ -16,6 +15,7 @@ use super::access::Caller;
 use super::admission::Pass;
 use super::service::Service;
 use super::write::{self, WriteOutcome};
+use crate::api::access::Head;
 use crate::api::request::deadline::{Deadline, WriteParams};
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::key_path::LockPath;
@@ -47,7 +47,7 @@ fn ttl<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error
         (status = 404, description = "nobody holds it", body = Problem),
     )
 )]
-pub async fn get<S: Service>(app: &App<S>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn get<S: Service>(app: &App<S>, head: &Head, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let (read,): (ReadParams,) = query::parse(head.uri.query())?;
     let (options, deadline) = read.resolve(app.settings.read_level)?;
     let LockPath { name } = LockPath::parse(head)?;
@@ -110,7 +110,7 @@ pub struct RenewParams {
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub async fn renew<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn renew<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (token, RenewParams { ttl }, time): (TokenParams, _, WriteParams) = query::parse(head.uri.query())?;
     let (token, ttl_ms, deadline) = (token.given()?, ttl.map(as_ms), time.deadline());
     let name = prepare(app, head, body, &deadline).await?;
@@ -134,7 +134,7 @@ pub async fn renew<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub async fn release<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn release<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (token, time): (TokenParams, WriteParams) = query::parse(head.uri.query())?;
     let (token, deadline) = (token.given()?, time.deadline());
     let name = prepare(app, head, body, &deadline).await?;
@@ -150,7 +150,7 @@ pub async fn release<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Resu
 }
 
 /// Reads what renewing and releasing have in common.
-async fn prepare<S: Service>(app: &App<S>, head: &Parts, body: Body, deadline: &Deadline) -> Result<Key, ApiError> {
+async fn prepare<S: Service>(app: &App<S>, head: &Head, body: Body, deadline: &Deadline) -> Result<Key, ApiError> {
     let LockPath { name } = LockPath::parse(head)?;
     conditions::none(head, "a lock has its token")?;
     Caller::of(head).demand(Need::Lock(&name))?;

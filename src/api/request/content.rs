@@ -1,8 +1,8 @@
 //! Refuses bodies that are not the plain and whole content: they would be stored as if they were.
 
-use axum::http::Method;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, TRANSFER_ENCODING};
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method};
 
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
@@ -11,8 +11,14 @@ use crate::api::response::text;
 ///
 /// # Errors
 /// * [`ApiError::UnsupportedMediaType`]: the body is compressed, by its content or for its way.
-/// * [`ApiError::BadRequest`]: it is a part of the content (RFC 9110, 14.5), or has several types.
+/// * [`ApiError::BadRequest`]: it is a part of the content (RFC 9110, 14.5), has several types, or says twice how it ends.
 pub fn check(head: &Parts) -> Result<(), ApiError> {
+    // One in front may have gone by another of them than we do, and have read another request behind this one.
+    if head.headers.get_all(TRANSFER_ENCODING).iter().filter(|coding| is_chunked(coding)).nth(1).is_some() {
+        return Err(ApiError::BadRequest(
+            "there are several Transfer-Encoding: chunked headers; a body is chunked once (RFC 9112, 6.1)".to_owned(),
+        ));
+    }
     if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
     }
@@ -27,7 +33,7 @@ pub fn check(head: &Parts) -> Result<(), ApiError> {
     }
     // hyper takes `chunked` off, and no coding beside it (RFC 9112, 6.1).
     for coding in head.headers.get_all(TRANSFER_ENCODING) {
-        if !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+        if !is_chunked(coding) {
             let coding = text::quoted(&String::from_utf8_lossy(coding.as_bytes()));
             return Err(ApiError::UnsupportedMediaType(format!(
                 "a body with Transfer-Encoding {coding} is not taken: it would be stored compressed; send it with \
@@ -45,6 +51,10 @@ pub fn check(head: &Parts) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+fn is_chunked(coding: &HeaderValue) -> bool {
+    coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 #[cfg(test)]
@@ -73,6 +83,7 @@ mod tests {
             (&[("transfer-encoding", "Chunked")], None),
             (&[("transfer-encoding", "gzip, chunked")], Some(415)),
             (&[("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")], Some(415)),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "Chunked ")], Some(400)),
             (&[("transfer-encoding", "identity")], Some(415)),
             (&[("content-encoding", "identity")], None),
             (&[("content-encoding", "gzip")], Some(415)),

@@ -29,6 +29,9 @@ async fn values_names_and_metadata() {
     server.get("/key?prefix=app&keys").await.is_ok(r#"["app","app/a","app/b"]"#);
     server.get("/key?prefix=x&keys").await.is_ok("[]");
     server.get("/key?prefix=&keys=1&separator=/").await.is_ok(r#"["app","app/","b"]"#);
+    // It would be looked for in each key.
+    let long = format!("/key?prefix=&keys&separator={}", "/".repeat(65));
+    server.get(&long).await.is_error(400, "bad_request", "longer than 64 bytes");
     server.ask_with("PUT", "/key/b%22?ttl=30s", &["Content-Type: image/png"], b"\xff").await;
     server.get("/key?prefix=b%22").await.is_ok(r#"{"b\"":{"base64":"/w=="}}"#);
     server.get("/key?prefix=b&meta").await.is_ok(concat!(

@@ -4,11 +4,11 @@
 pub mod parse;
 
 use axum::body::Body;
-use axum::http::request::Parts;
 
 use super::App;
 use super::service::Service;
 use super::write;
+use crate::api::access::Head;
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::{conditions, query};
@@ -36,7 +36,7 @@ use crate::command::{Action, OpResult, Reply};
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub async fn post<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn post<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (time,): (WriteParams,) = query::parse(head.uri.query())?;
     let deadline = time.deadline();
     conditions::none(head, "a transaction has its own, in \"if\"")?;

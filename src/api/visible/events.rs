@@ -4,7 +4,6 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::App;
-use crate::api::access::{Caller, Guard};
+use crate::api::access::{Caller, Guard, Head};
 use crate::api::admission::Pass;
 use crate::api::request::query;
 use crate::api::response::error::ApiError;
@@ -81,7 +80,7 @@ pub struct EventShape<'a> {
 #[utoipa::path(get, path = "/hraftd/raft/events", tag = "watch", params(EventParams), responses(
     (status = 200, description = "events, without end", content((EventShape = "application/x-ndjson"), (serde_json::Value = "text/event-stream"))),
 ))]
-pub async fn events<S: Service>(app: &Arc<App<S>>, head: &Parts, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn events<S: Service>(app: &Arc<App<S>>, head: &Head, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
     let (EventParams { all, history },) = query::parse(head.uri.query())?;
     let lines = head.headers.get(ACCEPT).is_some_and(|accept| accept.to_str().is_ok_and(|text| text.contains(LINES)));
     let after = head.headers.get(LAST_EVENT_ID).map(position).transpose()?;

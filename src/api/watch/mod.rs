@@ -21,7 +21,6 @@ pub mod without_spaces;
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use futures_util::StreamExt;
@@ -33,6 +32,7 @@ use super::App;
 use super::access::{self, Caller, Guard};
 use super::admission::Pass;
 use super::service::Service;
+use crate::api::access::Head;
 use crate::api::request::read::{self, ReadParams};
 use crate::api::response::Answer;
 use crate::api::response::error::{ApiError, Problem};
@@ -66,7 +66,7 @@ const INITIAL_TRIES: usize = 3;
         (status = 410, description = "history does not reach back so far", body = Problem),
     )
 )]
-pub async fn watch<S: Service>(app: &Arc<App<S>>, head: &Parts, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn watch<S: Service>(app: &Arc<App<S>>, head: &Head, mut pass: Pass<'_>) -> Result<Answer, ApiError> {
     let ask = WatchRequest::parse(head, app.settings.read_level)?;
     let caller = Caller::of(head);
     caller.demand(access::need_of(&ask.filter))?;

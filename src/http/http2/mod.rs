@@ -65,7 +65,7 @@ pub(super) async fn serve<H: Handler>(
     let frames = Arc::new(Frames::default());
     let mut builder = h2::server::Builder::new();
     builder
-        .max_concurrent_streams(if marks.excess { 1 } else { MAX_STREAMS })
+        .max_concurrent_streams(if marks.is_excess() { 1 } else { MAX_STREAMS })
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))

@@ -158,7 +158,7 @@ where
         let activity = self.activity.clone();
         let (mut request, exchange) = stream::open(request, respond, activity, self.limits.write_timeout, open);
         self.marks.put_on(request.extensions_mut());
-        if self.marks.excess {
+        if self.marks.is_excess() {
             self.stop();
         } else if streams > self.limits.connections {
             self.limits.numbers.excess.one();

@@ -204,7 +204,8 @@ async fn too_many_streams_and_connections_are_in_excess() {
         slow.whole().await.unwrap();
     }
     assert_eq!(ask(&send, Method::GET, "/excess", None).await.whole().await.map_err(drop), is(false));
-    let (_other, _open) = client(&server).await;
+    let (other, _open) = client(&server).await;
+    assert_eq!(ask(&other, Method::GET, "/excess", None).await.whole().await.map_err(drop), is(false));
     let (more, closed) = client(&server).await;
     assert_eq!(ask(&more, Method::GET, "/excess", None).await.whole().await.map_err(drop), is(true));
     timeout(SOON, closed).await.unwrap().unwrap().unwrap();

@@ -15,6 +15,7 @@ use crate::support::lab::Lab;
 use crate::support::node::Node;
 use crate::support::say;
 use crate::support::secure::secure;
+use crate::support::wait::{SETTLE, eventually};
 
 /// The begin of a handshake, whose rest never comes.
 const HALF: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00";
@@ -131,6 +132,44 @@ fn wrong_tokens_as_fast_as_they_come_stall_nobody() {
     assert!(grown < MOST_KIB, "{grown} KiB");
     assert!(log < 32 << 10, "{log} bytes of log: one line a second for a name and address");
     assert!(refused > 100, "{refused} wrong tokens");
+}
+
+/// Places for clients of a node that may open [`FEW_FILES`], and more.
+const CROWD: usize = 120;
+const FEW_FILES: usize = 256;
+
+/// Issue 21, the second attack: whoever had no token held all places of a client port, and renewed that with a 401 now and then.
+#[test]
+fn connections_without_a_token_keep_nobody_out() {
+    let (mut cluster, _) = closed();
+    let number = cluster.follower();
+    let node = cluster.nodes.remove(number).files(FEW_FILES);
+    cluster.nodes.insert(number, node);
+    cluster.nodes[number].stop();
+    cluster.nodes[number].start();
+    cluster.nodes[number].wait_ready();
+    let node = &cluster.nodes[number];
+    let mut known = Conn::open(&node.haddr).unwrap();
+    known.request("GET", "/hraftd/key/k", &[], None).unwrap();
+    let held: Vec<Conn> = (0..CROWD)
+        .filter_map(|_| {
+            let mut conn = Conn::open(&node.haddr).ok()?;
+            let answer = conn.request("GET", "/hraftd/key/k", &[("Authorization", "Bearer x")], None);
+            answer.is_ok_and(|answer| answer.status == 401).then_some(conn)
+        })
+        .collect();
+    let made_room = || {
+        let metrics = node.get("/metrics")?.ok()?.text();
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix("hraftd_http_made_room_total ").map(str::to_owned));
+        Ok::<_, String>(line.ok_or("no such metric")?.parse::<f64>().unwrap())
+    };
+    // They would stay for two minutes.
+    eventually(SETTLE, "a client with a token is served", || node.set("k", "1").map(drop));
+    assert!(made_room().unwrap() > 0.0, "there was room for all");
+    let answer = known.request("GET", "/hraftd/key/k", &[], None).unwrap();
+    assert_eq!(answer.status, 200, "it keeps its place: {}", answer.brief());
+    drop(held);
 }
 
 /// The memory of a node for each of so many connections that have had one answer and wait, in KiB.

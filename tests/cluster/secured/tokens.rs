@@ -12,6 +12,7 @@ use crate::support::cluster::Cluster;
 use crate::support::http::{Reply, call_with};
 use crate::support::lab::Lab;
 use crate::support::node::Node;
+use crate::support::say;
 use crate::support::wait::{SETTLE, check, eventually};
 use crate::support::watch::Watch;
 
@@ -105,8 +106,10 @@ fn a_token_works_everywhere_at_once_and_after_its_end_nowhere() {
     let (at, there) = (Instant::now(), count().unwrap());
     assert_eq!(revoked.status, 200, "{}", revoked.brief());
     while watch.event().name != "unauthorized" {}
-    // A second is promised; this machine may be busy.
-    assert!(at.elapsed() < Duration::from_secs(5), "{:?}", at.elapsed());
+    // A second, where the machine has nothing else to do.
+    let took = at.elapsed();
+    assert!(took < SETTLE, "{took:?}");
+    say(&format!("a watch ended {took:.1?} after its token"));
     std::thread::sleep(Duration::from_millis(300).saturating_sub(at.elapsed()));
     stop.store(true, Ordering::SeqCst);
     for writer in writers {

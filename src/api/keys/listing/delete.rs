@@ -2,12 +2,11 @@
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::bad;
-use crate::api::access::Caller;
+use crate::api::access::{Caller, Head};
 use crate::api::request::deadline::WriteParams;
 use crate::api::request::idempotency::IdempotencyHeader;
 use crate::api::request::{conditions, key_path, query};
@@ -52,7 +51,7 @@ pub struct DeletedPrefix {
         (status = 422, description = "the Idempotency-Key came with another request", body = Problem),
     )
 )]
-pub async fn delete<S: Service>(app: &App<S>, head: &Parts, body: Body) -> Result<Answer, ApiError> {
+pub async fn delete<S: Service>(app: &App<S>, head: &Head, body: Body) -> Result<Answer, ApiError> {
     let (DeleteParams { prefix, all }, time): (_, WriteParams) = query::parse(head.uri.query())?;
     let deadline = time.deadline();
     let prefix = match (prefix.as_deref(), all) {

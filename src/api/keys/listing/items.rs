@@ -13,6 +13,9 @@ use crate::record::Record;
 /// How many items are taken out of the state at once.
 const BATCH_ITEMS: usize = 256;
 
+/// So many keys of a folder are passed one by one before the place behind it is looked up: most folders have few.
+const PASSED_AT_ONCE: usize = 16;
+
 /// A key with its record, or a folder.
 pub type Item = (CompactString, Option<Record>);
 
@@ -77,30 +80,38 @@ impl Range {
     /// Takes a batch; whether there may be more.
     fn take(&mut self, items: &mut VecDeque<Item>) -> bool {
         while items.len() < BATCH_ITEMS {
-            let mut listed = None;
-            let mut last = None;
+            let mut passed = 0;
+            let mut is_all = true;
             for (key, record) in self.kv.range_from(&self.prefix, self.from.as_ref().map(CompactString::as_str)) {
-                if let Some(folder) = folder(key, &self.prefix, self.separator.as_deref()) {
-                    listed = Some(CompactString::from(folder));
-                    break;
-                }
-                items.push_back((key.clone(), Some(record.clone())));
-                if items.len() == BATCH_ITEMS {
-                    last = Some(key.clone());
-                    break;
-                }
-            }
-            match (listed, last) {
-                (Some(folder), _) => {
-                    let past = past(&folder);
-                    items.push_back((folder, None));
-                    match past {
-                        Some(past) => self.from = Bound::Included(past),
-                        None => return false,
+                if let Some((folder, None)) = items.back()
+                    && key.starts_with(folder.as_str())
+                {
+                    passed += 1;
+                    if passed < PASSED_AT_ONCE {
+                        continue;
                     }
+                } else if items.len() < BATCH_ITEMS {
+                    passed = 0;
+                    items.push_back(match folder(key, &self.prefix, self.separator.as_deref()) {
+                        Some(folder) => (folder.into(), None),
+                        None => (key.clone(), Some(record.clone())),
+                    });
+                    continue;
                 }
-                (None, Some(last)) => self.from = Bound::Excluded(last),
-                (None, None) => return false,
+                is_all = false;
+                break;
+            }
+            if is_all {
+                return false;
+            }
+            // The last item is never that of a batch before: those were taken.
+            match items.back() {
+                Some((folder, None)) => match past(folder) {
+                    Some(past) => self.from = Bound::Included(past),
+                    None => return false,
+                },
+                Some((key, Some(_))) => self.from = Bound::Excluded(key.clone()),
+                None => return false,
             }
         }
         true
@@ -188,6 +199,17 @@ mod tests {
 
     #[test]
     fn batches_make_no_seam() {
+        // Folders of so many keys are passed one by one, and by a look at what is behind them.
+        for in_each in [1, PASSED_AT_ONCE - 1, PASSED_AT_ONCE, PASSED_AT_ONCE + 1, 3 * PASSED_AT_ONCE] {
+            let keys = (0..BATCH_ITEMS + 9).flat_map(|folder| {
+                (0..in_each).map(move |key| format!("{folder:05}/{key:02}")).chain([format!("{folder:05}0")])
+            });
+            let keys: Vec<String> = keys.collect();
+            let refs: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let wanted: Vec<String> =
+                (0..BATCH_ITEMS + 9).flat_map(|folder| [format!("{folder:05}/"), format!("{folder:05}0")]).collect();
+            assert_eq!(names(Items::with_prefix(store(&refs), "", Some("/"), None)), wanted, "{in_each}");
+        }
         for count in [0, 1, BATCH_ITEMS - 1, BATCH_ITEMS, BATCH_ITEMS + 1, 3 * BATCH_ITEMS] {
             let keys: Vec<String> = (0..count).map(|number| format!("k{number:05}")).collect();
             let refs: Vec<&str> = keys.iter().map(String::as_str).collect();

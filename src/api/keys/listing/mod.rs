@@ -9,12 +9,11 @@ mod items;
 use std::sync::Arc;
 
 use axum::http::header::LINK;
-use axum::http::request::Parts;
 use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use crate::api::App;
-use crate::api::access::{Caller, Guard, need_of};
+use crate::api::access::{Caller, Guard, Head, need_of};
 use crate::api::admission::Pass;
 use crate::api::request::key_path;
 use crate::api::request::query::{self, Query};
@@ -35,6 +34,9 @@ use items::Items;
 
 /// So many keys are counted in less than a millisecond.
 const COUNTED_AT_ONCE: usize = 100_000;
+
+/// It is looked for in each key, at a cost that grows with it.
+const MAX_SEPARATOR_BYTES: usize = 64;
 
 /// The form in which keys are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +94,7 @@ pub struct ListParams {
     meta: bool,
     /// how many there are, and nothing else
     count: bool,
-    /// with keys: folders once, such as app/x/
+    /// with keys: folders once, such as app/x/; at most 64 bytes
     #[serde(deserialize_with = "query::non_empty")]
     separator: Option<String>,
     /// a page of so many
@@ -127,7 +129,7 @@ fn number_of_keys<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D:
         ),
     )
 )]
-pub async fn get<S: Service>(app: &Arc<App<S>>, head: &Parts, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
+pub async fn get<S: Service>(app: &Arc<App<S>>, head: &Head, pass: &mut Pass<'_>) -> Result<Answer, ApiError> {
     let query = Query::parse::<(ListParams, ReadParams)>(head.uri.query())?;
     let (params, read): (ListParams, ReadParams) = query.read()?;
     let (form, which) = (params.form()?, params.which()?);
@@ -216,6 +218,11 @@ impl ListParams {
                 bad("count counts all keys of a prefix=; separator=, after= and limit= are for what lists them")
             }
             Some(_) if separator.is_some() && !names_only => bad("separator= makes folders of names: it needs keys"),
+            Some(_) if separator.as_ref().is_some_and(|text| text.len() > MAX_SEPARATOR_BYTES) => {
+                Err(ApiError::BadRequest(format!(
+                    "separator= is longer than {MAX_SEPARATOR_BYTES} bytes; give a shorter one"
+                )))
+            }
             Some(prefix) => Ok(Which::Prefix { prefix, separator, after, limit }),
         }
     }

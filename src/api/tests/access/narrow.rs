@@ -147,3 +147,28 @@ async fn a_listing_breaks_off_with_its_token() {
     assert!(frames >= 1 && !broke_off, "{frames}");
     assert_eq!(read(&token, true).await, (0, true));
 }
+
+/// Issue 18, the second attack: a stranger was told the addresses of members, and how fast they write.
+#[tokio::test]
+async fn who_is_not_known_is_told_nothing_of_the_cluster() {
+    let closed = Closed::with(&[]).await;
+    let token = closed.token("web", &["read:a"], None);
+    let good = bearer(&token);
+    let wrong = bearer(&Token::generate().unwrap());
+    for (headers, status) in [
+        (vec![], 401),
+        (vec![wrong.as_str()], 401),
+        (vec!["Authorization: Bearer x"], 401),
+        (vec![good.as_str(), good.as_str()], 400),
+        (vec![good.as_str()], 404),
+    ] {
+        for target in ["/hraftd/key/a", "/hraftd/watch?key=a&stream=false&timeout=1ms", "/hraftd/lock/a"] {
+            let answer = closed.ask("GET", target, &headers, "").await;
+            let is_known = status == 404;
+            assert!(answer.status == status || is_known, "{target} {headers:?}: {answer:?}");
+            for header in ["x-hraftd-index", "x-hraftd-served-by"] {
+                assert_eq!(answer.header(header).is_some(), is_known, "{target} {headers:?}: {answer:?}");
+            }
+        }
+    }
+}
