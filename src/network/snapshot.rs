@@ -40,6 +40,9 @@ const INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often a transfer on which nothing moves is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// So many looks in a row must say the same: one answer of a name server may lack what the next one has.
+const LOOKS: u32 = 3;
+
 /// Streams a snapshot to [`SNAPSHOT_PATH`](wire::SNAPSHOT_PATH) of a node.
 pub(super) async fn send(
     link: Link,
@@ -63,6 +66,7 @@ pub(super) async fn send(
     };
     let watchdog = async {
         let (mut limit, mut since, mut body_is_gone) = (idle_timeout, Instant::now(), false);
+        let mut nowhere = 0;
         loop {
             let moves = async { if body_is_gone { pending().await } else { moved.changed().await } };
             match timeout(LOOK_INTERVAL.min(limit.saturating_sub(since.elapsed())), moves).await {
@@ -70,15 +74,17 @@ pub(super) async fn send(
                     body_is_gone = moves.is_err();
                     // `true` once the whole file has been handed over. Without the body only the answer is left to come.
                     limit = if body_is_gone || *moved.borrow_and_update() { INSTALL_TIMEOUT } else { idle_timeout };
-                    since = Instant::now();
+                    (since, nowhere) = (Instant::now(), 0);
                 }
                 Err(_) if since.elapsed() >= limit => return "nothing moved for too long",
-                Err(_) if since.elapsed() >= GONE_AFTER && way.leads_nowhere().await => {
+                Err(_) if since.elapsed() < GONE_AFTER => {}
+                Err(_) if !way.leads_nowhere().await => nowhere = 0,
+                Err(_) if nowhere + 1 < LOOKS => nowhere += 1,
+                Err(_) => {
                     let why = "nothing moved, and one end of the connection has another address by now";
                     tracing::info!("the transfer of a snapshot is given up, to begin anew: {why}");
                     return why;
                 }
-                Err(_) => {}
             }
         }
     };

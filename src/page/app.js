@@ -153,8 +153,17 @@ function paintAsked() {
 		shared.who && shared.who.means !== 'nothing' ? [h('span', { class: 'mono' }, shown(shared.who.name, 64)), h('button', { class: 'quiet', onclick: signOut }, 'Sign out')] : null);
 }
 
+const isLoopback = (host) => /^(localhost|127\.[\d.]+|\[::1\])$/.test(host);
+
+/** Whether this page came by the node's own address: others, too, are then reached by theirs. Through a tunnel they are not. */
+function isDirect() {
+	if (!shared.me) return false;
+	const own = new URL(`${location.protocol}//${client(shared.me)}`);
+	return own.host === location.host || (own.port === location.port && isLoopback(own.hostname) && isLoopback(location.hostname));
+}
+
 /** The member at which the page goes on where this one stays away: one that answered lately. */
-const next = () => (stays ? undefined : shared.alive.find((id) => id !== shared.me));
+const next = () => (stays || !isDirect() ? undefined : shared.alive.find((id) => id !== shared.me));
 
 /** A machine without a network has itself. */
 const isOnline = () => navigator.onLine || /^(localhost$|127\.|\[::1)/.test(location.hostname);
@@ -164,6 +173,11 @@ function goOn() {
 	const isAtWork = document.querySelector('dialog, .editor, .signin') !== null;
 	if (link.lostSince !== null && Date.now() - link.lostSince > GONE_MS && next() && isOnline() && !document.hidden && !isAtWork) location.href = elsewhere(next());
 }
+
+// Nobody was asked meanwhile.
+document.addEventListener('visibilitychange', () => {
+	if (!document.hidden && link.lostSince !== null) link.lostSince = Date.now();
+});
 
 function stay() {
 	stays = true;

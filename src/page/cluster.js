@@ -105,7 +105,7 @@ function headline(members, me) {
 	const spare = up.length - quorum;
 	const first = leader
 		? `${name(leader.id)} leads in term ${leader.vitals?.term ?? '?'}.`
-		: spare < 0 ? 'There is no leader, and there can be none.' : 'There is no leader now.';
+		: spare < 0 ? `Seen from ${name(me)} there is no leader, and there can be none.` : 'There is no leader now.';
 	const votes = up.length === voters.length ? `${voters.length === 1 ? 'Its one voter answers' : `All ${voters.length} voters answer`}` : `${up.length} of ${many(voters.length, 'voter')} ${up.length === 1 ? 'answers' : 'answer'}`;
 	const left = spare < 0
 		? `${quorum} are needed, so nothing can be written until ${-spare === 1 ? 'one more is' : `${-spare} more are`} back.`

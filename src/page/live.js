@@ -133,7 +133,7 @@ function sign(x, y, granted) {
 		: [ring(x, y, 8, 'mark refused'), line(`M${x - 3} ${y - 3} ${x + 3} ${y + 3}M${x + 3} ${y - 3} ${x - 3} ${y + 3}`, 'mark-sign bad')];
 }
 
-const isBack = (event) => / again/.test(event.text);
+const isBack = (event) => / (?:is followed|answers the leader) again\.?$/.test(event.text);
 
 function drawEvent(event, x, y) {
 	const own = y(event.node);

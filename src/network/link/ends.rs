@@ -61,7 +61,7 @@ impl Way {
             return true;
         }
         match timeout(LOOK_UP_TIMEOUT, self.resolver.look_up(&self.name)).await {
-            Ok(Ok(found)) => !found.is_empty() && found.iter().all(|addr| addr.ip().to_canonical() != ends.peer),
+            Ok(Ok(found)) => leads_elsewhere(&found, ends.peer),
             Ok(Err(_)) | Err(_) => false,
         }
     }
@@ -73,6 +73,13 @@ impl Way {
     }
 }
 
+/// True where there are addresses of the peer's kind, and the peer's is none of them.
+fn leads_elsewhere(found: &[SocketAddr], peer: IpAddr) -> bool {
+    let mut alike =
+        found.iter().map(|addr| addr.ip().to_canonical()).filter(|ip| ip.is_ipv4() == peer.is_ipv4()).peekable();
+    alike.peek().is_some() && alike.all(|ip| ip != peer)
+}
+
 /// True where this host has the address no more.
 fn is_lost(mut local: SocketAddr) -> bool {
     local.set_port(0);
@@ -82,6 +89,16 @@ fn is_lost(mut local: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_leads_elsewhere_only_by_an_address_of_the_same_kind() {
+        let found = |all: &[&str]| all.iter().map(|addr| addr.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let peer = "127.0.0.1".parse().unwrap();
+        for same in [&[][..], &["127.0.0.1:1", "127.0.0.2:1"], &["[::ffff:127.0.0.1]:1"], &["[::1]:1"]] {
+            assert!(!leads_elsewhere(&found(same), peer), "{same:?}");
+        }
+        assert!(leads_elsewhere(&found(&["127.0.0.2:1", "[::1]:1"]), peer));
+    }
 
     #[test]
     fn an_address_that_this_host_has_is_not_lost() {

@@ -123,7 +123,8 @@ fn quorum(view: &View, findings: &mut Findings) {
             "no quorum: {up} of {} voters {answers}, {needed} are needed; nothing can be written",
             voters.len()
         );
-        let remedy = "start the voters that do not answer again. Only if so many are lost for good that no quorum can come \
+        let remedy = "start the voters that do not answer again; if they run, only the way to them is cut, and they may have a \
+                      leader. Only if so many are lost for good that no quorum can come \
                       back: hraftd recover --rdir DIR, on one that is left";
         findings.add(Severity::Critical, &view.me, what, &numbers, remedy);
         return;

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::{join, join_all};
 
 use crate::formats::Format;
+use crate::node::leader::Leader;
 use crate::node::rpc::{PeerError, PeerReply, PeerRequest, Refusal, Target, Vitals};
 use crate::node::{Node, Server};
 
@@ -96,9 +97,10 @@ impl Node {
         others.map(|(id, version)| other_version(id, &version, &self.id().to_string(), &own)).collect()
     }
 
-    /// Who waits for a lock whose holder's time is up, and does not get it: nothing expires.
+    /// Who waits for a lock whose holder's time is up, and does not get it: nothing expires. A follower tells it only
+    /// without a leader: it has the leader's time before it has all that the leader did by then.
     fn queue_without_holder(&self) -> Option<Finding> {
-        if self.refuse_out().is_err() {
+        if self.refuse_out().is_err() || self.leader().is_some_and(|leader| leader != Leader::ThisNode) {
             return None;
         }
         let due = self.clock().now_ms().saturating_sub(OVERDUE_MS);

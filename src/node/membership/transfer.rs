@@ -82,8 +82,11 @@ impl Node {
                 Err(error) => return Ok(Err(error)),
             };
             let name = node.name_of(to);
-            let not_yet =
-                || NodeError::Timeout(format!("{name} leads, but has committed nothing in its term yet; try again"));
+            let not_yet = || {
+                NodeError::Timeout(format!(
+                    "{name} leads, but nothing of its term is known to be committed yet; try again"
+                ))
+            };
             if to == node.inner.me.raft_id() {
                 return Ok(node.committed_in_its_term(deadline).await.then_some(()).ok_or_else(not_yet));
             }

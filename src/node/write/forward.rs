@@ -145,7 +145,7 @@ impl Node {
             let _ = told.send(outcome);
         }
         if let (Some(target), false) = (target, marked.is_empty()) {
-            self.tell_marked(&target, marked, Ok).await;
+            self.tell_marked(&target, marked, Ok);
         }
     }
 

@@ -27,34 +27,41 @@ pub(in crate::node) struct MarkedWrite<T> {
 }
 
 impl Node {
-    /// Tells the leader the marks of writes that it has applied, and who waits for these the outcome; where the time went
-    /// those that want to know.
-    pub(in crate::node) async fn tell_marked<T>(
+    /// Tells the leader the marks of writes that it has applied, and who waits for these the outcome: at once, but for those
+    /// that want to know where the time went. Nobody else waits for that.
+    pub(in crate::node) fn tell_marked<T: Send + 'static>(
         &self,
         target: &Target,
         mut writes: Vec<MarkedWrite<T>>,
-        outcome: impl Fn(Written) -> T,
+        outcome: impl Fn(Written) -> T + Send + 'static,
     ) {
-        if self.format() >= SINCE {
-            let marks = writes.iter().take(MAX_MARKS).map(|write| (write.written.index, write.mark.clone())).collect();
-            // Nobody's time is up because of it: what was done is worth more than where the time went.
-            let left = writes.iter().map(|write| write.deadline.saturating_duration_since(Instant::now())).min();
-            let wait = TIMES_TIMEOUT.min(left.unwrap_or_default() / 2);
-            let about = self.inner.peers.call(target, PeerRequest::Marks(marks), wait);
-            if writes.iter().any(|write| write.mark.timed) {
-                let began = Instant::now();
-                if let Ok(PeerReply::Marks(stages)) = about.await {
-                    writes.iter_mut().zip(stages).for_each(|(write, stages)| write.written.stages = stages);
-                }
-                writes.iter_mut().for_each(|write| write.written.measuring = began.elapsed());
-            } else {
-                task::spawn(async move { drop(about.await) });
+        let tell = move |writes: Vec<MarkedWrite<T>>| {
+            for MarkedWrite { written, told, .. } in writes {
+                // Who gave up meanwhile was told that the outcome is unknown.
+                let _ = told.send(outcome(written));
             }
+        };
+        if self.format() < SINCE {
+            return tell(writes);
         }
-        for MarkedWrite { written, told, .. } in writes {
-            // Who gave up meanwhile was told that the outcome is unknown.
-            let _ = told.send(outcome(written));
-        }
+        // The leader's answers come in the order of the marks.
+        writes.sort_by_key(|write| !write.mark.timed);
+        let marks = writes.iter().take(MAX_MARKS).map(|write| (write.written.index, write.mark.clone())).collect();
+        let timed = writes.partition_point(|write| write.mark.timed);
+        tell(writes.split_off(timed));
+        let mut timed = writes;
+        // Nobody's time is up because of it: what was done is worth more than where the time went.
+        let left = timed.iter().map(|write| write.deadline.saturating_duration_since(Instant::now())).min();
+        let wait = left.map_or(TIMES_TIMEOUT, |left| TIMES_TIMEOUT.min(left / 2));
+        let about = self.inner.peers.call(target, PeerRequest::Marks(marks), wait);
+        task::spawn(async move {
+            let began = Instant::now();
+            if let Ok(PeerReply::Marks(stages)) = about.await {
+                timed.iter_mut().zip(stages).for_each(|(write, stages)| write.written.stages = stages);
+            }
+            timed.iter_mut().for_each(|write| write.written.measuring = began.elapsed());
+            tell(timed);
+        });
     }
 
     /// As the leader: where the time of these writes went, which a member has passed on; logs those that the log of requests
