@@ -222,10 +222,14 @@ fn an_etcd_that_does_not_go_on() {
 fn there_is_no_leader() {
     let mut cluster = Cluster::start(3);
     ok(&cluster, &["put", "k", "v"]);
+    let left = cluster.nodes[2].haddr.clone();
+    crate::support::wait::eventually(SETTLE, "the one that is left has the key", || {
+        let end = run(&cluster, &["get", "k", "--level", "none", "--endpoints", &left]);
+        crate::support::wait::check(end.code == Some(0), || format!("{end:?}"))
+    });
     for number in [0, 1] {
         cluster.nodes[number].kill();
     }
-    let left = cluster.nodes[2].haddr.clone();
     crate::support::wait::eventually(SETTLE, "it knows", || {
         crate::support::wait::check(
             run(&cluster, &["health", "--ready", "--endpoints", &left]).code == Some(75),
