@@ -20,10 +20,10 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// Of four places so many are taken where places are scarce.
+/// Places are scarce once so many quarters of them are taken.
 const SCARCE_QUARTERS: usize = 3;
 
-/// So long none has to make room, where places are scarce.
+/// How long a new connection keeps its place where places are scarce.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The same, where there are none.
@@ -73,7 +73,7 @@ struct Seat {
 }
 
 impl Newcomers {
-    /// Of a port with so many places.
+    /// Makes those of a port with so many places.
     pub(super) fn new(places: usize) -> Self {
         Self(Arc::new(Shared { places, new: Mutex::default() }))
     }

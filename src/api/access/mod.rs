@@ -135,7 +135,7 @@ pub fn is_strange<S: Service>(app: &App<S>, head: &Head) -> bool {
     head.caller.is_none() && !matches!(app.service.gate(), Gate::Open)
 }
 
-/// Who asks is known, or nobody is asked: the connection makes room for no other any more.
+/// Keeps the connection from making room for others: its client is known, or nobody is asked who he is.
 fn keep_connection(head: &Parts) {
     if let Some(newcomer) = head.extensions.get::<Newcomer>() {
         newcomer.stays();

@@ -13,7 +13,7 @@ use super::Drill;
 use super::load::{Ask, once};
 use crate::exit::Exit;
 
-/// So many reads of one client wait at a time.
+/// How many reads of one client wait at a time.
 const MOST: usize = 64;
 
 /// Reads at this node what was written last, once a `period`, until it is back.

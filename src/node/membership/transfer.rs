@@ -114,7 +114,7 @@ impl Node {
     }
 
     /// Waits until an entry of the present term is applied here: before it has one, a leader takes no write, and what
-    /// stops the others then has it lead in vain. Whether there is one by the deadline.
+    /// stops the others then has it lead in vain. False where there is none by the deadline.
     async fn committed_in_its_term(&self, deadline: Instant) -> bool {
         let mut metrics = self.metrics();
         let term = metrics.borrow_watched().current_term;

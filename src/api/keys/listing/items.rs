@@ -13,7 +13,7 @@ use crate::record::Record;
 /// How many items are taken out of the state at once.
 const BATCH_ITEMS: usize = 256;
 
-/// So many keys of a folder are passed one by one before the place behind it is looked up: most folders have few.
+/// How many keys of a folder are passed one by one before the place behind it is looked up: most folders have few.
 const PASSED_AT_ONCE: usize = 16;
 
 /// A key with its record, or a folder.
