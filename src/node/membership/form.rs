@@ -291,8 +291,10 @@ impl Search<'_> {
         let node = self.node;
         let (id, raft_id) = (node.id(), node.inner.me.raft_id());
         if node.leader() == Some(Leader::ThisNode) {
-            // It moved while it was the only voter: it has itself to ask.
-            let _ = node.join(id.clone(), None, Instant::now() + JOIN_ANSWER_TIMEOUT).await;
+            // It moved while it was the only voter, or was restored: it has itself to ask, and needs no token for that.
+            if let Ok(Err(error)) = node.join_here(id.clone(), Instant::now() + JOIN_ANSWER_TIMEOUT).await {
+                self.say(&id.to_string(), format!("{id} is not in the membership as its own address yet: {error}"));
+            }
         }
         let holds_it = sight.with_cluster.is_empty() && !self.may_form();
         let waits_for = sight.first_without.iter().filter(|_| holds_it);
