@@ -13,7 +13,9 @@
 //! `.ci/simulate --seeds 2000` runs seeds 0 to 1,999, `--seed 17` that one, `--seed 17 --trace` shows what happened, with what
 //! the nodes logged (`logs`). A
 //! seed replays exactly: same code, same events at the same times. That needs a tokio that takes a seed for its own
-//! randomness (`--cfg tokio_unstable`, which the script sets): plain `cargo test` runs some seeds without.
+//! randomness (`--cfg tokio_unstable`, which the script sets): plain `cargo test` runs some seeds without, each time in another
+//! order of what happens at one moment. What failed there is found again by `.ci/simulate --seed 17 --orders 100`, which runs
+//! the seed with a hundred seeds of tokio's.
 //!
 //! Why not turmoil or madsim: turmoil simulates `tokio::net` under hyper, but not our client (which resolves and connects by
 //! itself), no disk and no threads; madsim replaces tokio as a whole and has no axum or hyper of this age. Neither
@@ -60,6 +62,9 @@ struct Options {
     /// The first seed, and how many.
     first: u64,
     seeds: u64,
+    /// In how many orders of what happens at one moment each seed is run, and the first of them: tokio's seeds.
+    orders: u64,
+    order: u64,
     /// Print all that happens.
     trace: bool,
 }
@@ -74,6 +79,8 @@ fn options() -> &'static Options {
         Options {
             first: seed.unwrap_or(0),
             seeds: number("HRAFTD_SEEDS").unwrap_or(if seed.is_some() { 1 } else { default }),
+            orders: number("HRAFTD_ORDERS").unwrap_or(1),
+            order: number("HRAFTD_ORDER").unwrap_or(0),
             trace: std::env::var_os("HRAFTD_TRACE").is_some(),
         }
     })

@@ -37,12 +37,12 @@ pub struct Summary {
     pub counts: Vec<(&'static str, u64)>,
 }
 
-/// Runs a seed: each third with nodes of two versions.
+/// Runs a seed, in one of the orders of what happens at one moment: each third with nodes of two versions.
 ///
 /// # Errors
 /// A text that says what was found to be wrong.
-pub fn run(seed: u64) -> Result<Summary, String> {
-    simulate(seed, life(seed % 3 == 1))
+pub fn run(seed: u64, order: u64) -> Result<Summary, String> {
+    simulate_in(seed, order, life(seed % 3 == 1))
 }
 
 /// Runs something in a world of its own.
@@ -50,12 +50,22 @@ pub fn run(seed: u64) -> Result<Summary, String> {
 /// # Errors
 /// A text that says what was found to be wrong.
 pub fn simulate<T: Default>(seed: u64, life: impl Future<Output = T>) -> Result<T, String> {
+    simulate_in(seed, 0, life)
+}
+
+fn simulate_in<T: Default>(seed: u64, order: u64, life: impl Future<Output = T>) -> Result<T, String> {
+    // Without the flag tokio takes no seed, and each run has an order of its own.
+    let _ = order;
     let done = catch_unwind(AssertUnwindSafe(|| {
         let mut builder = Builder::new_current_thread();
         builder.enable_time().start_paused(true);
         // Tokio's own randomness: the order of `select!`, and in which those that wait for one thing are woken.
         #[cfg(tokio_unstable)]
-        builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+        {
+            let mut bytes = seed.to_le_bytes().to_vec();
+            bytes.extend((order > 0).then(|| order.to_le_bytes()).into_iter().flatten());
+            builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&bytes));
+        }
         let runtime = builder.build().map_err(|error| error.to_string())?;
         let result = runtime.block_on(async {
             World::begin(seed);
