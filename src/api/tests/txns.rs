@@ -181,6 +181,17 @@ async fn at_most_1024_items_in_each_list() {
     }
 }
 
+/// Found by an attack: a thousand operations that each touch a thousand keys held up all writes for seconds.
+#[tokio::test]
+async fn at_most_1024_keys_are_touched() {
+    let server = roomy().await;
+    let touch = |keys: usize| format!(r#"{{"touch":[{}],"ttl":"30s"}}"#, vec![r#""a""#; keys].join(","));
+    let body = |last: usize| format!(r#"{{"then":[{},{}],"else":[{}]}}"#, touch(1023), touch(last), touch(1024));
+    assert_eq!(txn(&server, &body(1)).await.status, 200);
+    let refused = "then: all its touch operations together name more than 1024 keys; nothing was done";
+    txn(&server, &body(2)).await.is_error(400, "bad_request", refused);
+}
+
 #[tokio::test]
 async fn what_fails_when_it_is_run_changes_nothing() {
     let server = Server::start().await;

@@ -20,7 +20,8 @@ use crate::api::response::text;
 use crate::command::{Key, Op, Order, Test, TestOf, Txn};
 use crate::duration::{as_ms, parse_duration};
 
-/// The most conditions, and the most operations of a branch.
+/// The most conditions, and the most operations of a branch; the most keys that a branch touches, too: with eight bytes
+/// for each, a body would have room for a million.
 const MAX_LIST_ITEMS: usize = 1024;
 
 /// A value may nest as deep as in a `POST /hraftd/key`; here it is three levels further in.
@@ -47,8 +48,8 @@ pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Txn, ApiError> {
     let then = get(&members, "then").ok_or_else(|| bad("it has no \"then\"".to_owned()))?;
     Ok(Txn {
         tests: parser.list(get(&members, "if"), "if", Parser::tests)?.into_iter().flatten().collect(),
-        then: parser.list(Some(then), "then", Parser::op)?,
-        otherwise: parser.list(get(&members, "else"), "else", Parser::op)?,
+        then: parser.branch(Some(then), "then")?,
+        otherwise: parser.branch(get(&members, "else"), "else")?,
     })
 }
 
@@ -86,6 +87,15 @@ impl Parser<'_> {
             serde_json::Deserializer::from_str(json).deserialize_seq(Items)
         })?;
         items.iter().enumerate().map(|(number, item)| parse(self, item, &format!("{name}[{number}]"))).collect()
+    }
+
+    fn branch(&self, json: Option<&RawValue>, name: &str) -> Result<Vec<Op>, ApiError> {
+        let ops = self.list(json, name, Parser::op)?;
+        let touched = |op: &Op| if let Op::Touch { keys, .. } = op { keys.len() } else { 0 };
+        if ops.iter().map(touched).sum::<usize>() > MAX_LIST_ITEMS {
+            return refuse(name, "all its touch operations together name more than 1024 keys");
+        }
+        Ok(ops)
     }
 
     /// The members of an object, none of them repeated.

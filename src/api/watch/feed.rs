@@ -96,6 +96,8 @@ impl Feed {
             return self.text.compacted(missed);
         }
         if let Some(initial) = &self.begin.initial {
+            // Others have their turn between two pieces, as with a listing.
+            tokio::task::yield_now().await;
             let text = &mut self.text;
             let filled = initial.using(|initial| {
                 let more = initial.fill(text);
