@@ -242,7 +242,8 @@ async fn a_node_that_applied_it_starts_closed_ever_after() {
     assert!(!noted(&disk));
     node.node.clone().turn_on_authentication(grants(&["read:"])).await;
     assert!(noted(&disk), "before anybody can see it");
-    assert!(matches!(node.node.read(&"a".into(), ReadLevel::None.into(), in_secs(1)).await, Err(NodeError::Denied(_))));
+    assert_eq!(read_by(&node.node, None, ReadLevel::None).await, Ok(()), "all may");
+    assert!(matches!(node.node.allowed(None, Need::Write("a")), Err(Denied::Forbidden(_))));
     let slot = NodeSlot::new(node.node.id().clone(), true);
     assert!(matches!(slot.gate(), Gate::Open), "one that nobody closed");
     slot.close();
