@@ -257,3 +257,21 @@ async fn a_node_that_applied_it_starts_closed_ever_after() {
     node.node.clone().turn_on_authentication(Grants::default()).await;
     assert!(matches!(slot.gate(), Gate::Open));
 }
+
+/// A node that has applied nothing yet knows of no client: it asked the others in nobody's name, and was refused.
+#[tokio::test(start_paused = true)]
+async fn what_root_asks_of_a_new_node_is_of_root() {
+    let net = Arc::default();
+    let _nodes = closed(&net).await;
+    let new = TestNode::start(&net, 4, &[1], MemDisk::new()).await;
+    assert!(!new.node.knows_clients());
+    let root = Some(&Principal::Root);
+    let (wrote, read, led) = tokio::join!(
+        write(&new.node, set_by(&Principal::Root, "a")),
+        read_by(&new.node, root, ReadLevel::Weak),
+        new.node.lead_by(root, Some("127.0.0.1:77"), in_secs(10))
+    );
+    assert_eq!(wrote, Reply::Done);
+    assert_eq!(read, Ok(()));
+    assert!(matches!(led, Err(NodeError::NotFound(_))), "{led:?}");
+}
