@@ -138,10 +138,14 @@ async fn serve(admitted: Admitted, handler: impl Handler, limits: HttpLimits, gu
         // The connection's task may go on in HTTP/2.
         let (activity, marks, handler) = (activity.clone(), marks.clone(), handler.clone());
         move |mut request: Request<Incoming>| {
-            marks.put_on(request.extensions_mut());
+            let at_work = marks.put_on(request.extensions_mut());
             let busy = activity.begin(request.version());
             let answer = handler.answer(request.map(Body::new));
-            async move { Ok::<_, Infallible>(answer.await.map(|body| TrackedBody::new(body, busy))) }
+            async move {
+                let answer = answer.await;
+                drop(at_work);
+                Ok::<_, Infallible>(answer.map(|body| TrackedBody::new(body, busy)))
+            }
         }
     });
     let mut connection = http1::Builder::new()

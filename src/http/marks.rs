@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::http::Extensions;
 
-use super::newcomers::Newcomer;
+use super::newcomers::{AtWork, Newcomer};
 use super::places::Place;
 use super::{Excess, UnderTls};
 use crate::tls::{ClientCertificate, PeerIdentity};
@@ -34,10 +34,15 @@ impl Marks {
         matches!(self.guest, Guest::Excess)
     }
 
-    pub(super) fn put_on(&self, extensions: &mut Extensions) {
+    /// Marks a request. The guard, where there is one, is to be dropped once the request has its answer.
+    pub(super) fn put_on(&self, extensions: &mut Extensions) -> Option<AtWork> {
+        let mut at_work = None;
         match &self.guest {
             Guest::Excess => drop(extensions.insert(Excess)),
-            Guest::Newcomer(newcomer) if newcomer.is_new() => drop(extensions.insert(newcomer.clone())),
+            Guest::Newcomer(newcomer) if newcomer.is_new() => {
+                at_work = Some(newcomer.asks());
+                extensions.insert(newcomer.clone());
+            }
             Guest::Newcomer(_) => {}
             Guest::Place(place) => drop(extensions.insert(place.clone())),
         }
@@ -50,5 +55,6 @@ impl Marks {
         if let Some(certificate) = &self.certificate {
             extensions.insert(certificate.clone());
         }
+        at_work
     }
 }

@@ -195,6 +195,10 @@ pub async fn serve(
     let mut threads = threads.iter().cycle();
     let newcomers = Newcomers::new(limits.connections);
     loop {
+        // What has ended has no place.
+        while let Some(ended) = connections.try_join_next() {
+            note_end(ended);
+        }
         let open = connections.len();
         limits.numbers.has(open);
         tokio::select! {
@@ -236,10 +240,11 @@ pub async fn serve(
 
 /// A new connection, where so many are open.
 fn enter(newcomers: &Newcomers, open: usize, numbers: &PortNumbers, complaints: &mut Complaints) -> Entered {
-    if newcomers.make_room(open) {
+    let taken = newcomers.taken(open);
+    if newcomers.make_room(taken) {
         numbers.made_room.one();
         complaints.note(&"places for connections are scarce: those that have shown nothing yet are closed for others");
-    } else if open >= newcomers.places() {
+    } else if taken >= newcomers.places() {
         numbers.excess.one();
         complaints.note(&"as many connections as this node takes: no more of them are served for now");
         return Entered::Excess;

@@ -149,6 +149,28 @@ impl Node {
         self.format() >= Feature::Tokens.format()
     }
 
+    /// The same for a request of this client. Who asks for one that it does not know of yet, a root token's, has only just
+    /// started, or is new: it catches up first. In the name of nobody the others would refuse the request.
+    ///
+    /// # Errors
+    /// [`NodeError`]: nothing was done.
+    pub(in crate::node) async fn knows_client(
+        &self,
+        by: Option<&Principal>,
+        deadline: Instant,
+    ) -> Result<bool, NodeError> {
+        if by.is_none() || self.knows_clients() {
+            return Ok(true);
+        }
+        match Box::pin(self.settle(ReadLevel::Linearizable.into(), deadline)).await {
+            Ok(_) => Ok(self.knows_clients()),
+            Err(NodeError::Timeout(why)) => Err(NodeError::NotReady(format!(
+                "{why}; until this node has caught up it cannot say whom a request is of"
+            ))),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Log time is not before that of a view, nor before this node's own.
     fn log_time_of(&self, view: &StateView) -> u64 {
         view.kv.log_time_ms().max(self.clock().now_ms())

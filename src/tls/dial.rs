@@ -83,12 +83,13 @@ async fn shake_hands(tls: &Arc<PeerTls>, stream: TcpStream, wanted: Option<u64>)
     let refused = |why: &str| DialError::Refused(why.to_owned());
     let address = stream.peer_addr().ok().map(|address| address.ip());
     let name = ServerName::try_from(PEER_NAME).map_err(|_| refused("a name that cannot be"))?;
+    let era = tls.seen_era();
     let connector = TlsConnector::from(tls.now().client.clone());
     let mut stream = connector.connect(name, stream).await.map_err(dial_error)?;
     if stream.get_ref().1.alpn_protocol() != Some(PEER_PROTOCOL) {
         return Err(refused("it is no port of hraftd"));
     }
-    let admitted = tls.admit(stream.get_ref().1.peer_certificates(), KeyUsage::server_auth(), address);
+    let admitted = tls.admit(stream.get_ref().1.peer_certificates(), KeyUsage::server_auth(), address, era);
     let (peer, ends) = admitted.ok_or_else(|| refused("its cluster secret was deleted"))?;
     if let Some(wanted) = wanted.filter(|wanted| *wanted != peer.raft_id) {
         return Err(DialError::AnotherNode { wanted, found: peer.raft_id });

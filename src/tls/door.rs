@@ -172,7 +172,8 @@ fn node_refused(error: io::Error) -> io::Error {
 
 /// Who is at a port, as a handshake is to be answered.
 enum Answer {
-    Node(Arc<PeerTls>, Arc<ServerConfig>),
+    /// And when it began, see [`PeerTls::seen_era`].
+    Node(Arc<PeerTls>, Arc<ServerConfig>, u64),
     Client(Arc<ServerConfig>, CancellationToken),
 }
 
@@ -317,7 +318,7 @@ impl Door {
     /// What a handshake that begins now is answered with: to a node, and to a client.
     fn answers(&self) -> (Answer, Option<Answer>) {
         let nodes = self.nodes();
-        let to_node = Answer::Node(nodes.clone(), nodes.now().server.clone());
+        let to_node = Answer::Node(nodes.clone(), nodes.now().server.clone(), nodes.seen_era());
         match &self.open {
             Open::Nodes(_) => (to_node, None),
             Open::Clients { tls, .. } => {
@@ -357,7 +358,7 @@ async fn shake_hands(stream: TcpStream, from: IpAddr, open: (Answer, Option<Answ
         (false, (_, None)) => return Err(io::Error::other("it speaks TLS, and not as a node does")),
     };
     let config = match &answer {
-        Answer::Node(_, config) | Answer::Client(config, _) => config.clone(),
+        Answer::Node(_, config, _) | Answer::Client(config, _) => config.clone(),
     };
     let mut stream = match start.into_stream(config).into_fallible().await {
         Ok(stream) => stream,
@@ -371,9 +372,9 @@ async fn shake_hands(stream: TcpStream, from: IpAddr, open: (Answer, Option<Answ
     };
     stream.get_mut().1.set_buffer_limit(Some(BUFFER_BYTES));
     match answer {
-        Answer::Node(nodes, _) => {
+        Answer::Node(nodes, _, era) => {
             let certificates = stream.get_ref().1.peer_certificates();
-            let peer = nodes.admit(certificates, KeyUsage::client_auth(), Some(from));
+            let peer = nodes.admit(certificates, KeyUsage::client_auth(), Some(from), era);
             let peer =
                 peer.ok_or_else(|| io::Error::other(NodeRefused("its cluster secret was deleted".to_owned())))?;
             stream.write_all(&[WELCOME]).await?;

@@ -50,6 +50,8 @@ pub struct PeerTls {
 
 #[derive(Debug, Default)]
 struct Seen {
+    /// How often it was forgotten who speaks TLS.
+    era: u64,
     /// Addresses from which a node came, or at which one was.
     addresses: HashSet<IpAddr>,
     /// Raft ids that were seen over TLS.
@@ -156,6 +158,12 @@ impl PeerTls {
     pub fn forget_seen(&self) {
         let mut seen = self.seen.lock();
         (seen.raft_ids, seen.plain) = Default::default();
+        seen.era += 1;
+    }
+
+    /// For [`admit`](Self::admit), as a handshake begins.
+    pub(super) fn seen_era(&self) -> u64 {
+        self.seen.lock().era
     }
 
     pub(super) fn now(&self) -> Arc<Now> {
@@ -163,12 +171,14 @@ impl PeerTls {
     }
 
     /// The node that showed a certificate, as far as it is trusted now, and what ends its connections. A secret that was
-    /// deleted during the handshake is none.
+    /// deleted during the handshake is none. `era`: when the handshake began. One of before the operator's word says nothing
+    /// of how the node speaks now: its process may have ended meanwhile.
     pub(super) fn admit(
         &self,
         certificates: Option<&[CertificateDer<'static>]>,
         usage: KeyUsage,
         address: Option<IpAddr>,
+        era: u64,
     ) -> Option<(PeerIdentity, CancellationToken)> {
         // Its order to a change: who is admitted here is found by the change, or finds it.
         let mut ends = self.ends.lock();
@@ -180,7 +190,8 @@ impl PeerTls {
             seen.addresses.extend(address);
         }
         // A connection in plain text that was made to it before is left for one under TLS.
-        if seen.raft_ids.len() < MAX_KNOWN && seen.raft_ids.insert(peer.raft_id) && self.optional {
+        let is_news = seen.era == era && seen.raft_ids.len() < MAX_KNOWN && seen.raft_ids.insert(peer.raft_id);
+        if is_news && self.optional {
             self.generation.fetch_add(1, Ordering::Release);
         }
         Some((peer, end))

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use webpki::KeyUsage;
 
 use super::authority::PEER_NAME;
 use super::verify::PeerVerifier;
@@ -162,6 +163,13 @@ async fn plain_text_gets_a_plain_refusal_unless_nodes_migrate() {
     let (at, _said) = port(&keys(from_ref(&ours), 5)).await;
     call(&optional, at, Some(5)).await.unwrap();
     assert!(optional.plain_until("10.0.0.1:1", Some(5)).is_none() && !optional.note_plain("10.0.0.1:1", Some(5)));
+    // But once the operator says that some go back: a handshake that began before that says nothing.
+    let certificates = [Authority::of(&ours, Kind::Peers).unwrap().peer(5).unwrap().certificate];
+    let admit = |era| optional.admit(Some(&certificates), KeyUsage::client_auth(), None, era).is_some();
+    let era = optional.seen_era();
+    optional.forget_seen();
+    assert!(admit(era) && optional.note_plain("10.0.0.1:1", Some(5)));
+    assert!(admit(optional.seen_era()) && !optional.note_plain("10.0.0.1:1", Some(5)));
     let strict = keys(&[ours], 1);
     assert!(!strict.note_plain("10.0.0.1:1", None) && strict.plain_until("10.0.0.1:1", None).is_none());
 }

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::http::PortNumbers;
 use crate::http::activity::ConnectionActivity;
 use crate::http::date;
+use crate::http::newcomers::AtWork;
 
 /// The library holds so much of an answer that has room in its window and was not written yet.
 pub(super) const AHEAD_BYTES: usize = 16 << 10;
@@ -79,6 +80,8 @@ pub(super) struct Exchange {
     /// See [`HttpLimits::write_timeout`](crate::http::HttpLimits).
     pub(super) write_timeout: Duration,
     pub(super) open: Open,
+    /// Until the handler has answered; `None` where nobody has to know.
+    pub(super) at_work: Option<AtWork>,
 }
 
 /// One of the streams that are open at a port.
@@ -120,7 +123,7 @@ pub(super) fn open(
     } else {
         Body::empty()
     };
-    let exchange = Exchange { respond, is_head, wanted, activity, write_timeout, open };
+    let exchange = Exchange { respond, is_head, wanted, activity, write_timeout, open, at_work: None };
     (Request::from_parts(head, body), exchange)
 }
 
@@ -142,6 +145,7 @@ impl Exchange {
             self.respond.poll_reset(cx).map(|_| None)
         });
         let Some(response) = response.await else { return };
+        drop(self.at_work.take());
         let (head, body) = response.into_parts();
         let mut head = axum::http::Response::from_parts(head, ());
         let length = body.size_hint().exact();

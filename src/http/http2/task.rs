@@ -156,8 +156,8 @@ where
         self.begun += 1;
         let (open, streams) = Open::count(&self.limits.numbers);
         let activity = self.activity.clone();
-        let (mut request, exchange) = stream::open(request, respond, activity, self.limits.write_timeout, open);
-        self.marks.put_on(request.extensions_mut());
+        let (mut request, mut exchange) = stream::open(request, respond, activity, self.limits.write_timeout, open);
+        exchange.at_work = self.marks.put_on(request.extensions_mut());
         if self.marks.is_excess() {
             self.stop();
         } else if streams > self.limits.connections {

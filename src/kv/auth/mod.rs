@@ -191,10 +191,10 @@ impl Auth {
     fn allowed(&self, by: Option<&Principal>, now_ms: u64) -> Result<Allowed<'_>, Denied> {
         let Some(record) = self.record.as_ref().filter(|record| record.on) else { return Ok(Allowed::All) };
         match by {
-            None => Err(Denied::Missing),
             Some(Principal::Node | Principal::Root) => Ok(Allowed::All),
-            Some(Principal::Anonymous { .. }) if record.anonymous.0.is_empty() => Err(Denied::Missing),
-            Some(Principal::Anonymous { .. }) => Ok(Allowed::These(&record.anonymous, record.revision)),
+            // Without a name it was under way when authentication was turned on: what all may do it may go on to do.
+            None | Some(Principal::Anonymous { .. }) if record.anonymous.0.is_empty() => Err(Denied::Missing),
+            None | Some(Principal::Anonymous { .. }) => Ok(Allowed::These(&record.anonymous, record.revision)),
             Some(Principal::Token(holder)) => {
                 let token = self.held(holder.id, holder.generation, now_ms)?;
                 Ok(Allowed::These(&token.grants, token.revision))

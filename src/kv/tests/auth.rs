@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::random::{rebuilt, restored};
 use super::*;
-use crate::command::{ANONYMOUS, Grant, Grants, Holder};
+use crate::command::{ANONYMOUS, Grant, Grants, Holder, Need};
 use crate::kv::Ticket;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -64,6 +64,19 @@ fn denied(reply: Reply) -> Denied {
         Failure::Denied(denied) => denied,
         other => panic!("{other:?}"),
     }
+}
+
+/// Requests that were under way when it was turned on were refused, though all may do the same without a token: a cluster
+/// could not be closed while it serves.
+#[test]
+fn what_was_asked_before_it_was_on_may_do_what_all_may() {
+    let mut kv = Kv::default();
+    assert_eq!(kv.apply(on(&["write:a", "read:a"]).into()), Reply::Done);
+    assert_eq!(kv.apply(set("a", "1", None).into()), Reply::Done);
+    assert!(matches!(denied(kv.apply(set("b", "1", None).into())), Denied::Forbidden(_)));
+    assert!(matches!(denied(kv.apply(put_token("x", 9, &["admin"], None).into())), Denied::Forbidden(_)));
+    assert_eq!(kv.kv.auth().check(None, Need::Read("a"), 0), Ok(()));
+    assert!(kv.kv.auth().check(None, Need::Members, 0).is_err());
 }
 
 #[test]
@@ -304,10 +317,9 @@ impl Model {
         let all = Ok(vec!["admin".to_owned()]);
         match by {
             _ if !self.on => all,
-            None => Err(Denied::Missing),
             Some(Principal::Root | Principal::Node) => all,
-            Some(Principal::Anonymous { .. }) if self.anonymous.is_empty() => Err(Denied::Missing),
-            Some(Principal::Anonymous { .. }) => Ok(self.anonymous.clone()),
+            None | Some(Principal::Anonymous { .. }) if self.anonymous.is_empty() => Err(Denied::Missing),
+            None | Some(Principal::Anonymous { .. }) => Ok(self.anonymous.clone()),
             Some(Principal::Token(holder)) => {
                 let found = self.tokens.values().find(|token| token.0 == holder.id).ok_or(Denied::Unknown)?;
                 let (_, generation, grants, expires, grace) = found;

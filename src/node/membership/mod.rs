@@ -145,9 +145,10 @@ impl Node {
             let outcome = match self.leader_by(&wait).await? {
                 Leader::ThisNode => self.change_here(by, change.clone(), deadline).await,
                 Leader::Other(target) => {
+                    let knows_client = self.knows_client(by, deadline).await?;
                     let left = deadline.saturating_duration_since(Instant::now());
                     let timeout_ms = as_ms(left);
-                    let request = match (by.filter(|_| self.knows_clients()).cloned(), change.clone()) {
+                    let request = match (by.filter(|_| knows_client).cloned(), change.clone()) {
                         (Some(by), change) => PeerRequest::AdminBy { by, change, timeout_ms },
                         (None, MemberChange::Join(id)) => PeerRequest::Join { id, timeout_ms },
                         (None, MemberChange::Remove { wanted, force }) => {

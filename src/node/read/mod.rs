@@ -277,9 +277,13 @@ impl Node {
             Ok(far) => far,
             Err(error) => return Ok(Err(error)),
         };
+        let knows_client = match self.knows_client(by, deadline).await {
+            Ok(knows) => knows,
+            Err(error) => return Ok(Err(error)),
+        };
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout_ms = as_ms(left);
-        let request = match by.filter(|_| self.knows_clients()).cloned() {
+        let request = match by.filter(|_| knows_client).cloned() {
             Some(by) => PeerRequest::ReadBy { by, key: key.clone(), min_index, timeout_ms },
             None => PeerRequest::Read { key: key.clone(), min_index, timeout_ms },
         };

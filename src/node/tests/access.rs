@@ -242,7 +242,8 @@ async fn a_node_that_applied_it_starts_closed_ever_after() {
     assert!(!noted(&disk));
     node.node.clone().turn_on_authentication(grants(&["read:"])).await;
     assert!(noted(&disk), "before anybody can see it");
-    assert!(matches!(node.node.read(&"a".into(), ReadLevel::None.into(), in_secs(1)).await, Err(NodeError::Denied(_))));
+    assert_eq!(read_by(&node.node, None, ReadLevel::None).await, Ok(()), "all may");
+    assert!(matches!(node.node.allowed(None, Need::Write("a")), Err(Denied::Forbidden(_))));
     let slot = NodeSlot::new(node.node.id().clone(), true);
     assert!(matches!(slot.gate(), Gate::Open), "one that nobody closed");
     slot.close();
@@ -255,4 +256,22 @@ async fn a_node_that_applied_it_starts_closed_ever_after() {
     // The flag of another start does not override it.
     node.node.clone().turn_on_authentication(Grants::default()).await;
     assert!(matches!(slot.gate(), Gate::Open));
+}
+
+/// A node that has applied nothing yet knows of no client: it asked the others in nobody's name, and was refused.
+#[tokio::test(start_paused = true)]
+async fn what_root_asks_of_a_new_node_is_of_root() {
+    let net = Arc::default();
+    let _nodes = closed(&net).await;
+    let new = TestNode::start(&net, 4, &[1], MemDisk::new()).await;
+    assert!(!new.node.knows_clients());
+    let root = Some(&Principal::Root);
+    let (wrote, read, led) = tokio::join!(
+        write(&new.node, set_by(&Principal::Root, "a")),
+        read_by(&new.node, root, ReadLevel::Weak),
+        new.node.lead_by(root, Some("127.0.0.1:77"), in_secs(10))
+    );
+    assert_eq!(wrote, Reply::Done);
+    assert_eq!(read, Ok(()));
+    assert!(matches!(led, Err(NodeError::NotFound(_))), "{led:?}");
 }

@@ -51,7 +51,8 @@ impl Node {
     ) -> Result<Written, NodeError> {
         self.refuse_stray()?;
         // Nobody is asked who he is before all nodes understand the answer.
-        let mut command = Arc::new(if self.knows_clients() { command } else { command.without_client() });
+        let knows_client = self.knows_clients() || self.knows_client(command.by(), deadline).await?;
+        let mut command = Arc::new(if knows_client { command } else { command.without_client() });
         let wait = LeaderWait::new(deadline);
         loop {
             let attempt = match self.leader_by(&wait).await? {
