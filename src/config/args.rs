@@ -283,7 +283,7 @@ pub(super) fn explain(program: &str, error: &clap::Error) -> Exit {
             Exit::usage(format!("unexpected argument {arg:?}: {hint}"))
         }
         ErrorKind::InvalidValue | ErrorKind::NoEquals if value.is_empty() => {
-            Exit::usage(format!("{flag}: the value is missing"))
+            Exit::usage(format!("{}: the value is missing", bare(flag)))
         }
         ErrorKind::TooManyValues => Exit::usage(format!("{flag} takes no value, {value:?} was given")),
         ErrorKind::ValueValidation => {
@@ -292,8 +292,9 @@ pub(super) fn explain(program: &str, error: &clap::Error) -> Exit {
         }
         ErrorKind::MissingRequiredArgument | ErrorKind::MissingSubcommand => {
             let names: Vec<&str> = arg.split(", ").map(bare).collect();
+            let are = if names.len() > 1 { "are" } else { "is" };
             let names = if names == [""] { "a command".to_owned() } else { names.join(" and ") };
-            Exit::usage(format!("{names} is missing; {program} --help says more"))
+            Exit::usage(format!("{names} {are} missing; {program} --help says more"))
         }
         // None that is known of; still one line.
         _ => {
@@ -306,7 +307,10 @@ pub(super) fn explain(program: &str, error: &clap::Error) -> Exit {
 
 /// `INDEX` of `<INDEX>`.
 fn bare(arg: &str) -> &str {
-    arg.trim_start_matches('<').trim_end_matches("...").trim_end_matches('>')
+    match arg.starts_with('-') {
+        true => arg.split(' ').next().unwrap_or_default(),
+        false => arg.trim_start_matches(['<', '[']).trim_end_matches("...").trim_end_matches(['>', ']']),
+    }
 }
 
 #[cfg(test)]

@@ -21,9 +21,11 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 pub(crate) async fn export(cluster: &Cluster, args: &ExportArgs) -> Result<Exit, Exit> {
     let mut signals = Signals::take()?;
-    let mut pages = Pages::new(&args.prefix, args.after.clone());
+    // No key is empty: after that is all there is.
+    let after = args.after.clone().filter(|after| !after.is_empty());
+    let mut pages = Pages::new(&args.prefix, after.clone());
     let mut progress = Progress::new("export");
-    if args.after.is_none() {
+    if after.is_none() {
         let path = format!("/hraftd/key?prefix={}&count", encoded(&args.prefix));
         let request = Request::get(path);
         let counted = tokio::select! {

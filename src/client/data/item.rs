@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use hyper::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -138,6 +139,9 @@ pub(super) fn read(line: &[u8]) -> Result<Item, String> {
         }
         _ => return Err("a line has one of value, json and base64".to_owned()),
     };
+    if content_type.as_ref().is_some_and(|given| HeaderValue::from_str(given).is_err()) {
+        return Err("content_type has characters that no type has".to_owned());
+    }
     Ok(Item { key, content, content_type, ttl_ms })
 }
 
@@ -208,6 +212,8 @@ mod tests {
             let why = read(format!("{{\"key\":\"k\",\"json\":\"{bad}\"}}").as_bytes()).unwrap_err();
             assert!(why.starts_with("json is not one JSON value: "), "{bad}: {why}");
         }
+        let why = read(br#"{"key":"k","value":1,"content_type":"text/\u0000"}"#).unwrap_err();
+        assert!(why.starts_with("content_type has "), "{why}");
         assert!(read(br#"{"key":"k","base64":"%"}"#).unwrap_err().starts_with("base64: "));
     }
 }

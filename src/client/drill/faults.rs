@@ -11,8 +11,9 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Drill;
+use super::burst::Burst;
 use super::history::{Disturbance, Fault};
+use super::{Drill, load, locking};
 use crate::client::link::{Request, query};
 use crate::config::DrillArgs;
 use crate::exit::{EX_NOPERM, Exit};
@@ -55,10 +56,9 @@ pub(super) fn to_stop(voters: &[Voter], turn: usize) -> Option<&Voter> {
     if !voters.iter().any(|voter| voter.leads) || answer.saturating_sub(1) < voters.len() / 2 + 1 {
         return None;
     }
-    // The leader, and another, by turns.
-    let wanted: Vec<&Voter> =
-        voters.iter().filter(|voter| voter.answers && voter.leads == turn.is_multiple_of(2)).collect();
-    wanted.get((turn / 2) % wanted.len().max(1)).copied()
+    // The leader twice, then another.
+    let wanted: Vec<&Voter> = voters.iter().filter(|voter| voter.answers && voter.leads == (turn % 3 < 2)).collect();
+    wanted.get((turn / 3) % wanted.len().max(1)).copied()
 }
 
 /// One that may lead next.
@@ -75,12 +75,17 @@ fn to_lead(voters: &[Voter], turn: usize) -> Option<&Voter> {
 pub(super) async fn disturb(drill: &Drill<'_>, args: &DrillArgs) -> Result<(), Exit> {
     let pause =
         Duration::from_millis(args.seconds * 1000 / 10).clamp(Duration::from_millis(400), Duration::from_secs(3));
+    // After the clients of the load, of the lock, and the one that reads in the end.
+    let first_of_burst = load::clients(args.rate) + locking::CLIENTS + 1;
+    // A node that was stopped is back before the next disturbance: a shorter time will do.
+    let between = if args.stop.is_some() { pause / 2 } else { pause };
     let commands = args.stop.as_deref().zip(args.start.as_deref());
-    let (mut moves, mut stops) = (0, 0);
+    // Of four disturbances three are stops, where there are commands for them.
+    let (mut turn, mut moves, mut stops) = (0, 0, 0);
     loop {
         tokio::select! {
             () = drill.over() => return Ok(()),
-            () = sleep(pause) => {}
+            () = sleep(between) => {}
         }
         let told = match drill.cluster.get("/hraftd/raft/cluster").await.and_then(|answer| answer.json()) {
             Ok(told) => voters(&told),
@@ -91,9 +96,9 @@ pub(super) async fn disturb(drill: &Drill<'_>, args: &DrillArgs) -> Result<(), E
             return Ok(());
         }
         match (commands, to_stop(&told, stops)) {
-            (Some((stop, start)), Some(voter)) if moves > stops => {
+            (Some((stop, start)), Some(voter)) if turn % 4 != 2 => {
                 stops += 1;
-                stop_one(drill, voter, stop, start, pause).await;
+                stop_one(drill, voter, [stop, start], pause, first_of_burst).await?;
             }
             _ => {
                 if let Some(voter) = to_lead(&told, moves) {
@@ -102,6 +107,7 @@ pub(super) async fn disturb(drill: &Drill<'_>, args: &DrillArgs) -> Result<(), E
                 moves += 1;
             }
         }
+        turn += 1;
     }
 }
 
@@ -123,12 +129,39 @@ fn write_down(drill: &Drill<'_>, fault: Fault, voter: &Voter, from: u64, failed:
     drill.history.borrow_mut().disturbances.push(Disturbance { fault, node, from, until, failed });
 }
 
-async fn stop_one(drill: &Drill<'_>, voter: &Voter, stop: &OsStr, start: &OsStr, pause: Duration) {
+/// Stops a node, and starts it again in any case. Where it leads, many write meanwhile.
+///
+/// # Errors
+/// To write is not permitted: 77.
+async fn stop_one(
+    drill: &Drill<'_>,
+    voter: &Voter,
+    commands: [&OsStr; 2],
+    pause: Duration,
+    first_of_burst: usize,
+) -> Result<(), Exit> {
+    let endpoint = drill.cluster.endpoint_of(&voter.haddr);
+    let node = drill.nodes.iter().position(|one| Some(one) == endpoint.as_ref());
+    let burst = Burst::new(drill, node.filter(|_| voter.leads));
+    let (written, ()) =
+        tokio::join!(burst.write(drill, first_of_burst), stop_and_start(drill, voter, node, commands, pause, &burst));
+    written
+}
+
+async fn stop_and_start(
+    drill: &Drill<'_>,
+    voter: &Voter,
+    node: Option<usize>,
+    [stop, start]: [&OsStr; 2],
+    pause: Duration,
+    burst: &Burst,
+) {
+    burst.is_under_way().await;
     let from = drill.now();
     let stopped = command(stop, &voter.haddr).await;
+    burst.end();
     if stopped.is_ok() {
-        let node = drill.cluster.endpoint_of(&voter.haddr);
-        drill.stopped.set(drill.nodes.iter().position(|one| Some(one) == node.as_ref()));
+        drill.stopped.set(node);
         tokio::select! {
             () = drill.over() => {}
             () = sleep(pause) => {}

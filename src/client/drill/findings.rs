@@ -172,21 +172,24 @@ fn watch(history: &History, events: &[Event], holes: &[(u64, u64)], is_whole: bo
         if found.len() > TOLD {
             break;
         }
-        let again = event.value.is_some_and(|value| !values.insert(value));
+        let again = event.value.is_some_and(|value| !values.insert((&event.key, value)));
         let before = at.checked_sub(1).and_then(|before| events.get(before));
         let back = before.filter(|before| before.id >= event.id);
         if again || back.is_some() {
-            let first = back.or_else(|| events.iter().find(|other| other.value == event.value));
+            let is_same = |other: &&Event| other.value == event.value && other.key == event.key;
+            let first = back.or_else(|| events.iter().find(is_same));
             let proof = first.into_iter().chain([event]).map(event_told).collect();
             let why = "A change was told twice, or not in its order";
             found.push(finding(Kind::WatchRepetition, format!("key {}", event.key), proof, why));
         }
     }
-    let told_index: HashMap<u64, &Event> = events.iter().filter_map(|event| Some((event.value?, event))).collect();
-    let written: HashSet<u64> = history.records.iter().filter_map(|record| record.op.what.written()).collect();
+    let told_index: HashMap<(&str, u64), &Event> =
+        events.iter().filter_map(|event| Some(((event.key.as_str(), event.value?), event))).collect();
+    let writes = history.records.iter().filter_map(|record| Some((record.key.to_string(), record.op.what.written()?)));
+    let written: HashSet<(String, u64)> = writes.collect();
     for event in events {
-        if event.value.is_some_and(|value| !written.contains(&value)) {
-            let why = "The watch told a write that was answered with: nothing was done";
+        if event.value.is_some_and(|value| !written.contains(&(event.key.clone(), value))) {
+            let why = "The watch told a value that nobody wrote, or whose write was answered with: nothing was done";
             found.push(finding(Kind::NotLinearizable, format!("key {}", event.key), vec![event_told(event)], why));
         }
     }
@@ -207,7 +210,7 @@ fn watch(history: &History, events: &[Event], holes: &[(u64, u64)], is_whole: bo
         if record.index.map_or(!holes.is_empty(), in_hole) {
             continue;
         }
-        match told_index.get(&value) {
+        match told_index.get(&(record.key.to_string().as_str(), value)) {
             None => {
                 let mut proof = vec![told(history, record)];
                 let after = record.index.and_then(|index| events.iter().find(|event| event.id.0 > index));

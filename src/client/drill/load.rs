@@ -40,6 +40,9 @@ const READ_ALL_WITHIN: Duration = Duration::from_secs(300);
 const READ_PAUSE: Duration = Duration::from_millis(200);
 const READS_AT_A_TIME: usize = 8;
 
+/// The header that has the index of a write whose body has none.
+const INDEX: &str = "x-hraftd-index";
+
 /// What a request is to do.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ask {
@@ -52,6 +55,10 @@ pub(super) enum Ask {
         index: u64,
         to: u64,
     },
+    /// Only where the key is not there. It is for keys that nobody else writes.
+    Create(u64),
+    /// Adds to a number that is not there yet. It is for keys that nobody else writes.
+    Add(u64),
     Get,
     /// A transaction, by the value.
     Cas {
@@ -90,13 +97,12 @@ impl Part {
     }
 }
 
-/// Works until the drill ends.
+/// Works until the drill ends: one of `count` clients that make this rate.
 ///
 /// # Errors
 /// It is not permitted: 77.
-pub(super) async fn work(drill: &Drill<'_>, client: usize, rate: u64) -> Result<(), Exit> {
-    let count = clients(rate);
-    let period = Duration::from_secs(1).mul_f64(count as f64 / rate as f64);
+pub(super) async fn work(drill: &Drill<'_>, client: usize, count: usize, rate: f64) -> Result<(), Exit> {
+    let period = Duration::from_secs(1).mul_f64(count as f64 / rate);
     // They begin one after the other.
     let mut next = Instant::now() + period.mul_f64(client as f64 / count as f64);
     let mut seen: HashMap<Key, Seen> = HashMap::new();
@@ -162,7 +168,7 @@ pub(super) async fn once(
     let answered = drill.cluster.try_at(to, &request).await;
     let returned = drill.now();
     let unknown = match ask {
-        Ask::Put(value) | Ask::PutTwice(value) => Some(What::Put(value)),
+        Ask::Put(value) | Ask::PutTwice(value) | Ask::Create(value) | Ask::Add(value) => Some(What::Put(value)),
         Ask::Cas { from, to } | Ask::PutIf { from, to, .. } => Some(What::Cas { from, to }),
         Ask::Get | Ask::Broken(_) => None,
     };
@@ -242,6 +248,15 @@ fn request(drill: &Drill<'_>, key: Key, ask: Ask) -> Request {
             let (path, body) = put(to, Some(index), timeout);
             Request::plain(Method::PUT, path, body)
         }
+        Ask::Create(value) => {
+            let (path, body) = put(value, Some(0), timeout);
+            Request::plain(Method::PUT, path, body)
+        }
+        Ask::Add(value) => {
+            let parameters =
+                [("incr", Some(value.to_string())), ("ttl", Some(drill.ttl.clone())), ("timeout", timeout)];
+            Request::plain(Method::POST, query(&key_path(&name), &parameters), "")
+        }
         Ask::Broken(value) => {
             // The first mark is a text, which nothing can be added to.
             let mark = format!("{}{}", drill.prefix, super::BEGIN);
@@ -274,13 +289,21 @@ fn outcome(drill: &Drill<'_>, key: Key, ask: Ask, answer: &Answer) -> Option<(Wh
     if matches!(ask, Ask::Get) && answer.status == StatusCode::NOT_FOUND {
         return Some((What::Get(None), None));
     }
+    if let (Ask::Create(value), StatusCode::PRECONDITION_FAILED) = (ask, answer.status) {
+        // It was there, and nobody else writes it: this request found what it had written itself.
+        return Some((What::Get(Some(value)), None));
+    }
     if !answer.status.is_success() {
         return None;
     }
     let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let index = said["index"].as_u64();
     match ask {
-        Ask::Put(value) | Ask::PutTwice(value) | Ask::Broken(value) => Some((What::Put(value), index)),
+        Ask::Put(value) | Ask::PutTwice(value) | Ask::Create(value) | Ask::Broken(value) => {
+            Some((What::Put(value), index))
+        }
+        // What is read in the end says whether it was added once.
+        Ask::Add(value) => Some((What::Put(value), answer.header(INDEX).and_then(|index| index.parse().ok()))),
         Ask::PutIf { from, to, .. } => Some((What::Cas { from, to }, index)),
         Ask::Get => {
             let tag = answer.header("etag").and_then(|tag| tag.trim_matches('"').parse().ok());

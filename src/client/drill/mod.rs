@@ -1,11 +1,12 @@
 //! `hraftd drill`: load on a running cluster whose lead moves and whose nodes are stopped, and a check of what the clients
 //! saw.
 //!
-//! * [`load`], [`visiting`], [`watching`], [`locking`]: the clients. [`faults`]: what is done to the cluster meanwhile.
+//! * [`load`], [`burst`], [`visiting`], [`watching`], [`locking`]: the clients. [`faults`]: what is done to the cluster meanwhile.
 //! * [`history`]: what the clients saw. [`check`]: is a key's history linearizable? [`findings`]: what is wrong, and the
 //!   operations that prove it. All of these are pure.
 //! * [`report`]: what is told in the end.
 
+mod burst;
 pub mod check;
 mod faults;
 mod findings;
@@ -58,6 +59,8 @@ struct Drill<'a> {
     operations: Cell<u64>,
     /// One operation of so many is a write of a key that is written once; none where no node is stopped.
     once_every: Option<u64>,
+    /// Of the rate, for the moments when a leader is stopped.
+    savings: burst::Savings,
     /// The key of the write that was acknowledged last.
     last: Cell<Option<Key>>,
     /// The node that is stopped now, by its number.
@@ -102,6 +105,13 @@ impl Drill<'_> {
         Key { group: number / load::GROUP_OPERATIONS, slot }
     }
 
+    /// A key that no other operation writes.
+    fn own_key(&self) -> Key {
+        let number = self.operations.get();
+        self.operations.set(number + 1);
+        Key { group: number / load::GROUP_OPERATIONS, slot: load::SLOTS + number }
+    }
+
     /// A node beside this one; not the one that is stopped, where there are others.
     fn beside(&self, node: usize) -> usize {
         let next = (node + 1) % self.nodes.len();
@@ -137,6 +147,7 @@ pub(super) async fn drill(cluster: &Cluster, access: &Access, args: &DrillArgs) 
         values: Cell::new(0),
         operations: Cell::new(0),
         once_every: args.stop.as_ref().map(|_| (args.seconds * args.rate / load::MOST_ONCE).max(load::ONCE_EVERY)),
+        savings: burst::Savings::new(args.rate, args.seconds, args.stop.is_some()),
         last: Cell::new(None),
         stopped: Cell::new(None),
         history: RefCell::new(History { nodes: names, ..History::default() }),
@@ -238,7 +249,7 @@ async fn run_load(drill: &Drill<'_>, args: &DrillArgs) -> Result<f64, Exit> {
         drill.ends.send_replace(true);
         Ok(began.elapsed().as_secs_f64())
     };
-    let clients = load::clients(args.rate);
+    let (clients, rate) = (load::clients(args.rate), drill.savings.rest(args.rate));
     let failed = |ended: Result<(), Exit>| {
         if ended.is_err() {
             drill.ends.send_replace(true);
@@ -246,7 +257,7 @@ async fn run_load(drill: &Drill<'_>, args: &DrillArgs) -> Result<f64, Exit> {
         ended
     };
     let failed = &failed;
-    let work = (0..clients).map(|client| async move { failed(load::work(drill, client, args.rate).await) });
+    let work = (0..clients).map(|client| async move { failed(load::work(drill, client, clients, rate).await) });
     let lock =
         (0..locking::CLIENTS).map(|number| async move { failed(locking::contend(drill, clients + number).await) });
     // A node that was stopped is started, whatever else fails: none of these is given up.

@@ -110,6 +110,27 @@ fn a_value_that_nobody_wrote_is_told() {
     assert!(found.proof.iter().any(|operation| operation.contains("read 1")), "{found:?}");
 }
 
+/// The key is written by one request alone, which was done twice.
+#[test]
+fn what_was_done_twice_is_told() {
+    // It was added twice, which the next read says, and the watch.
+    let mut added = history(&[done(Put(3), 0, 1), done(Get(Some(6)), 2, 3)], &[3, 6]);
+    let found = of(&added);
+    assert!(found.iter().all(|finding| finding.kind == Kind::NotLinearizable) && found.len() == 2, "{found:#?}");
+    assert!(found[0].why.contains("No client ever wrote 6") && found[1].why.contains("nobody wrote"), "{found:#?}");
+    // It does not help that another key has got the value meanwhile.
+    let other = Key { group: 0, slot: 4 };
+    added.records.push(Record { key: other, ..done(Put(6), 0, 1) });
+    added.events.push(Event { key: other.to_string(), id: (7, 1), ..event(6) });
+    added.records.last_mut().unwrap().index = Some(7);
+    assert_eq!(of(&added), found);
+    // It was created, and then refused as it was there: it found what it had written.
+    let found = of(&history(&[done(Get(Some(3)), 0, 1)], &[3]));
+    assert!(found.len() == 2 && found[0].why.contains("No client ever wrote 3"), "{found:#?}");
+    // It was written twice: nothing but the watch tells.
+    only(&history(&[done(Put(3), 0, 1), done(Get(Some(3)), 2, 3)], &[3, 3]), Kind::WatchRepetition);
+}
+
 #[test]
 fn a_gap_of_the_watch_is_told_with_the_write_and_what_came_after() {
     let records = [done(Put(1), 0, 1), done(Put(2), 2, 3), done(Put(3), 4, 5)];
@@ -201,8 +222,8 @@ fn no_node_is_stopped_that_a_quorum_needs() {
     let stopped = |states: &[&str], turn| to_stop(&cluster(states), turn).map(|voter| voter.haddr.clone());
     let (leader, follower) = ("Leader", "Follower");
     let three = [leader, follower, follower];
-    let turns: Vec<_> = (0..6).filter_map(|turn| stopped(&three, turn)).collect();
-    assert_eq!(turns, ["h:0", "h:1", "h:0", "h:2", "h:0", "h:1"]);
+    let turns: Vec<_> = (0..7).filter_map(|turn| stopped(&three, turn)).collect();
+    assert_eq!(turns, ["h:0", "h:0", "h:1", "h:0", "h:0", "h:2", "h:0"]);
     assert_eq!(stopped(&[leader, follower, "Lost"], 0), None);
     assert_eq!(stopped(&[leader, follower], 0), None);
     assert_eq!(stopped(&[leader], 0), None);

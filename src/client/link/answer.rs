@@ -169,10 +169,11 @@ pub(in crate::client) fn now() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
-/// What a refusal says.
+/// What a refusal says, to one who has sent no body but a value or a file.
 pub(super) fn message(status: StatusCode, body: &[u8]) -> String {
     let said: Value = serde_json::from_slice(body).unwrap_or_default();
-    said["msg"].as_str().map_or_else(|| format!("status {status}"), str::to_owned)
+    let Some(text) = said["msg"].as_str() else { return format!("status {status}") };
+    text.strip_prefix("the body ").map_or_else(|| text.to_owned(), |rest| format!("the input {rest}"))
 }
 
 /// The first cause of an error.

@@ -41,6 +41,9 @@ pub(super) const MAX_BYTES: usize = 64 << 20;
 /// Between two rounds of the endpoints.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// A node says it in the words of HTTP.
+const NO_TOKEN: &str = "this cluster wants to know who asks: give --token-file FILE, or $HRAFTD_TOKEN_FILE";
+
 /// Connections kept for an endpoint.
 const IDLE_CONNECTIONS: usize = 512;
 
@@ -287,7 +290,11 @@ impl Cluster {
         let why = match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let answer = collect_any(endpoint, response, now()).await?;
-                return Err(Failed::Final(Exit { code: EX_NOPERM, ..answer.refused() }));
+                let refused = match answer.code() == "unauthorized" && self.token.is_none() {
+                    true => Exit::error(EX_NOPERM, format!("{endpoint}: {NO_TOKEN}")),
+                    false => Exit { code: EX_NOPERM, ..answer.refused() },
+                };
+                return Err(Failed::Final(refused));
             }
             StatusCode::SERVICE_UNAVAILABLE => Failed::Busy,
             StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => Failed::Unknown,

@@ -25,7 +25,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub rate: Option<u64>,
     /// How fresh a read must be: linearizable, weak, none or auto
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = super::verbs::level)]
     pub level: Option<String>,
     /// Its keys begin so
     #[arg(long, value_name = "PREFIX", default_value = "bench/", value_parser = NonEmptyStringValueParser::new())]

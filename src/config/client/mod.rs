@@ -153,7 +153,18 @@ mod tests {
                 "unknown flag --endpoint (did you mean --endpoints?); hraftd status --help lists them",
             ),
             ("put k", "VALUE|-|@FILE is missing; hraftd put --help says more"),
+            ("touch k", "--ttl is missing; hraftd touch --help says more"),
+            ("token put", "NAME and GRANT are missing; hraftd token --help says more"),
             ("put k v --ttl 1", "--ttl \"1\": the unit is missing: ms, s, m or h"),
+            ("put k v --ttl 0s", "--ttl \"0s\": not between 1s and 87600h, ten years"),
+            ("touch k --ttl 87601h", "--ttl \"87601h\": not between 1s and 87600h, ten years"),
+            ("token put a read: --ttl 5", "--ttl \"5\": not a duration such as 30s, 24h or 90d"),
+            ("token rotate a --grace x", "--grace \"x\": not a duration such as 30s, 24h or 90d"),
+            ("token rm a/b", "NAME \"a/b\": a name has letters, digits and ._-, and at least one"),
+            ("get k --level x", "--level \"x\": not a read level: linearizable, weak, none, strong or auto"),
+            ("bench --level x", "--level \"x\": not a read level: linearizable, weak, none, strong or auto"),
+            ("incr k --by x", "--by \"x\": not a whole number, or one that does not fit 64 bits"),
+            ("members lead ", "ID: the value is missing"),
             ("status --timeout 0s", "--timeout 0s: not between 1ms and 1h"),
         ] {
             assert_eq!(typed(line).unwrap_err(), Exit::usage(error), "{line}");

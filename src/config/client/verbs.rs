@@ -3,11 +3,13 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::bench::BenchArgs;
 use super::drill::DrillArgs;
 use crate::duration::parse_duration;
+use crate::node::ReadLevel;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -102,7 +104,8 @@ pub enum Verb {
     #[command(
         after_help = "It writes under a prefix of its own, and deletes what it wrote. A command of --stop and --start is run by \
         /bin/sh, with the node's client address in HRAFTD_NODE; one node is stopped at a time, and never one that a \
-        quorum needs. 0: nothing was found. 1: something was, and the operations that prove it are told. 75: too little \
+        quorum needs. Where that node leads, six clients write through each of the others meanwhile, from a third of \
+        --rate that was saved up. 0: nothing was found. 1: something was, and the operations that prove it are told. 75: too little \
         was answered to tell."
     )]
     Drill(DrillArgs),
@@ -131,7 +134,7 @@ pub struct GetArgs {
     #[arg(long)]
     pub meta: bool,
     /// How fresh the value must be: linearizable, weak, none or auto
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
     pub level: Option<String>,
 }
 
@@ -148,7 +151,7 @@ pub struct PutArgs {
     #[arg(long)]
     pub json: bool,
     /// It is dropped after this time
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = ttl)]
     pub ttl: Option<Duration>,
     /// Only if the key was last changed at this index; 0: only if there is none
     #[arg(long, value_name = "INDEX", value_parser = number)]
@@ -165,7 +168,7 @@ pub struct BackupArgs {
     #[arg(long, value_name = "INDEX", value_parser = number)]
     pub if_newer: Option<u64>,
     /// How fresh the state must be: linearizable, weak, none or auto
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
     pub level: Option<String>,
 }
 
@@ -204,10 +207,10 @@ pub struct IncrArgs {
     #[arg(value_name = "KEY")]
     pub key: String,
     /// What to add
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole_number)]
     pub by: i64,
     /// It is dropped after this time
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = ttl)]
     pub ttl: Option<Duration>,
 }
 
@@ -218,7 +221,7 @@ pub struct TouchArgs {
     #[arg(value_name = "KEY")]
     pub key: String,
     /// It is dropped after this time
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = ttl)]
     pub ttl: Duration,
 }
 
@@ -274,7 +277,7 @@ pub enum MembersVerb {
     /// Remove a member
     Remove {
         /// Its id, its client address, or :PORT where one member alone has that
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
         id: String,
         /// Also where no quorum would answer afterwards
         #[arg(long)]
@@ -283,7 +286,7 @@ pub enum MembersVerb {
     /// Make a voter the leader
     Lead {
         /// Its id; without it the one with most of the log
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
         id: Option<String>,
     },
 }
@@ -296,13 +299,13 @@ pub enum TokenVerb {
     /// Make one and print it, or change what one allows
     Put {
         /// Its name
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", value_parser = token_name)]
         name: String,
         /// What it allows, as read:app/ or write:=KEY
         #[arg(value_name = "GRANT", required = true)]
         grants: Vec<String>,
         /// It ends after this time, as 90d
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", value_parser = with_days)]
         ttl: Option<String>,
         /// Clients whose certificate has this name need no token, as DNS:web or URI:spiffe://...
         #[arg(long, value_name = "NAME")]
@@ -311,16 +314,16 @@ pub enum TokenVerb {
     /// Give it another secret, and print that
     Rotate {
         /// Its name
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", value_parser = token_name)]
         name: String,
         /// The old one is good for this time
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", value_parser = with_days)]
         grace: Option<String>,
     },
     /// Revoke it
     Rm {
         /// Its name
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", value_parser = token_name)]
         name: String,
     },
 }
@@ -360,4 +363,40 @@ fn number(text: &str) -> Result<u64, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)
+}
+
+/// How long a key may live, as nodes have it.
+fn ttl(text: &str) -> Result<Duration, String> {
+    const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+    let ttl = parse_duration(text)?;
+    let is_allowed = (Duration::from_secs(1)..=TEN_YEARS).contains(&ttl);
+    is_allowed.then_some(ttl).ok_or_else(|| "not between 1s and 87600h, ten years".to_owned())
+}
+
+/// The time of a token: a node reads it.
+fn with_days(text: &str) -> Result<String, String> {
+    let is_days = text.strip_suffix('d').is_some_and(|days| number(days).is_ok());
+    match is_days || parse_duration(text).is_ok() {
+        true => Ok(text.to_owned()),
+        false => Err("not a duration such as 30s, 24h or 90d".to_owned()),
+    }
+}
+
+pub(super) fn level(text: &str) -> Result<String, String> {
+    match ReadLevel::from_name(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("not a read level: linearizable, weak, none, strong or auto".to_owned()),
+    }
+}
+
+fn whole_number(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| "not a whole number, or one that does not fit 64 bits".to_owned())
+}
+
+/// What a path cannot have would be another request.
+fn token_name(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains('/') {
+        true => Err("a name has letters, digits and ._-, and at least one".to_owned()),
+        false => Ok(text.to_owned()),
+    }
 }

@@ -100,6 +100,8 @@ fn a_lock_that_cannot_be_renewed_ends_in_time() {
     assert!(text(&out).contains("was not renewed"), "{}", text(&out));
     // It cannot have been before: the last renewal was two seconds old at most, and a while for a busy machine.
     assert!(took >= Duration::from_secs(1), "{took:?}");
+    // Nor after the time of the lock, when another may have it: the last renewal was sent before the nodes were gone.
+    assert!(took < Duration::from_secs(6), "{took:?}");
 }
 
 /// The client is stopped beyond the time of its lock, and another takes it meanwhile.
@@ -210,6 +212,22 @@ fn a_watch_says_where_history_is_too_short() {
         let said = text(&said);
         check(said.contains("no longer reaches back to") && said.contains("set w/c"), || said.clone())
     });
+}
+
+/// Whatever its command does, it ends within five seconds of TERM, and the command with it.
+#[test]
+fn a_watch_ends_soon_though_its_command_does_not() {
+    let cluster = Cluster::start(1);
+    ok(&cluster, &["put", "w/a", "1"]);
+    let stubborn = "trap '' TERM; echo pid $$; while :; do sleep 0.1; done";
+    let (mut watch, out) = started(&cluster, "watch", &["watch", "w/", "--initial", "--exec", stubborn]);
+    let command = pid_in(&out);
+    let began = Instant::now();
+    watch.signal(Signal::TERM);
+    assert_eq!(watch.wait(SETTLE, "the watch ends").code(), Some(143), "{}", text(&out));
+    let took = began.elapsed();
+    is_gone(command);
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 /// The command gets the value byte for byte, and need not read it.

@@ -32,12 +32,15 @@ fn values_come_byte_for_byte() {
     assert!(fails(&cluster, 1, &["put", "f", "@/nowhere"]).contains("/nowhere"));
     ok(&cluster, &["put", "j", "{\"a\": 1.50}", "--json"]);
     assert_eq!(ok(&cluster, &["get", "j"]), "{\"a\": 1.50}");
-    assert!(fails(&cluster, 1, &["put", "j", "{", "--json"]).contains("JSON"));
+    let said = fails(&cluster, 1, &["put", "j", "{", "--json"]);
+    assert!(said.contains(": the input must be one JSON value: "), "{said}");
     let meta: Value = serde_json::from_str(&ok(&cluster, &["get", "j", "--meta"])).unwrap();
     let index = meta["modify_index"].as_u64().unwrap().to_string();
     ok(&cluster, &["put", "j", "2", "--cas", &index]);
     fails(&cluster, 1, &["put", "j", "3", "--cas", &index]);
     fails(&cluster, 1, &["put", "j", "3", "--cas", "0"]);
+    ok(&cluster, &["put", "short", "1", "--ttl", "1h"]);
+    assert!(ok(&cluster, &["get", "short", "--meta"]).contains("\"ttl_ms\":3"));
     assert!(fails(&cluster, 1, &["get", "none"]).contains("\"none\""));
 }
 
@@ -52,6 +55,7 @@ fn keys_are_listed_counted_and_deleted() {
     assert_eq!((keys.lines().count(), keys.lines().last()), (251, Some("\"odd\\nkey\"")));
     assert_eq!(ok(&cluster, &["ls", "many/24"]).lines().next(), Some("many/240\t1"));
     assert!(ok(&cluster, &["ls", "--tree"]).starts_with("many/\n  000\n  001\n"));
+    assert_eq!(ok(&cluster, &["export", "--after", ""]).lines().count(), 251, "no key is empty");
     let json: Value = serde_json::from_str(&ok(&cluster, &["ls", "many/", "-o", "json"])).unwrap();
     assert_eq!(json.as_object().unwrap().len(), 250);
     assert_eq!(ok(&cluster, &["delete", "many/", "--prefix"]), "250\n");
