@@ -15,11 +15,14 @@ use compact_str::CompactString;
 use super::service::Service;
 use crate::node::rpc::RequestMark;
 use crate::node::{ReadLevel, Settled, Written};
-use crate::observe::RequestLog;
+use crate::observe::{Logged as LoggedRequests, RequestLog};
+use crate::seldom::Seldom;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const REQUEST_ID: &str = "x-request-id";
 const TRACEPARENT: &str = "traceparent";
+
+static SLOW_LINES: Seldom = Seldom::new();
 
 /// On an answer, as an extension: the name of the token that the request came with. Whoever checks tokens sets it.
 #[derive(Debug, Clone)]
@@ -181,6 +184,13 @@ impl Logged {
         if !log.takes(took, failed && status != StatusCode::NOT_FOUND, waits(&self.uri)) {
             return;
         }
+        // Who asked for no lines gets few: clients choose how many requests are slow.
+        let few = (log.logged == LoggedRequests::Slow).then(|| SLOW_LINES.turn());
+        let unsaid = match few {
+            Some(None) => return,
+            Some(Some(unsaid)) => unsaid.to_string(),
+            None => String::new(),
+        };
         let parts = response.extensions().get::<Parts>();
         let text = |given: Option<&HeaderValue>| RequestMark::text(given?.as_bytes());
         let bytes = axum::body::HttpBody::size_hint(response.body()).exact();
@@ -193,7 +203,7 @@ impl Logged {
             token = response.extensions().get::<TokenName>().map_or("-", |token| token.0.as_str()),
             request_id = text(self.request_id.as_ref()).as_deref().unwrap_or("-"),
             traceparent = text(self.traceparent.as_ref()).as_deref().unwrap_or("-"),
-            "request"
+            "request{unsaid}"
         );
     }
 }

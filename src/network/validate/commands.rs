@@ -22,6 +22,9 @@ pub(super) const MAX_JSON_DEPTH: usize = 128;
 /// Conditions, or operations of one branch, that a transaction may have.
 const MAX_TXN_ITEMS: usize = 1024;
 
+/// So many comparisons one condition of a client may be.
+const MAX_TESTS_OF_CONDITION: usize = 9;
+
 /// The longest time to live: ten years, in milliseconds.
 const MAX_TTL_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
 
@@ -174,7 +177,8 @@ fn forwarded(command: &Command, limits: CommandLimits) -> Checked {
         }
         Action::DeletePrefix { prefix } => prefix_bytes(prefix),
         Action::Txn(txn) => {
-            let items = txn.tests.len().max(txn.then.len()).max(txn.otherwise.len());
+            let conditions = txn.tests.len().div_ceil(MAX_TESTS_OF_CONDITION);
+            let items = conditions.max(txn.then.len()).max(txn.otherwise.len());
             check(items <= MAX_TXN_ITEMS, || format!("a transaction of {items} items"))?;
             for test in &txn.tests {
                 match &test.of {
