@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+/// A day, in milliseconds.
+const DAY_MS: u64 = 24 * 3_600_000;
+
 /// Parses digits followed by `ms`, `s`, `m` or `h`; `0s` is a duration too.
 ///
 /// # Errors
@@ -25,6 +28,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     let millis = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms));
     millis.map(Duration::from_millis).ok_or_else(|| "the duration is too long".to_owned())
+}
+
+/// Parses what [`parse_duration`] does, and days such as `90d`.
+///
+/// # Errors
+/// As [`parse_duration`].
+pub fn parse_with_days(text: &str) -> Result<Duration, String> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
+    match days {
+        Some(days) => Ok(Duration::from_millis(days.saturating_mul(DAY_MS))),
+        None => parse_duration(text),
+    }
 }
 
 /// A duration in whole milliseconds, at most `u64::MAX`.

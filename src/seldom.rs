@@ -30,8 +30,8 @@ struct Lines {
     unsaid: u64,
 }
 
-/// The end of a line: tells how many before it were not written, if there are any.
-#[derive(Debug, PartialEq, Eq)]
+/// The end of a line: tells how many before it were not written, if there are any. The default tells of none.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Unsaid(u64);
 
 impl fmt::Display for Unsaid {

@@ -16,7 +16,7 @@ use super::service::Service;
 use crate::node::rpc::RequestMark;
 use crate::node::{ReadLevel, Settled, Written};
 use crate::observe::{Logged as LoggedRequests, RequestLog};
-use crate::seldom::Seldom;
+use crate::seldom::{Seldom, Unsaid};
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const REQUEST_ID: &str = "x-request-id";
@@ -185,12 +185,8 @@ impl Logged {
             return;
         }
         // Who asked for no lines gets few: clients choose how many requests are slow.
-        let few = (log.logged == LoggedRequests::Slow).then(|| SLOW_LINES.turn());
-        let unsaid = match few {
-            Some(None) => return,
-            Some(Some(unsaid)) => unsaid.to_string(),
-            None => String::new(),
-        };
+        let turn = if log.logged == LoggedRequests::Slow { SLOW_LINES.turn() } else { Some(Unsaid::default()) };
+        let Some(unsaid) = turn else { return };
         let parts = response.extensions().get::<Parts>();
         let text = |given: Option<&HeaderValue>| RequestMark::text(given?.as_bytes());
         let bytes = axum::body::HttpBody::size_hint(response.body()).exact();

@@ -6,6 +6,7 @@
 mod action;
 mod auth;
 mod leased;
+mod limits;
 mod needs;
 mod reply;
 
@@ -23,6 +24,7 @@ pub use auth::{
     TokenHash, TokenId,
 };
 pub use leased::{Leased, Order};
+pub use limits::{MAX_TESTS_OF_CONDITION, MAX_TTL, MAX_TXN_ITEMS, MIN_TTL};
 pub use needs::Whose;
 pub use reply::{Failure, LockView, NotANumber, OpIndex, OpResult, Reply};
 

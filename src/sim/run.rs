@@ -42,30 +42,25 @@ pub struct Summary {
 /// # Errors
 /// A text that says what was found to be wrong.
 pub fn run(seed: u64, order: u64) -> Result<Summary, String> {
-    simulate_in(seed, order, life(seed % 3 == 1))
+    simulate((seed, order), life(seed % 3 == 1))
 }
 
-/// Runs something in a world of its own.
+/// Runs something in a world of its own: of this seed, in this order.
 ///
 /// # Errors
 /// A text that says what was found to be wrong.
-pub fn simulate<T: Default>(seed: u64, life: impl Future<Output = T>) -> Result<T, String> {
-    simulate_in(seed, 0, life)
-}
-
-fn simulate_in<T: Default>(seed: u64, order: u64, life: impl Future<Output = T>) -> Result<T, String> {
-    // Without the flag tokio takes no seed, and each run has an order of its own.
-    let _ = order;
+pub fn simulate<T: Default>((seed, order): (u64, u64), life: impl Future<Output = T>) -> Result<T, String> {
     let done = catch_unwind(AssertUnwindSafe(|| {
         let mut builder = Builder::new_current_thread();
         builder.enable_time().start_paused(true);
         // Tokio's own randomness: the order of `select!`, and in which those that wait for one thing are woken.
+        // The first order is of the run's seed alone.
+        let tokio_seed = [seed.to_le_bytes(), order.to_le_bytes()].concat();
+        let tokio_seed = &tokio_seed[..if order == 0 { 8 } else { 16 }];
         #[cfg(tokio_unstable)]
-        {
-            let mut bytes = seed.to_le_bytes().to_vec();
-            bytes.extend((order > 0).then(|| order.to_le_bytes()).into_iter().flatten());
-            builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&bytes));
-        }
+        builder.rng_seed(tokio::runtime::RngSeed::from_bytes(tokio_seed));
+        #[cfg(not(tokio_unstable))]
+        let _ = tokio_seed;
         let runtime = builder.build().map_err(|error| error.to_string())?;
         let result = runtime.block_on(async {
             World::begin(seed);

@@ -200,7 +200,7 @@ fn wrong(cases: &[Fates]) -> BTreeMap<String, String> {
             scope.spawn(|| {
                 while let Some(fates) = cases.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
                     let (found, told) = std::sync::mpsc::channel();
-                    let ran = simulate(1, async move {
+                    let ran = simulate((1, 0), async move {
                         let _ = found.send(start(fates).await);
                     });
                     let wrong = match ran {

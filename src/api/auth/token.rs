@@ -14,15 +14,10 @@ use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::{Answer, Deleted, json};
 use crate::api::service::{self, Service};
 use crate::api::write;
-use crate::command::{Action, MAX_TOKEN_NAME_BYTES, Need, ROOT, Reply};
-use crate::duration::{as_ms, parse_duration};
+use crate::command::{Action, MAX_TOKEN_NAME_BYTES, MAX_TTL, Need, ROOT, Reply};
+use crate::duration::{as_ms, parse_with_days};
 use crate::node::{NodeError, ReadLevel};
 use crate::secret::{Generated, Token, TokenId};
-
-/// The longest time to live, ten years, in milliseconds.
-const MAX_TTL_MS: u64 = 10 * 365 * DAY_MS;
-
-const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// How long the secret before is good where nothing is said.
 const GRACE_MS: u64 = 10 * 60 * 1000;
@@ -222,13 +217,8 @@ fn generate(made: std::io::Result<Token>) -> Result<Token, ApiError> {
 
 /// As others, and in days.
 fn duration(what: &str, text: &str) -> Result<u64, ApiError> {
-    let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
-    let ms = match days {
-        Some(days) => Ok(days.saturating_mul(DAY_MS)),
-        None => parse_duration(text).map(as_ms),
-    };
-    match ms {
-        Ok(ms) if ms <= MAX_TTL_MS => Ok(ms),
+    match parse_with_days(text) {
+        Ok(ttl) if ttl <= MAX_TTL => Ok(as_ms(ttl)),
         Ok(_) => Err(ApiError::BadRequest(format!("{what}: {text} is more than ten years"))),
         Err(why) => Err(ApiError::BadRequest(format!("{what}: {why}; days, as 90d, are fine, too"))),
     }

@@ -7,11 +7,8 @@ use utoipa::IntoParams;
 
 use crate::api::request::query;
 use crate::api::response::error::ApiError;
+use crate::command::{MAX_TTL, MIN_TTL};
 use crate::duration::as_ms;
-
-/// The shortest and the longest TTL of a key: ten years, leap days aside.
-const MIN_TTL: Duration = Duration::from_secs(1);
-const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// How long what is written lives.
 #[derive(Debug, Default, Deserialize, IntoParams)]

@@ -17,12 +17,8 @@ use crate::api::request::json_body::Member;
 use crate::api::request::{json_body, json_error, key_path, ttl};
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
-use crate::command::{Key, Op, Order, Test, TestOf, Txn};
+use crate::command::{Key, MAX_TESTS_OF_CONDITION, MAX_TXN_ITEMS, Op, Order, Test, TestOf, Txn};
 use crate::duration::{as_ms, parse_duration};
-
-/// The most conditions, and the most operations of a branch; the most keys that a branch touches, too: with eight bytes
-/// for each, a body would have room for a million.
-const MAX_LIST_ITEMS: usize = 1024;
 
 /// A value may nest as deep as in a `POST /hraftd/key`; here it is three levels further in.
 const MAX_DEPTH: usize = json_body::MAX_DEPTH + 3;
@@ -32,7 +28,8 @@ const _: () = assert!(MAX_DEPTH <= crate::kv::MAX_JSON_DEPTH);
 
 const OPERATIONS: &str = "set, incr, touch, delete, delete_prefix or get";
 
-const REQUIREMENTS: [&str; 9] = ["exists", "modify_index", "create_index", "version", "value", "lt", "le", "gt", "ge"];
+const REQUIREMENTS: [&str; MAX_TESTS_OF_CONDITION] =
+    ["exists", "modify_index", "create_index", "version", "value", "lt", "le", "gt", "ge"];
 
 /// Parses and checks the body.
 pub fn parse(body: &Bytes, max_value_bytes: usize) -> Result<Txn, ApiError> {
@@ -91,8 +88,9 @@ impl Parser<'_> {
 
     fn branch(&self, json: Option<&RawValue>, name: &str) -> Result<Vec<Op>, ApiError> {
         let ops = self.list(json, name, Parser::op)?;
+        // With eight bytes for each, a body would have room for a million.
         let touched = |op: &Op| if let Op::Touch { keys, .. } = op { keys.len() } else { 0 };
-        if ops.iter().map(touched).sum::<usize>() > MAX_LIST_ITEMS {
+        if ops.iter().map(touched).sum::<usize>() > MAX_TXN_ITEMS {
             return refuse(name, "all its touch operations together name more than 1024 keys");
         }
         Ok(ops)
@@ -347,9 +345,9 @@ impl<'de> Visitor<'de> for Items {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = seq.next_element()? {
-            if items.len() == MAX_LIST_ITEMS {
+            if items.len() == MAX_TXN_ITEMS {
                 return Err(A::Error::custom(format_args!(
-                    "it has more than {MAX_LIST_ITEMS} items, the limit of one list"
+                    "it has more than {MAX_TXN_ITEMS} items, the limit of one list"
                 )));
             }
             items.push(item);

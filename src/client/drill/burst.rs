@@ -21,10 +21,10 @@ const SAVED: u64 = 3;
 /// At most so many writes of a drill are made so: all their keys are read in the end, at each node.
 const MOST: u64 = 2_000;
 
-/// Where less is saved than this for each client, nothing is begun: it is saved for the next time.
+/// A burst begins once this is saved for each client; until then it is saved for the next time.
 const ROUNDS: u64 = 3;
 
-/// So many are under way at a time through each node.
+/// How many are under way at a time through each node.
 const AT_A_TIME: usize = 6;
 
 /// A client waits this part of the time since its first write before its next: how long the command takes is not known, and
@@ -43,7 +43,7 @@ pub(super) struct Savings {
 }
 
 impl Savings {
-    /// Of a drill at this rate, for so many seconds; of one that stops no node nothing is saved.
+    /// Makes those of a drill at this rate, for so many seconds. One that stops no node saves nothing.
     pub(super) fn new(rate: u64, seconds: u64, stops: bool) -> Self {
         let saved = if stops { (rate / SAVED) as f64 } else { 0.0 };
         let in_a_second = saved.min(MOST as f64 / seconds as f64);
@@ -73,7 +73,7 @@ impl Savings {
 pub(super) struct Burst {
     /// The node that each client writes through.
     through: Vec<usize>,
-    /// So many of the clients have been answered, or have ended.
+    /// How many of the clients have been answered, or have ended.
     answered: watch::Sender<usize>,
     is_stopped: Cell<bool>,
 }

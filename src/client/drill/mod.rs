@@ -59,7 +59,7 @@ struct Drill<'a> {
     operations: Cell<u64>,
     /// One operation of so many is a write of a key that is written once; none where no node is stopped.
     once_every: Option<u64>,
-    /// Of the rate, for the moments when a leader is stopped.
+    /// The part of the rate that is for the moments when a leader is stopped.
     savings: burst::Savings,
     /// The key of the write that was acknowledged last.
     last: Cell<Option<Key>>,

@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 
 use super::bench::BenchArgs;
 use super::drill::DrillArgs;
-use crate::duration::parse_duration;
+use crate::command::{MAX_TTL, MIN_TTL};
+use crate::duration::{parse_duration, parse_with_days};
 use crate::node::ReadLevel;
 
 /// What to do.
@@ -367,18 +368,16 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// How long a key may live, as nodes have it.
 fn ttl(text: &str) -> Result<Duration, String> {
-    const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
     let ttl = parse_duration(text)?;
-    let is_allowed = (Duration::from_secs(1)..=TEN_YEARS).contains(&ttl);
+    let is_allowed = (MIN_TTL..=MAX_TTL).contains(&ttl);
     is_allowed.then_some(ttl).ok_or_else(|| "not between 1s and 87600h, ten years".to_owned())
 }
 
 /// The time of a token: a node reads it.
 fn with_days(text: &str) -> Result<String, String> {
-    let is_days = text.strip_suffix('d').is_some_and(|days| number(days).is_ok());
-    match is_days || parse_duration(text).is_ok() {
-        true => Ok(text.to_owned()),
-        false => Err("not a duration such as 30s, 24h or 90d".to_owned()),
+    match parse_with_days(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("not a duration such as 30s, 24h or 90d".to_owned()),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Validates commands: those that a peer forwards for its client, and those in entries.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Checked, check};
 use crate::command::{
-    Action, Command, Condition, Grants, Key, Leased, MAX_GRANTS, MAX_KEY_BYTES, MAX_TOKEN_NAME_BYTES, Op, Principal,
-    Stamped, Test, TestOf, Value,
+    Action, Command, Condition, Grants, Key, Leased, MAX_GRANTS, MAX_KEY_BYTES, MAX_TESTS_OF_CONDITION,
+    MAX_TOKEN_NAME_BYTES, MAX_TTL, MAX_TXN_ITEMS, Op, Principal, Stamped, Test, TestOf, Value,
 };
 use crate::node::NodeError;
 use crate::node::rpc::{ForwardError, PeerReply};
@@ -18,15 +19,6 @@ const MAX_IDEMPOTENCY_KEY_BYTES: usize = 128;
 
 /// Levels that a JSON value may nest.
 pub(super) const MAX_JSON_DEPTH: usize = 128;
-
-/// Conditions, or operations of one branch, that a transaction may have.
-const MAX_TXN_ITEMS: usize = 1024;
-
-/// So many comparisons one condition of a client may be.
-const MAX_TESTS_OF_CONDITION: usize = 9;
-
-/// The longest time to live: ten years, in milliseconds.
-const MAX_TTL_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
 
 /// The longest lease: a day, in milliseconds.
 const MAX_LEASE_TTL_MS: u64 = 24 * 3600 * 1000;
@@ -268,7 +260,9 @@ fn lease_ttl(ttl_ms: Option<u64>) -> Checked {
 }
 
 fn ttl(ttl_ms: Option<u64>) -> Checked {
-    check(ttl_ms.is_none_or(|ms| ms <= MAX_TTL_MS), || "a time to live of more than ten years".to_owned())
+    check(ttl_ms.is_none_or(|ms| Duration::from_millis(ms) <= MAX_TTL), || {
+        "a time to live of more than ten years".to_owned()
+    })
 }
 
 fn prefix_bytes(prefix: &str) -> Checked {
