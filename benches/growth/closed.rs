@@ -54,7 +54,9 @@ fn start() -> (Cluster, Secure) {
 
 /// Compares CPU and rate, in pairs of windows whose order changes.
 pub fn closed() {
-    let plain = Cluster::start_prepared(Lab::new(), 3, &[], |node| node.program = program());
+    // A thread has one lab.
+    let plain = std::thread::spawn(|| Cluster::start_prepared(Lab::new(), 3, &[], |node| node.program = program()));
+    let plain = plain.join().unwrap();
     let (closed, shown) = start();
     let arms = [(&plain, None), (&closed, Some(shown))];
     for (cluster, _) in &arms {

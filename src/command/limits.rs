@@ -14,3 +14,12 @@ pub const MIN_TTL: Duration = Duration::from_secs(1);
 
 /// The longest time to live of a key, and of a token: ten years, leap days aside.
 pub const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The shortest time to live of what its holder renews: a lock, a lease.
+pub const MIN_RENEWED_TTL: Duration = Duration::from_secs(1);
+
+/// The longest time to live of what its holder renews.
+pub const MAX_RENEWED_TTL: Duration = Duration::from_hours(24);
+
+/// The longest wait for a lock, a key or an index.
+pub const MAX_WAIT: Duration = Duration::from_secs(300);

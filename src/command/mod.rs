@@ -24,7 +24,7 @@ pub use auth::{
     TokenHash, TokenId,
 };
 pub use leased::{Leased, Order};
-pub use limits::{MAX_TESTS_OF_CONDITION, MAX_TTL, MAX_TXN_ITEMS, MIN_TTL};
+pub use limits::{MAX_RENEWED_TTL, MAX_TESTS_OF_CONDITION, MAX_TTL, MAX_TXN_ITEMS, MAX_WAIT, MIN_RENEWED_TTL, MIN_TTL};
 pub use needs::Whose;
 pub use reply::{Failure, LockView, NotANumber, OpIndex, OpResult, Reply};
 

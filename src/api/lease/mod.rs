@@ -24,13 +24,9 @@ use crate::api::request::{conditions, json_body, query};
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::lease::{LeaseAnswer, LeaseShape, Names};
 use crate::api::response::{Answer, Deleted, json, stream};
-use crate::command::{Action, Failure, Need, Reply};
+use crate::command::{Action, Failure, MAX_RENEWED_TTL, MIN_RENEWED_TTL, Need, Reply};
 use crate::duration::as_ms;
 use crate::node::{NodeError, StateView};
-
-/// The shortest and the longest `ttl=` of a lease.
-const MIN_TTL: Duration = Duration::from_secs(1);
-const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// How long a lease lasts from now on.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -44,7 +40,7 @@ pub struct LeaseTtl {
 }
 
 fn ttl<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
-    query::duration_within(value, MIN_TTL, MAX_TTL)
+    query::duration_within(value, MIN_RENEWED_TTL, MAX_RENEWED_TTL)
 }
 
 /// Makes a lease

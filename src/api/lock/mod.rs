@@ -24,16 +24,12 @@ use crate::api::request::{conditions, query};
 use crate::api::response::error::{ApiError, Problem};
 use crate::api::response::lock::{LockAnswer, LockShape};
 use crate::api::response::{Answer, Done, json, text};
-use crate::command::{Action, Failure, Key, LockView, Need, Reply};
+use crate::command::{Action, Failure, Key, LockView, MAX_RENEWED_TTL, MIN_RENEWED_TTL, Need, Reply};
 use crate::duration::as_ms;
 use crate::node::NodeError;
 
-/// The shortest and the longest `ttl=` of a lock.
-const MIN_TTL: Duration = Duration::from_secs(1);
-const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
-
 fn ttl<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
-    query::duration_within(value, MIN_TTL, MAX_TTL)
+    query::duration_within(value, MIN_RENEWED_TTL, MAX_RENEWED_TTL)
 }
 
 /// Shows who holds a lock

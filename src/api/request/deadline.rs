@@ -13,6 +13,7 @@ use crate::api::request::body::{self, BodyMemory, HeldBody, Place};
 use crate::api::request::query;
 use crate::api::response::error::ApiError;
 use crate::api::response::text;
+use crate::command::MAX_WAIT;
 
 /// `timeout=` of a request about keys, locks and the like that has none.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,9 +21,6 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest `timeout=`; also that of a change of the membership that has none: a joiner has to
 /// catch up first.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The longest `wait=`.
-const MAX_WAIT: Duration = Duration::from_secs(300);
 
 /// How much later than its deadline a request is given up here: the node's own answer says more, so
 /// it goes first.

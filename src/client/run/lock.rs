@@ -15,6 +15,7 @@ use super::child::{Child, code};
 use crate::client::link::{Answer, Cluster, Request, encoded, now, query};
 use crate::client::out::say;
 use crate::client::signals::{Signals, ended_by};
+use crate::command::{MAX_RENEWED_TTL, MIN_RENEWED_TTL};
 use crate::config::{ElectArgs, LockArgs};
 use crate::duration::as_ms;
 use crate::exit::{EX_FAILURE, EX_TEMPFAIL, EX_UNAVAILABLE, Exit};
@@ -76,7 +77,7 @@ pub(crate) async fn elect(cluster: &Cluster, args: &ElectArgs) -> Result<Exit, E
 }
 
 fn check(ttl: Duration) -> Result<(), Exit> {
-    match ttl >= Duration::from_secs(1) && ttl <= Duration::from_secs(24 * 3600) {
+    match (MIN_RENEWED_TTL..=MAX_RENEWED_TTL).contains(&ttl) {
         true => Ok(()),
         false => Err(Exit::usage("--ttl: not between 1s and 24h")),
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::{Checked, check};
 use crate::command::{
-    Action, Command, Condition, Grants, Key, Leased, MAX_GRANTS, MAX_KEY_BYTES, MAX_TESTS_OF_CONDITION,
-    MAX_TOKEN_NAME_BYTES, MAX_TTL, MAX_TXN_ITEMS, Op, Principal, Stamped, Test, TestOf, Value,
+    Action, Command, Condition, Grants, Key, Leased, MAX_GRANTS, MAX_KEY_BYTES, MAX_RENEWED_TTL,
+    MAX_TESTS_OF_CONDITION, MAX_TOKEN_NAME_BYTES, MAX_TTL, MAX_TXN_ITEMS, MAX_WAIT, Op, Principal, Stamped, Test,
+    TestOf, Value,
 };
 use crate::node::NodeError;
 use crate::node::rpc::{ForwardError, PeerReply};
@@ -19,12 +20,6 @@ const MAX_IDEMPOTENCY_KEY_BYTES: usize = 128;
 
 /// Levels that a JSON value may nest.
 pub(super) const MAX_JSON_DEPTH: usize = 128;
-
-/// The longest lease: a day, in milliseconds.
-const MAX_LEASE_TTL_MS: u64 = 24 * 3600 * 1000;
-
-/// The longest wait for a lock, in milliseconds.
-const MAX_WAIT_MS: u64 = 600_000;
 
 /// The limits of this node's clients, which forwarded commands must keep too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,20 +195,20 @@ fn forwarded(command: &Command, limits: CommandLimits) -> Checked {
             })
         }
         Action::Acquire { ttl_ms, body, wait_ms, .. } => {
-            ttl(Some(*ttl_ms))?;
-            check(*wait_ms <= MAX_WAIT_MS, || format!("a wait of {wait_ms} ms"))?;
+            renewed_ttl(Some(*ttl_ms))?;
+            wait(*wait_ms)?;
             body.as_deref().map_or(Ok(()), json)
         }
-        Action::Renew { ttl_ms, .. } => ttl(*ttl_ms),
+        Action::Renew { ttl_ms, .. } => renewed_ttl(*ttl_ms),
         Action::PutToken { ttl_ms, .. } => ttl(*ttl_ms),
         Action::RotateToken { grace_ms, .. } => ttl(Some(*grace_ms)),
         Action::Authentication { .. } | Action::DeleteToken { .. } => Ok(()),
         Action::Release { .. } | Action::Cancel { .. } | Action::Revoke { .. } => Ok(()),
         Action::Grant { ttl_ms, body } => {
-            lease_ttl(Some(*ttl_ms))?;
+            renewed_ttl(Some(*ttl_ms))?;
             body.as_deref().map_or(Ok(()), json)
         }
-        Action::KeepAlive { ttl_ms, .. } => lease_ttl(*ttl_ms),
+        Action::KeepAlive { ttl_ms, .. } => renewed_ttl(*ttl_ms),
         Action::Leased { write, .. } => match write {
             Leased::Set { pairs, conditions } => {
                 check_conditions(conditions)?;
@@ -225,7 +220,7 @@ fn forwarded(command: &Command, limits: CommandLimits) -> Checked {
             }
             Leased::Incr { conditions, .. } => check_conditions(conditions),
             Leased::Acquire { body, wait_ms, .. } => {
-                check(*wait_ms <= MAX_WAIT_MS, || format!("a wait of {wait_ms} ms"))?;
+                wait(*wait_ms)?;
                 body.as_deref().map_or(Ok(()), json)
             }
         },
@@ -255,8 +250,13 @@ pub(super) fn client(by: &Principal) -> Checked {
     }
 }
 
-fn lease_ttl(ttl_ms: Option<u64>) -> Checked {
-    check(ttl_ms.is_none_or(|ms| ms <= MAX_LEASE_TTL_MS), || "a lease of more than a day".to_owned())
+fn renewed_ttl(ttl_ms: Option<u64>) -> Checked {
+    let fits = ttl_ms.is_none_or(|ms| Duration::from_millis(ms) <= MAX_RENEWED_TTL);
+    check(fits, || "a lock or a lease for more than a day".to_owned())
+}
+
+fn wait(ms: u64) -> Checked {
+    check(Duration::from_millis(ms) <= MAX_WAIT, || format!("a wait of {ms} ms"))
 }
 
 fn ttl(ttl_ms: Option<u64>) -> Checked {
