@@ -19,6 +19,7 @@ use webpki::KeyUsage;
 
 use super::authority::PEER_NAME;
 use super::peers::PeerTls;
+use super::wire::Movable;
 use super::{PEER_PROTOCOL, WELCOME};
 
 /// A handshake takes no longer.
@@ -49,7 +50,7 @@ pub enum DialError {
 /// A connection to another node, which has verified this one.
 #[derive(Debug)]
 pub struct PeerStream {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Movable>,
     /// The Raft id of the node.
     raft_id: u64,
     until: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -85,7 +86,7 @@ async fn shake_hands(tls: &Arc<PeerTls>, stream: TcpStream, wanted: Option<u64>)
     let name = ServerName::try_from(PEER_NAME).map_err(|_| refused("a name that cannot be"))?;
     let era = tls.seen_era();
     let connector = TlsConnector::from(tls.now().client.clone());
-    let mut stream = connector.connect(name, stream).await.map_err(dial_error)?;
+    let mut stream = connector.connect(name, Movable(Some(stream))).await.map_err(dial_error)?;
     if stream.get_ref().1.alpn_protocol() != Some(PEER_PROTOCOL) {
         return Err(refused("it is no port of hraftd"));
     }
@@ -124,8 +125,8 @@ impl PeerStream {
     }
 
     /// The connection below.
-    pub fn tcp(&self) -> &TcpStream {
-        self.stream.get_ref().0
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        self.stream.get_ref().0.0.as_ref()
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {

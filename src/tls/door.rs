@@ -132,7 +132,8 @@ impl Admitted {
 
     /// Done once it has to end after the request in hand; `None` where it never has to.
     pub fn soft_end(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        let authorities_gone = self.ends_softly.clone()?.cancelled_owned();
+        // One of its own: each poll takes the token's lock, which connections would share.
+        let authorities_gone = self.ends_softly.as_ref()?.child_token().cancelled_owned();
         let over = self.certificate.as_ref().map(|certificate| certificate.over.clone());
         let left = self.certificate.as_ref().map(|certificate| {
             // What is longer than a timer may run is not waited for.

@@ -228,13 +228,13 @@ enum Stream {
 impl Connection for Stream {
     fn connected(&self) -> Connected {
         let tcp = match self {
-            Self::Plain(stream, _) => stream,
+            Self::Plain(stream, _) => Some(stream),
             Self::Tls(stream) => stream.tcp(),
         };
-        match Ends::of(tcp) {
-            Ok(ends) => Connected::new().extra(ends),
+        match tcp.map(Ends::of) {
+            Some(Ok(ends)) => Connected::new().extra(ends),
             // It is broken already: whoever uses it is told.
-            Err(_) => Connected::new(),
+            Some(Err(_)) | None => Connected::new(),
         }
     }
 }
