@@ -46,7 +46,7 @@ async fn what_is_for_another_cluster_is_refused_before_anything_is_done() {
     let (own, other) = (format!("{CLUSTER:032x}"), named(CLUSTER + 1));
     for (line, needs) in ROUTES.iter().filter(|(_, needs)| *needs != Needs::Public && !needs.is_about_tokens()) {
         let (method, path) = line.split_once(' ').unwrap();
-        let target = path.replace('{', "").replace('}', "");
+        let target = path.replace(['{', '}'], "");
         let answer = server.ask_with(method, &target, &[&other], b"{\"a\":1}").await;
         answer.is_error(421, "other_cluster", &own);
         assert!(answer.body.contains(&format!("{:032x}", CLUSTER + 1)), "{line} {needs:?}: {answer:?}");
