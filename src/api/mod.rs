@@ -60,6 +60,7 @@ pub use request::hosts::Hosts;
 pub use service::Service;
 pub use timing::TokenName;
 
+use access::cluster::Told;
 use access::{Access, Head};
 use admission::{Admission, Pass};
 use keys::KeyRoute;
@@ -153,6 +154,7 @@ impl<S: Service> Handler for Api<S> {
         let logged = (log.logged != Logged::Off).then(|| timing::Logged::of(&request));
         let refused = nodes::refuse(&request).map(IntoResponse::into_response);
         let by_script = origin::is_by_script(&request);
+        let told = Told::note(&mut request);
         let answer = match (refused, KeyRoute::parse(request.uri().path())) {
             (Some(refused), _) => Either::Left(Either::Left(std::future::ready(refused))),
             (None, Some(_)) => Either::Left(Either::Right(answer_about_keys(self.app.clone(), request, began))),
@@ -166,6 +168,9 @@ impl<S: Service> Handler for Api<S> {
             if by_script && response.status() == StatusCode::UNAUTHORIZED {
                 // A browser would open a login box over the page.
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            if let Some(told) = told {
+                told.tell(&mut response);
             }
             if let Some(refused) = response.extensions().get::<Refused>() {
                 app.access.refusals.note(refused, from);

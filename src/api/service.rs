@@ -15,6 +15,7 @@ use crate::node::{
     Proposed, ReadOptions, Settled, Stages, State, StateCopy, StateView, Stats, Written,
 };
 use crate::node_id::PublicId;
+use crate::raft_types::ClusterId;
 use crate::secret::Token;
 use crate::state_machine::AuthNow;
 use crate::watch::Watches;
@@ -23,6 +24,8 @@ use crate::watch::Watches;
 #[allow(missing_docs)]
 pub trait Service: Send + Sync + 'static {
     fn id(&self) -> &PublicId;
+    /// The cluster that it belongs to; `None` where there is none yet, or it is not known yet.
+    fn cluster_id(&self) -> Option<ClusterId>;
     fn applied_index(&self) -> u64;
     /// Log time as this node estimates it, in milliseconds.
     fn log_time_ms(&self) -> u64;
@@ -133,6 +136,9 @@ pub trait Service: Send + Sync + 'static {
 impl Service for NodeSlot {
     fn id(&self) -> &PublicId {
         self.id()
+    }
+    fn cluster_id(&self) -> Option<ClusterId> {
+        self.node()?.cluster_id()
     }
     fn applied_index(&self) -> u64 {
         self.node().map_or(0, Node::applied_index)

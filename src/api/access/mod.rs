@@ -3,14 +3,15 @@
 //! Contract:
 //! * Every route has its [`Needs`](super::methods::Needs) in the list of routes. What those do not decide, the handler
 //!   demands of its [`Caller`], by path, query and body alone; and the node checks it once more in the state that answers.
-//! * The order of refusals: 400 of the head, 401 before any body is read, 403 before the state is looked at, then the rest.
+//! * The order of refusals: 400 of the head, 401 before any body is read, 421, 403 before the state is looked at, then the rest.
 //! * A bad credential never falls through to the next kind.
 //! * Where authentication is off nothing here is looked at.
 //!
 //! [`credentials`] reads what a request shows, [`root`] has this node's root tokens, [`sessions`] what browsers hold,
-//! [`guard`] ends what lasts, [`refusals`] counts and logs.
+//! [`cluster`] refuses what is for another cluster, [`guard`] ends what lasts, [`refusals`] counts and logs.
 
 mod caller;
+pub(super) mod cluster;
 mod credentials;
 mod guard;
 mod refusals;
@@ -85,10 +86,10 @@ impl Access {
     }
 }
 
-/// Finds out who asks, and notes it with the request. Refuses whom the route alone refuses.
+/// Finds out who asks, and notes it with the request. Refuses what is for another cluster, and whom the route alone refuses.
 ///
 /// # Errors
-/// 400, 401, 403 or 503.
+/// 400, 401, 403, 421 or 503.
 pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Head) -> Result<(), ApiError> {
     // Its lines of checks are no public word.
     let says_more = head.uri.path() == "/readyz" && query::names(head.uri.query(), "verbose");
@@ -99,7 +100,7 @@ pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Head) -> Result<(
         if is_open {
             keep_connection(head);
         }
-        return Ok(());
+        return if needs == Needs::Public { Ok(()) } else { cluster::check(app, head) };
     }
     // The cluster's secret says who that is; `nodes` says what it may ask.
     if head.extensions.get::<PeerIdentity>().is_some() {
@@ -118,7 +119,9 @@ pub async fn authenticate<S: Service>(app: &App<S>, head: &mut Head) -> Result<(
     if let Some(Principal::Token(holder)) = caller.by() {
         app.access.used.note(holder.id, SystemTime::now());
     }
-    let caller = head.caller.insert(caller);
+    head.caller = Some(caller);
+    cluster::check(app, head)?;
+    let caller = Caller::of(head);
     match needs {
         Needs::Status => caller.demand(Need::Status)?,
         Needs::Members => caller.demand(Need::Members)?,

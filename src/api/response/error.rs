@@ -53,6 +53,7 @@ pub enum Code {
     PreconditionFailed,
     TooLarge,
     UnsupportedMediaType,
+    OtherCluster,
     IdempotencyMismatch,
     Internal,
     NoLeader,
@@ -133,6 +134,8 @@ pub enum ApiError {
     Compacted(String),
     /// The same `Idempotency-Key` came with another request.
     IdempotencyMismatch(String),
+    /// The request is for another cluster than this node's. Nothing was done.
+    OtherCluster(String),
     /// More is asked of this node than it takes on. Nothing was done.
     Overloaded(String),
     /// Who asks is not known, or may not do that.
@@ -189,6 +192,7 @@ impl ApiError {
             Self::Quota(msg) => (StatusCode::INSUFFICIENT_STORAGE, Code::Quota, msg),
             Self::NotANumber(msg) => (StatusCode::CONFLICT, Code::NotANumber, msg),
             Self::Compacted(msg) => (StatusCode::GONE, Code::Compacted, msg),
+            Self::OtherCluster(msg) => (StatusCode::MISDIRECTED_REQUEST, Code::OtherCluster, msg),
             Self::IdempotencyMismatch(msg) => (StatusCode::UNPROCESSABLE_ENTITY, Code::IdempotencyMismatch, msg),
             Self::Overloaded(msg) | Self::Node(NodeError::Overloaded(msg)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, msg)
@@ -295,6 +299,7 @@ mod tests {
             (ApiError::Quota(m()), 507, "quota"),
             (ApiError::TooLarge(m()), 413, "too_large"),
             (ApiError::UnsupportedMediaType(m()), 415, "unsupported_media_type"),
+            (ApiError::OtherCluster(m()), 421, "other_cluster"),
             (ApiError::Overloaded(m()), 503, "overloaded"),
             (NodeError::BadRequest(m()).into(), 400, "bad_request"),
             (NodeError::NotFound(m()).into(), 404, "not_found"),

@@ -12,12 +12,13 @@ use axum::http::Method;
 use axum::response::Response;
 use bytes::Bytes;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, PathItem, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{Content, PathItem, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
+use super::access::cluster;
 use super::admin::{self, Params};
 use super::methods::{self, Needs};
 use super::{auth, backup, lease, lock, metrics, page, txn, visible, watch};
@@ -147,10 +148,34 @@ impl Modify for Common {
                     let ways =
                         ["token", "password", "session"].map(|way| SecurityRequirement::new(way, Vec::<String>::new()));
                     operation.security = Some(ways.into_iter().chain([SecurityRequirement::default()]).collect());
+                    names_a_cluster(operation, method);
                 }
                 complete(operation, method);
             }
         }
+    }
+}
+
+/// What all requests may have that are not public: the cluster that they are for.
+fn names_a_cluster(operation: &mut Operation, method: &str) {
+    let value = || ObjectBuilder::new().schema_type(Type::String).pattern(Some(cluster::PATTERN));
+    let named = ParameterBuilder::new()
+        .name(cluster::NAME)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "the id of the cluster that the request is for: any other refuses it; ? only asks for the id",
+        ))
+        .schema(Some(value()));
+    operation.parameters.get_or_insert_default().push(RefOr::T(named.build()));
+    let why = "the node is of another cluster than the request names; nothing was done";
+    operation.responses.responses.insert("421".to_owned(), RefOr::T(problem(why, method != "head")));
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else { continue };
+        let told = HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).description(Some(
+            "the cluster of the node, where the request has this header, too, and its client is known",
+        ));
+        response.headers.insert(cluster::NAME.to_owned(), told.build().into());
     }
 }
 

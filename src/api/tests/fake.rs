@@ -19,12 +19,15 @@ use crate::node::{
 };
 use crate::node::{AllEvents, EntryView, EventRing, Finding, Patient, Proposed, Severity, Stages};
 use crate::node_id::PublicId;
+use crate::raft_types::ClusterId;
 use crate::secret::Token;
 use crate::state_machine::AuthNow;
 use crate::storage::backup::Head;
 use crate::watch::{HistoryLimits, Watches};
 
 pub const ID: &str = "127.0.0.1:11000,127.0.0.1:12000";
+/// The id of its cluster.
+pub const CLUSTER: u128 = 0xc1;
 pub const OTHER: &str = "127.0.0.1:11001,127.0.0.1:12001";
 
 /// Not shorter: fuzzing waits whole minutes of a clock that jumps from one to the next.
@@ -55,6 +58,8 @@ pub struct Orders {
     pub scarce_room: bool,
     /// It is not known yet whom to serve.
     pub shut: bool,
+    /// It belongs to no cluster yet.
+    pub homeless: bool,
 }
 
 impl Default for Inner {
@@ -163,6 +168,10 @@ impl Fake {
 impl Service for Fake {
     fn id(&self) -> &PublicId {
         &self.0.id
+    }
+
+    fn cluster_id(&self) -> Option<ClusterId> {
+        (!self.0.orders.lock().homeless).then_some(ClusterId(CLUSTER))
     }
 
     fn applied_index(&self) -> u64 {

@@ -54,11 +54,12 @@ struct Bench<'a> {
 pub(super) async fn bench(cluster: &Cluster, access: &Access, args: &BenchArgs) -> Result<Exit, Exit> {
     let mut signals = Signals::take()?;
     let bytes = usize::try_from(args.value_size).unwrap_or_default();
-    let nodes = tokio::select! {
+    let (nodes, left_out) = tokio::select! {
         nodes = cluster.all_members(access) => nodes?,
         signal = signals.end() => return Err(ended_by(signal)),
     };
-    let all = Cluster::new(&Access { endpoints: nodes.clone(), ..access.clone() })?;
+    left_out.iter().for_each(|why| say(why));
+    let all = cluster.at(nodes.clone());
     let bench = Bench {
         cluster: &all,
         nodes,

@@ -93,7 +93,7 @@ struct Chunk {
 
 impl Lines {
     fn open(file: &OsStr, skip: u64) -> Result<Self, Exit> {
-        let name = file.display().to_string();
+        let name = if file == "-" { "standard input".to_owned() } else { file.display().to_string() };
         let from: Box<dyn BufRead + Send> = match file.to_str() {
             Some("-") => Box::new(BufReader::with_capacity(1 << 20, io::stdin())),
             _ => {

@@ -1,5 +1,7 @@
 //! A key as a line of JSON has it: `{"key","value" | "json" | "base64","content_type","ttl_ms","lease"}`.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -123,7 +125,7 @@ pub(super) fn write(out: &mut Vec<u8>, shown: &Shown) {
 /// What is wrong with it.
 pub(super) fn read(line: &[u8]) -> Result<Item, String> {
     let Line { key, value, json, base64, content_type, ttl_ms, .. } =
-        serde_json::from_slice(line).map_err(|error| error.to_string())?;
+        serde_json::from_slice(line).map_err(|error| wrong(line, &error))?;
     let content = match (value, json, base64) {
         (Some(value), None, None) => Content::Json(Bytes::from(value.get().to_owned())),
         (None, Some(json), None) => {
@@ -143,6 +145,38 @@ pub(super) fn read(line: &[u8]) -> Result<Item, String> {
         return Err("content_type has characters that no type has".to_owned());
     }
     Ok(Item { key, content, content_type, ttl_ms })
+}
+
+/// What is wrong with a line that cannot be read.
+fn wrong(line: &[u8], error: &serde_json::Error) -> String {
+    let Ok(members) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(line) else {
+        let sample = r#"a line is one JSON object, such as {"key":"a","value":1}"#;
+        return match serde_json::from_slice::<&RawValue>(line) {
+            Ok(_) => format!("it is no object; {sample}"),
+            Err(_) if error.is_eof() => format!("it ends too soon; {sample}"),
+            Err(broken) => format!("it is no JSON at character {}; {sample}", broken.column()),
+        };
+    };
+    let is = |value: &RawValue, wanted: &str| match wanted {
+        "a text" => serde_json::from_str::<String>(value.get()).is_ok(),
+        _ => serde_json::from_str::<u64>(value.get()).is_ok(),
+    };
+    for (name, value) in &members {
+        let wanted = match name.as_str() {
+            "value" => continue,
+            "key" | "json" | "base64" | "content_type" => "a text",
+            "ttl_ms" | "lease" => "a whole number from 0 on",
+            _ => {
+                let known = "a line has key, one of value, json and base64, and maybe content_type, ttl_ms and lease";
+                return format!("{name:?} is no name that a line has; {known}");
+            }
+        };
+        // These may be there with nothing.
+        if !is(value, wanted) && (name == "key" || value.get() != "null") {
+            return format!("{name} is not {wanted}");
+        }
+    }
+    if members.contains_key("key") { "a name comes twice".to_owned() } else { "it has no key".to_owned() }
 }
 
 impl Item {
@@ -207,6 +241,25 @@ mod tests {
         for bad in ["", "{}", r#"{"key":"k"}"#, r#"{"key":"k","value":1,"json":"1"}"#, r#"{"key":"k","value":1,"x":1}"#]
         {
             assert!(read(bad.as_bytes()).is_err(), "{bad}");
+        }
+        for (bad, why) in [
+            (r#"{"key":1,"value":1}"#, "key is not a text"),
+            (r#"{"key":null,"value":1}"#, "key is not a text"),
+            (r#"{"key":"k","value":1,"ttl_ms":"x"}"#, "ttl_ms is not a whole number from 0 on"),
+            (r#"{"key":"k","value":1,"ttl_ms":-1}"#, "ttl_ms is not a whole number from 0 on"),
+            (r#"{"key":"k","value":1,"lease":1.5}"#, "lease is not a whole number from 0 on"),
+            (r#"{"key":"k","base64":1}"#, "base64 is not a text"),
+            (r#"{"value":1}"#, "it has no key"),
+            (r#"{"key":"k","value":1,"x":1}"#, "\"x\" is no name that a line has; a line has key, "),
+            (r#"{"key":"k","key":"k","value":1}"#, "a name comes twice"),
+            (r#"{"key":"k","value":}"#, "it is no JSON at character 20; a line is one JSON object, "),
+            (r#"{"key":"k""#, "it ends too soon; "),
+            ("[1]", "it is no object; "),
+            ("garbage", "it is no JSON at character 1; "),
+            (r#"{"key":"k","value":1} 2"#, "it is no JSON at character 23; "),
+        ] {
+            let told = read(bad.as_bytes()).unwrap_err();
+            assert!(told.starts_with(why), "{bad}: {told}");
         }
         for bad in ["1,\\\"b\\\":2", "1 2", "", "{", "tru"] {
             let why = read(format!("{{\"key\":\"k\",\"json\":\"{bad}\"}}").as_bytes()).unwrap_err();

@@ -132,11 +132,12 @@ pub(super) async fn drill(cluster: &Cluster, access: &Access, args: &DrillArgs) 
         return Err(Exit::usage(format!("--seconds times --rate is more than {MOST_OPERATIONS} requests")));
     }
     let mut signals = Signals::take()?;
-    let nodes = tokio::select! {
+    let (nodes, left_out) = tokio::select! {
         nodes = cluster.all_members(access) => nodes?,
         signal = signals.end() => return Err(ended_by(signal)),
     };
-    let all = Cluster::new(&Access { endpoints: nodes.clone(), ..access.clone() })?;
+    left_out.iter().for_each(|why| say(why));
+    let all = cluster.at(nodes.clone());
     let names = nodes.iter().map(ToString::to_string).collect();
     let drill = Drill {
         cluster: &all,

@@ -1,29 +1,35 @@
 //! The way to a cluster: which endpoint is asked, when another is, and what is told in the end.
 //!
 //! A request is put to the endpoints in turn, and begins with the one that answered last. Whatever may have been received
-//! is repeated elsewhere only as it is, with its `Idempotency-Key`.
+//! is repeated elsewhere only as it is, with its `Idempotency-Key`. Nothing goes over to another cluster than the one that
+//! answered first.
 //!
-//! * [`request`]: what is asked. [`answer`]: what came, whole or as a stream. [`connect`]: connections.
+//! * [`request`]: what is asked. [`answer`]: what came, whole or as a stream. [`failed`]: why nothing came.
+//!   [`connect`]: connections. [`known`]: which cluster it is.
 
 mod answer;
 mod connect;
+mod failed;
+mod known;
 mod request;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderValue};
 use hyper::{Response, StatusCode, Uri};
-use hyper_util::client::legacy::{self, Client};
+use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{sleep, timeout};
 
 use crate::config::{Access, Endpoint};
-use crate::exit::{EX_FAILURE, EX_NOPERM, EX_TEMPFAIL, EX_UNAVAILABLE, Exit};
+use crate::exit::{EX_FAILURE, EX_NOPERM, EX_TEMPFAIL, Exit};
 use crate::node_id::HostPort;
 use crate::tls;
 
@@ -31,12 +37,18 @@ use answer::message;
 
 pub(super) use answer::innermost;
 use connect::Connector;
+use failed::{Failed, Reasons, another, broken, foreign, late, unknown, unreachable};
+use known::{CLUSTER, Known, OTHER_CLUSTER};
 
 pub(super) use answer::{Answer, Stream, now};
+pub(super) use failed::Ended;
 pub(super) use request::{Request, encoded, key_path, query};
 
 /// A whole answer is no longer than this: what is longer is a stream, and each line of one is no longer.
 pub(super) const MAX_BYTES: usize = 64 << 20;
+
+/// A node says within this time that it is of another cluster.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Between two rounds of the endpoints.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -55,29 +67,7 @@ pub(super) struct Cluster {
     first: AtomicUsize,
     token: Option<HeaderValue>,
     timeout: Duration,
-}
-
-/// How one request to one node ended that has no answer that counts.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// Nothing was done.
-    NotDone(String),
-    /// It may have been done, or may still be.
-    Unknown(String),
-    /// It will not be answered otherwise: the end of the process.
-    Final(Exit),
-}
-
-/// Why an endpoint gave no answer that counts.
-enum Failed {
-    /// There was no connection: nothing was sent.
-    Unreachable(String),
-    /// Another may do better, or this one later. Nothing was done.
-    Busy(String),
-    /// It may have been done.
-    Unknown(String),
-    /// No other can do better.
-    Final(Exit),
+    known: Arc<Known>,
 }
 
 impl Cluster {
@@ -97,7 +87,18 @@ impl Cluster {
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .build(Connector { tls });
         let (endpoints, first) = (access.endpoints.clone(), AtomicUsize::new(0));
-        Ok(Self { client, endpoints, first, token, timeout: access.timeout })
+        Ok(Self { client, endpoints, first, token, timeout: access.timeout, known: Arc::default() })
+    }
+
+    /// The same cluster at other endpoints.
+    pub(super) fn at(&self, endpoints: Vec<Endpoint>) -> Self {
+        let (client, token, known) = (self.client.clone(), self.token.clone(), self.known.clone());
+        Self { client, endpoints, first: AtomicUsize::new(0), token, timeout: self.timeout, known }
+    }
+
+    /// True where all endpoints were of other clusters, when they were asked last: there is nothing to wait for.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.known.is_elsewhere()
     }
 
     /// Asks the endpoints in turn until one gives an answer that another would give too, a refusal included.
@@ -105,6 +106,7 @@ impl Cluster {
     /// # Errors
     /// The end of the process: 69, 75 or 77.
     pub(super) async fn send(&self, request: &Request) -> Result<Answer, Exit> {
+        self.learn(request).await?;
         self.in_turn(request, async |endpoint| self.whole(endpoint, request).await).await
     }
 
@@ -124,6 +126,7 @@ impl Cluster {
         let given = timeout(request.attempt, self.whole(endpoint, request)).await;
         given.unwrap_or_else(|_| Err(late(endpoint))).map_err(|failed| match failed {
             Failed::Unreachable(why) => unreachable(&why),
+            Failed::Foreign(why) => foreign(&why),
             Failed::Busy(why) => Exit::error(EX_TEMPFAIL, why),
             Failed::Unknown(why) if request.is_write() => unknown(&why),
             Failed::Unknown(why) => Exit::error(EX_TEMPFAIL, why),
@@ -139,14 +142,16 @@ impl Cluster {
         let asked = async {
             let sent = now();
             let response = self.ask(endpoint, request).await.map_err(|failed| match failed {
-                Failed::Unreachable(why) | Failed::Busy(why) => Ended::NotDone(why),
+                Failed::Unreachable(why) | Failed::Foreign(why) | Failed::Busy(why) => Ended::NotDone(why),
                 Failed::Unknown(why) => Ended::Unknown(why),
                 Failed::Final(exit) => Ended::Final(exit),
             })?;
             // Whatever stands before the node may have passed it on.
             collect(endpoint, response, sent).await.map_err(|failed| match failed {
-                Failed::Unreachable(why) | Failed::Busy(why) | Failed::Unknown(why) => Ended::Unknown(why),
                 Failed::Final(exit) => Ended::Final(exit),
+                Failed::Unreachable(why) | Failed::Foreign(why) | Failed::Busy(why) | Failed::Unknown(why) => {
+                    Ended::Unknown(why)
+                }
             })
         };
         let late = |_| Err(Ended::Unknown(format!("{endpoint}: it did not answer in time")));
@@ -193,13 +198,13 @@ impl Cluster {
         Ok(id.split(',').next().and_then(|haddr| self.endpoint_of(haddr)))
     }
 
-    /// The endpoints of `access` and all members beside them.
+    /// The endpoints of `access` and all members beside them; and why some are left out, which are of other clusters.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub(super) async fn all_members(&self, access: &Access) -> Result<Vec<Endpoint>, Exit> {
+    pub(super) async fn all_members(&self, access: &Access) -> Result<(Vec<Endpoint>, Vec<String>), Exit> {
         let told = self.get("/hraftd/raft/cluster").await?.with_list("servers")?.json()?;
-        let mut all = access.endpoints.clone();
+        let (mut all, left_out) = self.without_foreign(&access.endpoints).await;
         for server in told["servers"].as_array().into_iter().flatten() {
             let haddr = server["id"].as_str().and_then(|id| id.split(',').next());
             if let Some(member) = haddr.and_then(|haddr| self.endpoint_of(haddr)).filter(|member| !all.contains(member))
@@ -207,7 +212,24 @@ impl Cluster {
                 all.push(member);
             }
         }
-        Ok(all)
+        Ok((all, left_out))
+    }
+
+    /// These but for those that say that they are of another cluster, and what those say.
+    async fn without_foreign(&self, endpoints: &[Endpoint]) -> (Vec<Endpoint>, Vec<String>) {
+        let ask = Request::get("/hraftd/raft/state");
+        let asked = endpoints.iter().map(async |endpoint| match timeout(LOOK, self.whole(endpoint, &ask)).await {
+            Ok(Err(Failed::Foreign(why))) => Err(format!("{why}; it is left out")),
+            _ => Ok(endpoint.clone()),
+        });
+        let (mut kept, mut left_out) = (Vec::new(), Vec::new());
+        for looked in join_all(asked).await {
+            match looked {
+                Ok(endpoint) => kept.push(endpoint),
+                Err(why) => left_out.push(why),
+            }
+        }
+        (kept, left_out)
     }
 
     /// The endpoint at a client address that a node told; it speaks what the others do.
@@ -216,15 +238,31 @@ impl Cluster {
         Some(Endpoint { tls: self.endpoints.iter().any(|endpoint| endpoint.tls), addr })
     }
 
+    /// Before the first write it is asked whose endpoints these are: if its answer is lost, it may be repeated, and there only.
+    async fn learn(&self, request: &Request) -> Result<(), Exit> {
+        if !request.is_write() || self.endpoints.len() < 2 || self.known.is_settled() {
+            return Ok(());
+        }
+        let mut ask = Request::get("/hraftd/raft/state");
+        ask.within = request.within;
+        match self.in_turn(&ask, async |endpoint| self.whole(endpoint, &ask).await).await {
+            Ok(_) => self.known.was_asked(),
+            // Whoever may not ask for that is told the cluster none the less; or the write says what he may not.
+            Err(exit) if self.known.is_known() || exit.code == EX_NOPERM => {}
+            Err(exit) => return Err(exit),
+        }
+        Ok(())
+    }
+
     async fn in_turn<T>(
         &self,
         request: &Request,
         ask: impl AsyncFn(&Endpoint) -> Result<T, Failed>,
     ) -> Result<T, Exit> {
         let (began, within) = (Instant::now(), request.within.unwrap_or(self.timeout));
-        let (mut unknown_why, mut busy_why, mut unreachable_why) = (None, None, None);
+        let mut reasons = Reasons::default();
         loop {
-            let (first, mut somebody) = (self.first.load(Ordering::Relaxed), false);
+            let (first, mut somebody, mut foreign_ones) = (self.first.load(Ordering::Relaxed), false, 0);
             for turn in 0..self.endpoints.len() {
                 let at = (first + turn) % self.endpoints.len();
                 let endpoint = &self.endpoints[at];
@@ -232,34 +270,38 @@ impl Cluster {
                 let given = timeout(left.min(request.attempt), ask(endpoint)).await;
                 match given.unwrap_or_else(|_| Err(late(endpoint))) {
                     Ok(answer) => {
+                        self.known.note_elsewhere(false);
                         self.first.store(at, Ordering::Relaxed);
                         return Ok(answer);
                     }
                     Err(Failed::Final(exit)) => return Err(exit),
-                    Err(Failed::Unreachable(why)) => unreachable_why = Some(why),
+                    Err(Failed::Unreachable(why)) => reasons.unreachable = Some(why),
+                    Err(Failed::Foreign(why)) => {
+                        reasons.foreign = Some(why);
+                        foreign_ones += 1;
+                    }
                     Err(Failed::Busy(why)) => {
-                        busy_why = Some(why);
+                        reasons.busy = Some(why);
                         somebody = true;
                     }
                     Err(Failed::Unknown(why)) if !request.is_repeatable() => return Err(unknown(&why)),
                     Err(Failed::Unknown(why)) => {
-                        unknown_why = Some(why);
+                        reasons.unknown = Some(why);
                         somebody = true;
                     }
                 }
             }
-            let nobody = !somebody && unknown_why.is_none();
+            let is_elsewhere = foreign_ones == self.endpoints.len();
+            self.known.note_elsewhere(is_elsewhere);
+            if is_elsewhere {
+                return Err(reasons.elsewhere(request.is_write()));
+            }
+            let nobody = !somebody && reasons.unknown.is_none();
             if request.once || nobody || began.elapsed() + PAUSE >= within {
-                break;
+                return Err(reasons.end(request.is_write()));
             }
             sleep(PAUSE).await;
         }
-        Err(match (unknown_why, busy_why, unreachable_why) {
-            (Some(why), _, _) if request.is_write() => unknown(&why),
-            // What one that answers says is worth more than that another does not.
-            (_, Some(why), _) | (Some(why), None, _) => Exit::error(EX_TEMPFAIL, why),
-            (None, None, why) => unreachable(&why.unwrap_or_default()),
-        })
     }
 
     async fn whole(&self, endpoint: &Endpoint, request: &Request) -> Result<Answer, Failed> {
@@ -281,12 +323,19 @@ impl Cluster {
         if request.is_write() {
             asked = asked.header(CONTENT_LENGTH, request.body.len());
         }
+        asked = asked.header(CLUSTER, self.known.wanted());
         for (name, value) in &request.headers {
             asked = asked.header(name, value);
         }
         let asked = asked.body(Full::new(request.body.clone()));
         let asked = asked.map_err(|error| Failed::Final(Exit::error(EX_FAILURE, error.to_string())))?;
         let response = self.client.request(asked).await.map_err(|error| broken(endpoint, &error))?;
+        // A refusal says it better.
+        if response.status() != StatusCode::MISDIRECTED_REQUEST
+            && let Err([its, ours]) = self.known.heard(response.headers())
+        {
+            return Err(another(endpoint, request, &its, &ours));
+        }
         let why = match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let answer = collect_any(endpoint, response, now()).await?;
@@ -295,6 +344,15 @@ impl Cluster {
                     false => Exit { code: EX_NOPERM, ..answer.refused() },
                 };
                 return Err(Failed::Final(refused));
+            }
+            StatusCode::MISDIRECTED_REQUEST => {
+                let answer = collect(endpoint, response, now()).await?;
+                let why = format!("{endpoint}: {}", message(answer.status, &answer.body));
+                return Err(if answer.code() == OTHER_CLUSTER {
+                    Failed::Foreign(why)
+                } else {
+                    Failed::Unreachable(why)
+                });
             }
             StatusCode::SERVICE_UNAVAILABLE => Failed::Busy,
             StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => Failed::Unknown,
@@ -330,32 +388,6 @@ async fn collect_any(endpoint: &Endpoint, response: Response<Incoming>, sent: Du
         }
     })?;
     Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes(), endpoint: endpoint.clone(), sent })
-}
-
-fn broken(endpoint: &Endpoint, error: &legacy::Error) -> Failed {
-    let why = innermost(error);
-    if error.is_connect() {
-        return Failed::Unreachable(format!("{endpoint}: {why}"));
-    }
-    // A TLS port answers plain text with an alert.
-    if !endpoint.tls && why.contains("invalid HTTP version") {
-        return Failed::Unreachable(format!(
-            "{endpoint}: it speaks no plain HTTP; is it TLS? Give --cacert FILE, or https://"
-        ));
-    }
-    Failed::Unknown(format!("{endpoint}: the connection broke: {why}"))
-}
-
-fn late(endpoint: &Endpoint) -> Failed {
-    Failed::Unknown(format!("{endpoint}: it did not answer in time"))
-}
-
-fn unreachable(why: &str) -> Exit {
-    Exit::error(EX_UNAVAILABLE, format!("no node is reachable: {why}"))
-}
-
-fn unknown(why: &str) -> Exit {
-    Exit::error(EX_TEMPFAIL, format!("{why}. The outcome of this write is unknown: read before you repeat it"))
 }
 
 fn token(path: &Path) -> Result<HeaderValue, Exit> {

@@ -127,6 +127,7 @@ async fn acquire<'a>(
             Ok(answer) if answer.code() == "lock_lost" => {}
             Ok(answer) if answer.code() == "lock_held" && !left.saturating_sub(LONGEST_WAIT).is_zero() => {}
             Ok(answer) => return Err(answer.refused()),
+            Err(exit) if cluster.is_elsewhere() => return Err(exit),
             Err(exit) if matches!(exit.code, EX_TEMPFAIL | EX_UNAVAILABLE) && !left.is_zero() => {
                 if let Ok(signal) = timeout(PAUSE, signals.end()).await {
                     return Err(ended_by(signal));

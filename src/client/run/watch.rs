@@ -71,7 +71,9 @@ pub(crate) async fn watch(cluster: &Cluster, args: &WatchArgs, json: bool) -> Re
         let over = match opened {
             Ok(Some(stream)) => watch.follow(stream).await,
             Ok(None) => Over::Gap,
-            Err(exit) if is_first || matches!(exit.code, EX_FAILURE | EX_NOPERM) => Over::End(exit),
+            Err(exit) if is_first || cluster.is_elsewhere() || matches!(exit.code, EX_FAILURE | EX_NOPERM) => {
+                Over::End(exit)
+            }
             Err(_) => Over::Broken,
         };
         is_first = false;

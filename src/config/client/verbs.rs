@@ -81,7 +81,9 @@ pub enum Verb {
     Export(ExportArgs),
     /// Read keys as export writes them, or out of an etcd
     #[command(
-        after_help = "What is there is replaced, unless --if-absent. To repeat an import is safe; --skip goes on with one."
+        after_help = "What is there is replaced, unless --if-absent. Leases are not made anew: a key of one gets a time to \
+                      live, what the lease had left when it was exported. To repeat an import is safe; --skip goes on with \
+                      one."
     )]
     Import(ImportArgs),
     /// Show the members and what they do

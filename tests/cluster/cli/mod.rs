@@ -8,6 +8,7 @@ mod endpoints;
 mod faults;
 mod killed;
 mod moments;
+mod other_cluster;
 mod terminal;
 mod verbs;
 

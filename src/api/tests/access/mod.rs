@@ -1,5 +1,6 @@
 //! Who may do what: every route with every grant, and with every wrong way to ask.
 
+mod clusters;
 mod narrow;
 mod sessions;
 mod tokens;
