@@ -92,7 +92,7 @@ fn nothing_goes_in_clear_between_nodes_nor_between_clients_and_nodes() {
     let made = ask("PUT", "/hraftd/auth/token/app", Some(r#"{"grants":["read:","write:"]}"#));
     assert_eq!(made.status, 201, "{}", made.brief());
     let token = made.json()["token"].as_str().unwrap().to_owned();
-    secure(&[through.clone()], &ca, Some(&token));
+    secure(std::slice::from_ref(&through), &ca, Some(&token));
     let set = ask("PUT", &format!("/hraftd/key/{KEY}"), Some(VALUE));
     assert!(set.status / 100 == 2, "{}", set.brief());
     assert_eq!(ask("GET", &format!("/hraftd/key/{KEY}?level=weak"), None).json()[KEY], VALUE);
