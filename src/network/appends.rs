@@ -70,7 +70,7 @@ pub(crate) fn leader_side<S: AsyncRead + AsyncWrite + Send + 'static>(
     Box::new(LeaderSide { me, target, term: 0, answers, requests })
 }
 
-/// Asks a node to take a stream of appends; `None` where its version has none.
+/// Asks a node to take a stream of appends; `None` where its version has none, or another node is there.
 pub(super) async fn open(
     link: Link,
     me: Arc<NodeIdentity>,
@@ -84,7 +84,12 @@ pub(super) async fn open(
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         request.headers_mut().insert(UPGRADE, HeaderValue::from_static(APPENDS_PROTOCOL));
         request.headers_mut().insert(CONTENT_TYPE, RAFT_CONTENT_TYPE);
-        let response = link.send(request).await.map_err(LinkError::into_unreachable)?;
+        let response = match link.send(request).await {
+            Ok(response) => response,
+            // A heartbeat tells that one by itself that this node leads.
+            Err(LinkError::AnotherNode(_)) => return Ok(None),
+            Err(error) => return Err(error.into_unreachable()),
+        };
         match response.status().as_u16() {
             101 => {
                 let socket = hyper::upgrade::on(response).await;

@@ -170,6 +170,13 @@ fn request(method: Method, uri: Uri, body: impl Into<Body>) -> Request<Body> {
     request
 }
 
+/// A message to a Raft port.
+fn message(uri: Uri, body: impl Into<Body>) -> Request<Body> {
+    let mut request = request(Method::POST, uri, body);
+    request.headers_mut().insert(CONTENT_TYPE, RAFT_CONTENT_TYPE);
+    request
+}
+
 /// Asks what a path at a client address has.
 async fn get(link: &Link, haddr: &HostPort, path: &'static str) -> Result<Response<Incoming>, PeerError> {
     let uri = link.uri(haddr, None, path).map_err(LinkError::into_somebody)?;
@@ -205,12 +212,19 @@ impl Peers for HttpPeers {
         // Who is there is the question: whoever it is may answer.
         let asks_who = matches!(request, PeerRequest::Identify);
         let uri = link.uri(&target.id.raddr, target.raft_id.filter(|_| !asks_who), CALL_PATH);
+        // A node that came back without its disk must hear that a leader knows its address, or it forms a cluster of its
+        // own. It has another Raft id, and no connection shows it but one on which none is expected.
+        let is_heartbeat = matches!(&request, PeerRequest::Append(rpc) if rpc.entries.is_empty());
+        let to_anybody = is_heartbeat.then(|| link.uri(&target.id.raddr, None, CALL_PATH));
         let body = wire::encode_request(self.me.envelope(target), request);
         Box::pin(within(timeout, async move {
             let as_peer_error = if asks_who { LinkError::into_somebody } else { LinkError::into_unreachable };
-            let mut request = self::request(Method::POST, uri.map_err(as_peer_error)?, body);
-            request.headers_mut().insert(CONTENT_TYPE, RAFT_CONTENT_TYPE);
-            let reply = read_reply(link.send(request).await.map_err(as_peer_error)?, max_bytes).await?;
+            let again = to_anybody.map(|uri| (uri, body.clone()));
+            let mut sent = link.send(message(uri.map_err(as_peer_error)?, body)).await;
+            if let (Err(LinkError::AnotherNode(_)), Some((uri, body))) = (&sent, again) {
+                sent = link.send(message(uri.map_err(as_peer_error)?, body)).await;
+            }
+            let reply = read_reply(sent.map_err(as_peer_error)?, max_bytes).await?;
             let checked = term.map_or(Ok(()), |term| validate::reply(term, &reply));
             checked.map(|()| reply).map_err(PeerError::Lost)
         }))

@@ -96,6 +96,70 @@ fn secrets_are_compared_in_constant_time() {
     assert!(files["mod.rs"].contains("a.ct_eq(b).into()"), "secret::same compares in constant time");
 }
 
+/// One that no other file has as a module is not compiled: its tests would never run, and nobody would be told.
+#[test]
+fn each_file_is_a_module_of_another() {
+    let all: BTreeMap<String, String> = ["src", "tests", "benches"]
+        .into_iter()
+        .flat_map(|folder| files(folder).into_iter().map(move |(path, text)| (format!("{folder}/{path}"), text)))
+        .collect();
+    let named: Vec<&str> = all.values().flat_map(|text| text.split("#[path = \"").skip(1)).collect();
+    let is_named = |path: &str| {
+        let end = path.split_once('/').map_or(path, |(_, rest)| rest);
+        named.iter().any(|rest| rest.split('"').next().is_some_and(|name| name.ends_with(path) || name.ends_with(end)))
+    };
+    let mut orphans = Vec::new();
+    for path in all.keys() {
+        let module = path.trim_end_matches(".rs").trim_end_matches("/mod");
+        let (parent, name) = module.rsplit_once('/').unwrap();
+        // Roots, and those that Cargo.toml names.
+        if ["main", "lib"].contains(&name) || module == "benches/micro" {
+            continue;
+        }
+        let declares = |file: String| {
+            let text = all.get(&file);
+            text.is_some_and(|text| text.lines().any(|line| line.trim_end().ends_with(&format!("mod {name};"))))
+        };
+        let parents = ["mod", "lib", "main"].map(|file| format!("{parent}/{file}.rs"));
+        if !parents.into_iter().chain([format!("{parent}.rs")]).any(declares) && !is_named(path) {
+            orphans.push(path.clone());
+        }
+    }
+    none("files that are compiled by nobody", &orphans);
+}
+
+/// `tests/mutations/run` would say so, hours later.
+#[test]
+fn tests_of_mutants_exist() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mutations");
+    let mut missing = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for filter in text.lines().filter_map(|line| line.strip_prefix("Test: ")) {
+            // A test of the library, or of one of the binaries here.
+            let (of, filter) =
+                match filter.strip_prefix("--test ").map(|rest| rest.split_once(' ').unwrap_or((rest, ""))) {
+                    Some((binary, filter)) => (format!("tests/{binary}"), filter.trim_start_matches("-- ")),
+                    None => ("src".to_owned(), filter),
+                };
+            let last = filter.trim_end_matches("::").rsplit("::").next().unwrap().split(' ').next().unwrap();
+            let is_there = files(&of).iter().any(|(path, text)| {
+                path.trim_end_matches(".rs").split('/').any(|part| part == last)
+                    || text.contains(&format!("fn {last}"))
+                    || text.contains(&format!("mod {last}"))
+            });
+            if !is_there {
+                missing.push(format!("{}: {filter} is not in {of}", path.file_name().unwrap().display()));
+            }
+        }
+    }
+    none("mutants whose tests do not exist", &missing);
+}
+
 #[test]
 fn no_folder_is_crowded() {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();

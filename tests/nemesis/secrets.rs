@@ -10,10 +10,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::support::http::{Conn, Reply};
-use crate::support::node::hraftd;
-use crate::support::process::finish;
 use crate::support::say;
-use crate::support::secure::{self, secure};
+use crate::support::secure::{self, secure, tool};
 use crate::support::wait::{SETTLE, check, eventually};
 use crate::world::{NODES, World};
 
@@ -53,12 +51,6 @@ pub struct Secrets {
     rotated: Option<Instant>,
     /// How often the secret was replaced, and the token.
     replaced: (u64, u64),
-}
-
-fn tool(home: &Path, args: &[&str]) -> String {
-    let end = finish(hraftd(home).args(args), Duration::from_secs(10));
-    assert_eq!(end.code, Some(0), "{args:?}: {end:?}");
-    end.stdout
 }
 
 fn text(path: &Path) -> String {

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::node::hraftd;
+use super::process::finish;
 
 /// What clients trust and show at one address.
 #[derive(Debug, Clone)]
@@ -21,6 +26,13 @@ static PLACES: RwLock<BTreeMap<String, Place>> = RwLock::new(BTreeMap::new());
 
 /// What was refused for who the client is, or the server.
 static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// What one of the program's tools prints, such as `hraftd secret FILE`.
+pub fn tool(home: &Path, args: &[&str]) -> String {
+    let end = finish(hraftd(home).args(args), Duration::from_secs(10));
+    assert_eq!(end.code, Some(0), "{args:?}: {end:?}");
+    end.stdout
+}
 
 /// What a client trusts that trusts these CAs.
 pub fn client_config(ca_pem: &str) -> Arc<ClientConfig> {

@@ -10,6 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::support::cluster::Cluster;
 use crate::support::http::{Conn, PATIENCE, Reply};
 use crate::support::slowest::Slowest;
+use crate::support::wait::{SETTLE, check, eventually};
 use crate::support::watch::Watch;
 
 pub const WRITERS: usize = 32;
@@ -25,6 +26,10 @@ pub struct Load {
     /// Told to stop, or not ready again yet: connections to it may break, and no client moves to it.
     pub away: Vec<AtomicBool>,
     stop: AtomicBool,
+    /// How often clients were told to connect anew: by TLS, with another token.
+    moves: AtomicU64,
+    /// How many have done so since they were told last.
+    moved: AtomicUsize,
     /// Number of the last acknowledged write of each writer.
     pub acked: Vec<AtomicU64>,
     /// Who is between a grant of the lock and its release.
@@ -53,6 +58,8 @@ impl Load {
             haddrs: cluster.nodes.iter().map(|node| node.haddr.clone()).collect(),
             away: cluster.nodes.iter().map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
+            moves: AtomicU64::new(0),
+            moved: AtomicUsize::new(0),
             acked: (0..WRITERS).map(|_| AtomicU64::new(0)).collect(),
             inside: AtomicU64::new(0),
             holds: AtomicU64::new(0),
@@ -81,6 +88,18 @@ impl Load {
         for number in 0..HOLDERS {
             scope.spawn(move || self.hold(number));
         }
+    }
+
+    /// Has all clients connect anew, as [`secure`](crate::support::secure::secure) says by now; returns once nobody waits for
+    /// an answer of before.
+    pub fn move_clients(&self) {
+        self.moved.store(0, Ordering::SeqCst);
+        self.moves.fetch_add(1, Ordering::SeqCst);
+        let all = WRITERS + READERS + WATCHERS + HOLDERS;
+        eventually(SETTLE, "all clients have moved", || {
+            let moved = self.moved.load(Ordering::SeqCst);
+            check(moved == all, || format!("{moved} of {all}"))
+        });
     }
 
     /// What went wrong for clients.
@@ -155,7 +174,12 @@ impl Load {
         let mut rng = StdRng::seed_from_u64(writer as u64);
         let (mut next, mut last_id) = (None::<u64>, None::<String>);
         let query = format!("prefix=w{writer}-");
+        let mut moves = 0;
         while self.goes_on() {
+            if self.moves.load(Ordering::SeqCst) != moves {
+                moves += 1;
+                self.moved.fetch_add(1, Ordering::SeqCst);
+            }
             let node = self.node_for(&mut rng);
             let resumed = last_id.as_deref().map(|id| ("Last-Event-ID", id));
             let headers: Vec<(&str, &str)> = resumed.into_iter().collect();
@@ -174,6 +198,9 @@ impl Load {
                 self.seen.fetch_add(1, Ordering::Relaxed);
                 if !self.goes_on() {
                     return;
+                }
+                if self.moves.load(Ordering::SeqCst) != moves {
+                    break;
                 }
             }
             last_id = stream.last_id.or(last_id);
@@ -212,11 +239,13 @@ struct Client<'a> {
     rng: StdRng,
     node: usize,
     conn: Option<Conn>,
+    /// The last time that it was told to connect anew and did.
+    moves: u64,
 }
 
 impl<'a> Client<'a> {
     fn new(load: &'a Load, number: usize) -> Self {
-        Self { load, rng: StdRng::seed_from_u64(number as u64), node: number % load.haddrs.len(), conn: None }
+        Self { load, rng: StdRng::seed_from_u64(number as u64), node: number % load.haddrs.len(), conn: None, moves: 0 }
     }
 
     /// For a living node.
@@ -258,6 +287,11 @@ impl<'a> Client<'a> {
             // that nodes that came back have clients.
             if self.rng.random_range(0..20) == 0 {
                 self.leave();
+            }
+            let moves = self.load.moves.load(Ordering::SeqCst);
+            if self.moves != moves {
+                (self.moves, self.conn) = (moves, None);
+                self.load.moved.fetch_add(1, Ordering::SeqCst);
             }
             let addr = &self.load.haddrs[self.node];
             let conn = self.conn.take().map_or_else(|| Conn::open_within(addr, PATIENCE), Ok);

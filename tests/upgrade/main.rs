@@ -2,13 +2,14 @@
 //!
 //! Every order of replacing three nodes, and orders of five with the leader first, in the middle and last, under load; up,
 //! and before the switch down again. No request fails but for connections that break at a node that is replaced. Nothing is
-//! lost, and all have the same in the end.
+//! lost, and all have the same in the end. So it is where the cluster is closed then, step by step, and opened again.
 //!
 //! Without the old binary the tests are skipped, and say so; in CI they fail.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod client;
+mod closed;
 mod load;
 #[path = "../support/mod.rs"]
 mod support;
@@ -99,8 +100,8 @@ impl Upgrade<'_> {
         });
     }
 
-    /// Stops a node, and starts the other version on its directory.
-    fn replace(&mut self, number: usize, by_old: bool) {
+    /// Stops a node, changes how it is started, and starts it, with what is done right after that. Clients go on meanwhile.
+    fn restart(&mut self, number: usize, what: &str, change: impl FnOnce(&mut Node), started: impl FnOnce(&Cluster)) {
         let leads = self.cluster.leader() == number;
         self.load.away[number].store(true, Ordering::SeqCst);
         let began = Instant::now();
@@ -110,23 +111,30 @@ impl Upgrade<'_> {
         let handed_over = self.cluster.nodes[number].log_text()[log..].contains("leadership handed over");
         let other = (number + 1) % self.cluster.nodes.len();
         let wanted = self.cluster.nodes[other].stat("commit_index").unwrap();
-        self.cluster.nodes[number].program = by_old.then(|| self.old.to_owned());
+        change(&mut self.cluster.nodes[number]);
         self.cluster.nodes[number].start();
-        eventually(SETTLE, "the replaced node is ready and has caught up", || {
+        started(self.cluster);
+        eventually(SETTLE, "the node is ready again and has caught up", || {
             self.cluster.nodes[number].ready()?;
             let applied = self.cluster.nodes[number].stat("applied_index")?;
             check(applied >= wanted, || format!("applied {applied} of {wanted}"))
         });
         self.load.away[number].store(false, Ordering::SeqCst);
-        let (role, version) =
-            (if leads { "leader" } else { "follower" }, if by_old { "the old version" } else { "the new one" });
-        say(&format!("{}: node {number}, {role}, is {version} after {:.0?}", self.name, began.elapsed()));
+        let role = if leads { "leader" } else { "follower" };
+        say(&format!("{}: node {number}, {role}, is {what} after {:.0?}", self.name, began.elapsed()));
         self.some_load();
         // 0.1.0 goes without a successor where none answers within 300 ms, as on a machine that has too much to do.
         if leads && was_old && !handed_over {
             let forgiven = self.load.forgive_timeouts(failures);
             say(&format!("{}: the old leader found no successor, and was gone: {forgiven} times 504", self.name));
         }
+    }
+
+    /// Stops a node, and starts the other version on its directory.
+    fn replace(&mut self, number: usize, by_old: bool) {
+        let program = by_old.then(|| self.old.to_owned());
+        let version = if by_old { "the old version" } else { "the new one" };
+        self.restart(number, version, |node| node.program = program, |_| ());
         // Before the last one nothing is new.
         if self.cluster.nodes.iter().any(|node| node.program.is_some()) {
             for node in self.cluster.nodes.iter().filter(|node| node.program.is_none()) {

@@ -68,6 +68,8 @@ pub(super) struct Link {
 pub(super) enum LinkError {
     /// No connection: nothing was sent.
     NoConnection(String),
+    /// A node of this cluster's secret is there, and not the one that is wanted: nothing was sent.
+    AnotherNode(String),
     /// Somebody is there, and is not, or says not to be, a node of this cluster: nothing was sent.
     Stranger(String),
     /// It may have been received.
@@ -78,7 +80,7 @@ impl LinkError {
     /// For a question that can be put to another node.
     pub(super) fn into_unreachable(self) -> PeerError {
         match self {
-            Self::NoConnection(why) | Self::Stranger(why) => PeerError::Unreachable(why),
+            Self::NoConnection(why) | Self::AnotherNode(why) | Self::Stranger(why) => PeerError::Unreachable(why),
             Self::Lost(why) => PeerError::Lost(why),
         }
     }
@@ -168,8 +170,7 @@ fn link_error(error: &legacy::Error) -> LinkError {
         source = inner.source();
     }
     match dialled {
-        // Whom the caller wants is not there.
-        Some(error @ DialError::AnotherNode { .. }) => LinkError::NoConnection(error.to_string()),
+        Some(error @ DialError::AnotherNode { .. }) => LinkError::AnotherNode(error.to_string()),
         Some(error) => LinkError::Stranger(error.to_string()),
         None if error.is_connect() => LinkError::NoConnection(text),
         None => LinkError::Lost(text),

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::{secret, tool};
+use super::{closed, tool};
 use crate::support::cluster::Cluster;
 use crate::support::crowd::allow_files;
 use crate::support::extent::extent;
@@ -14,7 +14,6 @@ use crate::support::http::Conn;
 use crate::support::lab::Lab;
 use crate::support::node::Node;
 use crate::support::say;
-use crate::support::secure::secure;
 use crate::support::wait::{SETTLE, eventually};
 
 /// The begin of a handshake, whose rest never comes.
@@ -26,20 +25,6 @@ const HALVES: (usize, usize) = (200, 100);
 /// What a flood may take of a node's memory.
 const MOST_KIB: u64 = 64 << 10;
 
-/// Three nodes with TLS at both ports, whose clients have the root token; and that.
-fn closed() -> (Cluster, String) {
-    let lab = Lab::busy();
-    let (secret, root) = (secret(lab.path(), "secret"), lab.path().join("root"));
-    tool(lab.path(), &["token", root.to_str().unwrap()]);
-    let token = std::fs::read_to_string(&root).unwrap().trim().to_owned();
-    let ca = tool(lab.path(), &["ca", "--cluster-secret-file", secret.to_str().unwrap()]);
-    let args =
-        ["--cluster-secret-file", secret.to_str().unwrap(), "--tls-auto", "--root-token-file", root.to_str().unwrap()];
-    let cluster =
-        Cluster::start_prepared(lab, 3, &args, |node| secure(std::slice::from_ref(&node.haddr), &ca, Some(&token)));
-    (cluster, token)
-}
-
 /// Puts at each node again and again, on connections of their own, until there were so many in a row.
 fn goes_on(cluster: &Cluster, puts: usize) {
     for number in 0..puts {
@@ -50,7 +35,7 @@ fn goes_on(cluster: &Cluster, puts: usize) {
 
 #[test]
 fn handshakes_whole_and_half_are_bounded_and_end_nothing() {
-    let (cluster, _) = closed();
+    let (cluster, _) = closed(Lab::busy(), 3, &[]);
     let leader = &cluster.nodes[cluster.leader()];
     goes_on(&cluster, 6);
     let (term, memory) = (leader.stat("term").unwrap(), leader.memory_kib("VmRSS"));
@@ -94,7 +79,7 @@ fn handshakes_whole_and_half_are_bounded_and_end_nothing() {
 
 #[test]
 fn wrong_tokens_as_fast_as_they_come_stall_nobody() {
-    let (cluster, _) = closed();
+    let (cluster, _) = closed(Lab::busy(), 3, &[]);
     let lab = cluster.lab.path();
     // Well formed, and of nobody: the node looks again before it says no.
     let unknown = format!("Bearer {}", tool(lab, &["token"]).trim());
@@ -141,7 +126,7 @@ const FEW_FILES: usize = 256;
 /// Issue 21, the second attack: whoever had no token held all places of a client port, and renewed that with a 401 now and then.
 #[test]
 fn connections_without_a_token_keep_nobody_out() {
-    let (mut cluster, _) = closed();
+    let (mut cluster, _) = closed(Lab::busy(), 3, &[]);
     let number = cluster.follower();
     let node = cluster.nodes.remove(number).files(FEW_FILES);
     cluster.nodes.insert(number, node);
@@ -195,7 +180,7 @@ fn an_idle_connection_under_tls_takes_little_more_than_a_plain_one() {
     let plain = Cluster::start(1);
     let (of_plain, conns) = idle_kib(&plain.nodes[0], count);
     drop((conns, plain));
-    let (cluster, _) = closed();
+    let (cluster, _) = closed(Lab::busy(), 3, &[]);
     let leader = &cluster.nodes[cluster.leader()];
     let term = leader.stat("term").unwrap();
     let (of_tls, conns) = idle_kib(leader, count);

@@ -6,9 +6,11 @@ mod findings;
 mod floods;
 mod joining;
 mod migration;
+mod operated;
 mod peers;
 mod raw;
 mod rotation;
+mod spied;
 mod tokens;
 
 use std::path::{Path, PathBuf};
@@ -18,10 +20,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::support::cluster::Cluster;
 use crate::support::http;
+use crate::support::lab::Lab;
 use crate::support::namespace::{is_there, skip};
-use crate::support::node::{Node, hraftd};
+use crate::support::node::Node;
 use crate::support::process::finish;
+use crate::support::secure::{secure, tool};
 use crate::support::wait::{SETTLE, check, eventually};
 
 /// A new cluster secret in a file of this name.
@@ -31,11 +36,18 @@ fn secret(dir: &Path, name: &str) -> PathBuf {
     path
 }
 
-/// What a tool prints.
-fn tool(home: &Path, args: &[&str]) -> String {
-    let end = finish(hraftd(home).args(args), Duration::from_secs(10));
-    assert_eq!(end.code, Some(0), "{args:?}: {end:?}");
-    end.stdout
+/// Nodes with TLS at both ports, whose clients have the root token; and that. More arguments for each.
+fn closed(lab: Lab, count: usize, more: &[&str]) -> (Cluster, String) {
+    let (secret, root) = (secret(lab.path(), "secret"), lab.path().join("root"));
+    tool(lab.path(), &["token", root.to_str().unwrap()]);
+    let token = std::fs::read_to_string(&root).unwrap().trim().to_owned();
+    let ca = tool(lab.path(), &["ca", "--cluster-secret-file", secret.to_str().unwrap()]);
+    let args =
+        ["--cluster-secret-file", secret.to_str().unwrap(), "--tls-auto", "--root-token-file", root.to_str().unwrap()];
+    let cluster = Cluster::start_prepared(lab, count, &[&args, more].concat(), |node| {
+        secure(std::slice::from_ref(&node.haddr), &ca, Some(&token));
+    });
+    (cluster, token)
 }
 
 /// The public fingerprint of a file's first secret.
