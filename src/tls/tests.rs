@@ -51,6 +51,25 @@ async fn call(tls: &Arc<PeerTls>, at: SocketAddr, raft_id: Option<u64>) -> Resul
     dial(tls, TcpStream::connect(at).await.unwrap(), raft_id).await
 }
 
+/// Issue 18: 600 half ClientHellos a second had new clients wait for 7 s.
+#[tokio::test]
+async fn half_first_words_keep_nobody_out() {
+    let [secret] = secrets();
+    let tls = keys(from_ref(&secret), 9);
+    let (at, mut said) = port(&tls).await;
+    // As many as there are handshakes at a time, for strangers and for all.
+    let mut half = Vec::new();
+    for _ in 0..DoorLimits::RAFT.handshakes.places {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all(&[HANDSHAKE, 3, 1, 2, 0, 1]).await.unwrap();
+        half.push(stream);
+    }
+    let began = tokio::time::Instant::now();
+    let _stream = call(&keys(from_ref(&secret), 7), at, Some(9)).await.unwrap();
+    assert!(timeout(PATIENCE, said.recv()).await.unwrap().unwrap().is_some());
+    assert!(began.elapsed() < DoorLimits::RAFT.handshakes.grace, "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn nodes_of_one_secret_know_each_other() {
     let [old, new] = secrets();
