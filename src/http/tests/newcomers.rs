@@ -37,7 +37,13 @@ async fn who_waits_for_an_answer_makes_room_after_who_says_nothing() {
     let mut waits = asked(&server, "1.1", "/slow").await;
     slow_is_asked(&go).await;
     let mut silent = server.connect().await;
-    let asks = async { while !server.exchange(b"GET /known HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.ends_with("excess: false") {} };
+    let asks = async {
+        while !server
+            .exchange(b"GET /known HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .ends_with("excess: false")
+        {}
+    };
     timeout(SOON, asks).await.unwrap();
     assert_eq!(timeout(SOON, silent.read(&mut [0])).await.unwrap().unwrap_or(0), 0, "it made room");
     go.send(true).unwrap();
