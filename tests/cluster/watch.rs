@@ -119,7 +119,7 @@ fn a_leader_is_killed() {
 #[test]
 fn one_write_of_many_keys_reaches_all_who_follow() {
     const KEYS: usize = 70_000;
-    let cluster = Cluster::start(Lab::new());
+    let cluster = Cluster::start(3);
     let mut watches: Vec<Watch> = cluster.nodes.iter().map(|node| Watch::open(&node.haddr, "prefix=many/")).collect();
     let pairs: Vec<String> = (0..KEYS).map(|n| format!("\"many/{n:06}\":1")).collect();
     let mut conn = Conn::open(&cluster.nodes[0].haddr).unwrap();
