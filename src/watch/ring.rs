@@ -80,7 +80,7 @@ impl Ring {
         let events = self.events.len();
         if events == self.events.capacity() {
             let more = if events < self.limits.events {
-                events.clamp(16, self.limits.events - events)
+                events.max(16).min(self.limits.events - events)
             } else {
                 events / 4 + 1
             };
