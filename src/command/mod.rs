@@ -96,6 +96,12 @@ impl Command {
         }
     }
 
+    /// True of a transaction that changes nothing, whichever branch is run: its answer needs no entry.
+    pub fn only_reads(&self) -> bool {
+        let Some(Stamped { action: Action::Txn(txn), .. }) = self.stamped() else { return false };
+        txn.then.iter().chain(&txn.otherwise).all(|op| matches!(op, Op::Get(_)))
+    }
+
     /// The client that asked for it, where it says so.
     pub fn by(&self) -> Option<&Principal> {
         match self {

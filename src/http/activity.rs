@@ -22,8 +22,10 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::Version;
 use futures_util::task::AtomicWaker;
 use hyper::body::{Frame, SizeHint};
+use parking_lot::Mutex;
 
-use crate::http::HttpLimits;
+use crate::http::long_heads::HeadRoom;
+use crate::http::{HttpLimits, LongHeads};
 
 const IDLE: u64 = 0;
 const HEAD: u64 = 1;
@@ -53,6 +55,10 @@ pub(super) struct ConnectionActivity {
     pub(super) no_linger: AtomicBool,
     /// The client began with the preface of HTTP/2.
     http2: AtomicBool,
+    /// The room of the longest head so far: what reads heads in HTTP/1.1 keeps as much for the next.
+    head: Mutex<HeadRoom>,
+    /// There was no room for a head.
+    no_room: AtomicBool,
 }
 
 impl ConnectionActivity {
@@ -84,6 +90,26 @@ impl ConnectionActivity {
     /// Ready once it is known that the client speaks HTTP/2. Wakes nobody: poll it after what reads.
     pub(super) fn poll_is_http2(&self) -> Poll<()> {
         if self.http2.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Makes room for a head of so many bytes, until the connection ends; false where there is none.
+    pub(super) fn keep_head(&self, heads: &LongHeads, bytes: usize) -> bool {
+        self.head.lock().grow(heads, bytes)
+    }
+
+    /// There is no room for the head that comes.
+    pub(super) fn has_no_room(&self) {
+        self.no_room.store(true, Relaxed);
+    }
+
+    /// Ready once there is no room for the head that comes. Wakes nobody: poll it after what reads.
+    pub(super) fn poll_has_no_room(&self) -> Poll<()> {
+        if self.no_room.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// A request is in progress.
+    pub(super) fn is_busy(&self) -> bool {
+        self.beat.load(Relaxed) & PHASE == BUSY
     }
 
     /// Counts writes that the client took something of.

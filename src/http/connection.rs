@@ -1,13 +1,16 @@
 //! One connection, from its accept to its end.
 
 use std::convert::Infallible;
-use std::future::{pending, poll_fn};
+use std::future::{pending, poll_fn, ready};
 use std::net::SocketAddr;
 use std::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
+use futures_util::future::Either;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::long_heads::{self, FREE_BYTES, no_room};
 use super::marks::{Guest, Marks};
 use super::newcomers::Arrived;
 use super::places;
@@ -26,6 +30,10 @@ use super::socket::Socket;
 use super::{Handler, HttpLimits, hang_up, http2};
 use crate::http::activity::{ConnectionActivity, Overdue, TrackedBody, Watchdog};
 use crate::tls::{Admitted, Wire};
+
+/// There is no room for a long head now.
+const NO_ROOM: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
@@ -131,19 +139,34 @@ async fn serve(admitted: Admitted, handler: impl Handler, limits: HttpLimits, gu
         // On the heap: most connections have no need of it.
         return Box::pin(http2::serve(socket, activity, handler, limits, marks, stopped)).await;
     }
+    socket = socket.minding_heads(limits.long_heads.clone());
     if minds_preface {
         socket = socket.minding_http2();
     }
     let service = service_fn({
         // The connection's task may go on in HTTP/2.
         let (activity, marks, handler) = (activity.clone(), marks.clone(), handler.clone());
-        move |mut request: Request<Incoming>| {
-            let at_work = marks.put_on(request.extensions_mut());
-            let busy = activity.begin(request.version());
-            let answer = handler.answer(request.map(Body::new));
+        let (heads, numbers) = (limits.long_heads.clone(), limits.numbers.clone());
+        move |request: Request<Incoming>| {
+            let (mut head, body) = request.into_parts();
+            let at_work = marks.put_on(&mut head.extensions);
+            let busy = activity.begin(head.version);
+            let size = long_heads::size_of(&head);
+            // A head that came with a body before it was read without a look.
+            let is_long = size > FREE_BYTES;
+            let answer = if is_long && !activity.keep_head(&heads, size) {
+                numbers.long_heads_refused.one();
+                Either::Left(ready(no_room()))
+            } else {
+                Either::Right(handler.answer(Request::from_parts(head, Body::new(body))))
+            };
             async move {
-                let answer = answer.await;
+                let mut answer = answer.await;
                 drop(at_work);
+                if is_long {
+                    // What hyper read it with is only given back with the connection.
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(answer.map(|body| TrackedBody::new(body, busy)))
             }
         }
@@ -163,6 +186,7 @@ async fn serve(admitted: Admitted, handler: impl Handler, limits: HttpLimits, gu
         tokio::select! {
             biased;
             result = &mut connection => drop(ended(result)),
+            () = poll_fn(|_| activity.poll_has_no_room()) => limits.numbers.long_heads_refused.one(),
             _overdue = watchdog.overdue(&activity) => {}
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
@@ -182,6 +206,10 @@ async fn serve(admitted: Admitted, handler: impl Handler, limits: HttpLimits, gu
             let socket = connection.into_parts().io.into_inner();
             return Box::pin(http2::serve(socket, activity.clone(), handler, limits, marks, stopped)).await;
         }
+        () = poll_fn(|_| activity.poll_has_no_room()) => {
+            limits.numbers.long_heads_refused.one();
+            return refuse(connection.into_parts().io.into_inner(), NO_ROOM).await;
+        }
         () = &mut gone => None,
         overdue = watchdog.overdue(&activity) => Some(overdue),
         () = &mut stopped => {
@@ -198,10 +226,13 @@ async fn serve(admitted: Admitted, handler: impl Handler, limits: HttpLimits, gu
 
     // An answer that the client does not take must not get a second one in its midst.
     if overdue == Some(Overdue::Head) && !activity.write_blocked.load(Relaxed) {
-        let mut socket = connection.into_parts().io.into_inner();
-        if socket.write_all(REQUEST_TIMEOUT).await.is_ok() {
-            let _ = socket.shutdown().await;
-        }
+        refuse(connection.into_parts().io.into_inner(), REQUEST_TIMEOUT).await;
+    }
+}
+
+async fn refuse(mut socket: Socket, answer: &[u8]) {
+    if socket.write_all(answer).await.is_ok() {
+        let _ = socket.shutdown().await;
     }
 }
 

@@ -23,6 +23,7 @@ mod connection;
 mod date;
 mod hang_up;
 mod http2;
+mod long_heads;
 mod marks;
 mod newcomers;
 mod numbers;
@@ -53,6 +54,7 @@ use tokio_util::sync::CancellationToken;
 use crate::seldom::Seldom;
 use crate::tls::Door;
 use connection::Entered;
+pub use long_heads::LongHeads;
 pub use newcomers::Newcomer;
 use newcomers::Newcomers;
 pub use numbers::PortNumbers;
@@ -96,6 +98,8 @@ pub struct HttpLimits {
     pub write_timeout: Duration,
     /// The largest request head; then a bare 431. At least 8 KiB. Also the size of the read buffer.
     pub max_head_bytes: usize,
+    /// The room for the heads of all connections that are longer than 8 KiB; without room a bare 503.
+    pub long_heads: LongHeads,
     /// Handlers may upgrade a connection. If so, one that is overdue is closed without a word, and HTTP/2 is not spoken.
     pub upgrades: bool,
     /// How much a client may still send after we closed, so that it gets to read the answer (a 413,
@@ -147,6 +151,7 @@ impl Default for HttpLimits {
             idle_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(30),
             max_head_bytes: 64 * 1024,
+            long_heads: LongHeads::default(),
             upgrades: false,
             linger_bytes: 16 * 1024 * 1024,
             linger: Duration::from_secs(1),

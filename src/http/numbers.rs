@@ -13,6 +13,8 @@ pub struct PortNumbers {
     pub excess: Counter,
     /// Connections that were closed to make room for others, because nobody was known on them yet.
     pub made_room: Counter,
+    /// Requests that were refused because long heads had no room left.
+    pub long_heads_refused: Counter,
     /// Bytes that came.
     pub received: Counter,
     /// Bytes that went.

@@ -20,9 +20,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::preface::{PREFACE, TOLD_BY};
-use crate::http::PortNumbers;
 use crate::http::activity::ConnectionActivity;
 use crate::http::hang_up::Stream;
+use crate::http::long_heads::FREE_BYTES;
+use crate::http::{LongHeads, PortNumbers};
 use crate::tls::Wire;
 
 /// Writes up to this are put together: the kernel takes one piece in less time than two.
@@ -37,6 +38,8 @@ pub(super) struct Socket {
     numbers: Arc<PortNumbers>,
     /// How many bytes have come, all of them those of [`PREFACE`]; `None` where the client speaks HTTP/1.1 for certain.
     preface: Option<usize>,
+    /// The room for long heads, and how much was read of the one that comes; `None` in HTTP/2.
+    heads: Option<(LongHeads, usize)>,
     /// What was read and is still to be given to whoever reads next, from the front.
     kept: Vec<u8>,
     /// Runs once our side is ended.
@@ -51,7 +54,17 @@ impl Socket {
         linger: Duration,
         numbers: Arc<PortNumbers>,
     ) -> Self {
-        Self { stream, activity, linger_bytes, linger, numbers, preface: None, kept: Vec::new(), lingering: None }
+        Self {
+            stream,
+            activity,
+            linger_bytes,
+            linger,
+            numbers,
+            preface: None,
+            heads: None,
+            kept: Vec::new(),
+            lingering: None,
+        }
     }
 
     /// Looks whether the client begins with the preface of HTTP/2. If so it reads no more, and the activity
@@ -59,6 +72,29 @@ impl Socket {
     pub(super) fn minding_http2(mut self) -> Self {
         self.preface = Some(0);
         self
+    }
+
+    /// Asks for room before more of a head is read than is anybody's. If there is none it reads no more, and the activity
+    /// [tells](ConnectionActivity::poll_has_no_room).
+    pub(super) fn minding_heads(mut self, heads: LongHeads) -> Self {
+        self.heads = Some((heads, 0));
+        self
+    }
+
+    /// How many bytes may be read now; `None` where there is no room for them.
+    fn readable(&mut self, wanted: usize) -> Option<usize> {
+        let Some((heads, read)) = &mut self.heads else { return Some(wanted) };
+        if self.activity.is_busy() {
+            return Some(wanted);
+        }
+        if self.activity.is_idle() {
+            *read = 0;
+        }
+        match FREE_BYTES.saturating_sub(*read) {
+            0 if self.activity.keep_head(heads, *read + wanted) => Some(wanted),
+            0 => None,
+            free => Some(wanted.min(free)),
+        }
     }
 
     /// Looks at what was read behind `before`. All of it is kept for another reader once it is the preface.
@@ -76,7 +112,7 @@ impl Socket {
             self.preface = Some(matched + here);
             return false;
         }
-        self.preface = None;
+        (self.preface, self.heads) = (None, None);
         // hyper has the beginning.
         self.kept = [&PREFACE[..matched], read].concat();
         buf.set_filled(before);
@@ -105,10 +141,27 @@ impl AsyncRead for Socket {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let result = Pin::new(&mut *self.stream.lock()).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.numbers.received.add((buf.filled().len() - before) as u64);
+        let Some(most) = self.readable(buf.remaining()) else {
+            self.activity.has_no_room();
+            // The task looks at the activity next.
+            return Poll::Pending;
+        };
+        let result = if most < buf.remaining() {
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+            let result = Pin::new(&mut *self.stream.lock()).poll_read(cx, &mut part);
+            let read = part.filled().len();
+            buf.advance(read);
+            result
+        } else {
+            Pin::new(&mut *self.stream.lock()).poll_read(cx, buf)
+        };
+        let read = buf.filled().len() - before;
+        if read > 0 {
+            self.numbers.received.add(read as u64);
             self.activity.received();
+            if let Some((_, head)) = &mut self.heads {
+                *head += read;
+            }
         }
         if self.preface.is_some() && self.is_preface(buf, before) {
             // The task looks at the activity next.

@@ -39,6 +39,18 @@ impl KvStore {
         }
     }
 
+    /// Answers a command that [only reads](Command::only_reads) as applying it would: for a clone of the state, which what
+    /// is compared is noted in. `None` of any other command. Kept outcomes are neither looked at nor added.
+    pub fn answer_read(&mut self, index: u64, now_ms: u64, command: &Command) -> Option<Reply> {
+        let Stamped { action, .. } = command.stamped().filter(|_| command.only_reads())?;
+        self.log_time_ms = self.log_time_ms.max(now_ms);
+        let by = command.by();
+        Some(match self.check_command(by, action) {
+            Ok(()) => self.act(index, by, action, &mut Events::new(index, by, &mut Vec::new())),
+            Err(refused) => Reply::failed(refused),
+        })
+    }
+
     fn apply_stamped(
         &mut self,
         limits: Limits,

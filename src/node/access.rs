@@ -172,7 +172,7 @@ impl Node {
     }
 
     /// Log time is not before that of a view, nor before this node's own.
-    fn log_time_of(&self, view: &StateView) -> u64 {
+    pub(in crate::node) fn log_time_of(&self, view: &StateView) -> u64 {
         view.kv.log_time_ms().max(self.clock().now_ms())
     }
 

@@ -1,7 +1,9 @@
 //! What a connection passes before its first request: the first byte tells TLS from plain text, and the handshake who it is.
 //!
-//! * Handshakes are few at a time, and each has little time: the less, the more wait ([`handshakes`](super::handshakes)). At
-//!   the Raft port some places are kept for addresses where a node was seen before, so that strangers cannot keep nodes out.
+//! * A handshake has two parts. The first words (the ClientHello) cost nothing but their bytes, so many connections may be
+//!   amid them, and half of them keep nobody out who has said them. What comes then has to be calculated: few at a time.
+//! * Each has little time: the less, the more wait ([`handshakes`](super::handshakes)). At the Raft port some places are
+//!   kept for addresses where a node was seen before, so that strangers cannot keep nodes out.
 //! * At a client port the first words (ALPN) tell a node from a client: clients are never asked for a node's certificate.
 //! * Plain text where there is none gets a plain answer, so that who wrote `http://` learns why.
 
@@ -18,17 +20,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tokio_util::sync::CancellationToken;
 use webpki::KeyUsage;
 
 use super::clients::ClientTls;
 use super::complaints::Complaints;
-use super::handshakes::Handshakes;
+use super::handshakes::{Handshakes, RoomLimits};
 use super::peers::PeerTls;
 use super::verify::PeerIdentity;
-use super::wire::{Movable, Secured, Wire};
+use super::wire::{AtMost, Movable, Secured, Wire};
 use super::{ClientCertificate, HANDSHAKE, PEER_PROTOCOL, WELCOME};
 use crate::observe::{Handshake, PlainOpen, PlainPort, SecurityNumbers};
 
@@ -41,17 +43,18 @@ const LINGER: Duration = Duration::from_millis(500);
 /// TLS keeps so much of what a client has not taken: a slow one is seen to take something.
 const BUFFER_BYTES: usize = 16 << 10;
 
+/// The most bytes of a client's first words: what is read of them is kept. Those of today's clients have some 2 KiB.
+const HELLO_BYTES: usize = 16 << 10;
+
 /// The limits of handshakes at a port.
 #[derive(Debug, Clone, Copy)]
 pub struct DoorLimits {
-    /// At a time.
-    pub handshakes: usize,
-    /// Of these, from addresses where no node was seen.
-    pub strangers: usize,
-    /// Each has so long, the wait for its place included.
+    /// Connections amid their first words.
+    pub hellos: RoomLimits,
+    /// Handshakes after these.
+    pub handshakes: RoomLimits,
+    /// Each has so long, the wait for its places included.
     pub handshake: Duration,
-    /// One that has its place for so long loses it to another that waits.
-    pub grace: Duration,
     /// The first byte comes within this time.
     pub first_byte: Duration,
 }
@@ -59,19 +62,17 @@ pub struct DoorLimits {
 impl DoorLimits {
     /// Of the Raft port.
     pub const RAFT: Self = Self {
-        handshakes: 64,
-        strangers: 48,
+        hellos: RoomLimits::of(1_024, 768),
+        handshakes: RoomLimits::of(256, 192),
         handshake: Duration::from_secs(2),
-        grace: Duration::from_millis(250),
         first_byte: Duration::from_secs(2),
     };
 
     /// Of a client port.
     pub const CLIENTS: Self = Self {
-        handshakes: 256,
-        strangers: 256,
+        hellos: RoomLimits::of(4_096, 4_096),
+        handshakes: RoomLimits::of(512, 512),
         handshake: Duration::from_secs(10),
-        grace: Duration::from_secs(1),
         first_byte: Duration::from_secs(10),
     };
 }
@@ -97,6 +98,7 @@ pub enum Open {
 pub struct Door {
     open: Open,
     limits: DoorLimits,
+    hellos: Handshakes,
     handshakes: Handshakes,
     /// Handshakes are calculated here; where there are none, by the caller.
     threads: Vec<Handle>,
@@ -192,7 +194,8 @@ impl Door {
         Self {
             open,
             limits,
-            handshakes: Handshakes::new(limits),
+            hellos: Handshakes::new(limits.hellos),
+            handshakes: Handshakes::new(limits.handshakes),
             threads,
             next: AtomicUsize::new(0),
             complaints: Complaints::default(),
@@ -276,22 +279,24 @@ impl Door {
     }
 
     async fn secure(&self, stream: TcpStream, from: IpAddr) -> io::Result<Admitted> {
-        let place = self.handshakes.begin(!self.nodes().knows(from)).await;
-        tokio::select! {
-            biased;
-            secured = self.secure_now(stream, from) => secured,
-            () = place.gone() => Err(io::Error::other("its handshake made room for another")),
-        }
+        let is_stranger = !self.nodes().knows(from);
+        let start = {
+            let place = self.hellos.begin(is_stranger).await;
+            place.keep_for(hear_hello(stream)).await?
+        };
+        let place = self.handshakes.begin(is_stranger).await;
+        place.keep_for(self.secure_now(start, from)).await
     }
 
-    async fn secure_now(&self, stream: TcpStream, from: IpAddr) -> io::Result<Admitted> {
+    async fn secure_now(&self, mut start: StartHandshake<Movable>, from: IpAddr) -> io::Result<Admitted> {
         let open = self.answers();
         let done = match self.thread() {
-            None => shake_hands(stream, from, open).await?,
+            None => shake_hands(start, from, open).await?,
             Some(thread) => {
-                let stream = stream.into_std()?;
+                let stream = start.io.0.take().map(TcpStream::into_std).transpose()?;
                 let there = async move {
-                    let mut done = shake_hands(TcpStream::from_std(stream)?, from, open).await?;
+                    start.io.0 = stream.map(TcpStream::from_std).transpose()?;
+                    let mut done = shake_hands(start, from, open).await?;
                     let stream = done.stream.get_mut().0.0.take();
                     Ok::<_, io::Error>((done, stream.map(TcpStream::into_std).transpose()?))
                 };
@@ -350,8 +355,13 @@ impl<T> Future for AbortOnDrop<T> {
     }
 }
 
-async fn shake_hands(stream: TcpStream, from: IpAddr, open: (Answer, Option<Answer>)) -> io::Result<Done> {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), Movable(Some(stream))).await?;
+/// Reads a client's first words; nothing is calculated for them.
+async fn hear_hello(stream: TcpStream) -> io::Result<StartHandshake<Movable>> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), AtMost(stream, HELLO_BYTES)).await?;
+    Ok(StartHandshake::from_parts(start.accepted, Movable(Some(start.io.0))))
+}
+
+async fn shake_hands(start: StartHandshake<Movable>, from: IpAddr, open: (Answer, Option<Answer>)) -> io::Result<Done> {
     let is_node = start.client_hello().alpn().is_some_and(|mut all| all.any(|one| one == PEER_PROTOCOL));
     let answer = match (is_node, open) {
         (true, (to_node, _)) => to_node,

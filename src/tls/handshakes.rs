@@ -3,19 +3,39 @@
 //! Those from addresses where a node was seen have a part for themselves, and wait for no stranger's turn.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::pin::pin;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::door::DoorLimits;
+/// Whoever has its place for so long gives way to another that waits.
+const GRACE: Duration = Duration::from_millis(250);
 
-/// All of a port.
+/// The limits of one part of the handshakes at a port.
+#[derive(Debug, Clone, Copy)]
+pub struct RoomLimits {
+    /// At a time.
+    pub places: usize,
+    /// Of these, from addresses where no node was seen.
+    pub strangers: usize,
+    /// One that has its place for so long loses it to another that waits.
+    pub grace: Duration,
+}
+
+impl RoomLimits {
+    pub(super) const fn of(places: usize, strangers: usize) -> Self {
+        Self { places, strangers, grace: GRACE }
+    }
+}
+
+/// All that are amid one part of their handshakes at a port.
 #[derive(Debug)]
 pub(super) struct Handshakes {
-    limits: DoorLimits,
+    limits: RoomLimits,
     under_way: Mutex<UnderWay>,
     /// One has ended.
     ended: Notify,
@@ -52,7 +72,7 @@ impl UnderWay {
 }
 
 impl Handshakes {
-    pub(super) fn new(limits: DoorLimits) -> Self {
+    pub(super) fn new(limits: RoomLimits) -> Self {
         Self { limits, under_way: Mutex::default(), ended: Notify::new(), next: [(); 2].map(|()| Semaphore::new(1)) }
     }
 
@@ -78,7 +98,7 @@ impl Handshakes {
     fn try_begin(&self, is_stranger: bool) -> Result<HandshakePlace<'_>, Option<Instant>> {
         let (mut under_way, now) = (self.under_way.lock(), Instant::now());
         let strangers = under_way.of_strangers.len();
-        let is_full = strangers + under_way.of_nodes.len() >= self.limits.handshakes
+        let is_full = strangers + under_way.of_nodes.len() >= self.limits.places
             || is_stranger && strangers >= self.limits.strangers;
         if is_full {
             // A stranger takes no node's place.
@@ -98,9 +118,13 @@ impl Handshakes {
 }
 
 impl HandshakePlace<'_> {
-    /// Ends once another has the place.
-    pub(super) async fn gone(&self) {
-        self.gone.cancelled().await;
+    /// Does this until another has the place.
+    pub(super) async fn keep_for<T>(&self, handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        tokio::select! {
+            biased;
+            done = handshake => done,
+            () = self.gone.cancelled() => Err(io::Error::other("its handshake made room for another")),
+        }
     }
 }
 
@@ -116,16 +140,12 @@ impl Drop for HandshakePlace<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures_util::FutureExt;
 
     use super::*;
 
-    const GRACE: Duration = Duration::from_millis(100);
-
     fn port(handshakes: usize, strangers: usize) -> Handshakes {
-        Handshakes::new(DoorLimits { handshakes, strangers, grace: GRACE, ..DoorLimits::RAFT })
+        Handshakes::new(RoomLimits { places: handshakes, strangers, grace: GRACE })
     }
 
     fn are_gone(all: &[HandshakePlace<'_>]) -> Vec<bool> {

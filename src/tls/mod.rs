@@ -35,6 +35,7 @@ pub use authority::{Authority, Kind};
 pub use clients::{ClientCa, ClientCertificate, ClientTls, ServerIdentity};
 pub use dial::{DialError, PeerStream, dial};
 pub use door::{Admitted, Door, DoorLimits, Open};
+pub use handshakes::RoomLimits;
 pub use peers::PeerTls;
 pub use trust::of_client;
 pub use verify::PeerIdentity;

@@ -33,10 +33,17 @@ fn keys(secrets: &[ClusterSecret], raft_id: u64) -> Arc<PeerTls> {
 
 /// A Raft port: its address, and what its door says of each connection.
 async fn port(tls: &Arc<PeerTls>) -> (SocketAddr, mpsc::UnboundedReceiver<Option<Admitted>>) {
+    port_within(tls, DoorLimits::RAFT).await
+}
+
+async fn port_within(
+    tls: &Arc<PeerTls>,
+    limits: DoorLimits,
+) -> (SocketAddr, mpsc::UnboundedReceiver<Option<Admitted>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let threads = vec![tokio::runtime::Handle::current()];
-    let door = Arc::new(Door::new(Open::Nodes(tls.clone()), DoorLimits::RAFT, threads, Arc::default()));
+    let door = Arc::new(Door::new(Open::Nodes(tls.clone()), limits, threads, Arc::default()));
     let (say, said) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, from)) = listener.accept().await {
@@ -49,6 +56,27 @@ async fn port(tls: &Arc<PeerTls>) -> (SocketAddr, mpsc::UnboundedReceiver<Option
 
 async fn call(tls: &Arc<PeerTls>, at: SocketAddr, raft_id: Option<u64>) -> Result<PeerStream, DialError> {
     dial(tls, TcpStream::connect(at).await.unwrap(), raft_id).await
+}
+
+/// Issue 18: 600 half ClientHellos a second had new clients wait for 7 s.
+#[tokio::test]
+async fn half_first_words_keep_nobody_out() {
+    let [secret] = secrets();
+    let tls = keys(from_ref(&secret), 9);
+    // Who has a handshake's place keeps it.
+    let long = Duration::from_secs(3600);
+    let handshakes = RoomLimits { places: 4, strangers: 4, grace: long };
+    let limits = DoorLimits { handshakes, handshake: long, ..DoorLimits::RAFT };
+    let (at, mut said) = port_within(&tls, limits).await;
+    let mut half = Vec::new();
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all(&[HANDSHAKE, 3, 1, 2, 0, 1]).await.unwrap();
+        half.push(stream);
+    }
+    let here = keys(from_ref(&secret), 7);
+    let _stream = timeout(PATIENCE, call(&here, at, Some(9))).await.unwrap().unwrap();
+    assert!(timeout(PATIENCE, said.recv()).await.unwrap().unwrap().is_some());
 }
 
 #[tokio::test]

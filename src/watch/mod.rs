@@ -153,9 +153,9 @@ pub struct Watching {
 /// How much history is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryLimits {
-    /// The most events.
+    /// The most events before those of the newest entry; entries are kept whole.
     pub events: usize,
-    /// The most bytes they may take, about.
+    /// The most bytes that all may take, about.
     pub bytes: usize,
 }
 

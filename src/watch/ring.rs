@@ -1,4 +1,8 @@
 //! The newest events, bounded in number and in bytes.
+//!
+//! The bound in number is of what came before the newest entry, and lets go of whole entries: however much one entry
+//! changes, who had seen all that was before it can read it, and who is amid it can read on while others follow. The bound
+//! in bytes holds for all of it, and may cut an entry.
 
 use std::collections::VecDeque;
 
@@ -7,6 +11,9 @@ use crate::kv::{Change, Event};
 
 /// Bytes that an event takes beside its key and value.
 const EVENT_OVERHEAD_BYTES: usize = 96;
+
+/// A deque of no more than that is kept as it is.
+const KEPT_CAPACITY_EVENTS: usize = 1 << 12;
 
 /// Events with sequence numbers of this process.
 #[derive(Debug)]
@@ -36,14 +43,48 @@ impl Ring {
     }
 
     pub(super) fn push(&mut self, event: Event) {
-        // Room first: with one more than the limit the deque would take twice as much.
-        if self.events.len() >= self.limits.events {
-            self.drop_oldest();
+        if self.events.back().is_none_or(|newest| newest.index != event.index) {
+            self.begin_entry();
         }
+        self.reserve_one();
         self.bytes += bytes_of(&event);
         self.events.push_back(event);
-        while self.events.len() > self.limits.events || self.bytes > self.limits.bytes {
+        while self.bytes > self.limits.bytes {
             self.drop_oldest();
+        }
+    }
+
+    /// Drops the entries without which there are still enough events before the one that comes.
+    fn begin_entry(&mut self) {
+        let enough = self.limits.events.saturating_sub(1);
+        while let Some(oldest) = self.oldest_entry_events().filter(|oldest| self.events.len() - oldest >= enough) {
+            (0..oldest).for_each(|_| self.drop_oldest());
+        }
+        // After an entry that was large the deque is not to stay so.
+        let wanted = self.events.len().max(self.limits.events.min(KEPT_CAPACITY_EVENTS));
+        if self.events.capacity() / 4 > wanted {
+            self.events.shrink_to(wanted + wanted / 4);
+        }
+    }
+
+    fn oldest_entry_events(&self) -> Option<usize> {
+        let index = self.events.front()?.index;
+        match self.events.get(1) {
+            Some(second) if second.index == index => Some(self.events.partition_point(|event| event.index <= index)),
+            _ => Some(1),
+        }
+    }
+
+    /// By itself the deque would take twice as much each time.
+    fn reserve_one(&mut self) {
+        let events = self.events.len();
+        if events == self.events.capacity() {
+            let more = if events < self.limits.events {
+                events.max(16).min(self.limits.events - events)
+            } else {
+                events / 4 + 1
+            };
+            self.events.reserve_exact(more);
         }
     }
 

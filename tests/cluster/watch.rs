@@ -115,6 +115,35 @@ fn a_leader_is_killed() {
     }
 }
 
+/// Issue 18: one write of more keys than the history has places ended all watches.
+#[test]
+fn one_write_of_many_keys_reaches_all_who_follow() {
+    const KEYS: usize = 70_000;
+    let cluster = Cluster::start(3);
+    let mut watches: Vec<Watch> = cluster.nodes.iter().map(|node| Watch::open(&node.haddr, "prefix=many/")).collect();
+    let pairs: Vec<String> = (0..KEYS).map(|n| format!("\"many/{n:06}\":1")).collect();
+    let mut conn = Conn::open(&cluster.nodes[0].haddr).unwrap();
+    let body = format!("{{{}}}", pairs.join(","));
+    let writes =
+        [("POST", "/hraftd/key", Some(body.as_bytes()), "set"), ("DELETE", "/hraftd/key?prefix=many/", None, "delete")];
+    for (method, path, body, name) in writes {
+        let written = conn.request(method, path, &[], body).unwrap().ok().unwrap();
+        let index = written.json()["index"].as_u64();
+        // All of them read at once, as those do who keep up.
+        std::thread::scope(|scope| {
+            for watch in &mut watches {
+                scope.spawn(move || {
+                    for n in 0..KEYS {
+                        let event = watch.event();
+                        assert_eq!((&*event.name, event.index()), (name, index), "{n}");
+                        assert_eq!(event.data["key"], format!("many/{n:06}"));
+                    }
+                });
+            }
+        });
+    }
+}
+
 /// A history that is short, in entries and across a restart.
 #[test]
 fn positions_that_are_too_old() {

@@ -118,6 +118,8 @@ pub fn http(page: &mut Page, requests: &RequestNumbers, port: &PortNumbers) {
     page.gauge("http_connections", "Connections of clients", port.connections() as f64);
     let help = "Connections on which nobody was known yet that were closed to make room for others";
     page.counter("http_made_room_total", help, port.made_room.get() as f64);
+    let help = "Requests that were refused because long heads had no room left";
+    page.counter("http_long_heads_refused_total", help, port.long_heads_refused.get() as f64);
     let help = "Connections of clients that speak HTTP/2; the others speak HTTP/1.1";
     page.gauge("http2_connections", help, port.http2_connections() as f64);
     page.gauge("http2_streams", "Requests of HTTP/2 that are open", port.streams() as f64);

@@ -8,17 +8,19 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{FrameReader, Frames};
+use crate::http::LongHeads;
 use crate::http::socket::Socket;
 
 pub(super) struct Counted {
     socket: Socket,
     reader: FrameReader,
     frames: Arc<Frames>,
+    heads: LongHeads,
 }
 
 impl Counted {
-    pub(super) fn new(socket: Socket, frames: Arc<Frames>) -> Self {
-        Self { socket, reader: FrameReader::default(), frames }
+    pub(super) fn new(socket: Socket, frames: Arc<Frames>, heads: LongHeads) -> Self {
+        Self { socket, reader: FrameReader::default(), frames, heads }
     }
 
     fn note_sent(&mut self, sent: &Poll<io::Result<usize>>) {
@@ -37,7 +39,7 @@ impl AsyncRead for Counted {
         let before = buf.filled().len();
         let this = &mut *self;
         let result = Pin::new(&mut this.socket).poll_read(cx, buf);
-        this.reader.see(&buf.filled()[before..], &this.frames);
+        this.reader.see(&buf.filled()[before..], &this.frames, &this.heads);
         result
     }
 }

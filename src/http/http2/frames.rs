@@ -8,6 +8,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use crate::http::LongHeads;
+use crate::http::long_heads::HeadRoom;
 use crate::http::preface::PREFACE;
 
 /// So many small frames, and so many resets, are anybody's between two looks.
@@ -18,6 +20,9 @@ const FOR_A_REQUEST: u64 = 4;
 
 /// One more for so many bytes that were sent: windows of stream and connection are opened by them.
 const SENT_FOR_ONE: u64 = 1 << 10;
+
+/// A head that goes on in another frame may take so much already: its fields can be one byte each on their way.
+const CONTINUED_BYTES: usize = 256 << 10;
 
 const HEAD_BYTES: usize = 9;
 
@@ -73,6 +78,8 @@ pub(super) struct FrameReader {
     payload_left: usize,
     /// A head goes on in the next frame.
     continued: bool,
+    /// The room for such a head, which the library has taken apart as far as it came.
+    room: HeadRoom,
     /// The frame whose payload comes is of a head.
     is_head: bool,
     /// Since the last look.
@@ -93,6 +100,7 @@ impl Default for FrameReader {
             filled: 0,
             payload_left: 0,
             continued: false,
+            room: HeadRoom::default(),
             is_head: false,
             look: 0,
             small: 0,
@@ -111,7 +119,7 @@ impl FrameReader {
     }
 
     /// These bytes came.
-    pub(super) fn see(&mut self, mut bytes: &[u8], frames: &Frames) {
+    pub(super) fn see(&mut self, mut bytes: &[u8], frames: &Frames, heads: &LongHeads) {
         if bytes.is_empty() {
             return;
         }
@@ -145,6 +153,11 @@ impl FrameReader {
             self.number = self.number.next_multiple_of(2);
         }
         frames.head.store(self.number, Relaxed);
+        if !self.continued {
+            self.room = HeadRoom::default();
+        } else if !self.room.grow(heads, CONTINUED_BYTES) {
+            frames.too_busy.store(true, Relaxed);
+        }
         let most = FREE + FOR_A_REQUEST * self.requests + self.sent / SENT_FOR_ONE;
         if self.small > most || self.resets > FREE {
             frames.too_busy.store(true, Relaxed);
@@ -188,16 +201,16 @@ mod tests {
     #[test]
     fn who_is_amid_a_head() {
         let (mut reader, frames) = (FrameReader::default(), Frames::default());
-        reader.see(&PREFACE[..9], &frames);
+        reader.see(&PREFACE[..9], &frames, &LongHeads::default());
         let preface = frames.amid().unwrap();
-        reader.see(&PREFACE[9..20], &frames);
+        reader.see(&PREFACE[9..20], &frames, &LongHeads::default());
         assert_eq!(frames.amid(), Some(preface), "more of it buys no time");
-        reader.see(&PREFACE[20..], &frames);
+        reader.see(&PREFACE[20..], &frames, &LongHeads::default());
         assert_eq!(frames.amid(), None);
         let head = frame(HEADERS, 0, b"abc");
         let mut all = Vec::new();
         for byte in head.iter().chain(&frame(CONTINUATION, 0, b"")).chain(&frame(CONTINUATION, END_HEADERS, b"de")) {
-            reader.see(&[*byte], &frames);
+            reader.see(&[*byte], &frames, &LongHeads::default());
             all.push(frames.amid());
         }
         assert_eq!(all.pop(), Some(None), "it is whole");
@@ -205,13 +218,13 @@ mod tests {
         assert_eq!(all.last(), all.get(9), "all of it is one head");
         // One after the other at once: the last is another.
         let one = frame(HEADERS, END_HEADERS, b"abc");
-        reader.see(&one[..11], &frames);
+        reader.see(&one[..11], &frames, &LongHeads::default());
         let first = frames.amid().unwrap();
-        reader.see(&[&one[11..], &one[..10]].concat(), &frames);
+        reader.see(&[&one[11..], &one[..10]].concat(), &frames, &LongHeads::default());
         assert!(frames.amid().unwrap() > first);
-        reader.see(&one[10..], &frames);
+        reader.see(&one[10..], &frames, &LongHeads::default());
         // Data may take its time.
-        reader.see(&frame(DATA, 0, b"abc")[..10], &frames);
+        reader.see(&frame(DATA, 0, b"abc")[..10], &frames, &LongHeads::default());
         assert_eq!(frames.amid(), None);
     }
 
@@ -220,16 +233,17 @@ mod tests {
         let small = frame(WINDOW_UPDATE, 0, &[0, 0, 0, 1]);
         let flood = |prepare: &dyn Fn(&mut FrameReader, &Frames), one: &[u8]| {
             let (mut reader, frames) = (FrameReader::default(), Frames::default());
-            reader.see(PREFACE, &frames);
+            reader.see(PREFACE, &frames, &LongHeads::default());
             prepare(&mut reader, &frames);
             (1..100_000_u64).find(|_| {
-                reader.see(one, &frames);
+                reader.see(one, &frames, &LongHeads::default());
                 frames.is_too_busy()
             })
         };
         let request = frame(HEADERS, END_HEADERS, b"x");
-        let requests =
-            |reader: &mut FrameReader, frames: &Frames| (0..1_000).for_each(|_| reader.see(&request, frames));
+        let requests = |reader: &mut FrameReader, frames: &Frames| {
+            (0..1_000).for_each(|_| reader.see(&request, frames, &LongHeads::default()))
+        };
         assert_eq!(flood(&|_, _| {}, &small), Some(FREE + 1));
         assert_eq!(flood(&requests, &small), Some(FREE + 4_000 + 1));
         assert_eq!(flood(&|reader, _| reader.sent(10 << 20), &small), Some(FREE + 10_240 + 1));
@@ -245,9 +259,9 @@ mod tests {
         assert_eq!(flood(&|_, _| {}, &frame(DATA, END_STREAM, b"")), None);
         assert_eq!(flood(&|_, _| {}, &[&request[..], &small].concat()), None, "one a request");
         let (mut reader, frames) = (FrameReader::default(), Frames::default());
-        reader.see(PREFACE, &frames);
+        reader.see(PREFACE, &frames, &LongHeads::default());
         for _ in 0..100 {
-            (0..FREE).for_each(|_| reader.see(&small, &frames));
+            (0..FREE).for_each(|_| reader.see(&small, &frames, &LongHeads::default()));
             frames.look();
         }
         assert!(!frames.is_too_busy(), "so many are free each time");

@@ -73,7 +73,7 @@ pub(super) async fn serve<H: Handler>(
         .max_local_error_reset_streams(Some(MAX_BAD_STREAMS))
         .max_send_buffer_size(AHEAD_BYTES);
     let mut stopped = pin!(stopped);
-    let handshake = builder.handshake::<_, Bytes>(Counted::new(socket, frames.clone()));
+    let handshake = builder.handshake::<_, Bytes>(Counted::new(socket, frames.clone(), limits.long_heads.clone()));
     let opened = tokio::select! {
         opened = timeout(limits.header_timeout, handshake) => opened,
         () = &mut stopped => return,

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::http::PortNumbers;
 use crate::http::activity::ConnectionActivity;
 use crate::http::date;
+use crate::http::long_heads::HeadRoom;
 use crate::http::newcomers::AtWork;
 
 /// The library holds so much of an answer that has room in its window and was not written yet.
@@ -82,6 +83,8 @@ pub(super) struct Exchange {
     pub(super) open: Open,
     /// Until the handler has answered; `None` where nobody has to know.
     pub(super) at_work: Option<AtWork>,
+    /// For its head, for as long.
+    pub(super) room: HeadRoom,
 }
 
 /// One of the streams that are open at a port.
@@ -123,7 +126,8 @@ pub(super) fn open(
     } else {
         Body::empty()
     };
-    let exchange = Exchange { respond, is_head, wanted, activity, write_timeout, open, at_work: None };
+    let exchange =
+        Exchange { respond, is_head, wanted, activity, write_timeout, open, at_work: None, room: HeadRoom::default() };
     (Request::from_parts(head, body), exchange)
 }
 
@@ -145,7 +149,7 @@ impl Exchange {
             self.respond.poll_reset(cx).map(|_| None)
         });
         let Some(response) = response.await else { return };
-        drop(self.at_work.take());
+        drop((self.at_work.take(), std::mem::take(&mut self.room)));
         let (head, body) = response.into_parts();
         let mut head = axum::http::Response::from_parts(head, ());
         let length = body.size_hint().exact();

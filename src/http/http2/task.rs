@@ -18,6 +18,7 @@ use super::counted::Counted;
 use super::frames::Frames;
 use super::stream::{self, Exchange, Open};
 use crate::http::activity::ConnectionActivity;
+use crate::http::long_heads::{self, no_room};
 use crate::http::marks::Marks;
 use crate::http::{Excess, HttpLimits};
 
@@ -152,11 +153,20 @@ where
         }
     }
 
-    fn begin(&mut self, request: axum::http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn begin(&mut self, request: axum::http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         self.begun += 1;
         let (open, streams) = Open::count(&self.limits.numbers);
         let activity = self.activity.clone();
+        let (head, body) = request.into_parts();
+        let Some(room) = self.limits.long_heads.room_for(long_heads::size_of(&head)) else {
+            self.limits.numbers.long_heads_refused.one();
+            // It fails where the stream has ended already.
+            let _ = respond.send_response(no_room().map(drop), true);
+            return;
+        };
+        let request = axum::http::Request::from_parts(head, body);
         let (mut request, mut exchange) = stream::open(request, respond, activity, self.limits.write_timeout, open);
+        exchange.room = room;
         exchange.at_work = self.marks.put_on(request.extensions_mut());
         if self.marks.is_excess() {
             self.stop();

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::*;
+use crate::http::LongHeads;
 use crate::http::preface::PREFACE;
 use crate::http::tests::{Endless, SOON, Server, is_excess, quick, router, slow_is_asked, until_dropped};
 
@@ -94,6 +95,50 @@ async fn requests_of_one_connection_do_not_wait_for_one_another() {
     go.send(true).unwrap();
     assert_eq!(slow.whole().await.unwrap(), (200, "slow".to_owned()));
     assert_eq!(ask(&send, Method::POST, "/echo", Some(b"abc")).await.whole().await.unwrap(), (200, "abc".to_owned()));
+}
+
+/// See `long_heads_together_have_so_much_room`.
+#[tokio::test]
+async fn long_heads_of_streams_have_so_much_room() {
+    let (go, wait) = watch::channel(false);
+    let limits = HttpLimits { long_heads: LongHeads::new(500 << 10), ..HttpLimits::default() };
+    let server = Server::start(router(wait), limits).await;
+    let (send, _connection) = client(&server).await;
+    let long = async |path: &str| {
+        let request = Request::get(format!("http://x{path}")).header("a", "a".repeat(12_000)).body(()).unwrap();
+        let mut send = timeout(SOON, send.clone().ready()).await.unwrap().unwrap();
+        Answer(send.send_request(request, true).unwrap().0)
+    };
+    let mut slow = Vec::new();
+    for _ in 0..41 {
+        slow.push(long("/slow").await);
+    }
+    let (status, headers, _) = long("/").await.head().await.unwrap();
+    assert_eq!((status, &headers["retry-after"]), (503, &"1".parse().unwrap()));
+    assert_eq!(ask(&send, Method::GET, "/", None).await.whole().await.unwrap().0, 200, "a short one has room");
+    go.send(true).unwrap();
+    for slow in slow {
+        assert_eq!(slow.whole().await.unwrap().1, "slow");
+    }
+    assert_eq!(long("/").await.whole().await.unwrap().0, 200);
+    // Fields of one byte each: a head that goes on is counted as large as it may be.
+    let small = HttpLimits { long_heads: LongHeads::new(300 << 10), ..HttpLimits::default() };
+    let numbers = small.numbers.clone();
+    let server = Server::start(router(go.subscribe()), small).await;
+    let half = [&PREFACE[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0], &[0, 0, 1, 1, 1, 0, 0, 0, 1, 0x82]].concat();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        client.write_all(&half).await.unwrap();
+        clients.push(client);
+    }
+    timeout(SOON, async {
+        while numbers.calmed.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the second is sent away");
 }
 
 /// A client that reads one answer and not the other; see `a_client_that_takes_nothing_is_cut_off`.

@@ -1,5 +1,8 @@
 //! The accept loop over real loopback sockets.
 
+mod long_heads;
+mod newcomers;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};

@@ -37,7 +37,12 @@ impl Kv {
 
     fn apply(&mut self, command: Command) -> Reply {
         self.index += 1;
-        self.kv.apply(self.index, &command, &mut self.events)
+        // One that only reads is answered without an entry as it is by one.
+        let stamped = command.stamped().filter(|stamped| stamped.retry.is_none());
+        let read = stamped.and_then(|by| self.kv.clone().answer_read(self.index, by.stamp_ms, &command));
+        let reply = self.kv.apply(self.index, &command, &mut self.events);
+        assert!(read.is_none_or(|read| read == reply), "{command}: {reply:?}");
+        reply
     }
 
     fn tick(&mut self, stamp_ms: u64) -> bool {

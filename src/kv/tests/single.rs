@@ -178,6 +178,24 @@ fn a_transaction_that_reads_too_much_does_nothing() {
     assert!(matches!(kv.at(1, txn(then)), Reply::Txn { .. }));
 }
 
+#[test]
+fn only_a_transaction_without_writes_is_a_read() {
+    let kv = KvStore::new();
+    let is_read = |action: Action| kv.clone().answer_read(1, 0, &action.into()).is_some();
+    let get = || Op::Get("k".into());
+    let of = |then: Vec<Op>, otherwise: Vec<Op>| Action::Txn(Txn { tests: Vec::new(), then, otherwise });
+    assert!(is_read(of(vec![get()], vec![get(), get()])) && is_read(of(Vec::new(), Vec::new())));
+    for op in [
+        Op::Delete("k".into()),
+        Op::DeletePrefix("k".into()),
+        Op::Touch { keys: vec!["k".into()], ttl_ms: 1 },
+        Op::Set { pairs: Vec::new(), ttl_ms: None },
+    ] {
+        assert!(!is_read(of(vec![get(), op.clone()], Vec::new())) && !is_read(of(Vec::new(), vec![op])));
+    }
+    assert!(!is_read(set("k", "1", None)));
+}
+
 fn txn(tests: Vec<Test>, then: Vec<Op>) -> Action {
     Action::Txn(Txn { tests, then, otherwise: Vec::new() })
 }

@@ -13,6 +13,7 @@ pub(in crate::node) mod follower_stamps;
 pub(in crate::node) mod freshness;
 pub(in crate::node) mod quorum_acks;
 pub(in crate::node) mod read_index;
+mod transaction;
 
 use std::time::Duration;
 

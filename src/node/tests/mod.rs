@@ -25,6 +25,7 @@ use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 
 use super::{Node, NodeError, ReadLevel, ReadOptions, State};
+use crate::command::{Action, Op, Reply, Test, TestOf, Txn};
 use crate::node::read::read_index;
 use crate::node::rpc::{PeerReply, PeerRequest, Target};
 use crate::raft_types::alias::Vote;
@@ -150,6 +151,35 @@ async fn a_cut_leader_serves_no_linearizable_read_and_heals() {
     set_cut_off(&net, nodes[old].port, false);
     until("the old leader follows", || nodes[old].node.ready() == Ok(())).await;
     assert_eq!(nodes[old].get("k", ReadLevel::Linearizable).await.unwrap(), Some("2".to_owned()));
+}
+
+/// Issue 18: a token that may only read made 364 MB of log in twelve seconds.
+#[tokio::test(start_paused = true)]
+async fn a_transaction_that_only_reads_is_no_entry_and_is_linearizable() {
+    let net: Arc<Net> = Arc::default();
+    let nodes = three(&net).await;
+    let old = leader(&nodes);
+    let other = (old + 1) % 3;
+    let is = |value: &'static str| Test { key: "k".into(), of: TestOf::Value(value.into()) };
+    let read = async |at: usize, value| {
+        let (then, otherwise) = (vec![Op::Get("k".into())], Vec::new());
+        let txn = Action::Txn(Txn { tests: vec![is(value)], then, otherwise });
+        let written = nodes[at].node.write(txn.into(), in_secs(3)).await?;
+        let Reply::Txn { succeeded, .. } = written.reply else { panic!("{:?}", written.reply) };
+        Ok::<_, NodeError>((succeeded, written.index))
+    };
+    nodes[old].set("k", "1").await.unwrap();
+    let index = nodes[old].node.applied_index();
+    for at in 0..3 {
+        assert_eq!(read(at, "1").await.unwrap(), (true, index));
+        assert_eq!(read(at, "2").await.unwrap(), (false, index));
+    }
+    assert_eq!(nodes[old].node.applied_index(), index, "none of them is an entry");
+    // One that was overtaken does not answer from what it has.
+    set_cut_off(&net, nodes[old].port, true);
+    nodes[other].set("k", "2").await.unwrap();
+    assert!(read(old, "1").await.is_err());
+    assert!(read(other, "2").await.unwrap().0);
 }
 
 /// The leader cannot reach anybody here: a follower's question is all that there is to confirm it.

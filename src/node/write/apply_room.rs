@@ -3,7 +3,8 @@
 //! A small request can name a million keys. What it costs to apply is estimated before it is proposed
 //! ([`KvStore::cost_us`](crate::kv::KvStore::cost_us)), and at most [`MAX_ADMITTED_US`] of it is on its way at a time: from
 //! the proposal until it is applied here. What finds no room waits its turn, and is refused where its turn does not come.
-//! A command that costs more than all of the room has it alone.
+//! A command that costs more than all of the room has it alone. Transactions that only read make no entries; they have as
+//! much room of their own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +25,18 @@ const ANSWER_SHARE: f64 = 0.9;
 
 /// The room for entries that cost much to apply.
 #[derive(Debug)]
-pub(in crate::node) struct ApplyRoom(Arc<Semaphore>);
+pub(in crate::node) struct ApplyRoom {
+    entries: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+}
 
 /// The room of one entry, until it is dropped.
 pub(in crate::node) type ApplyPermit = OwnedSemaphorePermit;
 
 impl ApplyRoom {
     pub(in crate::node) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_ADMITTED_US as usize)))
+        let room = || Arc::new(Semaphore::new(MAX_ADMITTED_US as usize));
+        Self { entries: room(), reads: room() }
     }
 
     /// Room for a command that costs `cost_us` to apply, which may wait for it for `most_wait`.
@@ -44,20 +49,41 @@ impl ApplyRoom {
         most_wait: Duration,
         deadline: Instant,
     ) -> Result<Option<ApplyPermit>, NodeError> {
-        if cost_us <= LIGHT_US {
-            return Ok(None);
-        }
-        let now = Instant::now();
-        let until = now + deadline.saturating_duration_since(now).mul_f64(ANSWER_SHARE).min(most_wait);
-        let room = u32::try_from(cost_us).unwrap_or(u32::MAX).min(MAX_ADMITTED_US);
-        match timeout_at(until, self.0.clone().acquire_many_owned(room)).await {
-            Ok(permit) => Ok(permit.ok()),
-            Err(_) => Err(NodeError::Overloaded(format!(
-                "this command takes some {} ms to apply, and others that take long are before it; nothing was done, try \
+        admit(&self.entries, cost_us, most_wait, deadline).await
+    }
+
+    /// Room for a transaction that only reads; it waits until its deadline.
+    ///
+    /// # Errors
+    /// [`NodeError::Overloaded`]: its turn did not come.
+    pub(in crate::node) async fn admit_read(
+        &self,
+        cost_us: u64,
+        deadline: Instant,
+    ) -> Result<Option<ApplyPermit>, NodeError> {
+        admit(&self.reads, cost_us, Duration::MAX, deadline).await
+    }
+}
+
+async fn admit(
+    room: &Arc<Semaphore>,
+    cost_us: u64,
+    most_wait: Duration,
+    deadline: Instant,
+) -> Result<Option<ApplyPermit>, NodeError> {
+    if cost_us <= LIGHT_US {
+        return Ok(None);
+    }
+    let now = Instant::now();
+    let until = now + deadline.saturating_duration_since(now).mul_f64(ANSWER_SHARE).min(most_wait);
+    let wanted = u32::try_from(cost_us).unwrap_or(u32::MAX).min(MAX_ADMITTED_US);
+    match timeout_at(until, room.clone().acquire_many_owned(wanted)).await {
+        Ok(permit) => Ok(permit.ok()),
+        Err(_) => Err(NodeError::Overloaded(format!(
+            "this command takes some {} ms to apply, and others that take long are before it; nothing was done, try \
                  again later, or name fewer keys at a time",
-                cost_us.div_ceil(1000)
-            ))),
-        }
+            cost_us.div_ceil(1000)
+        ))),
     }
 }
 

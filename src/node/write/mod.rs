@@ -31,7 +31,8 @@ impl Written {
 }
 
 impl Node {
-    /// Proposes a command here or at the leader; returns once it is applied there.
+    /// Proposes a command here or at the leader; returns once it is applied there. One that [only
+    /// reads](Command::only_reads) is answered from this node's state instead, once that has all that was acknowledged.
     ///
     /// # Errors
     /// [`NodeError::Timeout`] where the outcome is unknown; with any other nothing was done.
@@ -52,6 +53,10 @@ impl Node {
         self.refuse_stray()?;
         // Nobody is asked who he is before all nodes understand the answer.
         let knows_client = self.knows_clients() || self.knows_client(command.by(), deadline).await?;
+        if command.only_reads() {
+            let command = if knows_client { command } else { command.without_client() };
+            return Box::pin(self.run_read_only(command, deadline)).await;
+        }
         let mut command = Arc::new(if knows_client { command } else { command.without_client() });
         let wait = LeaderWait::new(deadline);
         loop {

@@ -112,19 +112,44 @@ async fn history_is_bounded_and_says_so() {
     tokio::spawn(watches.clone().wake());
     assert_eq!(watches.watch(key("a"), position("9")).unwrap_err(), Missed { known_after: position("10") });
     assert!(watches.shared.subscribers.is_empty(), "a watcher that never was is kept");
-    append(&watches, (1..=5).map(|n| set(11, n, "a")));
-    assert_eq!(watches.watch(key("a"), position("11.1")).unwrap_err(), Missed { known_after: position("11.2") });
-    let mut watcher = watches.watch(key("a"), position("11.2")).unwrap();
-    assert_eq!(next(&mut watcher).await.unwrap(), ["11.3", "11.4", "11.5"]);
+    append(&watches, (11..=15).map(|index| set(index, 1, "a")));
+    assert_eq!(watches.watch(key("a"), position("11.1")).unwrap_err(), Missed { known_after: position("12.1") });
+    let mut watcher = watches.watch(key("a"), position("12.1")).unwrap();
+    assert_eq!(next(&mut watcher).await.unwrap(), ["13.1", "14.1", "15.1"]);
     let mut watcher = watches.watch_on(key("a"), position("10"));
-    assert_eq!(watcher.position(), position("11.2"));
-    assert_eq!(next(&mut watcher).await.unwrap(), ["11.3", "11.4", "11.5"]);
+    assert_eq!(watcher.position(), position("12.1"));
+    assert_eq!(next(&mut watcher).await.unwrap(), ["13.1", "14.1", "15.1"]);
     // By bytes, too; one event that is larger than all of it leaves nothing.
     let watches = Watches::new(HistoryLimits { bytes: 1000, ..limits(100) }, 0);
     append(&watches, (1..=100).map(|index| set(index, 1, "a")));
     assert!((5..=10).contains(&(watches.shared.ring().end() - watches.shared.ring().first())));
     append(&watches, [set(101, 1, &"a".repeat(2000))]);
     assert_eq!(watches.watch(key("a"), position("100")).unwrap_err(), Missed { known_after: position("101.1") });
+}
+
+/// Issue 18: one POST of more keys than the history has places ended all watches.
+#[tokio::test]
+async fn an_entry_of_more_events_than_the_limit_is_kept_whole() {
+    let watches = start(3);
+    append(&watches, (1..=3).map(|index| set(index, 1, "a")));
+    let mut follows = watches.watch(key("a"), position("3.1")).unwrap();
+    append(&watches, (1..=500).map(|n| set(4, n, "a")));
+    append(&watches, [set(5, 1, "a"), set(6, 1, "a")]);
+    let mut given = Vec::new();
+    while given.len() < 502 {
+        given.extend(next(&mut follows).await.unwrap());
+    }
+    assert_eq!((&*given[0], &*given[499], &*given[501]), ("4.1", "4.500", "6.1"));
+    // It goes as a whole, once what came after it is enough.
+    assert!(watches.watch(key("a"), position("4.7")).is_ok());
+    append(&watches, [set(7, 1, "a")]);
+    assert_eq!(watches.watch(key("a"), position("4.7")).unwrap_err(), Missed { known_after: position("4.500") });
+    assert_eq!(watches.shared.ring().end() - watches.shared.ring().first(), 3);
+    // Bytes bound that, too.
+    let watches = Watches::new(HistoryLimits { bytes: 10_000, ..limits(3) }, 0);
+    append(&watches, (1..=500).map(|n| set(4, n, "a")));
+    let kept = watches.shared.ring().end() - watches.shared.ring().first();
+    assert!((50..=105).contains(&kept), "{kept}");
 }
 
 /// Its marks are of events that it has not looked at: none that was before them may be jumped over.
