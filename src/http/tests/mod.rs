@@ -18,8 +18,6 @@ use tokio::time::timeout;
 
 use super::*;
 
-mod newcomers;
-
 pub(super) const SOON: Duration = Duration::from_secs(60);
 
 pub(super) struct Server {
