@@ -63,7 +63,7 @@ impl DoorLimits {
     /// Of the Raft port.
     pub const RAFT: Self = Self {
         hellos: RoomLimits::of(1_024, 768),
-        handshakes: RoomLimits::of(256, 192),
+        handshakes: RoomLimits::of(64, 48),
         handshake: Duration::from_secs(2),
         first_byte: Duration::from_secs(2),
     };
@@ -71,7 +71,7 @@ impl DoorLimits {
     /// Of a client port.
     pub const CLIENTS: Self = Self {
         hellos: RoomLimits::of(4_096, 4_096),
-        handshakes: RoomLimits::of(512, 512),
+        handshakes: RoomLimits::of(256, 256),
         handshake: Duration::from_secs(10),
         first_byte: Duration::from_secs(10),
     };
