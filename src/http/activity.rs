@@ -59,6 +59,8 @@ pub(super) struct ConnectionActivity {
     head: Mutex<HeadRoom>,
     /// There was no room for a head.
     no_room: AtomicBool,
+    /// It speaks something else than HTTP from now on.
+    upgraded: AtomicBool,
 }
 
 impl ConnectionActivity {
@@ -105,6 +107,16 @@ impl ConnectionActivity {
     /// Ready once there is no room for the head that comes. Wakes nobody: poll it after what reads.
     pub(super) fn poll_has_no_room(&self) -> Poll<()> {
         if self.no_room.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// An answer was given after which it speaks something else than HTTP.
+    pub(super) fn upgrades(&self) {
+        self.upgraded.store(true, Relaxed);
+    }
+
+    /// What comes is no HTTP, and has no heads.
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Relaxed)
     }
 
     /// A request is in progress.

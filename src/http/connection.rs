@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use axum::body::Body;
-use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, StatusCode};
 use futures_util::future::Either;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -160,9 +160,13 @@ async fn serve(admitted: Admitted, handler: impl Handler, limits: HttpLimits, gu
             } else {
                 Either::Right(handler.answer(Request::from_parts(head, Body::new(body))))
             };
+            let activity = activity.clone();
             async move {
                 let mut answer = answer.await;
                 drop(at_work);
+                if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    activity.upgrades();
+                }
                 if is_long {
                     // What hyper read it with is only given back with the connection.
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

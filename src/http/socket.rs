@@ -38,7 +38,7 @@ pub(super) struct Socket {
     numbers: Arc<PortNumbers>,
     /// How many bytes have come, all of them those of [`PREFACE`]; `None` where the client speaks HTTP/1.1 for certain.
     preface: Option<usize>,
-    /// The room for long heads, and how much was read of the one that comes; `None` in HTTP/2.
+    /// The room for long heads, and how much was read of the one that comes; `None` in what is not HTTP/1.1.
     heads: Option<(LongHeads, usize)>,
     /// What was read and is still to be given to whoever reads next, from the front.
     kept: Vec<u8>,
@@ -83,6 +83,9 @@ impl Socket {
 
     /// How many bytes may be read now; `None` where there is no room for them.
     fn readable(&mut self, wanted: usize) -> Option<usize> {
+        if self.activity.is_upgraded() {
+            self.heads = None;
+        }
         let Some((heads, read)) = &mut self.heads else { return Some(wanted) };
         if self.activity.is_busy() {
             return Some(wanted);

@@ -44,3 +44,26 @@ async fn long_heads_together_have_so_much_room() {
     both.write_all(&[first.as_bytes(), head("/", "\r\n\r\n").as_bytes()].concat()).await.unwrap();
     assert!(to_end(&mut both).await.contains(" 413 "));
 }
+
+/// The streams of appends went still after the 64 MiB that heads have: what they brought was taken for one long head.
+#[tokio::test]
+async fn what_comes_after_an_upgrade_is_no_head() {
+    let echo = async |mut request: axum::extract::Request| {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let mut socket = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
+            let read = tokio::io::copy(&mut (&mut socket).take(1_000_000), &mut tokio::io::sink()).await.unwrap();
+            socket.write_all(format!("read {read}").as_bytes()).await.unwrap();
+        });
+        (axum::http::StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "x")])
+    };
+    let limits = HttpLimits { long_heads: LongHeads::new(200 << 10), upgrades: true, ..HttpLimits::default() };
+    let server = Server::start(Router::new().route("/", get(echo)), limits).await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    client.write_all(&[b'a'; 1_000_000]).await.unwrap();
+    assert!(timeout(SOON, to_end(&mut client)).await.unwrap().ends_with("read 1000000"));
+}
