@@ -1,15 +1,13 @@
 //! What it costs to be closed: TLS at both ports and a token with each request, beside the same without.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use super::parts::{Load, fill, leader_of, median, window_of};
 use crate::bench_support::template::Secure;
 use crate::support::cluster::Cluster;
 use crate::support::http;
 use crate::support::lab::Lab;
-use crate::support::node::hraftd;
-use crate::support::secure::{client_config, secure};
+use crate::support::secure::{client_config, secure, tool};
 
 const KEYS: usize = 100_000;
 
@@ -23,13 +21,6 @@ fn rounds() -> usize {
 /// `HRAFTD_BIN`: another binary than the one that was built with this.
 fn program() -> Option<PathBuf> {
     std::env::var_os("HRAFTD_BIN").map(PathBuf::from)
-}
-
-fn tool(home: &Path, args: &[&str]) -> String {
-    let mut command: Command = hraftd(home);
-    let output = command.args(args).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A cluster with a secret and a root token; its clients show a token that is not root's.

@@ -18,9 +18,9 @@ const GRACE: Duration = Duration::from_millis(250);
 /// The limits of one part of the handshakes at a port.
 #[derive(Debug, Clone, Copy)]
 pub struct RoomLimits {
-    /// At a time.
+    /// The most at a time.
     pub places: usize,
-    /// Of these, from addresses where no node was seen.
+    /// The most of these from addresses where no node was seen.
     pub strangers: usize,
     /// One that has its place for so long loses it to another that waits.
     pub grace: Duration,

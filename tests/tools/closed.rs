@@ -9,8 +9,9 @@ use crate::support::cluster::Cluster;
 use crate::support::faketime::library;
 use crate::support::http::call_with;
 use crate::support::lab::Lab;
-use crate::support::node::{BUILT, Node, hraftd};
+use crate::support::node::{BUILT, Node};
 use crate::support::process::{Finished, finish};
+use crate::support::secure::tool;
 use crate::support::wait::{SETTLE, check, eventually};
 
 /// Debian's: it has python3-requests, which httpie brings.
@@ -58,12 +59,6 @@ fn run(program: &str, args: &[&str], home: &Path) -> Finished {
     let mut command = Command::new(program);
     command.args(args).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home).env("LC_ALL", "C.UTF-8");
     finish(&mut command, Duration::from_secs(30))
-}
-
-fn tool(home: &Path, args: &[&str]) -> String {
-    let end = finish(hraftd(home).args(args), Duration::from_secs(10));
-    assert_eq!(end.code, Some(0), "{args:?}: {end:?}");
-    end.stdout
 }
 
 /// A node that is closed, its CA's file, and a token that may read and write.

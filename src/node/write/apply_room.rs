@@ -81,7 +81,7 @@ async fn admit(
         Ok(permit) => Ok(permit.ok()),
         Err(_) => Err(NodeError::Overloaded(format!(
             "this command takes some {} ms to apply, and others that take long are before it; nothing was done, try \
-                 again later, or name fewer keys at a time",
+             again later, or name fewer keys at a time",
             cost_us.div_ceil(1000)
         ))),
     }

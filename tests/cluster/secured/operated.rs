@@ -77,6 +77,18 @@ impl Closed {
         self.cluster.settled();
         self.cluster.running().for_each(|node| self.is_closed(node));
     }
+
+    fn all_are_closed_and_have_the_key(&self) {
+        self.all_are_closed();
+        self.cluster.all_have("app/k", r#""1""#);
+    }
+
+    /// Starts one that is to be of the cluster.
+    fn comes(&mut self, mut node: Node) {
+        node.start();
+        node.wait_ready();
+        self.cluster.nodes.push(node);
+    }
 }
 
 #[test]
@@ -120,20 +132,16 @@ fn a_wiped_node_comes_back_and_another_takes_the_place_of_one_that_is_gone() {
         let other = &closed.cluster.nodes[(number + 1) % 3];
         eventually(SETTLE, "the others have a leader", || other.set("app/meanwhile", "1"));
         closed.cluster.nodes[number].start();
-        closed.all_are_closed();
-        closed.cluster.all_have("app/k", r#""1""#);
+        closed.all_are_closed_and_have_the_key();
     }
     let mut gone = closed.cluster.nodes.remove(closed.cluster.follower());
     gone.kill();
     let [first, second] = &closed.cluster.nodes[..] else { panic!("two are left") };
-    let mut new = closed.node("new", &[first, second]);
-    new.start();
-    new.wait_ready();
-    let removed = first.delete(&format!("/hraftd/raft/remove?id={}", gone.id()), None).unwrap();
+    let new = closed.node("new", &[first, second]);
+    closed.comes(new);
+    let removed = closed.cluster.nodes[0].delete(&format!("/hraftd/raft/remove?id={}", gone.id()), None).unwrap();
     assert_eq!(removed.status, 200, "{}", removed.brief());
-    closed.cluster.nodes.push(new);
-    closed.all_are_closed();
-    closed.cluster.all_have("app/k", r#""1""#);
+    closed.all_are_closed_and_have_the_key();
 }
 
 #[test]
@@ -143,21 +151,16 @@ fn a_lost_majority_is_recovered_and_others_join_what_is_left() {
     let survivor = closed.cluster.follower();
     closed.cluster.all_have("app/k", r#""1""#);
     closed.cluster.nodes.iter_mut().for_each(Node::kill);
-    let mut left = closed.cluster.nodes.remove(survivor);
+    let left = closed.cluster.nodes.remove(survivor);
     closed.cluster.nodes.clear();
     let rdir = left.rdir.display().to_string();
     let said = tool(closed.cluster.lab.path(), &["recover", "--rdir", &rdir, "--yes"]);
     assert!(said.contains("is a cluster of its own") && said.contains("app"), "{said}");
-    left.start();
-    left.wait_ready();
-    closed.cluster.nodes.push(left);
+    closed.comes(left);
     closed.all_are_closed();
-    let mut new = closed.node("new", &[&closed.cluster.nodes[0]]);
-    new.start();
-    new.wait_ready();
-    closed.cluster.nodes.push(new);
-    closed.all_are_closed();
-    closed.cluster.all_have("app/k", r#""1""#);
+    let new = closed.node("new", &[&closed.cluster.nodes[0]]);
+    closed.comes(new);
+    closed.all_are_closed_and_have_the_key();
 }
 
 /// The newest backup of a folder.
@@ -192,18 +195,14 @@ fn leaders_back_up_by_themselves_and_a_new_closed_cluster_comes_of_it() {
     closed.cluster.stop_all();
     closed.cluster.nodes.clear();
     let backup = newest(&to).unwrap().display().to_string();
-    let mut restored = closed.node("restored", &[]);
+    let restored = closed.node("restored", &[]);
     let rdir = restored.rdir.display().to_string();
     let said = tool(closed.cluster.lab.path(), &["restore", &backup, "--rdir", &rdir]);
     assert!(said.contains("are valid again") && said.contains("app"), "{said}");
-    restored.start();
-    restored.wait_ready();
-    let mut joins = closed.node("joins", &[&restored]);
-    joins.start();
-    joins.wait_ready();
-    closed.cluster.nodes.extend([restored, joins]);
-    closed.all_are_closed();
-    closed.cluster.all_have("app/k", r#""1""#);
+    closed.comes(restored);
+    let joins = closed.node("joins", &[&closed.cluster.nodes[0]]);
+    closed.comes(joins);
+    closed.all_are_closed_and_have_the_key();
 }
 
 #[test]

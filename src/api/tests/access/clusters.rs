@@ -68,7 +68,7 @@ async fn a_header_that_makes_no_sense_is_a_400() {
     assert!(server.fake.keys().is_empty());
 }
 
-/// Where it belongs may be anywhere, so it does nothing.
+/// It may belong anywhere, so it does nothing.
 #[tokio::test]
 async fn a_node_without_a_cluster_does_nothing_for_one() {
     let server = Server::start().await;
